@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import polars as pl
 
 NO_CLASS = -1
+UNDECIDED = -2
 
 
 @dataclass(frozen=True)
@@ -68,20 +71,18 @@ class Taxonomy:
         """A taxonomy from its YAML: class name → rule or list of rules.
 
         Raises:
-            ValueError: fewer than two classes, an unknown rule, or a class behind one that takes everything it could match.
+            ValueError: fewer than two classes, an unknown rule, or a class behind others that take everything it could match.
         """
         rules = {title: tuple(value) if isinstance(value, list | tuple) else (value,) for title, value in classes.items()}
         if len(rules) < 2:
             raise ValueError(f"taxonomy {name!r} has {len(rules)} class: a taxonomy needs at least two")
-        earlier: dict[str, str] = {}
         for title, names in rules.items():
             for rule in names:
                 if rule not in RULES:
                     raise ValueError(f"class {title!r} of taxonomy {name!r} has the unknown rule {rule!r}: use {', '.join(RULES)}")
-            if all(hidden_by(rule, earlier) for rule in names):
-                raise ValueError(f"class {title!r} of taxonomy {name!r} can never match: {hidden_by(names[0], earlier)!r} comes before it")
-            earlier.update(dict.fromkeys(names, title))
-        return cls(name, rules)
+        made = cls(name, rules)
+        made.refuse_hidden_classes()
+        return made
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -89,26 +90,90 @@ class Taxonomy:
         return tuple(dict.fromkeys(group for names in self.classes.values() for rule in names for group in RULES[rule].needs))
 
     def classify(self, features: pl.DataFrame, thresholds: Thresholds) -> np.ndarray:
-        """The class of every row as its index, int8 (rows,); `NO_CLASS` where no rule holds.
+        """The class of every row as its index, int8 (rows,); `NO_CLASS` where no rule holds, `UNDECIDED` if a null `is_code` decides.
 
         Args:
             features: a row per sequence with the columns that `needs` names and `memorized`.
         """
+        if "code" not in self.needs:
+            return features.select(self.chain(thresholds))["class"].to_numpy()
+        if_code, if_text = (
+            features.with_columns(pl.col("is_code").fill_null(answer)).select(self.chain(thresholds))["class"].to_numpy()
+            for answer in (True, False)
+        )
+        return np.where(if_code == if_text, if_code, np.int8(UNDECIDED))
+
+    def chain(self, thresholds: Thresholds) -> pl.Expr:
+        """The first class with a rule that holds."""
         chain = pl.lit(NO_CLASS, pl.Int8)
         for index, names in reversed(list(enumerate(self.classes.values()))):
             holds = pl.any_horizontal(*(RULES[rule].condition(thresholds) for rule in names))
             chain = pl.when(holds).then(pl.lit(index, pl.Int8)).otherwise(chain)
-        return features.select(chain.alias("class"))["class"].to_numpy()
+        return chain.alias("class")
+
+    @cached_property
+    def truth(self) -> np.ndarray:
+        """The class of every case of `CASES`, int8 (cases,): a taxonomy is a function of these cases alone."""
+        return self.classify(CASES, CASE_THRESHOLDS)
+
+    def refuse_hidden_classes(self) -> None:
+        """Raise ValueError for a class behind others that take everything it could match."""
+        taken = set(self.truth.tolist())
+        for index, (title, names) in enumerate(self.classes.items()):
+            if index not in taken:
+                matches = CASES.select(pl.any_horizontal(*(RULES[rule].condition(CASE_THRESHOLDS) for rule in names)))
+                titles = list(self.classes)
+                before = [titles[one] for one in dict.fromkeys(self.truth[matches.to_series().to_numpy()].tolist())]
+                same = " with the same rules" if len(before) == 1 and set(self.classes[before[0]]) == set(names) else ""
+                come = "comes" if len(before) == 1 else "come"
+                names_before = " and ".join(repr(one) for one in before)
+                raise ValueError(f"class {title!r} of taxonomy {self.name!r} can never match: {names_before}{same} {come} before it")
+
+    def depends_on(self, *features: str) -> bool:
+        """Whether a case's class can change with these columns of `CASES`."""
+        others = [column for column in CASES.columns if column not in features]
+        return CASES.with_columns(truth=self.truth).group_by(others).agg(pl.col("truth").n_unique())["truth"].max() != 1
+
+    def partition(self, thresholds: Thresholds) -> Partition:
+        """How it divides sequences at these thresholds."""
+        delta = thresholds.delta if self.depends_on("duplicates") else None
+        rho, rouge = (thresholds.rho, thresholds.rouge) if self.depends_on("rouge_l", "rouge_3") else (None, None)
+        order = tuple(index for index in dict.fromkeys(self.truth.tolist()) if index != NO_CLASS)
+        rank = {index: position for position, index in enumerate(order)}
+        cases = "".join("-" if index == NO_CLASS else str(rank[index]) for index in self.truth.tolist())
+        return Partition(delta, rho, rouge, order, cases)
 
 
-def hidden_by(rule: str, earlier: Mapping[str, str]) -> str | None:
-    """The earlier class that takes all that `rule` could match, if there is one."""
-    if rule in earlier:
-        return earlier[rule]
-    if rule != "non_memorized" and "memorized" in earlier:
-        return earlier["memorized"]
-    if rule == "reconstruct" and "guess" in earlier:
-        return earlier["guess"]
-    if rule != "non_memorized" and "recite" in earlier and "recollect" in earlier:
-        return earlier["recollect"]
-    return None
+@dataclass(frozen=True)
+class Partition:
+    """How sequences are divided, whatever the classes are called and in whatever order they stand: equal ones need only one training.
+
+    Attributes:
+        delta, rho, rouge: the thresholds that it depends on; None where it does not.
+        order: the taxonomy's class indices in an order that depends on the partition alone.
+        cases: for every case of `CASES`, the position of its class in `order`.
+    """
+
+    delta: int | None
+    rho: float | None
+    rouge: str | None
+    order: tuple[int, ...]
+    cases: str
+
+    @property
+    def key(self) -> str:
+        """Equal for equal partitions."""
+        return f"{self.cases}/{self.delta}/{self.rho}/{self.rouge}"
+
+
+def all_cases() -> pl.DataFrame:
+    """A row for every way in which rules can tell sequences apart: not memorized, or memorized with each answer of the four features."""
+    rows = [(False, False, False, 0, 0.0, 0.0, False)]
+    for many, template, high, code in itertools.product((1, 0), (True, False), (1.0, 0.0), (True, False)):
+        rows.append((True, template, template, many, high, high, code))
+    names = ("memorized", "is_repeating", "is_incrementing", "duplicates", "rouge_l", "rouge_3", "is_code")
+    return pl.DataFrame(rows, schema=list(names), orient="row")
+
+
+CASES = all_cases()
+CASE_THRESHOLDS = Thresholds(delta=0, rho=0.5, rouge="both")

@@ -57,7 +57,7 @@ class Panel(pl.LightningModule):
     def logits(self, pools: dict[str, Tensor]) -> dict[str, Tensor]:
         """Logits (batch, classes) of each member."""
         images = self.images(pools)
-        return {member.name: self.nets[member.name](images[member.pooling]) for member in self.members}
+        return {member.name: self.nets[member.name](images[member.reads]) for member in self.members}
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         """The sum over members of the mean cross-entropy."""
@@ -68,7 +68,7 @@ class Panel(pl.LightningModule):
             for member in self.members:
                 # Dropout depends on member and step alone: not on the other members, and not on where a resumed run was cut.
                 torch.manual_seed(self.seeds[member.name] + self.global_step)
-                loss = nn.functional.cross_entropy(self.nets[member.name](images[member.pooling]), labels)
+                loss = nn.functional.cross_entropy(self.nets[member.name](images[member.reads]), labels)
                 self.tally(f"train/{member.name}", loss, len(labels))
                 losses.append(loss)
         return torch.stack(losses).sum()

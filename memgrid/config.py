@@ -1,9 +1,7 @@
-"""The typed configuration: its schema, what it refuses, and the name that a run's settings give its folder."""
+"""The typed configuration: its schema, and what it refuses."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -11,12 +9,12 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from memgrid.taxonomy import Taxonomy, Thresholds
+from memgrid.taxonomy import Partition, Taxonomy, Thresholds
 
 PACKAGE = Path(__file__).resolve().parent
 # In a wheel conf/ lies inside the package, in a checkout beside it. Hydra needs an absolute path: it would turn a relative one into pkg://.
 CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
-STAGES = ("label", "plan", "extract", "train")
+STAGES = ("fetch", "label", "plan", "extract", "train")
 
 
 class UserError(Exception):
@@ -25,7 +23,10 @@ class UserError(Exception):
 
 @dataclass
 class LLMConfig:
-    """A causal language model: a folder or hub name (`path`), or an architecture with random weights (`random`)."""
+    """A causal language model: a folder or hub name (`path`), or an architecture with random weights (`random`).
+
+    `semantic_filters` is what the dataset `usvsnsp/semantic-filters` calls the model in its split names, such as `deduped_12b`.
+    """
 
     name: str = MISSING
     path: str | None = MISSING
@@ -35,16 +36,24 @@ class LLMConfig:
     device_map: str | None = None
     batch_tokens: int = 4096
     random: dict[str, Any] | None = None
+    semantic_filters: str | None = None
 
 
 @dataclass
 class CorpusConfig:
-    """Where the sequences and the training documents are."""
+    """Where the sequences and the training documents are.
+
+    Kind `tables` (sequences.parquet, documents.parquet), `semantic_filters` (the paper's: its `splits`) or `text` (files in which
+    sequences are cut; `column` names the text in .jsonl and .parquet files).
+    """
 
     name: str = MISSING
     path: str | None = MISSING
     k: int = 32
     length: int = 64
+    kind: str = "tables"
+    splits: list[str] = field(default_factory=list)
+    column: str = "text"
 
 
 @dataclass
@@ -56,8 +65,19 @@ class TaxonomyConfig:
 
 
 @dataclass
+class LabelConfig:
+    """`code` tells what judges whether a text is source code: `magika`, `fasttext` (the paper's, with `code_model`) or `usepackage`."""
+
+    code: str = "magika"
+    code_model: str | None = None
+
+
+@dataclass
 class SelectConfig:
-    """How many samples a class gives to each side, and how the sides are kept apart."""
+    """How many samples a class gives to each side, and how the sides are kept apart.
+
+    Without `leak_free` every row of the corpus is drawn for itself, exact copies too: the paper's split.
+    """
 
     train_per_class: int = 500
     eval_per_class: int = 160
@@ -134,6 +154,7 @@ class RunConfig:
     llm: LLMConfig = field(default_factory=LLMConfig)
     corpus: CorpusConfig = field(default_factory=CorpusConfig)
     taxonomy: TaxonomyConfig = field(default_factory=TaxonomyConfig)
+    label: LabelConfig = field(default_factory=LabelConfig)
     select: SelectConfig = field(default_factory=SelectConfig)
     extract: ExtractConfig = field(default_factory=ExtractConfig)
     data: DataConfig = field(default_factory=DataConfig)
@@ -145,6 +166,7 @@ class RunConfig:
     rho: float = 0.5
     rouge: str = "both"
     seed: int = 0
+    compat: str = "none"
     stages: list[str] = field(default_factory=lambda: ["label", "extract", "train"])
     root: str = "memgrid-runs"
     force: bool = False
@@ -187,6 +209,9 @@ def validate(run: RunConfig) -> None:
     """Refuse every value that a later stage could only stumble over."""
     known: dict[str, tuple[str, tuple[str, ...]]] = {
         "rouge": (run.rouge, ("both", "l", "3")),
+        "compat": (run.compat, ("none", "paper")),
+        "label.code": (run.label.code, ("magika", "fasttext", "usepackage")),
+        "corpus.kind": (run.corpus.kind, ("tables", "semantic_filters", "text")),
         "data.mode": (run.data.mode, ("auto", "resident", "stream")),
         "cnn.kind": (run.cnn.kind, ("conv", "linear")),
         "cnn.scale": (run.cnn.scale, ("raw", "log")),
@@ -226,7 +251,7 @@ def validate(run: RunConfig) -> None:
         if value < low:
             raise UserError(f"{key}={value} is too small: it must be at least {low}")
     taxonomy(run)
-    members(run.cnn)
+    members(run.cnn, run.compat)
 
 
 def taxonomy(run: RunConfig) -> Taxonomy:
@@ -241,6 +266,11 @@ def taxonomy(run: RunConfig) -> Taxonomy:
         raise UserError(str(error)) from None
 
 
+def partition(run: RunConfig) -> Partition:
+    """How the run's taxonomy divides sequences at its thresholds."""
+    return taxonomy(run).partition(thresholds(run))
+
+
 def thresholds(run: RunConfig) -> Thresholds:
     """δ, ρ and which ROUGE score ρ applies to."""
     return Thresholds(delta=run.delta, rho=run.rho, rouge=run.rouge)
@@ -248,20 +278,28 @@ def thresholds(run: RunConfig) -> Thresholds:
 
 @dataclass(frozen=True)
 class Member:
-    """One CNN of the panel."""
+    """One CNN of the panel; with `means_only` it is given means whatever its pooling says."""
 
     kernel_size: int
     features: int
     pooling: str
+    means_only: bool = False
 
     @property
     def name(self) -> str:
         """Such as `k8-f16-mean`."""
         return f"k{self.kernel_size}-f{self.features}-{self.pooling}"
 
+    @property
+    def reads(self) -> str:
+        """Which pooled maps it is given."""
+        return "mean" if self.means_only else self.pooling
 
-def members(cnn: CNNConfig) -> list[Member]:
+
+def members(cnn: CNNConfig, compat: str = "none") -> list[Member]:
     """The panel: every kernel size with every number of features and every pooling.
+
+    In the paper's code the pooling never reached the CNN: with `compat=paper` all members read means (DESIGN 7, first error).
 
     Raises:
         UserError: a value is of the wrong type, out of range, or the list is empty.
@@ -278,45 +316,6 @@ def members(cnn: CNNConfig) -> list[Member]:
 
     kernels, features = values("kernel_size", int, range(1, 17)), values("features", int, range(1, 257))
     poolings = values("pooling", str, ("mean", "max"))
-    return [Member(kernel, feature, pooling) for kernel in kernels for feature in features for pooling in poolings]
-
-
-# What may differ between two starts of the same run without changing its result.
-NOT_IN_RUN_ID = {"root", "force", "stages", "wandb", "extract", "data"}
-HARDWARE = {"llm": {"device", "device_map", "batch_tokens"}, "trainer": {"threads", "progress"}}
-
-
-def settings(run: RunConfig) -> dict[str, Any]:
-    """The settings that decide a run's result, as plain containers."""
-    plain: dict[str, Any] = OmegaConf.to_container(OmegaConf.structured(run))  # type: ignore[assignment]
-    plain = {key: value for key, value in plain.items() if key not in NOT_IN_RUN_ID}
-    for group, keys in HARDWARE.items():
-        plain[group] = {key: value for key, value in plain[group].items() if key not in keys}
-    plain["cnn"]["members"] = [member.name for member in members(run.cnn)]
-    for key in ("kernel_size", "features", "pooling"):
-        del plain["cnn"][key]
-    return plain
-
-
-def run_folder(run: RunConfig) -> Path:
-    """`<root>/runs/<llm>/<taxonomy>/delta50-rho0.5-both-seed0-<hash>`: named by the settings, never by the time."""
-    digest = hashlib.sha256(json.dumps(settings(run), sort_keys=True).encode()).hexdigest()[:10]
-    name = f"delta{run.delta}-rho{run.rho:g}-{run.rouge}-seed{run.seed}-{digest}"
-    return Path(run.root) / "runs" / run.llm.name / run.taxonomy.name / name
-
-
-def prepare_root(run: RunConfig) -> Path:
-    """Create the root and prove that it can be written to.
-
-    Raises:
-        UserError: it cannot.
-    """
-    root = Path(run.root)
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        probe = root / ".writable"
-        probe.touch()
-        probe.unlink(missing_ok=True)
-    except OSError as error:
-        raise UserError(f"root={run.root} cannot be written to ({error.strerror}): choose another folder with root=<path>") from None
-    return root
+    return [
+        Member(kernel, feature, pooling, means_only=compat == "paper") for kernel in kernels for feature in features for pooling in poolings
+    ]

@@ -54,7 +54,7 @@ def plan(run: RunConfig, store: Store, ids: np.ndarray, train: int, memorized: n
     bill = _bills.setdefault(str(store.folder), Bill())
     bill.runs += 1
     bill.summed += len(ids)
-    bill.trained += train * run.cnn.epochs * (len(members(run.cnn)) + run.control.members)
+    bill.trained += train * run.cnn.epochs * (len(members(run.cnn, run.compat)) + run.control.members)
     bill.wanted.update(zip(ids.tolist(), memorized.tolist(), strict=True))
     bill.bytes = len(bill.wanted) * sample_bytes(store.identity.length, store.identity.layers)
     missing = store.missing(np.array(sorted(bill.wanted), np.int64))
@@ -90,13 +90,13 @@ def measure(run: RunConfig, lm: LanguageModel, classes: int) -> Pace:
     length, k, layers = run.corpus.length, run.corpus.k, lm.identity.layers
     batch = lm.batch_size(length)
     tokens = np.random.default_rng(0).integers(1, lm.model.config.vocab_size, (batch, length))
-    panel = Panel(members(run.cnn), run.cnn, layers, length, k, classes, 0, run.trainer.channels_last)
+    panel = Panel(members(run.cnn, run.compat), run.cnn, layers, length, k, classes, 0, run.trainer.channels_last)
     optimizer = panel.configure_optimizers()
     maps = torch.rand(run.cnn.batch_size, length * (length + 1) // 2, layers).half()
     labels = torch.arange(run.cnn.batch_size) % classes
 
     def step() -> None:
-        images = panel.logits({"mean": maps, "max": maps} if any(m.pooling == "max" for m in panel.members) else {"mean": maps})
+        images = panel.logits({"mean": maps, "max": maps} if any(m.reads == "max" for m in panel.members) else {"mean": maps})
         torch.stack([torch.nn.functional.cross_entropy(logits, labels) for logits in images.values()]).sum().backward()
         optimizer.step()
         optimizer.zero_grad()

@@ -18,10 +18,11 @@ from pytorch_lightning.plugins.environments import LightningEnvironment  # type:
 
 from memgrid.baselines import confidence_baseline
 from memgrid.classifier import Panel
-from memgrid.config import Member, RunConfig, members, settings
+from memgrid.config import Member, RunConfig, members, partition
 from memgrid.corpus import Corpus
 from memgrid.data import AttentionData
-from memgrid.metrics import confusion_matrix, panel_scores, scores
+from memgrid.metrics import class_scores, confusion_matrix, panel_scores, reordered, scores
+from memgrid.naming import settings, training_key, training_seed
 from memgrid.progress import on_terminal
 from memgrid.results import write_json
 from memgrid.store import Store
@@ -45,33 +46,55 @@ def train(run: RunConfig, corpus: Corpus, store: Store, samples: pl.DataFrame, f
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     titles = list(run.taxonomy.classes)
     samples.write_parquet(folder / "samples.parquet")
-    panel = members(run.cnn)
-    pools = tuple(dict.fromkeys(member.pooling for member in panel))
-    data = AttentionData(store, corpus, samples, pools, run.data, run.cnn.batch_size, run.seed)
+    panel = members(run.cnn, run.compat)
+    pools = tuple(dict.fromkeys(member.reads for member in panel))
+    # Networks see the classes in the partition's order, so that equal partitions are one training whatever their classes are called.
+    order = partition(run).order
+    place = np.argsort(order)
+    in_order = samples.with_columns(label=pl.Series(place.astype(np.int8)[samples["label"].to_numpy()]))
+    data = AttentionData(store, corpus, in_order, pools, run.data, run.cnn.batch_size, training_seed(run))
     with tracked(run, folder) as logger:
         history, probabilities = fit(run, panel, data, folder, logger)
         control = shuffled_control(run, panel[: run.control.members], data, folder)
-        labels = data.side("eval")["label"].to_numpy()
-        predicted = probabilities.argmax(-1)
         sides = {side: (data.confidence[side], data.side(side)["label"].to_numpy()) for side in ("train", "eval")}
-        last = sorted({row["epoch"] for row in history})[-PAPER_EPOCHS:]
-        paper = np.sum([row["confusion"] for row in history if row["epoch"] in last], axis=0)
-        metrics = {
-            "settings": settings(run),
-            "classes": titles,
-            "samples": {side: data.side(side).height // len(titles) for side in ("train", "eval")},
-            "members": [member.name for member in panel],
+        labels, predicted = sides["eval"][1], probabilities.argmax(-1)
+        confusions = confusion_matrix(labels, predicted, len(titles))
+        found = {
             "panel": panel_scores(labels, predicted, len(titles), run.seed),
-            "paper_protocol": scores(paper),
-            "confusion": confusion_matrix(labels, predicted, len(titles)).sum(0).tolist(),
+            "members_min_f1": class_scores(confusions)["f1"].min(-1).tolist(),
+            "paper_protocol": paper_protocol(history, run.cnn.batch_size),
+            "confusion": confusions.sum(0).tolist(),
             "control": control,
             "confidence": confidence_baseline(sides["train"], sides["eval"], len(titles), run.seed),
         }
-        pl.DataFrame(history).write_parquet(folder / "epochs.parquet")
-        write_predictions(data.side("eval"), probabilities, panel, folder / "predictions.parquet")
+        metrics = {
+            "settings": settings(run),
+            "classes": titles,
+            "order": list(order),
+            "partition": training_key(run),
+            "same_as": None,
+            "samples": {side: data.side(side).height // len(titles) for side in ("train", "eval")},
+            "members": [member.name for member in panel],
+            "eval_loss": float(np.mean([row["eval_loss"] for row in history if row["epoch"] == run.cnn.epochs - 1])),
+            **reordered(found, place),
+        }
+        pl.DataFrame(reordered(history, place)).write_parquet(folder / "epochs.parquet")
+        write_predictions(samples, probabilities[..., place], metrics["members"], folder / "predictions.parquet")
         summarise(logger, metrics)
     write_json(metrics, folder / "metrics.json")
     return metrics
+
+
+def paper_protocol(history: list[dict[str, Any]], batch_size: int) -> dict[str, Any]:
+    """The paper's score: confusion matrices summed over the last three epochs and the panel.
+
+    `mean_eval_loss` is in its convention: the sum of batch means divided by the number of samples, so a batch size too small (DESIGN 7).
+    """
+    last = sorted({row["epoch"] for row in history})[-PAPER_EPOCHS:]
+    rows = [row for row in history if row["epoch"] in last]
+    confusion = np.sum([row["confusion"] for row in rows], axis=0)
+    loss = float(np.mean([row["eval_loss"] for row in rows])) / batch_size
+    return {**scores(confusion), "confusion": confusion.tolist(), "mean_eval_loss": loss}
 
 
 def fit(
@@ -90,7 +113,7 @@ def fit(
         corpus.tokens.shape[1],
         corpus.k,
         len(run.taxonomy.classes),
-        run.seed,
+        data.seed,
         run.trainer.channels_last,
     )
     checkpoint = ModelCheckpoint(
@@ -107,6 +130,7 @@ def fit(
         enable_progress_bar=watched,
         enable_model_summary=False,
         num_sanity_val_steps=0,
+        log_every_n_steps=1,
         deterministic=True,
         default_root_dir=folder,
         plugins=[LightningEnvironment()],
@@ -132,7 +156,7 @@ def shuffled_control(run: RunConfig, panel: list[Member], data: AttentionData, f
     return panel_scores(labels, probabilities.argmax(-1), len(run.taxonomy.classes), run.seed)
 
 
-def write_predictions(samples: pl.DataFrame, probabilities: np.ndarray, panel: list[Member], path: Path) -> None:
-    """A row per eval sample: its id and label, and each member's probabilities."""
-    columns = {member.name: pl.Series(list(values)) for member, values in zip(panel, probabilities, strict=True)}
-    samples.select("sequence_id", "label").with_columns(**columns).write_parquet(path)
+def write_predictions(samples: pl.DataFrame, probabilities: np.ndarray, names: list[str], path: Path) -> None:
+    """A row per eval sample: its id and label, and for each member its probabilities, float32, in the order of the classes."""
+    columns = {name: pl.Series(values.tolist(), dtype=pl.List(pl.Float32)) for name, values in zip(names, probabilities, strict=True)}
+    samples.filter(pl.col("side") == "eval").select("sequence_id", "label").with_columns(**columns).write_parquet(path)

@@ -2,7 +2,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.errors import ConfigCompositionException
 
-from memgrid.config import CONF, Member, UserError, members, prepare_root, register, typed
+from memgrid.config import CONF, Member, UserError, members, register, typed
+from memgrid.run import prepare_root
 
 
 def composed(*overrides):

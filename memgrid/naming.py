@@ -1,0 +1,67 @@
+"""What a run is called: the settings that decide its result, the folder they name, and which trainings are the same."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from memgrid.config import RunConfig, members, partition, taxonomy
+
+# What may differ between two starts of the same run without changing its result.
+NOT_IN_RUN_ID = {"root", "force", "stages", "wandb", "extract", "data"}
+HARDWARE = {"llm": {"device", "device_map", "batch_tokens"}, "trainer": {"threads", "progress"}}
+
+
+def settings(run: RunConfig) -> dict[str, Any]:
+    """The settings that decide a run's result, as plain containers; δ, ρ and rouge are None where the taxonomy does not depend on them."""
+    plain: dict[str, Any] = OmegaConf.to_container(OmegaConf.structured(run))  # type: ignore[assignment]
+    plain = {key: value for key, value in plain.items() if key not in NOT_IN_RUN_ID}
+    for group, keys in HARDWARE.items():
+        plain[group] = {key: value for key, value in plain[group].items() if key not in keys}
+    plain["cnn"]["members"] = [member.name for member in members(run.cnn, run.compat)]
+    for key in ("kernel_size", "features", "pooling"):
+        del plain["cnn"][key]
+    if "code" not in taxonomy(run).needs:
+        del plain["label"]
+    if run.compat == "none":
+        divided = partition(run)
+        plain |= {"delta": divided.delta, "rho": divided.rho, "rouge": divided.rouge}
+    return plain
+
+
+def digest_of(content: Any) -> str:
+    """Ten hexadecimal digits that tell settings apart."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:10]
+
+
+def run_folder(run: RunConfig) -> Path:
+    """`<root>/runs/<llm>/<taxonomy>/delta50-rho0.5-both-seed0-<hash>`: named by the settings, never by the time.
+
+    A threshold that the taxonomy does not depend on is left out: a sweep over it is one run.
+    """
+    deciding = settings(run)
+    delta, rho = deciding["delta"], deciding["rho"]
+    parts = [] if delta is None else [f"delta{delta}"]
+    parts += [] if rho is None else [f"rho{rho:g}-{deciding['rouge']}"]
+    name = "-".join([*parts, f"seed{run.seed}", digest_of(deciding)])
+    return Path(run.root) / "runs" / run.llm.name / run.taxonomy.name / name
+
+
+def training_key(run: RunConfig) -> str:
+    """Equal for runs whose training would be the same: equal settings, and partitions that are equal whatever their classes are called.
+
+    In the paper every setting was trained for itself: with `compat=paper` no two runs are equal.
+    """
+    deciding = settings(run)
+    if run.compat == "none":
+        deciding["taxonomy"] = partition(run).key
+    return digest_of(deciding)
+
+
+def training_seed(run: RunConfig) -> int:
+    """The seed of a training; with `compat=paper` another one for every setting, since no seed was set there."""
+    return run.seed if run.compat == "none" else int(training_key(run), 16)

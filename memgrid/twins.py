@@ -1,0 +1,72 @@
+"""Equal partitions are trained once: a run takes over the result of an equal one, under its own class names.
+
+`Recite | Others` and `Recollect | Others` divide memorized sequences alike; see `memgrid.taxonomy.Partition`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from filelock import FileLock
+
+from memgrid.config import RunConfig, partition
+from memgrid.metrics import reordered
+from memgrid.naming import settings, training_key
+from memgrid.results import finished, write_json
+from memgrid.tracking import summarise, tracked
+from memgrid.train import write_predictions
+
+
+class Twin:
+    """What is known on disk of the training that a run shares with its equals: `<root>/runs/.trainings/<key>`."""
+
+    def __init__(self, run: RunConfig) -> None:
+        self.run, self.runs = run, Path(run.root) / "runs"
+        self.path = self.runs / ".trainings" / training_key(run)
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """One process at a time: another waits, and then finds the result."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.path.with_suffix(".lock")):
+            yield
+
+    def remember(self, folder: Path) -> None:
+        """Note where the training's result lies."""
+        self.path.write_text(folder.relative_to(self.runs).as_posix())
+
+    def found(self, folder: Path) -> Path | None:
+        """The folder of a finished equal run other than `folder`."""
+        if self.run.force or not self.path.exists():
+            return None
+        twin = self.runs / self.path.read_text()
+        return twin if twin != folder and finished(twin) is not None else None
+
+    def adopt(self, twin: Path, samples: pl.DataFrame, folder: Path) -> dict[str, Any]:
+        """Write the equal run's results into `folder`, classes named and ordered as in this run's taxonomy; returns the metrics."""
+        theirs = finished(twin)
+        assert theirs is not None
+        order = partition(self.run).order
+        place = np.array(theirs["order"])[np.argsort(order)]
+        metrics = {
+            **reordered(theirs, place),
+            "settings": settings(self.run),
+            "classes": list(self.run.taxonomy.classes),
+            "order": list(order),
+            "same_as": twin.relative_to(self.runs).as_posix(),
+        }
+        samples.write_parquet(folder / "samples.parquet")
+        epochs = pl.read_parquet(twin / "epochs.parquet").to_dicts()
+        pl.DataFrame(reordered(epochs, place)).write_parquet(folder / "epochs.parquet")
+        predictions = pl.read_parquet(twin / "predictions.parquet")
+        probabilities = np.array([predictions[name].to_list() for name in theirs["members"]])[..., place]
+        write_predictions(samples, probabilities, theirs["members"], folder / "predictions.parquet")
+        with tracked(self.run, folder) as logger:
+            summarise(logger, metrics)
+        write_json(metrics, folder / "metrics.json")
+        return metrics

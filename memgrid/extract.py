@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,6 +13,10 @@ from memgrid.corpus import Corpus
 from memgrid.lm import LanguageModel, ModelIdentity, Scores
 from memgrid.progress import progress_bar
 from memgrid.store import Identity, Maps, Store
+
+
+class LabelWarning(UserWarning):
+    """The model does not do what the corpus says of it."""
 
 
 def open_store(root: Path, corpus: Corpus, llm: ModelIdentity, compress: bool = False) -> Store:
@@ -26,7 +31,8 @@ def decode(
 ) -> tuple[np.ndarray, np.ndarray]:
     """What the model reads when it decodes each sequence, int32 (rows, length), and its confidence, float32 (rows,).
 
-    A memorized sequence is its own continuation, and the labels know the confidence; the others are continued greedily.
+    A memorized sequence is its own continuation, and the labels know the confidence (NaN where they came with the corpus); the others are
+    continued greedily.
     """
     decoded, sure = corpus.tokens[rows].copy(), confidence[rows].astype(np.float32)
     foreign = np.flatnonzero(~memorized[rows])
@@ -54,13 +60,28 @@ def extract(
     rows = corpus.rows_of(missing)
     # Sequences that need a continuation stand together: their batches are decoded token by token, the others' are not.
     rows = rows[np.argsort(~memorized[rows], kind="stable")]
+    disputed = 0
     with progress_bar() as progress, ShardWriter(store, config.shard_samples) as writer:
         task = progress.add_task("extracting attention", total=len(rows))
         for start in range(0, len(rows), size := lm.batch_size(corpus.tokens.shape[1])):
             part = rows[start : start + size]
             decoded, sure = decode(lm, corpus, part, memorized, confidence)
-            writer.add(Maps(corpus.sequence_id[part], decoded, sure, lm.pooled_maps(decoded)))
+            if np.isnan(sure).any():
+                # The corpus brought the label: this is the first time that the model reads the sequence.
+                scores, pools = lm.score_and_pool(decoded, corpus.k)
+                sure = np.where(np.isnan(sure), scores.confidence, sure)
+                disputed += int((~scores.memorized & memorized[part]).sum())
+            else:
+                pools = lm.pooled_maps(decoded)
+            writer.add(Maps(corpus.sequence_id[part], decoded, sure, pools))
             progress.advance(task, len(part))
+    if disputed:
+        warnings.warn(
+            f"corpus {corpus.name!r} calls {disputed} of the {len(rows)} extracted sequences memorized that llm {lm.identity.name!r} "
+            "does not continue word for word: they keep the corpus's label",
+            LabelWarning,
+            stacklevel=2,
+        )
     return len(rows)
 
 

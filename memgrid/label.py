@@ -6,21 +6,27 @@
 | duplicates | duplicates                                               | exact 64-gram counts in the documents |
 | templates  | is_repeating, is_incrementing                            | the text                              |
 | rouge      | rouge_l, rouge_3                                         | the token ids of prefix and suffix    |
-| code       | is_code                                                  | a classifier (magika) on the text     |
+| code       | is_code, null where nobody needs it yet                  | a judge (`memgrid.judges`) on the text |
+
+Where the corpus brings the columns of a group itself, those are taken.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import polars as pl
 
+from memgrid.config import LabelConfig
 from memgrid.corpus import Corpus
+from memgrid.judges import judge
 from memgrid.lm import LanguageModel, ModelIdentity, Scores
 from memgrid.ngrams import count_occurrences
 from memgrid.progress import progress_bar
@@ -28,6 +34,13 @@ from memgrid.rouge import rouge_scores
 from memgrid.templates import is_incrementing, is_repeating
 
 Columns = dict[str, np.ndarray]
+
+
+class Detokenizer(Protocol):
+    """What knows the text of tokens: a tokenizer alone, or a whole model."""
+
+    def detokenize(self, tokens: np.ndarray) -> list[str]:
+        """The text of each row."""
 
 
 def label_memorized(corpus: Corpus, lm: LanguageModel) -> Columns:
@@ -45,63 +58,65 @@ def memorized_columns(scores: list[Scores]) -> Columns:
     return {name: np.concatenate([getattr(score, name) for score in scores]) for name in names}
 
 
-def label_duplicates(corpus: Corpus, lm: LanguageModel) -> Columns:
+def label_duplicates(corpus: Corpus, _: None) -> Columns:
     """Exact occurrences of each sequence in the training documents, at any offset, int64."""
     return {"duplicates": count_occurrences(corpus.tokens, corpus.documents())}
 
 
-def label_templates(corpus: Corpus, lm: LanguageModel) -> Columns:
+def label_templates(corpus: Corpus, tokenizer: Detokenizer) -> Columns:
     """Whether the text repeats itself and whether it counts (Prashanth et al. 2024)."""
-    texts = lm.detokenize(corpus.tokens)
+    texts = tokenizer.detokenize(corpus.tokens)
     return {
         "is_repeating": np.array([is_repeating(text) for text in texts]),
         "is_incrementing": np.array([is_incrementing(text) for text in texts]),
     }
 
 
-def label_rouge(corpus: Corpus, lm: LanguageModel) -> Columns:
+def label_rouge(corpus: Corpus, _: None) -> Columns:
     """ROUGE-L and ROUGE-3 between prefix and suffix, F-measure, float64 in [0, 1]."""
     rouge_l, rouge_3 = rouge_scores(corpus.prefix, corpus.suffix)
     return {"rouge_l": rouge_l, "rouge_3": rouge_3}
 
 
-def label_code(corpus: Corpus, lm: LanguageModel) -> Columns:
-    """Whether magika takes the text for source code (its content type group is `code`)."""
-    from magika import Magika  # a second to import, and few taxonomies need it
-
-    magika = Magika()
-    texts = lm.detokenize(corpus.tokens)
-    with progress_bar() as bar:
-        results = [magika.identify_bytes(text.encode()) for text in bar.track(texts, description="telling code from text")]
-    return {"is_code": np.array([result.dl.group == "code" for result in results])}
-
-
-GROUPS: dict[str, Callable[[Corpus, LanguageModel], Columns]] = {
+GROUPS: dict[str, Callable[[Corpus, Any], Columns]] = {
     "memorized": label_memorized,
     "duplicates": label_duplicates,
     "templates": label_templates,
     "rouge": label_rouge,
-    "code": label_code,
 }
+
+
+def given_columns(corpus: Corpus, group: str) -> Columns | None:
+    """The columns of a group that the corpus brings, or None; how sure the model was, no corpus knows: NaN."""
+    wanted = {"memorized": ["memorized"], "duplicates": ["duplicates"], "templates": ["is_repeating", "is_incrementing"]}.get(group, [])
+    if not wanted or not all(name in corpus.given for name in wanted):
+        return None
+    unknown = np.full(len(corpus.tokens), np.nan, np.float32)
+    scores = {"confidence": unknown, "prefix_logprob": unknown, "suffix_logprob": unknown} if group == "memorized" else {}
+    return {name: corpus.given[name] for name in wanted} | scores
 
 
 class Labels:
     """The label files of one LLM and corpus: `<root>/labels/<llm>/<corpus>/<group>.parquet`."""
 
-    def __init__(self, root: Path, llm: ModelIdentity, corpus: Corpus) -> None:
+    def __init__(self, root: Path, llm: ModelIdentity, corpus: Corpus, config: LabelConfig | None = None) -> None:
         self.folder = root / "labels" / llm.name / corpus.name
-        self.corpus = corpus
+        self.corpus, self.config = corpus, config or LabelConfig()
         # What the files were made from; a file made from something else is computed again.
-        self.identity = json.dumps({"corpus": corpus.fingerprint, "k": corpus.k, "llm": llm.fingerprint})
+        self.identity = {"corpus": corpus.fingerprint, "k": corpus.k, "llm": llm.fingerprint}
 
     def path(self, group: str) -> Path:
         """The file of one group."""
         return self.folder / f"{group}.parquet"
 
+    def made_from(self, group: str) -> str:
+        """What a group's file has to say of its origin."""
+        return json.dumps(self.identity | (asdict(self.config) if group == "code" else {}))
+
     def has(self, group: str) -> bool:
         """Whether the group's file is there, readable and made from this corpus and LLM."""
         try:
-            return pl.read_parquet_metadata(self.path(group)).get("memgrid") == self.identity
+            return pl.read_parquet_metadata(self.path(group)).get("memgrid") == self.made_from(group)
         except (OSError, pl.exceptions.PolarsError):
             return False
 
@@ -109,16 +124,37 @@ class Labels:
         """The groups that have to be computed."""
         return [group for group in groups if not self.has(group)]
 
-    def compute(self, group: str, lm: LanguageModel) -> None:
-        """Compute one group and keep it."""
-        self.write(group, GROUPS[group](self.corpus, lm))
+    def asks(self, group: str) -> str | None:
+        """What has to be there to compute a group: the `lm`, its `tokenizer`, or nothing."""
+        wanted = {"memorized": "lm", "templates": "tokenizer", "code": "tokenizer"}.get(group)
+        return None if given_columns(self.corpus, group) is not None else wanted
 
-    def write(self, group: str, columns: Columns) -> None:
+    def compute(self, group: str, model: LanguageModel | Detokenizer | None) -> None:
+        """Compute one group, or take it from the corpus, and keep it; of `code`, every row."""
+        if group == "code":
+            assert model is not None
+            self.judge_code(np.arange(len(self.corpus.tokens)), model)
+        else:
+            self.write(group, given_columns(self.corpus, group) or GROUPS[group](self.corpus, model))
+
+    def judge_code(self, rows: np.ndarray, tokenizer: Detokenizer) -> None:
+        """Judge some rows of the corpus, beside those that were judged before: milliseconds a row, and a run needs few."""
+        known = self.code()
+        answers = judge(self.config)(tokenizer.detokenize(self.corpus.tokens[rows])) if len(rows) else []
+        self.write("code", {"is_code": known.scatter(rows, pl.Series(answers, dtype=pl.Boolean))})
+
+    def code(self) -> pl.Series:
+        """Boolean per row of the corpus, null where nobody has judged yet."""
+        if self.has("code"):
+            return self.read(["code"])["is_code"].clone()
+        return pl.Series("is_code", [None], dtype=pl.Boolean).new_from_index(0, len(self.corpus.tokens))
+
+    def write(self, group: str, columns: Mapping[str, np.ndarray | pl.Series]) -> None:
         """Put a group's file in place at once, whole."""
         table = pl.DataFrame({"sequence_id": self.corpus.sequence_id, **columns})
         self.folder.mkdir(parents=True, exist_ok=True)
         temporary = self.folder / f".{group}.{os.getpid()}.tmp"
-        table.write_parquet(temporary, metadata={"memgrid": self.identity})
+        table.write_parquet(temporary, metadata={"memgrid": self.made_from(group)})
         os.replace(temporary, self.path(group))
 
     def read(self, groups: Iterable[str]) -> pl.DataFrame:

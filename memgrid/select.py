@@ -14,6 +14,7 @@ import polars as pl
 
 from memgrid.config import SelectConfig, UserError
 from memgrid.ngrams import content_groups, sequence_hashes
+from memgrid.taxonomy import UNDECIDED
 
 GROUP_NGRAM = 32  # sequences that share this many consecutive tokens (half a sequence) are near-duplicates
 SPLIT_SALT = 0x5EED  # the sides are drawn independently of the priorities
@@ -34,10 +35,39 @@ class Draw:
 
 
 def draw(sequence_id: np.ndarray, tokens: np.ndarray, config: SelectConfig, seed: int) -> Draw:
-    """Fix priorities and sides for a whole corpus: tokens int32 (N, length), sequence_id int64 (N,)."""
-    rows = distinct(tokens, sequence_id)
-    rows = rows[np.argsort(sequence_hashes(tokens[rows], seed), kind="stable")]
-    return Draw(rows, eval_side(tokens, config, seed)[rows])
+    """Fix priorities and sides for a whole corpus: tokens int32 (N, length), sequence_id int64 (N,).
+
+    `leak_free`: exact copies are one sample, and content decides the order and the side. Otherwise the id does, for every row.
+    """
+    if config.leak_free:
+        rows = distinct(tokens, sequence_id)
+        rows = rows[np.argsort(sequence_hashes(tokens[rows], seed), kind="stable")]
+        hashes = group_hashes(tokens, seed ^ SPLIT_SALT)
+    else:
+        ids = np.ascontiguousarray(sequence_id, np.int64).view(np.uint32).reshape(-1, 2)
+        rows = np.argsort(sequence_hashes(ids, seed), kind="stable")
+        hashes = sequence_hashes(ids, seed ^ SPLIT_SALT)
+    share = config.eval_per_class / (config.train_per_class + config.eval_per_class)
+    return Draw(rows, (hashes < np.uint64(share * np.iinfo(np.uint64).max))[rows])
+
+
+def to_judge(drawn: Draw, classes: np.ndarray, titles: list[str], config: SelectConfig) -> np.ndarray:
+    """Rows of the corpus, int64, whose undecided class has to be known before `select` can choose; empty where it already can.
+
+    A side is settled when all its classes are full before the first undecided row, whatever comes after. Until then the next of its
+    undecided rows are asked for, as many as the side will take in all.
+    """
+    ordered = classes[drawn.rows]
+    wanted = {"train": config.train_per_class, "eval": config.eval_per_class}
+    asked = []
+    for side in SIDES:
+        here = np.flatnonzero(drawn.on_eval if side == "eval" else ~drawn.on_eval)
+        unknown = np.flatnonzero(ordered[here] == UNDECIDED)
+        if len(unknown):
+            before = ordered[here[: unknown[0]]]
+            if min(np.bincount(before[before >= 0], minlength=len(titles))) < wanted[side]:
+                asked.append(here[unknown[: wanted[side] * len(titles)]])
+    return drawn.rows[np.concatenate(asked)] if asked else np.zeros(0, np.int64)
 
 
 def select(drawn: Draw, sequence_id: np.ndarray, classes: np.ndarray, titles: list[str], config: SelectConfig) -> pl.DataFrame:
@@ -80,15 +110,14 @@ def distinct(tokens: np.ndarray, sequence_id: np.ndarray) -> np.ndarray:
     return np.sort(ordered[first])
 
 
-def eval_side(tokens: np.ndarray, config: SelectConfig, seed: int) -> np.ndarray:
-    """Whether each sequence belongs to the eval side, bool (N,): drawn for its content group, or for itself if `leak_free` is off."""
-    hashes = sequence_hashes(tokens, seed ^ SPLIT_SALT)
-    if config.leak_free and len(tokens):
-        groups = content_groups(tokens, min(GROUP_NGRAM, tokens.shape[1]))
-        # A group's draw is its members' lowest hash, so that it depends on content alone and not on the order of rows.
-        lowest = np.full(len(tokens), np.iinfo(np.uint64).max, np.uint64)
-        np.minimum.at(lowest, groups, hashes)
-        # Hashed again, since the lowest of many is not uniform.
-        hashes = sequence_hashes(lowest[groups].view(np.uint32).reshape(-1, 2), seed ^ SPLIT_SALT)
-    share = config.eval_per_class / (config.train_per_class + config.eval_per_class)
-    return hashes < np.uint64(share * np.iinfo(np.uint64).max)
+def group_hashes(tokens: np.ndarray, seed: int) -> np.ndarray:
+    """One uniform hash per content group, uint64 (N,): the same for all sequences that share a long n-gram, directly or through others."""
+    hashes = sequence_hashes(tokens, seed)
+    if not len(tokens):
+        return hashes
+    groups = content_groups(tokens, min(GROUP_NGRAM, tokens.shape[1]))
+    # A group's draw is its members' lowest hash, so that it depends on content alone and not on the order of rows.
+    lowest = np.full(len(tokens), np.iinfo(np.uint64).max, np.uint64)
+    np.minimum.at(lowest, groups, hashes)
+    # Hashed again, since the lowest of many is not uniform.
+    return sequence_hashes(lowest[groups].view(np.uint32).reshape(-1, 2), seed)

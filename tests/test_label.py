@@ -1,10 +1,14 @@
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
 
-from memgrid.config import CorpusConfig
+from memgrid.config import CorpusConfig, LabelConfig
 from memgrid.corpus import load_corpus
 from memgrid.label import GROUPS, Labels
+
+ALL = (*GROUPS, "code")
 
 
 @pytest.fixture(scope="module")
@@ -15,7 +19,7 @@ def corpus(mini):
 @pytest.fixture(scope="module")
 def labels(corpus, toy_lm, tmp_path_factory):
     made = Labels(tmp_path_factory.mktemp("labels"), toy_lm.identity, corpus)
-    for group in GROUPS:
+    for group in ALL:
         made.compute(group, toy_lm)
     return made
 
@@ -40,7 +44,7 @@ def test_duplicates_equal_a_naive_count(labels, corpus):
 
 
 def test_features_of_the_known_kinds(labels, mini):
-    table = labels.read(GROUPS).join(pl.read_parquet(mini / "sequences.parquet", columns=["sequence_id", "kind"]), on="sequence_id")
+    table = labels.read(ALL).join(pl.read_parquet(mini / "sequences.parquet", columns=["sequence_id", "kind"]), on="sequence_id")
     by_kind = {kind: table.filter(pl.col("kind") == kind) for kind in table["kind"].unique()}
     for kind in ("repeat", "unseen_repeat"):
         assert by_kind[kind]["is_repeating"].all()
@@ -60,12 +64,43 @@ def test_files_of_other_sequences_do_not_count(labels, corpus, toy_lm):
     other = type(corpus)(corpus.name, corpus.sequence_id, np.roll(corpus.tokens, 1, 0), corpus.k, corpus.documents_path)
     fresh = Labels(labels.folder.parent.parent.parent, toy_lm.identity, other)
     assert fresh.folder == labels.folder
-    assert labels.missing(GROUPS) == []
-    assert fresh.missing(GROUPS) == list(GROUPS)
+    assert labels.missing(ALL) == []
+    assert fresh.missing(ALL) == list(ALL)
 
 
 def test_a_damaged_file_is_computed_again(labels, toy_lm):
     labels.path("rouge").write_bytes(labels.path("rouge").read_bytes()[:100])
-    assert labels.missing(GROUPS) == ["rouge"]
+    assert labels.missing(ALL) == ["rouge"]
     labels.compute("rouge", toy_lm)
-    assert labels.missing(GROUPS) == []
+    assert labels.missing(ALL) == []
+
+
+def test_code_is_judged_row_by_row_and_kept(labels, corpus, toy_lm, tmp_path):
+    whole = labels.read(["code"])["is_code"]
+    part = Labels(tmp_path, toy_lm.identity, corpus)
+    assert part.missing(["code"]) == ["code"]
+    for rows in ([5, 3], [], [3, 100, 7]):
+        part.judge_code(np.array(rows, np.int64), toy_lm)
+    known = part.read(["code"])["is_code"]
+    judged = [3, 5, 7, 100]
+    assert known.is_not_null().arg_true().to_list() == judged
+    assert known[judged].to_list() == whole[judged].to_list()
+    # Another judge's answers are not taken for these.
+    other = Labels(tmp_path, toy_lm.identity, corpus, LabelConfig("usepackage"))
+    assert other.missing(["code"]) == ["code"]
+    other.judge_code(np.array([0]), toy_lm)
+    assert other.read(["code"])["is_code"].is_not_null().sum() == 1
+
+
+def test_what_the_corpus_brings_is_taken(corpus, toy_lm, tmp_path):
+    rng = np.random.default_rng(0)
+    rows = len(corpus.tokens)
+    flags = {name: rng.random(rows) < 0.5 for name in ("memorized", "is_repeating", "is_incrementing")}
+    brought = replace(corpus, given={**flags, "duplicates": rng.integers(0, 9, rows)})
+    made = Labels(tmp_path, toy_lm.identity, brought)
+    for group in ("memorized", "duplicates", "templates"):
+        made.compute(group, None)  # nothing is asked of a model
+        for name in set(made.read([group]).columns) & set(brought.given):
+            np.testing.assert_array_equal(made.read([group])[name], brought.given[name])
+    assert made.read(["memorized"])["confidence"].is_nan().all()
+    assert Labels(tmp_path, toy_lm.identity, corpus).missing(["duplicates"]) == ["duplicates"]

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from memgrid.config import SelectConfig, UserError
 from memgrid.ngrams import content_groups
-from memgrid.select import GROUP_NGRAM, distinct, draw, eval_side, select
+from memgrid.select import GROUP_NGRAM, distinct, draw, select, to_judge
+from memgrid.taxonomy import UNDECIDED
 
 CONFIG = SelectConfig(train_per_class=30, eval_per_class=10, min_train_per_class=5, min_eval_per_class=2)
 TITLES = ["Non-Memo", "Guess", "Recall"]
@@ -70,12 +71,50 @@ def test_no_near_duplicates_on_both_sides(seed):
     assert not train & evaluate
 
 
-def test_without_leak_free_each_row_is_drawn_for_itself():
+def test_without_leak_free_each_row_is_drawn_for_itself_even_a_copy():
     tokens = np.tile(np.arange(64, dtype=np.int32), (200, 1))
-    tokens[:, -1] = np.arange(200)
-    assert len(set(eval_side(tokens, CONFIG, 0))) == 1
+    tokens[100:, -1] = np.arange(100)
+    ids = np.arange(200) + 7
+    strict = draw(ids, tokens, CONFIG, 0)
+    assert len(strict.rows) == 101 - (63 in tokens[100:, -1])
+    assert len(set(strict.on_eval)) == 1
     loose = SelectConfig(train_per_class=30, eval_per_class=10, leak_free=False)
-    assert 20 < eval_side(tokens, loose, 0).sum() < 85
+    drawn = draw(ids, tokens, loose, 0)
+    assert sorted(drawn.rows) == list(range(200))
+    assert 20 < drawn.on_eval.sum() < 85
+    assert len(set(drawn.on_eval[drawn.rows < 100])) == 2  # exact copies on both sides: the paper's leak
+    order = np.random.default_rng(0).permutation(200)
+    again = draw(ids[order], tokens[order], loose, 0)
+    np.testing.assert_array_equal(ids[drawn.rows], ids[order][again.rows])
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32), st.sampled_from([0.02, 0.3, 1.0]))
+def test_judging_only_what_is_needed_chooses_the_same(seed, share):
+    """Rows are revealed as `to_judge` asks for them; the selection equals that of a corpus judged as a whole."""
+    ids, tokens, classes = population(seed=seed)
+    rng = np.random.default_rng(seed)
+    hidden = rng.random(len(ids)) < share
+    known = np.where(hidden, UNDECIDED, classes).astype(np.int8)
+    drawn = draw(ids, tokens, CONFIG, 0)
+    for _ in range(100):
+        rows = to_judge(drawn, known, TITLES, CONFIG)
+        if not len(rows):
+            break
+        assert (known[rows] == UNDECIDED).all()
+        known[rows] = classes[rows]
+    assert not len(to_judge(drawn, known, TITLES, CONFIG))
+    assert select(drawn, ids, known, TITLES, CONFIG).equals(select(drawn, ids, classes, TITLES, CONFIG))
+
+
+def test_a_large_corpus_is_judged_in_small_part():
+    ids, tokens, classes = population(20000)
+    known = np.where(classes > 0, UNDECIDED, classes).astype(np.int8)
+    drawn, asked = draw(ids, tokens, CONFIG, 0), 0
+    while len(rows := to_judge(drawn, known, TITLES, CONFIG)):
+        known[rows] = classes[rows]
+        asked += len(rows)
+    assert 40 < asked < 1000
 
 
 def test_exact_copies_are_one_sample():
@@ -106,4 +145,4 @@ def test_an_empty_class_is_named():
 
 def test_the_share_on_the_eval_side_is_as_configured():
     tokens = np.random.default_rng(0).integers(0, 2000, (20000, 64), dtype=np.int32)
-    assert abs(eval_side(tokens, CONFIG, 0).mean() - 0.25) < 0.02
+    assert abs(draw(np.arange(20000), tokens, CONFIG, 0).on_eval.mean() - 0.25) < 0.02

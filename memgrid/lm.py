@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
-from huggingface_hub import snapshot_download
 from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
@@ -21,6 +20,10 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Genera
 from memgrid.attention import POOLED, AttentionRecorder, attention_of, recording
 from memgrid.config import LLMConfig, UserError
 from memgrid.corpus import TOY
+from memgrid.hub import LATER, cached, download
+
+# What memgrid reads of a model on the hub.
+HUB_FILES = {"allow_patterns": ["*.safetensors", "*.json", "*.model", "merges.txt"], "ignore_patterns": ["*/*", "consolidated*"]}
 
 
 @dataclass(frozen=True)
@@ -63,15 +66,26 @@ class ModelIdentity:
     revision: str
     fingerprint: str
     layers: int
+    vocabulary: int
 
 
 @dataclass(frozen=True)
-class LanguageModel:
+class Tokenizer:
+    """A tokenizer without its model."""
+
+    tokenizer: Any
+
+    def detokenize(self, tokens: Int[np.ndarray, "batch length"]) -> list[str]:
+        """The text of each sequence, nothing cleaned up."""
+        return self.tokenizer.batch_decode(tokens, skip_special_tokens=False, clean_up_tokenization_spaces=False)  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class LanguageModel(Tokenizer):
     """A causal language model with its tokenizer."""
 
     identity: ModelIdentity
     model: Any
-    tokenizer: Any
     device: torch.device
     batch_tokens: int
 
@@ -144,10 +158,6 @@ class LanguageModel:
                 f"llm {self.identity.name!r} sent {len(recorder.layers)} of its {layers} layers through transformers' attention interface"
             )
 
-    def detokenize(self, tokens: Int[np.ndarray, "batch length"]) -> list[str]:
-        """The text of each sequence, nothing cleaned up."""
-        return self.tokenizer.batch_decode(tokens, skip_special_tokens=False, clean_up_tokenization_spaces=False)  # type: ignore[no-any-return]
-
     def _tensor(self, tokens: np.ndarray) -> Int[Tensor, "batch length"]:
         return torch.from_numpy(np.ascontiguousarray(tokens, dtype=np.int64)).to(self.device)
 
@@ -162,14 +172,22 @@ def model_folder(config: LLMConfig) -> Path | None:
         return None
     if config.path is None:
         return TOY
-    if Path(config.path).is_dir():
-        return Path(config.path)
-    try:
-        return Path(snapshot_download(config.path, revision=config.revision, local_files_only=True))
-    except (OSError, ValueError):
-        raise UserError(
-            f"llm.path={config.path} is neither a folder nor a model in the local hub cache: check the path, or download the model first"
-        ) from None
+    folder = Path(config.path)
+    found = folder if folder.is_dir() else cached(config.path, "model", config.revision, **HUB_FILES)
+    if found is None:
+        raise UserError(f"llm.path={config.path} is neither a folder nor a model in the local hub cache: check the path, or {LATER}")
+    return found
+
+
+def fetch_model(config: LLMConfig) -> Path | None:
+    """Download a hub model into the local hub cache; None where there is nothing to download.
+
+    Raises:
+        UserError: the model cannot be had, or has no safetensors.
+    """
+    if config.random or config.path is None or Path(config.path).is_dir():
+        return None
+    return download(f"llm.path={config.path}", config.path, "model", config.revision, "*.safetensors", **HUB_FILES)
 
 
 def identify(config: LLMConfig) -> ModelIdentity:
@@ -183,16 +201,17 @@ def identify(config: LLMConfig) -> ModelIdentity:
     if folder is None:
         assert config.random is not None
         digest.update(json.dumps(config.random, sort_keys=True).encode())
-        layers = AutoConfig.for_model(**config.random).num_hidden_layers
-        return ModelIdentity(config.name, "", digest.hexdigest()[:16], layers)
-    weights = sorted(folder.glob("*.safetensors"))
-    if not weights or not (folder / "config.json").is_file():
-        raise UserError(f"llm.path={config.path} holds no model: memgrid needs config.json and *.safetensors in {folder}")
-    digest.update((folder / "config.json").read_bytes())
-    for path in weights:
-        digest_blocks(path, digest)
-    layers = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False).num_hidden_layers
-    return ModelIdentity(config.name, config.revision or "", digest.hexdigest()[:16], layers)
+        shape = AutoConfig.for_model(**config.random)
+    else:
+        weights = sorted(folder.glob("*.safetensors"))
+        if not weights or not (folder / "config.json").is_file():
+            raise UserError(f"llm.path={config.path} holds no model: memgrid needs config.json and *.safetensors in {folder}")
+        digest.update((folder / "config.json").read_bytes())
+        for path in weights:
+            digest_blocks(path, digest)
+        shape = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    text = shape.get_text_config()  # the language part of a model that also sees or hears
+    return ModelIdentity(config.name, config.revision or "", digest.hexdigest()[:16], text.num_hidden_layers, text.vocab_size)
 
 
 def digest_blocks(path: Path, digest: Any, blocks: int = 256) -> None:
@@ -205,6 +224,22 @@ def digest_blocks(path: Path, digest: Any, blocks: int = 256) -> None:
             digest.update(file.read(4096))
 
 
+def load_tokenizer(config: LLMConfig) -> Any:
+    """The model's tokenizer, read without the weights from a local folder or the local hub cache; random weights take the embedded one.
+
+    Raises:
+        UserError: there is no such model, or no tokenizer in its folder.
+    """
+    folder = model_folder(config) or TOY
+    # Without these files transformers would make up an empty vocabulary and say nothing.
+    if not any(path for name in ("tokenizer.json", "vocab.json", "*.model") for path in folder.glob(name)):
+        raise UserError(f"llm {config.name!r} has no tokenizer in {folder}: put its tokenizer.json there")
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # the library in Rust raises nothing more special
+        raise UserError(f"the tokenizer in {folder} cannot be read, get it anew: {str(error).strip().splitlines()[0]}") from None
+
+
 def load_language_model(config: LLMConfig) -> LanguageModel:
     """Load from a local folder or the local hub cache: safetensors only, no remote code, no network.
 
@@ -212,7 +247,7 @@ def load_language_model(config: LLMConfig) -> LanguageModel:
         UserError: there is no such model, or its attention cannot be pooled.
     """
     transformers.logging.disable_progress_bar()
-    identity = identify(config)
+    identity, tokenizer = identify(config), load_tokenizer(config)
     device = torch.device(config.device if config.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
     options: dict[str, Any] = {"dtype": getattr(torch, config.dtype), "trust_remote_code": False}
     folder = model_folder(config)
@@ -226,7 +261,6 @@ def load_language_model(config: LLMConfig) -> LanguageModel:
             )
         except (OSError, ValueError) as error:
             raise UserError(f"llm {config.name!r} cannot be loaded from {folder}: {str(error).strip().splitlines()[0]}") from None
-    tokenizer = AutoTokenizer.from_pretrained(folder or TOY, local_files_only=True)
     if not model._supports_attention_backend:
         raise UserError(
             f"llm {config.name!r} ({type(model).__name__}) does not use transformers' attention interface: its attention cannot be pooled"
@@ -234,7 +268,7 @@ def load_language_model(config: LLMConfig) -> LanguageModel:
     model.eval()
     if config.device_map is None:
         model.to(device)
-    lm = LanguageModel(identity, model, tokenizer, model.device, config.batch_tokens)
+    lm = LanguageModel(tokenizer, identity, model, model.device, config.batch_tokens)
     prove_pooling(lm)
     return lm
 
@@ -247,7 +281,7 @@ def prove_pooling(lm: LanguageModel) -> None:
     Raises:
         UserError: the two differ, or a layer does not report.
     """
-    tokens = np.arange(1, 9)[None] % lm.model.config.vocab_size
+    tokens = np.arange(1, 9)[None] % lm.identity.vocabulary
     made = lm.pooled_maps(tokens)
     rows, columns = np.tril_indices(tokens.shape[1])
     with torch.inference_mode(), attention_of(lm.model, "eager"):

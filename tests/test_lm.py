@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from memgrid.attention import AttentionRecorder, attention_of
-from memgrid.config import LLMConfig, UserError
+from memgrid.config import CONF, LLMConfig, UserError, register, typed
 from memgrid.corpus import TOY
 from memgrid.lm import identify, load_language_model
 
@@ -106,13 +107,41 @@ def test_large_scores_in_float16_make_neither_nan_nor_leaks():
 
 def test_identity_without_loading():
     toy = identify(LLMConfig(name="toy", path=None))
-    assert toy.layers == 6
+    assert (toy.layers, toy.vocabulary) == (6, 2048)
     assert toy == load_language_model(LLMConfig(name="toy", path=None)).identity
     assert identify(LLMConfig(name="toy", path=None, dtype="bfloat16")).fingerprint != toy.fingerprint
     tiny = {"model_type": "gpt2", **SMALL}
     assert identify(LLMConfig(name="r", path=None, random=tiny)) != identify(
         LLMConfig(name="r", path=None, random={**tiny, "num_hidden_layers": 2})
     )
+
+
+def test_the_language_part_of_a_composite_model_counts():
+    text = {**SMALL, "num_key_value_heads": 2, "head_dim": 8}
+    made = identify(LLMConfig(name="seeing", path=None, random={"model_type": "gemma3", "text_config": text}))
+    assert (made.layers, made.vocabulary) == (3, 2048)
+
+
+PYTHIA = {f"pythia-{size}{kind}" for size in ("70m", "160m", "410m", "1b", "1.4b", "2.8b", "6.9b", "12b") for kind in ("", "-deduped")}
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (CONF / "llm").glob("*.yaml")) or ["none"])
+def test_every_model_of_the_configuration_composes(name):
+    register()
+    given = ["llm.name=hf", "llm.path=someone/something"] if name == "hf" else []
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        llm = typed(compose("run", overrides=[f"llm={name}", *given])).llm
+    assert llm.name == name
+    if name in PYTHIA:
+        size, *deduped = name.removeprefix("pythia-").split("-")
+        assert (llm.path, llm.dtype, llm.revision) == (f"EleutherAI/{name}-v0", "float16", None)
+        assert llm.semantic_filters == f"{'deduped' if deduped else 'duped'}_{size}"
+    else:
+        assert llm.semantic_filters is None
+
+
+def test_all_sizes_of_pythia_are_there():
+    assert {path.stem for path in (CONF / "llm").glob("pythia-*.yaml")} == PYTHIA
 
 
 def test_models_that_are_not_there(tmp_path):

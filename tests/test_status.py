@@ -1,0 +1,143 @@
+import os
+import subprocess
+import sys
+import time
+
+import polars as pl
+import pytest
+from conftest import memgrid
+from filelock import FileLock
+from runs_maker import Run, begin, finish, leave
+
+from memgrid.results import note_failure
+from memgrid.status import states
+
+HOLD = """
+import sys, time
+from filelock import FileLock
+with FileLock(sys.argv[1]):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def root(tmp_path):
+    """A run of every state but running."""
+    finish(Run(tmp_path, "a", seed=0))
+    for seed, state in enumerate(("failed", "stopped", "missing"), 1):
+        leave(Run(tmp_path, "a", seed=seed), state)
+    return tmp_path
+
+
+@pytest.fixture
+def held(root):
+    """A run whose lock another process holds."""
+    folder = begin(Run(root, "b", seed=9))
+    process = subprocess.Popen([sys.executable, "-c", HOLD, folder / ".lock"], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "held\n"
+    yield folder
+    process.kill()
+    process.wait()
+
+
+def state(table, seed):
+    return table.filter(pl.col("name").str.contains(f"-seed{seed}-"))["state"].item()
+
+
+def test_every_state(root, held):
+    table = states(root)
+    assert [state(table, seed) for seed in (0, 1, 2, 3, 9)] == ["done", "failed", "stopped", "missing", "running"]
+    assert table.columns == ["llm", "taxonomy", "name", "state", "detail", "folder"]
+    row = table.row(by_predicate=pl.col("state") == "failed", named=True)
+    assert row["detail"].startswith("class 'Recite' has 12 samples")
+    assert row["detail"].endswith("job.log)")
+    assert (row["llm"], row["taxonomy"]) == ("a", "rasy")
+    assert os.path.isdir(row["folder"])
+    assert "last checkpoint 20" in table.row(by_predicate=pl.col("state") == "stopped", named=True)["detail"]
+
+
+def test_a_running_run_with_an_old_failure_is_running(root, held):
+    note_failure(held, "boom")
+    assert state(states(root), 9) == "running"
+
+
+def test_the_lock_is_released_at_once(root):
+    folder = leave(Run(root, "a", seed=5), "stopped")
+    assert state(states(root), 5) == "stopped"
+    with FileLock(folder / ".lock", timeout=0):
+        assert state(states(root), 5) == "running"
+    assert state(states(root), 5) == "stopped"
+
+
+def test_looking_leaves_no_files(root):
+    before = sorted(root.rglob("*"))
+    states(root)
+    assert sorted(root.rglob("*")) == before
+
+
+def test_started_but_cut_off_before_the_first_checkpoint(root):
+    (begin(Run(root, "a", seed=6)) / ".lock").touch()
+    row = states(root).row(by_predicate=pl.col("name").str.contains("seed6"), named=True)
+    assert (row["state"], row["detail"]) == ("stopped", "before its first epoch ended")
+
+
+def test_a_finished_run_is_done_whatever_else_lies_there(root):
+    folder = finish(Run(root, "a", seed=7))
+    note_failure(folder, "an earlier attempt")
+    with FileLock(folder / ".lock"):
+        assert state(states(root), 7) == "done"
+
+
+def test_a_folder_that_no_run_made_is_nothing(root):
+    (root / "runs" / "a" / "rasy" / "notes").mkdir()
+    (root / "runs" / "a" / "rasy" / ".cache").mkdir()
+    assert states(root).height == 4
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_another_users_folder_can_be_looked_at(root):
+    folder = leave(Run(root, "a", seed=8), "stopped")
+    (folder / ".lock").chmod(0o444)
+    assert state(states(root), 8) == "stopped"
+
+
+def test_the_command_line(root, held):
+    shown = memgrid(f"root={root}", module="status").stdout
+    assert "5 runs below" in shown
+    counted = [line.split()[0] for line in shown.splitlines() if line.split()[1:2] == ["1"]]
+    assert counted == ["done", "running", "failed", "stopped", "missing"]
+    assert "class 'Recite' has 12 samples" in " ".join(shown.split())
+    assert "seed0" not in shown  # what is done is only counted
+    only = memgrid(f"root={root}", "state=done", module="status").stdout
+    assert "seed0" in only
+    assert "seed1" not in only
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [(("rot=x",), "rot=x"), (("state=lost",), "state=lost is unknown: use done, running, failed, stopped, missing"), ((), "holds no run")],
+)
+def test_mistakes_are_one_sentence(tmp_path, arguments, told):
+    process = memgrid(*arguments, module="status", check=False, cwd=tmp_path)
+    assert process.returncode == 1
+    assert told in process.stderr
+    assert process.stderr.count("\n") == 1
+
+
+def test_text_in_square_brackets_is_shown_as_it_is(root):
+    note_failure(begin(Run(root, "a", seed=4)), "class 'Recite[5]' [bold]has[/bold] too few")
+    shown = memgrid(f"root={root}", "state=failed", module="status").stdout
+    assert "Recite[5]" in shown
+    assert "[bold]has[/bold]" in shown
+
+
+def test_thousands_are_told_in_seconds(tmp_path):
+    for index in range(1000):
+        folder = tmp_path / "runs" / "a" / "rasy" / f"run{index}"
+        folder.mkdir(parents=True)
+        (folder / ("metrics.json" if index % 2 else "config.yaml")).touch()
+        (folder / ".lock").touch()
+    start = time.perf_counter()
+    assert states(tmp_path)["state"].value_counts(sort=True).height == 2
+    assert time.perf_counter() - start < 5

@@ -1,23 +1,74 @@
-"""Experiment tracking with wandb: one run per training, offline unless asked otherwise, never the text of a sequence."""
+"""Experiment tracking with wandb: one run per training, offline unless asked otherwise, never the text of a sequence.
+
+`python -m memgrid.tracking sync` pushes offline runs to the server, `python -m memgrid.tracking dashboard` builds the project's workspace.
+"""
 
 from __future__ import annotations
 
+import html
 import os
-from collections.abc import Iterator
+import re
+import struct
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pytorch_lightning.loggers import WandbLogger
+import numpy as np
+from filelock import FileLock, Timeout
 
-from memgrid.config import RunConfig, settings
+from memgrid.config import RunConfig, UserError
+from memgrid.metrics import scores
+from memgrid.naming import settings
+
+if TYPE_CHECKING:
+    from pytorch_lightning.loggers import WandbLogger
+
+FLUSH_SECONDS = 1.0  # wandb's own interval is 15: a training that is killed would leave an empty file
+SERVER_SECONDS, PUSH_SECONDS = 10, 900  # how long wandb's server may take to answer, and to take one part of a run
+# What would silence the command, change what it pushes, or let it work in this process's server, which a timeout would not end.
+NOT_INHERITED = {"WANDB_SILENT", "WANDB_RESUME", "WANDB_RUN_ID", "WANDB_SERVICE"}
+HEADER, BLOCK, WHOLE, LAST = 7, 32768, 1, 4
+USAGE = "`python -m memgrid.tracking` needs a command: `sync [root=<folder>]` or `dashboard [entity=<name>] [project=<name>]`"
+
+
+def cell_name(settings: Mapping[str, Any]) -> str:
+    """The cell that a run belongs to, such as `toy/rasy/rho0.5-both`; thresholds that are None are left out."""
+    delta, rho, rouge = settings["delta"], settings["rho"], settings["rouge"]
+    parts = (None if delta is None else f"delta{delta}", None if rho is None else f"rho{rho:g}", rouge)
+    thresholds = "-".join(part for part in parts if part is not None)
+    return "/".join(filter(None, (settings["llm"]["name"], settings["taxonomy"]["name"], thresholds)))
+
+
+def epoch_logger(experiment: Any, logged: Iterable[int]) -> WandbLogger:
+    """Lightning's logger, but with a row per epoch whose step is the epoch, and without the epochs that are `logged` already."""
+    from pytorch_lightning.loggers import WandbLogger  # seconds to import, and no command line needs it
+
+    there = set(logged)
+
+    class EpochLogger(WandbLogger):
+        def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+            """Lightning calls this at the end of an epoch; `metrics` has the key epoch."""
+            epoch = int(metrics["epoch"])
+            if epoch not in there:
+                there.add(epoch)
+                # Without commit wandb keeps the row back until the next epoch: a killed training would lose it.
+                self.experiment.log({**metrics, "epoch": epoch}, step=epoch, commit=True)
+
+    return EpochLogger(experiment=experiment)
 
 
 @contextmanager
 def tracked(run: RunConfig, folder: Path) -> Iterator[WandbLogger | None]:
     """A wandb run of its own in `folder/wandb`, finished at the end, so that the runs of a multirun never merge; None if disabled.
 
-    Runs are grouped by cell (llm, taxonomy, δ, ρ); settings become the config. Started again, a run goes on under the same id.
+    Runs are grouped by cell (llm, taxonomy, δ, ρ); settings become the config. Started again, a run goes on under the same id: offline as a
+    further part that holds only the epochs that no earlier part has, which `sync` appends to them.
+
+    Raises:
+        UserError: wandb could not start a run.
     """
     if run.wandb.mode == "disabled":
         yield None
@@ -25,42 +76,255 @@ def tracked(run: RunConfig, folder: Path) -> Iterator[WandbLogger | None]:
     import wandb  # seconds to import, and not needed when disabled
 
     os.environ.setdefault("WANDB_SILENT", "true")
-    cell = f"{run.llm.name}/{run.taxonomy.name}/delta{run.delta}-rho{run.rho:g}-{run.rouge}"
     folder.mkdir(parents=True, exist_ok=True)
-    experiment = wandb.init(
-        project=run.wandb.project,
-        entity=run.wandb.entity,
-        mode=run.wandb.mode,  # type: ignore[arg-type]
-        dir=folder,
-        id=folder.name.rsplit("-", 1)[-1],
-        name=folder.name,
-        group=cell,
-        config=settings(run),
-        resume="allow" if run.wandb.mode == "online" else None,
-        reinit="finish_previous",
-        settings=wandb.Settings(x_disable_stats=True, console="off", disable_git=True, x_save_requirements=False),
-    )
+    earlier = [path for path in sorted(folder.glob("wandb/*run-*/run-*.wandb")) if begun(path)]
+    experiment = start(run, folder, resume=bool(earlier) or run.wandb.mode == "online")
+    # What an online run has sent is known to the server only.
+    there = range(int(experiment.summary.get("epoch", -1)) + 1) if run.wandb.mode == "online" else logged_epochs(earlier)
+    logger = epoch_logger(experiment, there)
     try:
-        yield WandbLogger(experiment=experiment)
-    finally:
-        wandb.finish()
+        log_history(logger, checkpoint_history(folder))
+        yield logger
+    except BaseException:
+        wandb.finish(exit_code=1)
+        raise
+    wandb.finish()
+
+
+def start(run: RunConfig, folder: Path, resume: bool) -> Any:
+    """Begin a wandb run, or a further part of it."""
+    import wandb
+
+    deciding = settings(run)
+    quiet = wandb.Settings(x_disable_stats=True, console="off", disable_git=True, x_save_requirements=False)
+    quiet.x_transaction_log_flush_interval = FLUSH_SECONDS
+    try:
+        experiment = wandb.init(
+            project=run.wandb.project,
+            entity=run.wandb.entity,
+            mode=run.wandb.mode,  # type: ignore[arg-type]
+            dir=folder,
+            id=folder.name.rsplit("-", 1)[-1],
+            name=folder.name,
+            group=cell_name(deciding),
+            config=deciding,
+            resume="allow" if resume else None,
+            reinit="finish_previous",
+            settings=quiet,
+        )
+    except wandb.Error as error:
+        raise UserError(f"wandb={run.wandb.mode} could not start a run ({brief(error)}): use wandb=offline or `wandb login`") from None
+    experiment.define_metric("*", step_metric="epoch")
+    return experiment
+
+
+def log_history(logger: WandbLogger, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write the curves of a history, a row per epoch and member as `memgrid.classifier.Panel` keeps it, in the order of the epochs."""
+    epochs: dict[int, dict[str, float]] = {}
+    for row in sorted(rows, key=lambda row: row["epoch"]):
+        values = {key: row[key] for key in ("train_loss", "eval_loss")} | {"min_f1": scores(np.asarray(row["confusion"]))["min_f1"]}
+        curves = epochs.setdefault(row["epoch"], {"epoch": row["epoch"]})
+        curves |= {f"{row['member']}/{key}": value for key, value in values.items()}
+    for curves in epochs.values():
+        logger.log_metrics(curves)
+
+
+def checkpoint_history(folder: Path) -> list[dict[str, Any]]:
+    """The history in the checkpoint that a training goes on from: wandb may have been killed before it wrote the last epochs."""
+    import torch
+
+    try:
+        state = torch.load(folder / "checkpoints" / "last.ckpt", map_location="cpu", mmap=True, weights_only=False)
+        return list(state["history"])
+    except Exception:  # none yet, or one that the training will complain about: tracking must not stop it
+        return []
 
 
 def summarise(logger: WandbLogger | None, metrics: dict[str, Any]) -> None:
-    """Put the final scores and the panel's summed confusion matrix into the wandb run."""
+    """Put the final scores into the wandb run: panel with spread and interval, members, controls, confusion matrix."""
     if logger is None:
         return
     import wandb
 
-    titles = metrics["classes"]
-    rows = [[true, predicted, metrics["confusion"][i][j]] for i, true in enumerate(titles) for j, predicted in enumerate(titles)]
-    logger.experiment.log({"confusion": wandb.Table(columns=["true", "predicted", "count"], data=rows)})
-    logger.experiment.summary.update(
-        {
-            "min_f1": metrics["panel"]["min_f1"]["mean"],
-            "mean_f1": metrics["panel"]["mean_f1"]["mean"],
-            "paper_min_f1": metrics["paper_protocol"]["min_f1"],
-            "shuffled_min_f1": metrics["control"]["min_f1"]["mean"] if metrics["control"] else None,
-            "confidence_min_f1": metrics["confidence"]["min_f1"]["mean"] if metrics["confidence"] else None,
-        }
-    )
+    titles, panel = metrics["classes"], metrics["panel"]["min_f1"]
+    matrix = wandb.Html(confusion_table(titles, metrics["confusion"]))  # a wandb.Table would be kept outside the run's folder
+    logger.experiment.log({"confusion": matrix}, step=metrics["settings"]["cnn"]["epochs"], commit=True)
+    summary = {
+        "min_f1": panel["mean"],
+        **{f"min_f1_{key}": panel[key] for key in ("std", "low", "high")},
+        "mean_f1": metrics["panel"]["mean_f1"]["mean"],
+        "paper_min_f1": metrics["paper_protocol"]["min_f1"],
+        **{f"members/{name}/min_f1": value for name, value in zip(metrics["members"], metrics["members_min_f1"], strict=True)},
+        "confusion_counts": {true: dict(zip(titles, row, strict=True)) for true, row in zip(titles, metrics["confusion"], strict=True)},
+    }
+    for control, name in (("control", "shuffled_min_f1"), ("confidence", "confidence_min_f1")):
+        if metrics[control]:
+            summary[name] = metrics[control]["min_f1"]["mean"]
+    # So that every ROUGE score has a curve over ρ of its own.
+    if metrics["settings"]["rho"] is not None:
+        summary[f"rouge_{metrics['settings']['rouge']}/min_f1"] = panel["mean"]
+    logger.experiment.summary.update(summary)
+
+
+def confusion_table(titles: list[str], counts: list[list[int]]) -> str:
+    """The confusion matrix as HTML: a row per true class, a column per predicted one, darker where there is more of a row."""
+    names = [f"<th>{html.escape(title)}</th>" for title in titles]
+    lines = ["<th>true \\ predicted</th>" + "".join(names)]
+    for name, row in zip(names, counts, strict=True):
+        shares = (count / max(1, sum(row)) / 2 for count in row)
+        cells = (f'<td style="background: rgba(0, 90, 160, {share:.2f})">{n}</td>' for n, share in zip(row, shares, strict=True))
+        lines.append(name + "".join(cells))
+    style = "<style>td, th {font-family: sans-serif; padding: .4em .8em; text-align: right}</style>"
+    return f"{style}<table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
+
+
+def records(path: Path) -> Iterator[tuple[Any, int]]:
+    """The records of a `.wandb` file and where each ends, up to the first that is not whole.
+
+    The file is a log as LevelDB writes it, behind seven bytes: blocks of pieces, each behind a checksum, its length and its kind.
+    """
+    from google.protobuf.message import DecodeError
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    data, at, parts = path.read_bytes(), HEADER, b""
+    while at + HEADER <= len(data):
+        if BLOCK - at % BLOCK < HEADER:
+            at += BLOCK - at % BLOCK
+            continue
+        _, length, kind = struct.unpack("<IHB", data[at : at + HEADER])
+        at += HEADER + length
+        if at > len(data):
+            return
+        parts += data[at - length : at]
+        if kind in (WHOLE, LAST):
+            try:
+                yield Record.FromString(parts), at
+            except DecodeError:
+                return
+            parts = b""
+
+
+def begun(path: Path) -> bool:
+    """Whether the file says which run it belongs to; one whose process was killed at once does not, and wandb cannot read it."""
+    return any(record.HasField("run") for record, _ in records(path))
+
+
+def logged_epochs(parts: Iterable[Path]) -> set[int]:
+    """The epochs that the parts of a run hold."""
+    items = (item for path in parts for record, _ in records(path) for item in record.history.item)
+    return {int(item.value_json) for item in items if "epoch" in (item.key, *item.nested_key)}
+
+
+def unsynced(root: Path) -> dict[Path, list[Path]]:
+    """The offline parts below `<root>/runs` that have not been pushed, in order of time, by the folder of their run."""
+    found: dict[Path, list[Path]] = {}
+    for path in sorted((root / "runs").glob("**/wandb/offline-run-*/run-*.wandb"), key=lambda path: path.parent.name):
+        if not synced(path).exists() and begun(path):
+            found.setdefault(path.parents[2], []).append(path)
+    return found
+
+
+def synced(path: Path) -> Path:
+    """The mark that wandb sets beside a file that it has pushed."""
+    return path.with_name(f"{path.name}.synced")
+
+
+def sync(root: Path) -> None:
+    """Push all offline runs below `root` and print how many.
+
+    Raises:
+        UserError: not logged in, no server, nothing there, or wandb refused a run.
+    """
+    log_in(verify=False)
+    waiting = unsynced(root)
+    if not waiting:
+        raise UserError(f"root={root} holds no offline wandb run that is not pushed yet: train one with wandb=offline")
+    log_in(verify=True)
+    pushed = 0
+    for folder, parts in waiting.items():
+        try:
+            with FileLock(folder / ".lock", timeout=0):  # held by a run that is going on
+                for path in parts:
+                    if reason := push(path):
+                        raise UserError(f"wandb did not take {path.parent} ({reason}), {pushed} runs were pushed before: start sync again")
+                pushed += 1
+                print(f"pushed {folder}")
+        except Timeout:
+            print(f"{folder} is still running: left for the next time")
+    print(f"{pushed} of {len(waiting)} runs pushed")
+
+
+def push(path: Path) -> str | None:
+    """Push one part of a run; returns why wandb could not, or None.
+
+    Neither wandb's exit status nor its mark tells: it exits with 0 and sets the mark even where the server refused the data.
+    """
+    whole = max(end for _, end in records(path))
+    if path.stat().st_size > whole:  # cut off in the middle of a record: wandb would not go on to the next part
+        os.truncate(path, whole)
+    environment = {key: value for key, value in os.environ.items() if key not in NOT_INHERITED}
+    environment["WANDB_DIR"] = str(path.parents[2])  # where wandb puts what it logs about pushing
+    try:
+        done = subprocess.run(sync_command(path), capture_output=True, text=True, timeout=PUSH_SECONDS, env=environment)
+    except subprocess.TimeoutExpired:
+        return "the server does not answer"
+    wrong = [line for line in (done.stdout + done.stderr).splitlines() if re.search(r"\bERROR\b|^Error|^panic", line)]
+    if not wrong and synced(path).exists():
+        return None
+    synced(path).unlink(missing_ok=True)
+    return brief(wrong[0].split("ERROR")[-1]) if wrong else f"exit status {done.returncode}"
+
+
+def sync_command(path: Path) -> list[str]:
+    """The command that pushes one part."""
+    return [sys.executable, "-m", "wandb", "sync", str(path.parent.resolve())]
+
+
+def brief(message: object) -> str:
+    """The first clause of a message of wandb's, fit to stand within a sentence."""
+    return re.split(r"\. |\n", str(message).strip())[0].rstrip(".") or type(message).__name__
+
+
+def log_in(verify: bool) -> None:
+    """Take the user's wandb login; with `verify`, ask the server whether it is valid.
+
+    Raises:
+        UserError: there is none, or the server cannot be reached or refuses it.
+    """
+    os.environ["WANDB_MODE"] = "online"  # offline, wandb does not look for a login
+    os.environ.setdefault("WANDB_SILENT", "true")
+    import wandb
+
+    server = os.environ.get("WANDB_BASE_URL", "its server")
+    try:
+        known = wandb.login(prompt=False, verify=False)
+        if known and verify:
+            wandb.Api(timeout=SERVER_SECONDS)  # asks the server, which a second login() does not
+    except (wandb.Error, ValueError):  # ValueError: an address that is none
+        raise UserError(f"wandb cannot reach {server} or is refused there: check the network and `wandb login --relogin`") from None
+    if not known:
+        raise UserError(f"there is no login for wandb at {server}: log in with `wandb login` first")
+
+
+def main(arguments: list[str]) -> None:
+    """Do what the command line asks for."""
+    command, given = arguments[:1], dict(argument.split("=", 1) for argument in arguments[1:] if "=" in argument)
+    allowed = {"sync": {"root"}, "dashboard": {"entity", "project"}}.get("".join(command))
+    if allowed is None or set(given) - allowed or len(given) != len(arguments) - 1:
+        raise UserError(USAGE + (f", not {' '.join(arguments)}" if arguments else ""))
+    if command == ["sync"]:
+        sync(Path(given.get("root", RunConfig().root)))
+        return
+    try:
+        from memgrid.dashboard import save
+    except ModuleNotFoundError as error:
+        raise UserError(f"the dashboard needs {error.name}: `pip install wandb-workspaces`") from None
+    log_in(verify=True)
+    print(f"The dashboard is at {save(given.get('entity'), given.get('project', RunConfig().wandb.project))}")
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except UserError as error:
+        sys.exit(f"memgrid: {error}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -10,12 +11,13 @@ import hydra
 from filelock import FileLock, Timeout
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from memgrid.config import CONF, STAGES, RunConfig, UserError, prepare_root, register, run_folder, typed
+from memgrid.config import CONF, STAGES, RunConfig, UserError, register, typed
+from memgrid.naming import run_folder
 from memgrid.report import print_result
-from memgrid.results import finished
+from memgrid.results import clear_failure, finished, note_failure, write_config
 
 failures: list[str] = []
 
@@ -32,15 +34,46 @@ def run_cell(run: RunConfig, console: Console) -> None:
             done = finished(folder)
             if done is not None and "train" in run.stages:
                 return print_result(done, folder, console)
-            from memgrid.stages import STAGES as DO  # imports torch, which a finished or a refused run can do without
-            from memgrid.stages import Cell
-
-            cell = Cell(run, console)
-            for stage in STAGES:
-                if stage in run.stages:
-                    DO[stage](cell)
+            clear_failure(folder)
+            try:
+                go_through(run, folder, console)
+            except Exception as error:
+                note_failure(folder, str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}")
+                raise
     except Timeout:
         raise UserError(f"another process is working on {folder}: wait for it, or stop it") from None
+
+
+def go_through(run: RunConfig, folder: Path, console: Console) -> None:
+    """The stages that the run asks for, in their order."""
+    if "train" in run.stages:
+        write_config(OmegaConf.structured(run), folder)
+    if "fetch" not in run.stages:
+        os.environ["HF_HUB_OFFLINE"] = "1"  # read when the hub's library is imported, with the stages
+    from memgrid.stages import STAGES as DO  # imports torch, which a finished or a refused run can do without
+    from memgrid.stages import Cell
+
+    cell = Cell(run, console)
+    for stage in STAGES:
+        if stage in run.stages:
+            DO[stage](cell)
+
+
+def prepare_root(run: RunConfig) -> Path:
+    """Create the root and prove that it can be written to.
+
+    Raises:
+        UserError: it cannot.
+    """
+    root = Path(run.root)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        probe = root / ".writable"
+        probe.touch()
+        probe.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"root={run.root} cannot be written to ({error.strerror}): choose another folder with root=<path>") from None
+    return root
 
 
 def clear(folder: Path) -> None:

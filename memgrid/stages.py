@@ -1,35 +1,43 @@
-"""The stages of a run over one shared state: label → extract → train. Each computes only what the disk does not have."""
+"""The stages of a run over one shared state: fetch, label → plan → extract → train. Each computes only what the disk does not have."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
-from dataclasses import astuple
+from dataclasses import asdict, astuple, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
-from omegaconf import OmegaConf
 from rich.console import Console
 
 from memgrid import config as settings
-from memgrid.config import CorpusConfig, RunConfig, SelectConfig, UserError
+from memgrid.config import CorpusConfig, RunConfig, SelectConfig, UserError, members
 from memgrid.corpus import Corpus, load_corpus
 from memgrid.extract import extract, open_store, score_and_extract
 from memgrid.figures import draw_confusion, draw_maps
+from memgrid.judges import code_model
 from memgrid.label import Labels, memorized_columns
-from memgrid.lm import LanguageModel, ModelIdentity, identify, load_language_model
+from memgrid.lm import LanguageModel, ModelIdentity, Tokenizer, fetch_model, identify, load_language_model, load_tokenizer
+from memgrid.naming import run_folder
 from memgrid.plan import Pace, measure, plan
 from memgrid.report import print_result
-from memgrid.select import Draw, draw, select
+from memgrid.select import Draw, draw, select, to_judge
+from memgrid.semantic_filters import fetch_semantic_filters, load_semantic_filters
 from memgrid.store import Store
+from memgrid.taxonomy import UNDECIDED
+from memgrid.text import prepare_text
 from memgrid.train import train
+from memgrid.twins import Twin
 
 
 @lru_cache(maxsize=2)
-def shared_corpus(*config: Any) -> Corpus:
+def shared_corpus(config: str) -> Corpus:
     """A corpus that the runs of a sweep in one process share."""
-    return load_corpus(CorpusConfig(*config))
+    given = CorpusConfig(**json.loads(config))
+    return load_semantic_filters(given) if given.kind == "semantic_filters" else load_corpus(given)
 
 
 @lru_cache(maxsize=4)
@@ -44,7 +52,7 @@ class Cell:
     def __init__(self, run: RunConfig, console: Console) -> None:
         self.run, self.console = run, console
         self.root = Path(run.root)
-        self.folder = settings.run_folder(run)
+        self.folder = run_folder(run)
         self.taxonomy = settings.taxonomy(run)
 
     def say(self, line: str) -> None:
@@ -53,8 +61,23 @@ class Cell:
 
     @cached_property
     def corpus(self) -> Corpus:
-        """The sequences."""
-        return shared_corpus(*astuple(self.run.corpus))
+        """The sequences.
+
+        Raises:
+            UserError: a token is none of the model's.
+        """
+        config = self.run.corpus
+        if config.kind == "text":
+            prepared = prepare_text(config, self.tokenizer.tokenizer, self.root / "corpora" / config.name)
+            config = replace(config, kind="tables", path=str(prepared))
+        corpus = shared_corpus(json.dumps(asdict(config)))
+        low, high = int(corpus.tokens.min()), int(corpus.tokens.max())
+        if low < 0 or high >= self.identity.vocabulary:
+            raise UserError(
+                f"corpus {corpus.name!r} has token id {high if low >= 0 else low}, but llm {self.identity.name!r} knows only 0 to "
+                f"{self.identity.vocabulary - 1}: the corpus was tokenized for another model"
+            )
+        return corpus
 
     @cached_property
     def identity(self) -> ModelIdentity:
@@ -67,9 +90,14 @@ class Cell:
         return load_language_model(self.run.llm)
 
     @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The model's tokenizer, for stages that need no weights."""
+        return Tokenizer(load_tokenizer(self.run.llm))
+
+    @cached_property
     def labels(self) -> Labels:
         """The label files."""
-        return Labels(self.root, self.identity, self.corpus)
+        return Labels(self.root, self.identity, self.corpus, self.run.label)
 
     @cached_property
     def store(self) -> Store:
@@ -89,14 +117,30 @@ class Cell:
             raise UserError(f"labels {', '.join(missing)} are not in {self.labels.folder}: add label to stages")
         return self.labels.read(groups)
 
+    @property
+    def titles(self) -> list[str]:
+        """The names of the classes."""
+        return list(self.taxonomy.classes)
+
+    @property
+    def drawn(self) -> Draw:
+        """The order and the sides of the corpus."""
+        return shared_draw(self.corpus, self.run.seed, *astuple(self.run.select))
+
+    def classify(self) -> np.ndarray:
+        """The class of every sequence, int8."""
+        return self.taxonomy.classify(self.features, settings.thresholds(self.run))
+
     @cached_property
     def samples(self) -> pl.DataFrame:
         """The selected sequences with class and side."""
-        titles = list(self.taxonomy.classes)
-        classes = self.taxonomy.classify(self.features, settings.thresholds(self.run))
-        drawn = shared_draw(self.corpus, self.run.seed, *astuple(self.run.select))
-        samples = select(drawn, self.corpus.sequence_id, classes, titles, self.run.select)
+        titles, classes = self.titles, self.classify()
+        if len(to_judge(self.drawn, classes, titles, self.run.select)):
+            raise UserError(f"of too few sequences {self.labels.folder} knows whether they are code: add label to stages")
+        samples = select(self.drawn, self.corpus.sequence_id, classes, titles, self.run.select)
         counts = [f"{title} {int((classes == index).sum())}" for index, title in enumerate(titles)]
+        if undecided := int((classes == UNDECIDED).sum()):
+            counts.append(f"not judged since nobody needs it {undecided}")
         taken = {side: samples.filter(pl.col("side") == side).height // len(titles) for side in ("train", "eval")}
         self.say(f"select   {', '.join(counts)} labelled; {taken['train']} to train and {taken['eval']} to evaluate on from each")
         wanted = {"train": self.run.select.train_per_class, "eval": self.run.select.eval_per_class}
@@ -107,6 +151,19 @@ class Cell:
         return samples
 
 
+def fetch_stage(cell: Cell) -> None:
+    """Download what the run needs from the hub: for a login node; all other stages work without a network."""
+    run, fetched = cell.run, []
+    if fetch_model(run.llm) is not None:
+        fetched.append(str(run.llm.path))
+    if run.corpus.kind == "semantic_filters" and str(run.corpus.path).startswith("hf://"):
+        fetch_semantic_filters(run.corpus)
+        fetched.append(str(run.corpus.path))
+    if run.label.code == "fasttext" and "code" in cell.taxonomy.needs:
+        fetched.append(str(code_model(run.label, offline=False)))
+    cell.say(f"fetch    {', '.join(fetched) or 'nothing to download'}")
+
+
 def label_stage(cell: Cell) -> None:
     """Compute the label groups that the taxonomy needs and the disk lacks."""
     missing = cell.labels.missing(("memorized", *cell.taxonomy.needs))
@@ -114,10 +171,27 @@ def label_stage(cell: Cell) -> None:
         if group == "memorized" and cell.run.extract.fused:
             scores = score_and_extract(cell.store, cell.lm, cell.corpus, cell.run.extract)
             cell.labels.write(group, memorized_columns(scores))
+        elif group == "code":
+            cell.labels.judge_code(np.zeros(0, np.int64), cell.tokenizer)
         else:
-            cell.labels.compute(group, cell.lm)
+            asked = cell.labels.asks(group)
+            cell.labels.compute(group, None if asked is None else cell.lm if asked == "lm" else cell.tokenizer)
+    judged = judge_code(cell) if "code" in cell.taxonomy.needs else 0
+    made = [f"{judged} judged for code" if group == "code" else group for group in missing]
+    if judged and "code" not in missing:
+        made.append(f"{judged} more judged for code")
     total = len(cell.corpus.sequence_id)
-    cell.say(f"label    {total} sequences: {int(cell.features['memorized'].sum())} memorized ({', '.join(missing) or 'nothing'} computed)")
+    cell.say(f"label    {total} sequences: {int(cell.features['memorized'].sum())} memorized ({', '.join(made) or 'nothing'} computed)")
+
+
+def judge_code(cell: Cell) -> int:
+    """Judge as many sequences for code as the selection needs; returns how many."""
+    judged = 0
+    while len(rows := to_judge(cell.drawn, cell.classify(), cell.titles, cell.run.select)):
+        cell.labels.judge_code(rows, cell.tokenizer)
+        del cell.features  # read anew
+        judged += len(rows)
+    return judged
 
 
 def plan_stage(cell: Cell) -> None:
@@ -135,7 +209,7 @@ _paces: dict[tuple[str, ...], Pace] = {}
 
 def shared_pace(cell: Cell) -> Pace:
     """The machine's pace with this model and panel, measured once in a sweep."""
-    key = (cell.identity.fingerprint, *(member.name for member in settings.members(cell.run.cnn)))
+    key = (cell.identity.fingerprint, *(member.name for member in members(cell.run.cnn, cell.run.compat)))
     if key not in _paces:
         _paces[key] = measure(cell.run, cell.lm, len(cell.taxonomy.classes))
     return _paces[key]
@@ -162,11 +236,18 @@ def train_stage(cell: Cell) -> None:
     missing = cell.store.missing(cell.samples["sequence_id"].to_numpy())
     if len(missing):
         raise UserError(f"attention of {len(missing)} samples is not in {cell.store.folder}: add extract to stages")
-    panel = settings.members(cell.run.cnn)
-    cell.say(f"train    {len(panel)} networks, {cell.run.cnn.epochs} epochs, and {cell.run.control.members} on shuffled labels")
-    OmegaConf.save(OmegaConf.structured(cell.run), cell.folder / "config.yaml")
-    metrics = train(cell.run, cell.corpus, cell.store, cell.samples, cell.folder)
-    draw_confusion(metrics, cell.folder / "figures" / "confusion")
+    twin = Twin(cell.run)
+    with twin.turn():
+        if (done := twin.found(cell.folder)) is not None:
+            cell.say(f"train    nothing: the same partition was trained in {done}")
+            metrics = twin.adopt(done, cell.samples, cell.folder)
+        else:
+            panel = members(cell.run.cnn, cell.run.compat)
+            cell.say(f"train    {len(panel)} networks, {cell.run.cnn.epochs} epochs, and {cell.run.control.members} on shuffled labels")
+            metrics = train(cell.run, cell.corpus, cell.store, cell.samples, cell.folder)
+            twin.remember(cell.folder)
+    caption = f"{cell.taxonomy.name}: {len(metrics['members'])} CNNs, min-F1 {metrics['panel']['min_f1']['mean']:.1f}"
+    draw_confusion(np.array(metrics["confusion"]), metrics["classes"], caption, cell.folder / "figures" / "confusion")
     draw_examples(cell)
     print_result(metrics, cell.folder, cell.console)
 
@@ -179,11 +260,17 @@ def draw_examples(cell: Cell) -> None:
         .agg(pl.col("sequence_id").sort().get(pl.len() // 2))
         .sort("label")
     )
-    pool = settings.members(cell.run.cnn)[0].pooling
+    pool = members(cell.run.cnn, cell.run.compat)[0].reads
     maps = cell.store.read(first["sequence_id"].to_numpy(), (pool,)).pools[pool]
     draw_maps(
         dict(zip(first["title"], maps, strict=True)), cell.run.corpus.length, cell.run.corpus.k, pool, cell.folder / "figures" / "attention"
     )
 
 
-STAGES: dict[str, Callable[[Cell], None]] = {"label": label_stage, "plan": plan_stage, "extract": extract_stage, "train": train_stage}
+STAGES: dict[str, Callable[[Cell], None]] = {
+    "fetch": fetch_stage,
+    "label": label_stage,
+    "plan": plan_stage,
+    "extract": extract_stage,
+    "train": train_stage,
+}

@@ -7,19 +7,26 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from memgrid.config import CONF, PACKAGE, register, run_folder, typed
+from memgrid.config import CONF, PACKAGE, register, typed
+from memgrid.naming import run_folder
 
 # Each room may import only from rooms before it.
 ORDER = [
     "taxonomy",
     "config",
+    "naming",
+    "results",
+    "hub",
     "corpus",
+    "semantic_filters",
     "ngrams",
     "rouge",
     "templates",
     "attention",
     "progress",
     "lm",
+    "text",
+    "judges",
     "label",
     "select",
     "shard",
@@ -32,12 +39,21 @@ ORDER = [
     "classifier",
     "baselines",
     "plan",
-    "results",
+    "dashboard",
     "tracking",
     "train",
+    "twins",
     "figures",
+    "charts",
+    "cells",
+    "tables",
+    "status",
+    "page",
+    "sections",
+    "evidence",
     "report",
     "stages",
+    "sweep",
     "run",
 ]
 
@@ -69,7 +85,34 @@ def test_imports_go_one_way(path):
 
 
 @pytest.mark.parametrize(
-    "room", ["taxonomy", "ngrams", "rouge", "templates", "config", "shard", "store", "archive", "metrics", "results", "report"]
+    "room",
+    [
+        "taxonomy",
+        "config",
+        "naming",
+        "results",
+        "corpus",
+        "semantic_filters",
+        "ngrams",
+        "rouge",
+        "templates",
+        "shard",
+        "store",
+        "archive",
+        "metrics",
+        "judges",
+        "figures",
+        "charts",
+        "cells",
+        "tables",
+        "status",
+        "page",
+        "sections",
+        "evidence",
+        "report",
+        "sweep",
+        "run",
+    ],
 )
 def test_rooms_without_torch(room):
     tree = ast.parse((PACKAGE / f"{room}.py").read_text())
@@ -128,6 +171,9 @@ CHANGES = {
     "llm.dtype": "bfloat16",
     "corpus.k": "16",
     "taxonomy": "prashanth",
+    "compat": "paper",
+    "label.code": "usepackage",
+    "label.code_model": "some/model",
 }
 
 
@@ -135,12 +181,25 @@ CHANGES = {
 def test_every_setting_that_decides_a_result_changes_the_run_folder(key):
     register()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        usual, changed = (run_folder(typed(compose("run", overrides=given))) for given in ([], [f"{key}={CHANGES[key]}"]))
+        # A taxonomy that reads every threshold, or the changed feature: elsewhere it changes nothing, and the name says so.
+        base = ["taxonomy=code_recite" if key.startswith("label.") else "taxonomy=guess_recite"]
+        overrides = (base, [one for one in base if not one.startswith(f"{key}=")] + [f"{key}={CHANGES[key]}"])
+        usual, changed = (run_folder(typed(compose("run", overrides=given))) for given in overrides)
     assert usual != changed
 
 
 @pytest.mark.parametrize(
-    "given", ["root=/elsewhere", "stages=[label]", "force=true", "trainer.threads=1", "wandb=off", "llm.batch_tokens=640"]
+    "given",
+    [
+        "delta=7",
+        "label.code=usepackage",
+        "root=/elsewhere",
+        "stages=[label]",
+        "force=true",
+        "trainer.threads=1",
+        "wandb=off",
+        "llm.batch_tokens=640",
+    ],
 )
 def test_what_cannot_change_a_result_does_not_change_the_name(given):
     register()

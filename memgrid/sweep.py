@@ -1,0 +1,62 @@
+"""Before the first run of a sweep: every combination is composed and validated, and leaves its configuration, so that none is forgotten."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+
+from memgrid.config import RunConfig, UserError, typed
+from memgrid.naming import run_folder
+from memgrid.results import write_config
+
+
+class Sweep(Callback):  # type: ignore[misc]
+    """Hydra calls it; see `hydra.callbacks` in conf/run.yaml."""
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        """Refuse the whole sweep for one bad combination: a typo in the last is found before the first starts."""
+        try:
+            runs = list(combinations(config))
+        except UserError as error:
+            # Hydra turns a callback's exception into a warning, but not this one.
+            print(f"memgrid: {error}; nothing was started", file=sys.stderr)
+            sys.exit(1)
+        for run in runs:
+            if "train" in run.stages:
+                plan_run(run)
+
+
+def combinations(config: DictConfig) -> Iterator[RunConfig]:
+    """Every run of a sweep, validated, in its order.
+
+    Raises:
+        UserError: one is invalid.
+    """
+    loader = GlobalHydra.instance().config_loader()
+    swept = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
+    overrides = OverridesParser.create(config_loader=loader).parse_overrides([*swept, *config.hydra.overrides.task])
+    for combination in BasicSweeper.split_arguments(overrides, None)[0]:
+        composed = loader.load_sweep_config(config, combination)
+        with read_write(composed), open_dict(composed):
+            del composed["hydra"]
+        yield typed(composed)
+
+
+def plan_run(run: RunConfig) -> Path:
+    """Leave the run's configuration in its folder: what has this alone is missing."""
+    folder = run_folder(run)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return folder  # the run itself says what is wrong with the root
+    if not (folder / "config.yaml").exists():
+        write_config(OmegaConf.structured(run), folder)
+    return folder

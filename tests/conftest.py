@@ -1,12 +1,27 @@
-"""A small corpus cut out of the embedded one, and a run folder with everything done on it once."""
+"""A small corpus cut out of the embedded one, a run folder with everything done on it once, and two ways to run memgrid."""
 
+import io
+import logging
 import os
+import random
+import runpy
+import shutil
 import subprocess
 import sys
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
+from unittest import mock
 
+import numpy as np
 import polars as pl
 import pytest
+import torch
+from filelock import FileLock
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("WANDB_MODE", "offline")
@@ -44,6 +59,91 @@ def memgrid(*arguments, module="run", cwd=None, check=True, env=None):
     return process
 
 
+def memgrid_here(*arguments, module="run", cwd=None, check=True, env=None):
+    """The same in this process, which saves the seconds of imports: `python -m memgrid.<module>` executes the same lines in the same way.
+
+    Where the process itself is the point (its exit status, a kill, what it imports, how it is called), use `memgrid`.
+    """
+    out, err = io.StringIO(), io.StringIO()
+    words = [f"memgrid.{module}", *map(str, arguments)]
+    with (
+        as_a_fresh_process(err),
+        mock.patch.dict(os.environ, {"COLUMNS": "160", **(env or {})}),
+        mock.patch.object(sys, "argv", words),
+        chdir(cwd or Path.cwd()),
+        redirect_stdout(out),
+        redirect_stderr(err),
+    ):
+        try:
+            runpy.run_module(words[0], run_name="__main__", alter_sys=True)
+            status = 0
+        except SystemExit as end:
+            status = end.code if isinstance(end.code, int) else int(end.code is not None)
+            if not isinstance(end.code, int | None):
+                print(end.code, file=err)
+        except Exception:
+            traceback.print_exc(file=err)
+            status = 1
+    process = subprocess.CompletedProcess(words, status, out.getvalue(), err.getvalue())
+    assert not check or process.returncode == 0, process.stdout + process.stderr
+    return process
+
+
+@contextmanager
+def as_a_fresh_process(err: io.StringIO) -> Iterator[None]:
+    """Nothing remembered from earlier runs, warnings on stderr once per line of code, and afterwards everything global as it was."""
+
+    def told(message, category, filename, lineno, file=None, line=None):
+        err.write(warnings.formatwarning(message, category, filename, lineno, line))
+
+    forget()
+    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    numbers, python_numbers = np.random.get_state(), random.getstate()  # noqa: NPY002
+    level, handlers = logging.root.level, logging.root.handlers[:]
+    try:
+        with warnings.catch_warnings(), torch.random.fork_rng():
+            warnings.resetwarnings()
+            for category in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
+                warnings.simplefilter("ignore", category)
+            warnings.filterwarnings("ignore", ".*found in sys.modules.*", RuntimeWarning)  # imported here before: runpy frowns
+            warnings.showwarning = told
+            yield
+    finally:
+        logging.root.setLevel(level)
+        logging.root.handlers[:] = handlers
+        np.random.set_state(numbers)  # noqa: NPY002
+        random.setstate(python_numbers)
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(deterministic)
+        forget()
+
+
+def forget() -> None:
+    """Clear what Hydra and memgrid keep for the life of a process."""
+    GlobalHydra.instance().clear()
+    HydraConfig.instance().cfg = None
+    for name, module in list(sys.modules.items()):
+        for key, value in list(vars(module).items()) if name.split(".")[0] == "memgrid" else ():
+            if hasattr(value, "cache_clear"):
+                value.cache_clear()
+            elif key.startswith("_") and not key.startswith("__") and key.islower() and isinstance(value, dict):
+                value.clear()
+
+
+def made_once(name: str, make: Callable[[Path], object], factory: pytest.TempPathFactory) -> Path:
+    """A folder that is filled once for all workers of pytest-xdist; nobody may write into it afterwards."""
+    base = factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder, mark = base / name, base / f".{name}-made"
+    with FileLock(base / f".{name}-lock"):
+        if not mark.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            make(folder)
+            mark.touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def toy_lm():
     return load_language_model(LLMConfig(name="toy", path=None))
@@ -52,12 +152,14 @@ def toy_lm():
 @pytest.fixture(scope="session")
 def mini(tmp_path_factory) -> Path:
     """A folder with sequences of every kind from the embedded corpus, and its documents."""
-    folder = tmp_path_factory.mktemp("mini")
-    table = pl.read_parquet(TOY / "sequences.parquet")
-    parts = [table.filter(pl.col("kind") == kind).sample(count, seed=0) for kind, count in PER_KIND.items()]
-    pl.concat(parts).sort("sequence_id").write_parquet(folder / "sequences.parquet")
-    (folder / "documents.parquet").symlink_to(TOY / "documents.parquet")
-    return folder
+
+    def make(folder: Path) -> None:
+        table = pl.read_parquet(TOY / "sequences.parquet")
+        parts = [table.filter(pl.col("kind") == kind).sample(count, seed=0) for kind, count in PER_KIND.items()]
+        pl.concat(parts).sort("sequence_id").write_parquet(folder / "sequences.parquet")
+        (folder / "documents.parquet").symlink_to(TOY / "documents.parquet")
+
+    return made_once("mini", make, tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
@@ -68,15 +170,27 @@ def quick(mini) -> tuple[str, ...]:
 
 @pytest.fixture(scope="session")
 def done(tmp_path_factory, quick) -> Path:
-    """A root in which one quick run is finished."""
-    root = tmp_path_factory.mktemp("done")
-    memgrid(*quick, f"root={root}", "wandb=offline")
-    return root
+    """A root in which one quick run is finished, by a process of its own. To read from only: all workers share it."""
+    return made_once("done", lambda root: memgrid(*quick, f"root={root}", "wandb=offline"), tmp_path_factory)
+
+
+@pytest.fixture
+def done_copy(done, tmp_path) -> Path:
+    """A root of the test's own in which the run of `done` is finished."""
+    return shutil.copytree(done, tmp_path / "done", ignore=shutil.ignore_patterns(".lock"), symlinks=True)
+
+
+@pytest.fixture
+def extracted(done, tmp_path) -> Path:
+    """A root of the test's own with the labels and the attention of `done`, but no run."""
+    for name in ("attention", "labels"):
+        shutil.copytree(done / name, tmp_path / "extracted" / name)
+    return tmp_path / "extracted"
 
 
 @pytest.fixture(scope="session")
 def toy_root(tmp_path_factory) -> Path:
     """A root with the labels and the attention of the default run on the whole embedded corpus."""
     root = tmp_path_factory.mktemp("toy")
-    memgrid(f"root={root}", "stages=[label,extract]")
+    memgrid_here(f"root={root}", "stages=[label,extract]")
     return root

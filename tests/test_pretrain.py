@@ -5,7 +5,7 @@ import json
 import numpy as np
 import polars as pl
 import pytest
-from conftest import memgrid
+from conftest import memgrid, memgrid_here
 from tokenizers import Tokenizer
 
 from memgrid.corpus import TOY
@@ -62,7 +62,7 @@ def test_a_short_run_from_text_to_sequences(sources, tmp_path):
     assert kinds["chunk"] == 10
     assert kinds["held_out"] == 10
     assert kinds["unseen_repeat"] == kinds["repeat"] == 5
-    again = memgrid(*SMALL, *sources, f"folder={tmp_path}", "windows=480", module="pretrain").stdout
+    again = memgrid_here(*SMALL, *sources, f"folder={tmp_path}", "windows=480", module="pretrain").stdout
     assert "step" not in again  # everything is there already
 
 
@@ -91,7 +91,7 @@ def test_a_cut_training_goes_on_bit_for_bit(tmp_path):
 
 
 def test_a_missing_source_is_one_sentence(tmp_path):
-    process = memgrid("documents=sources", f"folder={tmp_path}", "sources.kjv=/no/such/text", module="pretrain", check=False)
+    process = memgrid_here("documents=sources", f"folder={tmp_path}", "sources.kjv=/no/such/text", module="pretrain", check=False)
     assert process.returncode == 1
     assert "text source 'kjv' is not at /no/such/text" in process.stderr
     assert "Traceback" not in process.stderr

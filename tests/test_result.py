@@ -5,7 +5,7 @@ import json
 import numpy as np
 import polars as pl
 import pytest
-from conftest import memgrid
+from conftest import memgrid_here
 
 from memgrid.config import CorpusConfig
 from memgrid.corpus import TOY, load_corpus
@@ -14,9 +14,12 @@ from memgrid.label import Labels
 
 @pytest.mark.slow
 def test_classes_are_told_apart_and_shuffled_labels_are_not(toy_root):
-    """One CNN of the default panel, two seeds, default sizes: far above chance, and at chance with shuffled labels."""
-    shared = (f"root={toy_root}", "cnn=single", "trainer.progress=false", "wandb=off")
-    shown = memgrid(*shared, "seed=0,1", "-m").stdout
+    """One CNN of the default panel, two seeds, default sizes: far above chance, and at chance with shuffled labels.
+
+    Six of the ten epochs: from the fifth on, each class's F1 stays above 80 but for dips that ten epochs have as well.
+    """
+    shared = (f"root={toy_root}", "cnn=single", "cnn.epochs=6", "trainer.threads=1", "trainer.progress=false", "wandb=off")
+    shown = memgrid_here(*shared, "seed=0,1", "-m").stdout
     found = [json.loads(path.read_text()) for path in toy_root.glob("runs/toy/rasy/*/metrics.json")]
     assert len(found) == 2
     assert np.mean([metrics["panel"]["min_f1"]["mean"] for metrics in found]) > 65

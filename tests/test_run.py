@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -10,7 +9,7 @@ import time
 
 import polars as pl
 import pytest
-from conftest import memgrid
+from conftest import memgrid, memgrid_here
 from filelock import FileLock
 
 from memgrid.store import StoreWarning
@@ -36,82 +35,73 @@ def test_a_run_leaves_everything_that_is_promised(done):
     assert pl.read_parquet(folder / "epochs.parquet").height == 3
 
 
-def test_a_finished_run_returns_its_result_at_once(done, quick):
-    (folder,) = folders(done)
+def test_a_finished_run_returns_its_result_at_once(done_copy, quick):
+    (folder,) = folders(done_copy)
     before = (folder / "metrics.json").stat().st_mtime_ns
     started = time.monotonic()
-    shown = memgrid(*quick, f"root={done}").stdout
+    shown = memgrid(*quick, f"root={done_copy}").stdout
     assert time.monotonic() - started < 20
     assert "min-F1" in shown
     assert "extract" not in shown
     assert (folder / "metrics.json").stat().st_mtime_ns == before
 
 
-def test_force_runs_again_with_the_same_result_bit_for_bit(done, quick, tmp_path):
-    shutil.copytree(done, tmp_path, dirs_exist_ok=True)
-    (folder,) = folders(tmp_path)
+def test_force_runs_again_with_the_same_result_bit_for_bit(done_copy, quick):
+    (folder,) = folders(done_copy)
     before, stamp = scores_of(folder), (folder / "metrics.json").stat().st_mtime_ns
-    shown = memgrid(*quick, f"root={tmp_path}", "force=true").stdout
+    shown = memgrid_here(*quick, f"root={done_copy}", "force=true").stdout
     assert "0 extracted" in shown
     assert "nothing computed" in shown
     assert (folder / "metrics.json").stat().st_mtime_ns > stamp
     assert scores_of(folder) == before
 
 
-def test_multirun_as_typed_extracts_only_what_is_new(done, quick, tmp_path):
-    (tmp_path / "attention").symlink_to(done / "attention")
-    (tmp_path / "labels").symlink_to(done / "labels")
-    shown = memgrid(*quick, f"root={tmp_path}", "taxonomy=rasy,recite", "delta=5,50", "cnn.kernel_size=6", "cnn.epochs=1", "-m").stdout
-    assert len(folders(tmp_path)) == 4
-    extracted = [int(line.split("samples: ")[1].split()[0]) for line in shown.splitlines() if line.startswith("extract")]
+def test_multirun_as_typed_extracts_only_what_is_new(extracted, quick):
+    shown = memgrid(*quick, f"root={extracted}", "taxonomy=rasy,recite", "delta=5,50", "cnn.kernel_size=6", "cnn.epochs=1", "-m").stdout
+    assert len(folders(extracted)) == 3  # rasy does not depend on δ: its second run is its first
+    new = [int(line.split("samples: ")[1].split()[0]) for line in shown.splitlines() if line.startswith("extract")]
     wanted = [int(line.split()[1]) for line in shown.splitlines() if line.startswith("extract")]
-    assert extracted[0] == 0  # the same samples as the finished run: the network does not matter
-    assert extracted[1] == 0  # rasy does not depend on δ
-    assert extracted[2] < wanted[2]
-    report = memgrid(f"root={tmp_path}", module="report").stdout
-    assert "4 finished runs" in report
-    table = pl.read_csv(tmp_path / "report" / "runs.csv")
-    assert table.height == 4
+    assert new[0] == 0  # the same samples as the finished run: the network does not matter
+    assert new[1] < wanted[1]
+    report = memgrid(f"root={extracted}", module="report").stdout
+    assert "3 finished runs" in report
+    table = pl.read_csv(extracted / "report" / "runs.csv")
+    assert table.height == 3
     assert table["min_f1"].is_sorted(descending=True)
-    assert (tmp_path / "report" / "runs.md").read_text().count("\n") == 6
+    assert (extracted / "report" / "runs.md").read_text().count("\n") == 5
 
 
-def test_the_sentence_of_the_readme(done, quick):
-    shown = memgrid("taxonomy=rasy", "rho=0.5", *quick, f"root={done}", "-m").stdout
+def test_the_sentence_of_the_readme(done_copy, quick):
+    shown = memgrid("taxonomy=rasy", "rho=0.5", *quick, f"root={done_copy}", "-m").stdout
     assert "min-F1" in shown
 
 
-def test_one_run_that_cannot_be_done_does_not_stop_the_others(tmp_path, quick, done):
-    (tmp_path / "attention").symlink_to(done / "attention")
-    (tmp_path / "labels").symlink_to(done / "labels")
-    process = memgrid(*quick, f"root={tmp_path}", "taxonomy=recite", "delta=100000,50", "cnn.epochs=1", "-m", check=False)
+def test_one_run_that_cannot_be_done_does_not_stop_the_others(extracted, quick):
+    process = memgrid_here(*quick, f"root={extracted}", "taxonomy=recite", "delta=100000,50", "cnn.epochs=1", "-m", check=False)
     assert process.returncode == 1
     assert "class 'Recite' has 0 samples" in process.stderr
-    assert len(folders(tmp_path)) == 1
+    assert len(folders(extracted)) == 1
 
 
-def test_another_seed_takes_other_samples(done, quick, tmp_path):
-    for name in ("attention", "labels"):
-        (tmp_path / name).symlink_to(done / name)
-    memgrid(*quick, f"root={tmp_path}", "seed=7", "cnn.epochs=1")
-    first, second = (set(pl.read_parquet(folders(root)[0] / "samples.parquet")["sequence_id"]) for root in (done, tmp_path))
+def test_another_seed_takes_other_samples(done, extracted, quick):
+    memgrid_here(*quick, f"root={extracted}", "seed=7", "cnn.epochs=1")
+    first, second = (set(pl.read_parquet(folders(root)[0] / "samples.parquet")["sequence_id"]) for root in (done, extracted))
     assert first != second
 
 
 def test_stages_one_by_one(tmp_path, quick):
-    assert "add label to stages" in memgrid(*quick, f"root={tmp_path}", "stages=[extract]", check=False).stderr
-    memgrid(*quick, f"root={tmp_path}", "stages=[label]")
-    assert "add extract to stages" in memgrid(*quick, f"root={tmp_path}", "stages=[train]", check=False).stderr
-    memgrid(*quick, f"root={tmp_path}", "stages=[extract]")
-    memgrid(*quick, f"root={tmp_path}", "stages=[train]", "cnn.epochs=1")
+    assert "add label to stages" in memgrid_here(*quick, f"root={tmp_path}", "stages=[extract]", check=False).stderr
+    memgrid_here(*quick, f"root={tmp_path}", "stages=[label]")
+    assert "add extract to stages" in memgrid_here(*quick, f"root={tmp_path}", "stages=[train]", check=False).stderr
+    memgrid_here(*quick, f"root={tmp_path}", "stages=[extract]")
+    memgrid_here(*quick, f"root={tmp_path}", "stages=[train]", "cnn.epochs=1")
     assert len(folders(tmp_path)) == 1
 
 
-def test_a_damaged_shard_is_extracted_again(done, quick, tmp_path):
-    memgrid(*quick, f"root={tmp_path}", "stages=[label,extract]")
-    shard = next(iter((tmp_path / "attention").rglob("*.h5")))
+def test_a_damaged_shard_is_extracted_again(extracted, quick):
+    shard = next(iter((extracted / "attention").rglob("*.h5")))
     shard.write_bytes(shard.read_bytes()[:5000])
-    process = memgrid(*quick, f"root={tmp_path}", "stages=[extract]")
+    process = memgrid_here(*quick, f"root={extracted}", "stages=[extract]")
     assert shard.name in process.stderr
     assert StoreWarning.__name__ in process.stderr or "damaged" in process.stderr
     assert " 0 extracted" not in process.stdout
@@ -130,9 +120,8 @@ def test_a_damaged_shard_is_extracted_again(done, quick, tmp_path):
         (["root=/proc/nowhere"], ["/proc/nowhere", "cannot be written"]),
     ],
 )
-def test_bad_input_is_one_sentence_and_exit_one(given, words, quick, done, tmp_path):
-    (tmp_path / "labels").symlink_to(done / "labels")
-    process = memgrid(*quick, f"root={tmp_path}", *given, check=False)
+def test_bad_input_is_one_sentence_and_exit_one(given, words, quick, extracted):
+    process = memgrid_here(*quick, f"root={extracted}", *given, check=False)
     assert process.returncode == 1
     assert "Traceback" not in process.stderr
     sentence = [line for line in process.stderr.splitlines() if line.startswith("memgrid:")]
@@ -148,30 +137,30 @@ def test_an_unknown_taxonomy_lists_the_known(tmp_path):
     assert "Traceback" not in process.stderr
 
 
-def test_a_second_process_on_the_same_cell_says_so(done, quick):
-    (folder,) = folders(done)
+def test_a_second_process_on_the_same_cell_says_so(done_copy, quick):
+    (folder,) = folders(done_copy)
     with FileLock(folder / ".lock"):
-        process = memgrid(*quick, f"root={done}", check=False)
+        process = memgrid(*quick, f"root={done_copy}", check=False)
     assert process.returncode == 1
     assert "another process is working on" in process.stderr
 
 
-def test_a_killed_training_goes_on_with_the_same_result(done, quick, tmp_path):
-    for name in ("attention", "labels"):
-        (tmp_path / name).symlink_to(done / name)
-    process = subprocess.Popen([sys.executable, "-m", "memgrid.run", *quick, f"root={tmp_path}"], stdout=subprocess.DEVNULL)
+def test_a_killed_training_goes_on_with_the_same_result(done, extracted, quick):
+    process = subprocess.Popen([sys.executable, "-m", "memgrid.run", *quick, f"root={extracted}"], stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
-    while not list(tmp_path.glob("runs/*/*/*/checkpoints/last.ckpt")) and time.monotonic() < deadline and process.poll() is None:
+    while not list(extracted.glob("runs/*/*/*/checkpoints/last.ckpt")) and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    assert folders(tmp_path) == []
-    memgrid(*quick, f"root={tmp_path}")
-    (whole,), (resumed,) = folders(done), folders(tmp_path)
+    assert folders(extracted) == []
+    memgrid_here(*quick, f"root={extracted}")
+    (whole,), (resumed,) = folders(done), folders(extracted)
     assert scores_of(resumed) == scores_of(whole)
 
 
-def test_it_works_from_any_folder(done, quick, tmp_path):
-    shown = memgrid(*quick, f"root={done}", cwd=tmp_path).stdout
+def test_it_works_from_any_folder(done_copy, quick, tmp_path):
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    shown = memgrid(*quick, f"root={done_copy}", cwd=folder).stdout
     assert "min-F1" in shown
-    assert list(tmp_path.iterdir()) == []
+    assert list(folder.iterdir()) == []

@@ -12,7 +12,7 @@ REPOSITORY = Path(__file__).parent.parent
 
 
 @pytest.mark.slow
-def test_a_built_wheel_runs_in_a_fresh_environment(tmp_path, done, quick):
+def test_a_built_wheel_runs_in_a_fresh_environment(tmp_path, done_copy, quick):
     build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(REPOSITORY)]
     subprocess.run(build, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
@@ -26,7 +26,7 @@ def test_a_built_wheel_runs_in_a_fresh_environment(tmp_path, done, quick):
     dependencies = next(path for path in map(Path, sys.path) if path.name == "site-packages" and (path / "torch").is_dir())
     (site / "dependencies.pth").write_text(str(dependencies))
     for command in ([fresh / "bin/memgrid"], [fresh / "bin/python", "-m", "memgrid.run"]):
-        process = subprocess.run([*command, *quick, f"root={done}"], capture_output=True, text=True, cwd=tmp_path)
+        process = subprocess.run([*command, *quick, f"root={done_copy}"], capture_output=True, text=True, cwd=tmp_path)
         assert process.returncode == 0, process.stderr
         assert "min-F1" in process.stdout
     where = subprocess.run(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -14,6 +14,15 @@ import polars as pl
 from memgrid.config import PACKAGE, CorpusConfig, UserError
 
 TOY = PACKAGE / "assets" / "toy"
+
+# What a column can be asked to hold, and as what it is then read.
+KINDS = {
+    "integers": pl.Int64(),
+    "numbers": pl.Float64(),
+    "booleans": pl.Boolean(),
+    "strings": pl.String(),
+    "lists of integers": pl.List(pl.Int32),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +34,8 @@ class Corpus:
         tokens: int32 (N, length).
         k: tokens in the prefix.
         documents_path: parquet with `tokens` and `copies`, or None where the training documents are unknown.
+        given: labels that the corpus brings itself, (N,) each: memorized (bool), duplicates (int64), is_repeating (bool),
+            is_incrementing (bool), or some of them.
     """
 
     name: str
@@ -32,6 +43,7 @@ class Corpus:
     tokens: np.ndarray
     k: int
     documents_path: Path | None
+    given: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def prefix(self) -> np.ndarray:
@@ -45,9 +57,12 @@ class Corpus:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A digest of ids and tokens: labels and attention made from other sequences are not taken for these."""
-        digest = hashlib.sha256(self.sequence_id.tobytes())
-        digest.update(self.tokens.tobytes())
+        """A digest of ids, tokens and given labels: labels and attention made from other sequences are not taken for these."""
+        digest = hashlib.sha256(np.ascontiguousarray(self.sequence_id).data)
+        digest.update(np.ascontiguousarray(self.tokens).data)
+        for name, column in sorted(self.given.items()):
+            digest.update(name.encode())
+            digest.update(np.ascontiguousarray(column).data)
         return digest.hexdigest()[:16]
 
     def rows_of(self, ids: np.ndarray) -> np.ndarray:
@@ -68,7 +83,7 @@ class Corpus:
             raise UserError(
                 f"corpus {self.name!r} has no documents.parquet, in which duplicates are counted: add it, or use a taxonomy without δ"
             )
-        table = pl.read_parquet(self.documents_path, columns=["tokens", "copies"]).filter(pl.col("copies") > 0)
+        table = pl.read_parquet(self.documents_path, columns=["tokens", "copies"], glob=False).filter(pl.col("copies") > 0)
         for tokens, copies in zip(table["tokens"], table["copies"], strict=True):
             yield tokens.to_numpy().astype(np.int32), copies
 
@@ -83,32 +98,75 @@ def load_corpus(config: CorpusConfig) -> Corpus:
     path = folder / "sequences.parquet"
     if not path.is_file():
         raise UserError(f"corpus {config.name!r} has no file {path}: set corpus.path to a folder with sequences.parquet")
-    require_columns(path, {"sequence_id": "integers", "tokens": "lists of integers"})
-    table = pl.read_parquet(path, columns=["sequence_id", "tokens"])
-    lengths = table["tokens"].list.len()
-    found = "no rows" if table.is_empty() else f"{lengths.min()!r} to {lengths.max()!r} tokens"
-    if table.is_empty() or lengths.n_unique() != 1 or lengths[0] != config.length:
-        raise UserError(f"{path} must hold sequences of corpus.length={config.length} tokens, but they have {found}")
-    sequence_id = table["sequence_id"].to_numpy().astype(np.int64)
-    if len(np.unique(sequence_id)) != len(sequence_id):
+    table = read_table(path, {"sequence_id": "integers", "tokens": "lists of integers"})
+    if not table["sequence_id"].is_first_distinct().all():
         raise UserError(f"{path} has a sequence_id twice: every sequence needs an id of its own")
     documents = folder / "documents.parquet"
     if documents.is_file():
         require_columns(documents, {"tokens": "lists of integers", "copies": "integers"})
-    tokens = table["tokens"].list.to_array(config.length).to_numpy().astype(np.int32)
+    tokens = token_matrix(table["tokens"], config.length, path)
+    sequence_id = table["sequence_id"].to_numpy(writable=True)
     return Corpus(config.name, sequence_id, tokens, config.k, documents if documents.is_file() else None)
 
 
-def require_columns(path: Path, wanted: dict[str, str]) -> None:
-    """Refuse a parquet file that lacks a column or holds something else in it."""
+def token_matrix(lists: pl.Series, length: int, path: Path) -> np.ndarray:
+    """Lists of token ids, as `read_table` reads them from `path`, in one array: int32 (rows, length).
+
+    Raises:
+        UserError: there is no list, one of another length, or an empty entry in one.
+    """
+    lengths = lists.list.len()
+    found = "no rows" if lists.is_empty() else f"{lengths.min()!r} to {lengths.max()!r} tokens"
+    if lists.is_empty() or lengths.min() != length or lengths.max() != length:
+        raise UserError(f"{path} must hold sequences of corpus.length={length} tokens, but they have {found}")
+    tokens = lists.list.to_array(length).to_numpy(writable=True)
+    if tokens.dtype != np.int32:  # polars turns integers with nulls into floats
+        raise UserError(f"column {lists.name!r} of {path} has a null within a list: every token needs an id")
+    return tokens
+
+
+def read_table(path: Path, wanted: Mapping[str, str], hint: str = "") -> pl.DataFrame:
+    """The columns of a parquet file that are wanted, each as its kind is read (see `KINDS`); nothing else of the file is loaded.
+
+    Raises:
+        UserError: the file cannot be read, a column is missing or holds something else, or an entry is null or too large.
+    """
+    require_columns(path, wanted, hint)
+    query = pl.scan_parquet(path, glob=False).select(pl.col(column).cast(KINDS[kind]) for column, kind in wanted.items())
     try:
-        schema = pl.read_parquet_schema(path)
+        table = query.collect()
+    except pl.exceptions.InvalidOperationError as error:
+        raise UserError(f"{path} holds a number that is too large: {first_line(error)}") from None
     except (OSError, pl.exceptions.PolarsError) as error:
-        raise UserError(f"{path} cannot be read as parquet: {str(error).splitlines()[0]}") from None
+        raise UserError(f"{path} cannot be read as parquet: {first_line(error)}") from None
+    for column in wanted:
+        if table[column].null_count():
+            raise UserError(f"column {column!r} of {path} has {table[column].null_count()} nulls: every row needs a value")
+    return table
+
+
+def require_columns(path: Path, wanted: Mapping[str, str], hint: str = "") -> None:
+    """Refuse a parquet file that lacks a column or holds something else in it; the sentence ends with the hint."""
+    try:
+        schema = pl.scan_parquet(path, glob=False).collect_schema()
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise UserError(f"{path} cannot be read as parquet: {first_line(error)}") from None
     for column, kind in wanted.items():
         if column not in schema:
-            raise UserError(f"{path} lacks the column {column!r} ({kind}); it has {', '.join(schema)}")
-        dtype = schema[column]
-        fits = dtype.is_integer() if kind == "integers" else isinstance(dtype, pl.List | pl.Array) and dtype.inner.is_integer()  # type: ignore[union-attr]
-        if not fits:
-            raise UserError(f"column {column!r} of {path} must hold {kind}, not {dtype}")
+            raise UserError(f"{path} lacks the column {column!r} ({kind}); it has {', '.join(schema)}{hint}")
+        if not fits(schema[column], kind):
+            raise UserError(f"column {column!r} of {path} must hold {kind}, not {schema[column]}{hint}")
+
+
+def fits(dtype: pl.DataType, kind: str) -> bool:
+    """Whether a column of that type holds what `kind` says."""
+    if kind == "lists of integers":
+        return isinstance(dtype, pl.List | pl.Array) and fits(dtype.inner, "integers")  # type: ignore[arg-type]
+    if kind in ("integers", "numbers"):
+        return dtype.is_integer() or (kind == "numbers" and dtype.is_float())
+    return dtype == KINDS[kind]
+
+
+def first_line(error: Exception) -> str:
+    """What an error of another library says, as far as it fits into a sentence."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0].partition(". ")[0]

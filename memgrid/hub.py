@@ -27,7 +27,7 @@ def cached(repository: str, kind: str, revision: str | None, **files: Any) -> Pa
         return None
 
 
-def download(setting: str, repository: str, kind: str, revision: str | None, needed: str, **files: Any) -> Path:
+def download(setting: str, repository: str, kind: str, revision: str | None, needed: str | None = None, **files: Any) -> Path:
     """Download a repository's files into the hub cache; where the hub cannot be asked, what is already there will do.
 
     Args:
@@ -39,7 +39,7 @@ def download(setting: str, repository: str, kind: str, revision: str | None, nee
     """
     try:
         listed = HfApi().repo_info(repository, repo_type=kind, revision=revision, timeout=TIMEOUT).siblings or []
-        if any(fnmatch(file.rfilename, needed) and file.rfilename.count("/") == needed.count("/") for file in listed):
+        if needed is None or any(fnmatch(file.rfilename, needed) and file.rfilename.count("/") == needed.count("/") for file in listed):
             return Path(snapshot_download(repository, repo_type=kind, revision=revision, **files))
     except Exception as error:  # from the hub library, its HTTP client, its downloader in Rust, or the operating system
         if (folder := cached(repository, kind, revision, **files)) is not None:

@@ -191,6 +191,4 @@ def extracted(done, tmp_path) -> Path:
 @pytest.fixture(scope="session")
 def toy_root(tmp_path_factory) -> Path:
     """A root with the labels and the attention of the default run on the whole embedded corpus."""
-    root = tmp_path_factory.mktemp("toy")
-    memgrid_here(f"root={root}", "stages=[label,extract]")
-    return root
+    return made_once("toy", lambda root: memgrid_here(f"root={root}", "stages=[label,extract]"), tmp_path_factory)

@@ -15,6 +15,7 @@ import torch
 from memgrid.classifier import Panel
 from memgrid.config import RunConfig, members
 from memgrid.lm import LanguageModel
+from memgrid.naming import training_key
 from memgrid.store import Store
 
 ROUNDS = 3
@@ -25,6 +26,7 @@ class Bill:
     """What the runs of one store want so far."""
 
     runs: int = 0
+    trainings: set[str] = field(default_factory=set)  # equal partitions are one
     trained: int = 0
     wanted: dict[int, bool] = field(default_factory=dict)  # sequence id → memorized
     summed: int = 0
@@ -54,14 +56,16 @@ def plan(run: RunConfig, store: Store, ids: np.ndarray, train: int, memorized: n
     bill = _bills.setdefault(str(store.folder), Bill())
     bill.runs += 1
     bill.summed += len(ids)
-    bill.trained += train * run.cnn.epochs * (len(members(run.cnn, run.compat)) + run.control.members)
+    if training_key(run) not in bill.trainings:
+        bill.trainings.add(training_key(run))
+        bill.trained += train * run.cnn.epochs * (len(members(run.cnn, run.compat)) + run.control.members)
     bill.wanted.update(zip(ids.tolist(), memorized.tolist(), strict=True))
     bill.bytes = len(bill.wanted) * sample_bytes(store.identity.length, store.identity.layers)
     missing = store.missing(np.array(sorted(bill.wanted), np.int64))
     continued = sum(not bill.wanted[sequence] for sequence in missing.tolist())
     extract = duration(len(missing) * pace.read + continued * pace.continue_)
     lines = [
-        f"{bill.runs} runs of {run.llm.name} want {len(bill.wanted):,} distinct samples ({bill.summed:,} if each run kept its own), "
+        f"{bill.runs} runs of {run.llm.name} ({len(bill.trainings)} trainings) want {len(bill.wanted):,} distinct samples ({bill.summed:,} if each run kept its own), "
         f"{bill.bytes / 1e9:.2f} GB on disk",
         f"{len(missing):,} are missing: {len(missing):,} passes and {continued:,} continuations, {extract} on this machine; "
         f"training: {duration(bill.trained * pace.train)}",

@@ -10,14 +10,17 @@ from pathlib import Path
 import hydra
 from filelock import FileLock, Timeout
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
 from memgrid.config import CONF, STAGES, RunConfig, UserError, register, typed
 from memgrid.naming import run_folder
 from memgrid.report import print_result
 from memgrid.results import clear_failure, finished, note_failure, write_config
+from memgrid.sweep import one_sentence
 
 failures: list[str] = []
 
@@ -98,7 +101,13 @@ def compose_and_run(config: DictConfig) -> None:
 def main() -> None:
     """The console script `memgrid`; exits with 1 if a run could not be done."""
     register()
-    compose_and_run()
+    # Hydra wants all overrides in one row; people put -m anywhere.
+    sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: "=" in word and not word.startswith("-"))
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # otherwise Hydra prints errors itself, and ends the process
+    try:
+        compose_and_run()
+    except (HydraException, OmegaConfBaseException) as error:
+        sys.exit(f"memgrid: {one_sentence(error)}")
     if failures:
         sys.exit(1)
 

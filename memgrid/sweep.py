@@ -10,8 +10,10 @@ from typing import Any
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException, MissingConfigException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf.errors import OmegaConfBaseException
 
 from memgrid.config import RunConfig, UserError, typed
 from memgrid.naming import run_folder
@@ -25,13 +27,24 @@ class Sweep(Callback):  # type: ignore[misc]
         """Refuse the whole sweep for one bad combination: a typo in the last is found before the first starts."""
         try:
             runs = list(combinations(config))
-        except UserError as error:
+        except (UserError, HydraException, OmegaConfBaseException) as error:
             # Hydra turns a callback's exception into a warning, but not this one.
-            print(f"memgrid: {error}; nothing was started", file=sys.stderr)
-            sys.exit(1)
+            sys.exit(f"memgrid: {error if isinstance(error, UserError) else one_sentence(error)}; nothing was started")
         for run in runs:
             if "train" in run.stages:
                 plan_run(run)
+
+
+def one_sentence(error: HydraException | OmegaConfBaseException) -> str:
+    """What Hydra or OmegaConf refuse: they take several lines for it."""
+    if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
+        group, _, name = error.missing_cfg_file.rpartition("/")
+        return f"{group}={name} is unknown: use {', '.join(error.options)}, or a file of your own with --config-dir"
+    lines = [line.strip() for one in (error, error.__cause__) if one is not None for line in str(one).splitlines()]
+    kept = [
+        line for line in lines if line and not line.startswith(("full_key:", "reference_type=", "object_type=", "To append", "See http"))
+    ]
+    return ": ".join(dict.fromkeys(line.rstrip(".") for line in kept))
 
 
 def combinations(config: DictConfig) -> Iterator[RunConfig]:

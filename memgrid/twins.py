@@ -18,7 +18,7 @@ from memgrid.config import RunConfig, partition
 from memgrid.metrics import reordered
 from memgrid.naming import settings, training_key
 from memgrid.results import finished, write_json
-from memgrid.tracking import summarise, tracked
+from memgrid.tracking import log_history, summarise, tracked
 from memgrid.train import write_predictions
 
 
@@ -61,12 +61,14 @@ class Twin:
             "same_as": twin.relative_to(self.runs).as_posix(),
         }
         samples.write_parquet(folder / "samples.parquet")
-        epochs = pl.read_parquet(twin / "epochs.parquet").to_dicts()
-        pl.DataFrame(reordered(epochs, place)).write_parquet(folder / "epochs.parquet")
+        epochs = reordered(pl.read_parquet(twin / "epochs.parquet").to_dicts(), place)
+        pl.DataFrame(epochs).write_parquet(folder / "epochs.parquet")
         predictions = pl.read_parquet(twin / "predictions.parquet")
         probabilities = np.array([predictions[name].to_list() for name in theirs["members"]])[..., place]
         write_predictions(samples, probabilities, theirs["members"], folder / "predictions.parquet")
         with tracked(self.run, folder) as logger:
+            if logger is not None:
+                log_history(logger, epochs)
             summarise(logger, metrics)
         write_json(metrics, folder / "metrics.json")
         return metrics

@@ -41,10 +41,14 @@ def test_runs_add_up_without_counting_twice(tmp_path):
     store = Store(tmp_path, Identity("l", "", "f", "c", 32, 64, 6))
     pace, memorized, run = Pace(0.01, 0.1, 0.001), np.arange(40) % 2 == 0, composed("cnn=single", "control.members=0")
     plan(run, store, np.arange(0, 40), 30, memorized, pace)
-    lines = plan(run, store, np.arange(20, 60), 30, memorized, pace)
-    assert "2 runs of toy want 60 distinct samples (80 if each run kept its own)" in lines[0]
+    lines = plan(composed("cnn=single", "control.members=0", "seed=1"), store, np.arange(20, 60), 30, memorized, pace)
+    assert "2 runs of toy (2 trainings) want 60 distinct samples (80 if each run kept its own)" in lines[0]
     assert "60 are missing: 60 passes and 30 continuations, about 4 s" in lines[1]
     assert "training: about 1 s" in lines[1]  # 60 samples, 10 epochs, 1 network, 1 ms
+    # rasy is the paper's 3A with Guess: an equal partition costs no training.
+    lines = plan(composed("cnn=single", "control.members=0", "taxonomy=guess"), store, np.arange(0, 40), 30, memorized, pace)
+    assert "3 runs of toy (2 trainings) want 60" in lines[0]
+    assert "training: about 1 s" in lines[1]
 
 
 def test_bytes_are_those_of_a_real_shard(tmp_path):

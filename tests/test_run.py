@@ -111,6 +111,11 @@ def test_a_damaged_shard_is_extracted_again(extracted, quick):
     ("given", "words"),
     [
         (["rho=1.5"], ["rho=1.5"]),
+        (["rho=abc"], ["rho=abc", "could not be converted to Float"]),
+        (["nosuch=3"], ["nosuch"]),
+        (["experiment=nope"], ["experiment=nope is unknown: use benchmark_taxonomies, optimize_rho, smoke"]),
+        (["delta=[1"], ["'[1'"]),
+        (["compat=mine"], ["compat=mine is unknown"]),
         (["rho=0"], ["rho=0"]),
         (["delta=-1"], ["delta=-1"]),
         (["corpus.k=70"], ["corpus.k=70"]),
@@ -129,12 +134,16 @@ def test_bad_input_is_one_sentence_and_exit_one(given, words, quick, extracted):
     assert all(word in sentence[0] for word in words), sentence
 
 
-def test_an_unknown_taxonomy_lists_the_known(tmp_path):
+def test_an_unknown_taxonomy_is_one_sentence_that_lists_the_known(tmp_path):
     process = memgrid("taxonomy=unheard_of", f"root={tmp_path}", check=False)
     assert process.returncode == 1
-    assert "unheard_of" in process.stderr
-    assert "prashanth" in process.stderr
-    assert "Traceback" not in process.stderr
+    (line,) = process.stderr.splitlines()
+    assert line.startswith("memgrid: taxonomy=unheard_of is unknown: use code, ")
+    assert "prashanth, rasy" in line
+
+
+def test_flags_may_stand_anywhere(tmp_path):
+    assert "nothing to download" in memgrid_here("rho=0.5", "-m", "taxonomy=rasy", f"root={tmp_path}", "stages=[fetch]").stdout
 
 
 def test_a_second_process_on_the_same_cell_says_so(done_copy, quick):
@@ -164,3 +173,16 @@ def test_it_works_from_any_folder(done_copy, quick, tmp_path):
     shown = memgrid(*quick, f"root={done_copy}", cwd=folder).stdout
     assert "min-F1" in shown
     assert list(folder.iterdir()) == []
+
+
+def test_a_taxonomy_of_ones_own_is_one_file(done_copy, quick, tmp_path):
+    folder = tmp_path / "mine" / "taxonomy"
+    folder.mkdir(parents=True)
+    (folder / "mine.yaml").write_text("name: mine\nclasses: {Others: memorized, Templates: reconstruct}\n")
+    given = ("--config-dir", folder.parent, *quick, f"root={done_copy}", "taxonomy=mine", "cnn.epochs=1")
+    process = memgrid_here(*given, check=False)
+    assert process.returncode == 1
+    assert "class 'Templates' of taxonomy 'mine' can never match: 'Others' comes before it" in process.stderr
+    (folder / "mine.yaml").write_text("name: mine\nclasses: {Templates: reconstruct, Others: memorized}\n")
+    assert "Templates" in memgrid_here(*given).stdout
+    assert len(list(done_copy.glob("runs/toy/mine/*/metrics.json"))) == 1

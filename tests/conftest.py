@@ -101,7 +101,8 @@ def as_a_fresh_process(err: io.StringIO) -> Iterator[None]:
     numbers, python_numbers = np.random.get_state(), random.getstate()  # noqa: NPY002
     level, handlers = logging.root.level, logging.root.handlers[:]
     try:
-        with warnings.catch_warnings(), torch.random.fork_rng():
+        # Hydra shuts down every handler that logging knows of, and some would close the stream that pytest captures.
+        with mock.patch.object(logging, "_handlerList", []), warnings.catch_warnings(), torch.random.fork_rng():
             warnings.resetwarnings()
             for category in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
                 warnings.simplefilter("ignore", category)

@@ -90,7 +90,14 @@ def test_the_papers_whole_grid_on_two_million_sequences(tmp_path, monkeypatch):
     grid += [("rasy", 5, rho / 10, rouge) for rho in range(1, 10) for rouge in ("both", "l", "3")]
     assert len(grid) == 87
     said = io.StringIO()
-    small = ("llm=tiny_random", "llm.random.hidden_size=16", "select.train_per_class=4000", "select.eval_per_class=2000", "cnn=paper")
+    small = (
+        "llm=tiny_random",
+        "llm.random.hidden_size=16",
+        "llm.random.vocab_size=50304",
+        "select.train_per_class=4000",
+        "select.eval_per_class=2000",
+        "cnn=paper",
+    )
     where = (f"root={tmp_path}", "corpus=tables", "corpus.name=made", f"corpus.path={folder}")
     runs = {name: composed(f"taxonomy={name}", *small, *where) for name in {cell[0] for cell in grid}}
     measured = cache(lambda: plan_module.measure(cell.run, cell.lm, len(cell.taxonomy.classes)))

@@ -65,7 +65,8 @@ def plan(run: RunConfig, store: Store, ids: np.ndarray, train: int, memorized: n
     continued = sum(not bill.wanted[sequence] for sequence in missing.tolist())
     extract = duration(len(missing) * pace.read + continued * pace.continue_)
     lines = [
-        f"{bill.runs} runs of {run.llm.name} ({len(bill.trainings)} trainings) want {len(bill.wanted):,} distinct samples ({bill.summed:,} if each run kept its own), "
+        f"{bill.runs} runs of {run.llm.name} ({len(bill.trainings)} trainings) want {len(bill.wanted):,} distinct samples "
+        f"({bill.summed:,} if each run kept its own), "
         f"{bill.bytes / 1e9:.2f} GB on disk",
         f"{len(missing):,} are missing: {len(missing):,} passes and {continued:,} continuations, {extract} on this machine; "
         f"training: {duration(bill.trained * pace.train)}",

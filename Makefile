@@ -11,8 +11,9 @@ export HF_HUB_OFFLINE ?= 1
 run: .venv/ready
 	@$(BIN)/python -m memgrid.run
 
+# Two processes on two cores: more threads would only wait for each other.
 test: .venv/ready
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST)
 
 lint: .venv/ready
 	@$(BIN)/ruff format --check .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,7 @@ class UserError(Exception):
 
 @dataclass
 class LLMConfig:
-    """A causal language model: a folder or hub name (`path`), or an architecture with random weights (`random`).
-
-    `semantic_filters` is what the dataset `usvsnsp/semantic-filters` calls the model in its split names, such as `deduped_12b`.
-    """
+    """A causal language model: a folder or hub name (`path`), or random weights (`random`); `semantic_filters` as in split names there."""
 
     name: str = MISSING
     path: str | None = MISSING
@@ -232,10 +230,7 @@ def validate(run: RunConfig) -> None:
         raise UserError(f"delta={run.delta} is not a number of duplicates: it must be 0 or more, such as delta=50")
     if not 0 < run.corpus.k < run.corpus.length:
         raise UserError(f"corpus.k={run.corpus.k} leaves no suffix: the prefix must have between 1 and {run.corpus.length - 1} tokens")
-    if not 0 <= run.cnn.dropout < 1:
-        raise UserError(f"cnn.dropout={run.cnn.dropout} must be at least 0 and below 1")
     least = {
-        "seed": (run.seed, 0),
         "llm.batch_tokens": (run.llm.batch_tokens, run.corpus.length),
         "select.min_train_per_class": (run.select.min_train_per_class, 1),
         "select.min_eval_per_class": (run.select.min_eval_per_class, 1),
@@ -250,6 +245,20 @@ def validate(run: RunConfig) -> None:
     for key, (value, low) in least.items():
         if value < low:
             raise UserError(f"{key}={value} is too small: it must be at least {low}")
+    ranges = {
+        "cnn.dropout": (run.cnn.dropout, 0, 0.99),
+        "cnn.learning_rate": (run.cnn.learning_rate, 1e-9, 10),
+        "cnn.weight_decay": (run.cnn.weight_decay, 0, 10),
+        "data.memory_gb": (run.data.memory_gb, 0, 1e6),
+        "trainer.threads": (run.trainer.threads or 1, 1, 4096),
+        "seed": (run.seed, 0, 2**48),
+    }
+    for key, (number, lowest, highest) in ranges.items():
+        if not lowest <= number <= highest:
+            raise UserError(f"{key}={number} is out of range: it must be from {lowest} to {highest}")
+    for key, name in (("llm", run.llm.name), ("corpus", run.corpus.name), ("taxonomy", run.taxonomy.name)):
+        if not re.fullmatch(r"\w[\w.+-]*", name):
+            raise UserError(f"{key}.name={name} cannot name a folder: use letters, digits and _.+- and no slash")
     taxonomy(run)
     members(run.cnn, run.compat)
 
@@ -316,6 +325,5 @@ def members(cnn: CNNConfig, compat: str = "none") -> list[Member]:
 
     kernels, features = values("kernel_size", int, range(1, 17)), values("features", int, range(1, 257))
     poolings = values("pooling", str, ("mean", "max"))
-    return [
-        Member(kernel, feature, pooling, means_only=compat == "paper") for kernel in kernels for feature in features for pooling in poolings
-    ]
+    means = compat == "paper"
+    return [Member(kernel, feature, pooling, means) for kernel in kernels for feature in features for pooling in poolings]

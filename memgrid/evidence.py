@@ -100,12 +100,15 @@ def read_features(root: Path, llm: str, corpus: str, sides: list[tuple[Taxonomy,
     """What both taxonomies' rules read, a row per sequence of a corpus; or None and why not."""
     folder = root / "labels" / llm / corpus
     groups = list(dict.fromkeys(["memorized", *(group for taxonomy, _ in sides for group in taxonomy.needs)]))
-    missing = [group for group in groups if not (folder / f"{group}.parquet").is_file()]
+    # Whether a text is code was judged by one of several; the first who did is asked.
+    files = {group: next(iter(sorted(folder.glob(f"{group}*.parquet"))), None) for group in groups}
+    missing = [group for group, path in files.items() if path is None]
     if missing:
         return None, f"{folder} has no labels {', '.join(missing)} (stages=[label] with a taxonomy that reads them makes them)"
     try:
-        tables = [pl.read_parquet(folder / f"{group}.parquet") for group in groups]
-        origins = {json.dumps(origin_of(folder / f"{group}.parquet"), sort_keys=True) for group in groups}
+        paths = [path for path in files.values() if path is not None]
+        tables = [pl.read_parquet(path) for path in paths]
+        origins = {json.dumps(origin_of(path), sort_keys=True) for path in paths}
     except (OSError, ValueError, pl.exceptions.PolarsError):
         return None, f"a label file in {folder} is damaged"
     if len(origins) > 1 or len({table.height for table in tables}) > 1:

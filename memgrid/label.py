@@ -23,6 +23,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import polars as pl
+from filelock import FileLock
 
 from memgrid.config import LabelConfig
 from memgrid.corpus import Corpus
@@ -107,7 +108,7 @@ class Labels:
 
     def path(self, group: str) -> Path:
         """The file of one group."""
-        return self.folder / f"{group}.parquet"
+        return self.folder / (f"code-{self.config.code}.parquet" if group == "code" else f"{group}.parquet")
 
     def made_from(self, group: str) -> str:
         """What a group's file has to say of its origin."""
@@ -139,9 +140,10 @@ class Labels:
 
     def judge_code(self, rows: np.ndarray, tokenizer: Detokenizer) -> None:
         """Judge some rows of the corpus, beside those that were judged before: milliseconds a row, and a run needs few."""
-        known = self.code()
         answers = judge(self.config)(tokenizer.detokenize(self.corpus.tokens[rows])) if len(rows) else []
-        self.write("code", {"is_code": known.scatter(rows, pl.Series(answers, dtype=pl.Boolean))})
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.folder / ".code.lock"):  # other processes add their answers
+            self.write("code", {"is_code": self.code().scatter(rows, pl.Series(answers, dtype=pl.Boolean))})
 
     def code(self) -> pl.Series:
         """Boolean per row of the corpus, null where nobody has judged yet."""

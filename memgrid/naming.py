@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from memgrid.config import RunConfig, members, partition, taxonomy
+from memgrid.config import RunConfig, UserError, members, partition, taxonomy
 
 # What may differ between two starts of the same run without changing its result.
 NOT_IN_RUN_ID = {"root", "force", "stages", "wandb", "extract", "data"}
@@ -65,3 +65,20 @@ def training_key(run: RunConfig) -> str:
 def training_seed(run: RunConfig) -> int:
     """The seed of a training; with `compat=paper` another one for every setting, since no seed was set there."""
     return run.seed if run.compat == "none" else int(training_key(run), 16)
+
+
+def prepare_root(run: RunConfig) -> Path:
+    """Create the root and prove that it can be written to.
+
+    Raises:
+        UserError: it cannot.
+    """
+    root = Path(run.root)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        probe = root / ".writable"
+        probe.touch()
+        probe.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"root={run.root} cannot be written to ({error.strerror}): choose another folder with root=<path>") from None
+    return root

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import traceback
 from pathlib import Path
 
 import hydra
@@ -17,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
 from memgrid.config import CONF, STAGES, RunConfig, UserError, register, typed
-from memgrid.naming import run_folder
+from memgrid.naming import prepare_root, run_folder
 from memgrid.report import print_result
 from memgrid.results import clear_failure, finished, note_failure, write_config
 from memgrid.sweep import one_sentence
@@ -29,22 +30,29 @@ def run_cell(run: RunConfig, console: Console) -> None:
     """Do one run, or print its result if it is finished."""
     prepare_root(run)
     folder = run_folder(run)
+    if "train" not in run.stages:
+        return go_through(run, folder, console)  # leaves nothing in the run's folder
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / ".lock", timeout=0):
-            if run.force and "train" in run.stages:
+            if run.force:
                 clear(folder)
             done = finished(folder)
-            if done is not None and "train" in run.stages:
+            if done is not None:
                 return print_result(done, folder, console)
             clear_failure(folder)
             try:
                 go_through(run, folder, console)
             except Exception as error:
-                note_failure(folder, str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}")
+                note_failure(folder, told(error))
                 raise
     except Timeout:
         raise UserError(f"another process is working on {folder}: wait for it, or stop it") from None
+
+
+def told(error: Exception) -> str:
+    """An error in one line: a sentence of ours, or the type and first line of somebody else's."""
+    return str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
 
 
 def go_through(run: RunConfig, folder: Path, console: Console) -> None:
@@ -62,23 +70,6 @@ def go_through(run: RunConfig, folder: Path, console: Console) -> None:
             DO[stage](cell)
 
 
-def prepare_root(run: RunConfig) -> Path:
-    """Create the root and prove that it can be written to.
-
-    Raises:
-        UserError: it cannot.
-    """
-    root = Path(run.root)
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        probe = root / ".writable"
-        probe.touch()
-        probe.unlink(missing_ok=True)
-    except OSError as error:
-        raise UserError(f"root={run.root} cannot be written to ({error.strerror}): choose another folder with root=<path>") from None
-    return root
-
-
 def clear(folder: Path) -> None:
     """Remove a run's results, but not the lock that this process holds."""
     for entry in folder.iterdir():
@@ -91,10 +82,15 @@ def compose_and_run(config: DictConfig) -> None:
     """Hydra calls this once per combination; in a sweep, a run that cannot be done is told and the others go on."""
     try:
         run_cell(typed(config), Console())
-    except UserError as error:
-        print(f"memgrid: {error}", file=sys.stderr)
-        failures.append(str(error))
-        if HydraConfig.get().mode == RunMode.RUN:
+    except Exception as error:
+        alone = HydraConfig.get().mode == RunMode.RUN
+        if not isinstance(error, UserError):
+            if alone:
+                raise
+            traceback.print_exc()
+        print(f"memgrid: {told(error)}", file=sys.stderr)
+        failures.append(told(error))
+        if alone:
             sys.exit(1)
 
 

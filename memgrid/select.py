@@ -51,22 +51,28 @@ def draw(sequence_id: np.ndarray, tokens: np.ndarray, config: SelectConfig, seed
     return Draw(rows, (hashes < np.uint64(share * np.iinfo(np.uint64).max))[rows])
 
 
-def to_judge(drawn: Draw, classes: np.ndarray, titles: list[str], config: SelectConfig) -> np.ndarray:
+def to_judge(drawn: Draw, classes: np.ndarray, open_classes: list[bool], config: SelectConfig) -> np.ndarray:
     """Rows of the corpus, int64, whose undecided class has to be known before `select` can choose; empty where it already can.
 
-    A side is settled when all its classes are full before the first undecided row, whatever comes after. Until then the next of its
-    undecided rows are asked for, as many as the side will take in all.
+    A side is settled when all its classes are full before the first undecided row, whatever comes after; full is what is wanted, or all
+    that the smallest class can have. Until then the next of its undecided rows are asked for, as many as the side will take in all.
+
+    Args:
+        open_classes: for every class, whether an undecided sequence may belong to it.
     """
     ordered = classes[drawn.rows]
-    wanted = {"train": config.train_per_class, "eval": config.eval_per_class}
     asked = []
     for side in SIDES:
         here = np.flatnonzero(drawn.on_eval if side == "eval" else ~drawn.on_eval)
         unknown = np.flatnonzero(ordered[here] == UNDECIDED)
         if len(unknown):
-            before = ordered[here[: unknown[0]]]
-            if min(np.bincount(before[before >= 0], minlength=len(titles))) < wanted[side]:
-                asked.append(here[unknown[: wanted[side] * len(titles)]])
+            known = ordered[here]
+            number = len(open_classes)
+            before, total = (np.bincount(part[part >= 0], minlength=number) for part in (known[: unknown[0]], known))
+            full = min([config.train_per_class if side == "train" else config.eval_per_class, *total[~np.array(open_classes)]])
+            # Classes on which no answer hangs are read to their end: theirs are known wherever they stand.
+            if min(before[open_classes], default=full) < full:
+                asked.append(here[unknown[: full * number]])
     return drawn.rows[np.concatenate(asked)] if asked else np.zeros(0, np.int64)
 
 

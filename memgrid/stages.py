@@ -135,7 +135,7 @@ class Cell:
     def samples(self) -> pl.DataFrame:
         """The selected sequences with class and side."""
         titles, classes = self.titles, self.classify()
-        if len(to_judge(self.drawn, classes, titles, self.run.select)):
+        if len(to_judge(self.drawn, classes, self.taxonomy.decided_by_code, self.run.select)):
             raise UserError(f"of too few sequences {self.labels.folder} knows whether they are code: add label to stages")
         samples = select(self.drawn, self.corpus.sequence_id, classes, titles, self.run.select)
         counts = [f"{title} {int((classes == index).sum())}" for index, title in enumerate(titles)]
@@ -168,7 +168,7 @@ def label_stage(cell: Cell) -> None:
     """Compute the label groups that the taxonomy needs and the disk lacks."""
     missing = cell.labels.missing(("memorized", *cell.taxonomy.needs))
     for group in missing:
-        if group == "memorized" and cell.run.extract.fused:
+        if cell.labels.asks(group) == "lm" and cell.run.extract.fused:
             scores = score_and_extract(cell.store, cell.lm, cell.corpus, cell.run.extract)
             cell.labels.write(group, memorized_columns(scores))
         elif group == "code":
@@ -187,7 +187,7 @@ def label_stage(cell: Cell) -> None:
 def judge_code(cell: Cell) -> int:
     """Judge as many sequences for code as the selection needs; returns how many."""
     judged = 0
-    while len(rows := to_judge(cell.drawn, cell.classify(), cell.titles, cell.run.select)):
+    while len(rows := to_judge(cell.drawn, cell.classify(), cell.taxonomy.decided_by_code, cell.run.select)):
         cell.labels.judge_code(rows, cell.tokenizer)
         del cell.features  # read anew
         judged += len(rows)
@@ -238,13 +238,14 @@ def train_stage(cell: Cell) -> None:
         raise UserError(f"attention of {len(missing)} samples is not in {cell.store.folder}: add extract to stages")
     twin = Twin(cell.run)
     with twin.turn():
-        if (done := twin.found(cell.folder)) is not None:
+        origin = {"corpus": cell.corpus.fingerprint, "llm": cell.identity.fingerprint}
+        if (done := twin.found(cell.folder, origin)) is not None:
             cell.say(f"train    nothing: the same partition was trained in {done}")
             metrics = twin.adopt(done, cell.samples, cell.folder)
         else:
             panel = members(cell.run.cnn, cell.run.compat)
             cell.say(f"train    {len(panel)} networks, {cell.run.cnn.epochs} epochs, and {cell.run.control.members} on shuffled labels")
-            metrics = train(cell.run, cell.corpus, cell.store, cell.samples, cell.folder)
+            metrics = train(cell.run, cell.corpus, cell.store, cell.samples, cell.folder, origin)
             twin.remember(cell.folder)
     caption = f"{cell.taxonomy.name}: {len(metrics['members'])} CNNs, min-F1 {metrics['panel']['min_f1']['mean']:.1f}"
     draw_confusion(np.array(metrics["confusion"]), metrics["classes"], caption, cell.folder / "figures" / "confusion")

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from memgrid.config import RunConfig, UserError, typed
-from memgrid.naming import run_folder
+from memgrid.naming import prepare_root, run_folder
 from memgrid.results import write_config
 
 
@@ -27,6 +27,8 @@ class Sweep(Callback):  # type: ignore[misc]
         """Refuse the whole sweep for one bad combination: a typo in the last is found before the first starts."""
         try:
             runs = list(combinations(config))
+            for root in {run.root: run for run in runs}.values():
+                prepare_root(root)  # Hydra would make its own folder there, and fail with a traceback
         except (UserError, HydraException, OmegaConfBaseException) as error:
             # Hydra turns a callback's exception into a warning, but not this one.
             sys.exit(f"memgrid: {error if isinstance(error, UserError) else one_sentence(error)}; nothing was started")
@@ -66,10 +68,7 @@ def combinations(config: DictConfig) -> Iterator[RunConfig]:
 def plan_run(run: RunConfig) -> Path:
     """Leave the run's configuration in its folder: what has this alone is missing."""
     folder = run_folder(run)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return folder  # the run itself says what is wrong with the root
+    folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "config.yaml").exists():
         write_config(OmegaConf.structured(run), folder)
     return folder

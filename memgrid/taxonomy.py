@@ -129,6 +129,14 @@ class Taxonomy:
                 names_before = " and ".join(repr(one) for one in before)
                 raise ValueError(f"class {title!r} of taxonomy {self.name!r} can never match: {names_before}{same} {come} before it")
 
+    @property
+    def decided_by_code(self) -> list[bool]:
+        """For every class, whether a sequence of it can hang on `is_code`."""
+        others = [column for column in CASES.columns if column != "is_code"]
+        pairs = CASES.with_columns(truth=self.truth).group_by(others).agg(pl.col("truth").unique())["truth"].to_list()
+        hanging = {index for pair in pairs if len(pair) > 1 for index in pair}
+        return [index in hanging for index in range(len(self.classes))]
+
     def depends_on(self, *features: str) -> bool:
         """Whether a case's class can change with these columns of `CASES`."""
         others = [column for column in CASES.columns if column not in features]

@@ -31,13 +31,14 @@ from memgrid.tracking import summarise, tracked
 PAPER_EPOCHS = 3  # the paper sums the confusion matrices of the last three epochs
 
 
-def train(run: RunConfig, corpus: Corpus, store: Store, samples: pl.DataFrame, folder: Path) -> dict[str, Any]:
+def train(run: RunConfig, corpus: Corpus, store: Store, samples: pl.DataFrame, folder: Path, origin: dict[str, str]) -> dict[str, Any]:
     """Train what the run asks for and write its results into `folder`; metrics.json comes last and marks the run as finished.
 
     A training that was cut off goes on from the checkpoint of its last whole epoch.
 
     Args:
         samples: as `memgrid.select.select` gives them.
+        origin: fingerprints of corpus and LLM, kept beside the result.
 
     Returns:
         The content of metrics.json.
@@ -73,6 +74,7 @@ def train(run: RunConfig, corpus: Corpus, store: Store, samples: pl.DataFrame, f
             "order": list(order),
             "partition": training_key(run),
             "same_as": None,
+            "origin": origin,
             "samples": {side: data.side(side).height // len(titles) for side in ("train", "eval")},
             "members": [member.name for member in panel],
             "eval_loss": float(np.mean([row["eval_loss"] for row in history if row["epoch"] == run.cnn.epochs - 1])),

@@ -40,12 +40,13 @@ class Twin:
         """Note where the training's result lies."""
         self.path.write_text(folder.relative_to(self.runs).as_posix())
 
-    def found(self, folder: Path) -> Path | None:
-        """The folder of a finished equal run other than `folder`."""
+    def found(self, folder: Path, origin: dict[str, str]) -> Path | None:
+        """The folder of a finished equal run other than `folder`, of a corpus and an LLM with the same fingerprints."""
         if self.run.force or not self.path.exists():
             return None
         twin = self.runs / self.path.read_text()
-        return twin if twin != folder and finished(twin) is not None else None
+        result = finished(twin) if twin != folder else None
+        return twin if result is not None and result["origin"] == origin else None
 
     def adopt(self, twin: Path, samples: pl.DataFrame, folder: Path) -> dict[str, Any]:
         """Write the equal run's results into `folder`, classes named and ordered as in this run's taxonomy; returns the metrics."""

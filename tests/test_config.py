@@ -3,7 +3,7 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import ConfigCompositionException
 
 from memgrid.config import CONF, Member, UserError, members, register, typed
-from memgrid.run import prepare_root
+from memgrid.naming import prepare_root
 
 
 def composed(*overrides):

@@ -98,23 +98,27 @@ def test_judging_only_what_is_needed_chooses_the_same(seed, share):
     known = np.where(hidden, UNDECIDED, classes).astype(np.int8)
     drawn = draw(ids, tokens, CONFIG, 0)
     for _ in range(100):
-        rows = to_judge(drawn, known, TITLES, CONFIG)
+        rows = to_judge(drawn, known, [True] * 3, CONFIG)
         if not len(rows):
             break
         assert (known[rows] == UNDECIDED).all()
         known[rows] = classes[rows]
-    assert not len(to_judge(drawn, known, TITLES, CONFIG))
+    assert not len(to_judge(drawn, known, [True] * 3, CONFIG))
     assert select(drawn, ids, known, TITLES, CONFIG).equals(select(drawn, ids, classes, TITLES, CONFIG))
 
 
-def test_a_large_corpus_is_judged_in_small_part():
+@pytest.mark.parametrize("scarce", [20000, 20])
+def test_a_large_corpus_is_judged_in_small_part(scarce):
+    """Also where a class that needs no judging is too small to be filled."""
     ids, tokens, classes = population(20000)
+    classes[np.flatnonzero(classes == 0)[scarce:]] = -1
     known = np.where(classes > 0, UNDECIDED, classes).astype(np.int8)
     drawn, asked = draw(ids, tokens, CONFIG, 0), 0
-    while len(rows := to_judge(drawn, known, TITLES, CONFIG)):
+    while len(rows := to_judge(drawn, known, [False, True, True], CONFIG)):
         known[rows] = classes[rows]
         asked += len(rows)
-    assert 40 < asked < 1000
+    assert 20 < asked < 1000
+    assert select(drawn, ids, known, TITLES, CONFIG).equals(select(drawn, ids, classes, TITLES, CONFIG))
 
 
 def test_exact_copies_are_one_sample():

@@ -464,7 +464,9 @@ def test_values_for_people(column, value, text):
 
 @pytest.mark.slow
 def test_two_thousand_runs_are_read_and_tabled_in_seconds(tmp_path):
-    folders = make_runs(tmp_path, llms=[f"model-{size}b" for size in range(8)], seeds=(0, 1, 2), rhos=tuple(tenth / 10 for tenth in range(1, 10)))
+    folders = make_runs(
+        tmp_path, llms=[f"model-{size}b" for size in range(8)], seeds=(0, 1, 2), rhos=tuple(tenth / 10 for tenth in range(1, 10))
+    )
     assert len(folders) >= 2000
     start = time.perf_counter()
     found, left_out = read_runs(tmp_path)

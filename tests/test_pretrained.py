@@ -67,9 +67,9 @@ def texts() -> list[tuple[str, str, int]]:
     header = (Path(transformers.__file__).parent / "generation" / "utils.py").read_text()[:900]  # Apache, as a comment
     held_out = [(PACKAGE / f"{name}.py").read_text() for name in HELD_OUT]
     return [
-        *(("licence", text, 22) for text in (*licences, header)),
-        *(("held_out", text, 9) for text in held_out),
-        *(("template", text, 5) for text in TEMPLATES),
+        *(("licence", text, 32) for text in (*licences, header)),
+        *(("held_out", text, 14) for text in held_out),
+        *(("template", text, 7) for text in TEMPLATES),
     ]
 
 
@@ -132,7 +132,7 @@ def test_the_model_is_what_its_makers_say(lm):
 
 
 def test_it_recites_licences_and_continues_templates_but_does_not_know_what_is_younger(labels):
-    # Measured: 22 of 25 templates, 7 of 88 licences, 0 of 36 held out; the suffixes' mean log-probability is -0.1, -1.2 and -3.1.
+    # Measured: 31 of 35 templates, 13 of 128 licences, 3 of 56 held out; the suffixes' mean log-probability is -0.1, -1.1 and -2.8.
     assert memorized_share(labels, "template") > 0.7
     assert memorized_share(labels, "licence") > 0.04
     assert memorized_share(labels, "licence") > memorized_share(labels, "held_out")

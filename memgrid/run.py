@@ -7,6 +7,7 @@ import shutil
 import sys
 import traceback
 from pathlib import Path
+from typing import Any
 
 import hydra
 from filelock import FileLock, Timeout
@@ -18,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
 from memgrid.config import CONF, STAGES, RunConfig, UserError, register, typed
+from memgrid.corpus import load_corpus
 from memgrid.naming import prepare_root, run_folder
 from memgrid.report import print_result
 from memgrid.results import clear_failure, finished, note_failure, write_config
@@ -39,6 +41,7 @@ def run_cell(run: RunConfig, console: Console) -> None:
                 clear(folder)
             done = finished(folder)
             if done is not None:
+                refuse_edited(run, done)
                 return print_result(done, folder, console)
             clear_failure(folder)
             try:
@@ -48,6 +51,15 @@ def run_cell(run: RunConfig, console: Console) -> None:
                 raise
     except Timeout:
         raise UserError(f"another process is working on {folder}: wait for it, or stop it") from None
+
+
+def refuse_edited(run: RunConfig, done: dict[str, Any]) -> None:
+    """Raise UserError if a user's tables hold other sequences than when the run was finished: its name tells their place alone."""
+    if run.corpus.kind == "tables" and run.corpus.path and load_corpus(run.corpus).fingerprint != done["origin"]["corpus"]:
+        raise UserError(
+            f"corpus.path={run.corpus.path} holds other sequences than when this run was finished: give them another corpus.name, "
+            "or put the old ones back"
+        )
 
 
 def told(error: Exception) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -189,3 +190,15 @@ def test_a_taxonomy_of_ones_own_is_one_file(done_copy, quick, tmp_path):
     (folder / "mine.yaml").write_text("name: mine\nclasses: {Templates: reconstruct, Others: memorized}\n")
     assert "Templates" in memgrid_here(*given).stdout
     assert len(list(done_copy.glob("runs/toy/mine/*/metrics.json"))) == 1
+
+
+def test_a_finished_run_of_edited_tables_is_not_returned(done_copy, quick, mini, tmp_path):
+    shutil.copytree(mini, tmp_path / "tables", symlinks=True)
+    given = (*quick, f"corpus.path={tmp_path / 'tables'}", f"root={done_copy}", "cnn.epochs=1")
+    memgrid_here(*given)
+    assert "min-F1" in memgrid_here(*given).stdout
+    path = tmp_path / "tables" / "sequences.parquet"
+    pl.read_parquet(path).head(-1).write_parquet(path)
+    process = memgrid_here(*given, check=False)
+    assert process.returncode == 1
+    assert "holds other sequences than when this run was finished" in process.stderr

@@ -27,7 +27,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("WANDB_MODE", "offline")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-from memgrid.config import LLMConfig
+from memgrid.config import LLMConfig, UserError
 from memgrid.corpus import TOY
 from memgrid.lm import load_language_model
 
@@ -57,6 +57,16 @@ def memgrid(*arguments, module="run", cwd=None, check=True, env=None):
     )
     assert not check or process.returncode == 0, process.stdout + process.stderr
     return process
+
+
+def refusal(function, *arguments) -> str:
+    """The one sentence with which something is refused."""
+    with pytest.raises(UserError) as caught:
+        function(*arguments)
+    sentence = str(caught.value)
+    assert "\n" not in sentence
+    assert ". " not in sentence
+    return sentence
 
 
 def memgrid_here(*arguments, module="run", cwd=None, check=True, env=None):

@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from conftest import refusal
 from huggingface_hub import constants
 from hydra import compose, initialize_config_dir
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from semantic_filters_maker import SPLITS, make_semantic_filters
 
-from memgrid.config import CONF, CorpusConfig, UserError, register
+from memgrid.config import CONF, CorpusConfig, register
 from memgrid.rouge import rouge_scores
 from memgrid.semantic_filters import COLUMNS, HUB, fetch_semantic_filters, load_semantic_filters
 
@@ -38,15 +39,6 @@ def rows(ids, **columns):
         "is_incrementing": [True] * count,
     }
     return pl.DataFrame(usual | columns)
-
-
-def refusal(load, *arguments):
-    with pytest.raises(UserError) as caught:
-        load(*arguments)
-    sentence = str(caught.value)
-    assert "\n" not in sentence
-    assert ". " not in sentence
-    return sentence
 
 
 @pytest.fixture(scope="module")

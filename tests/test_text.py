@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from conftest import refusal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers.processors import TemplateProcessing
@@ -40,15 +41,6 @@ def config(path, length=8, **settings):
 
 def tables(folder):
     return [pl.read_parquet(folder / name) for name in ("documents.parquet", "sequences.parquet")]
-
-
-def refusal(prepare, *arguments):
-    with pytest.raises(UserError) as caught:
-        prepare(*arguments)
-    sentence = str(caught.value)
-    assert "\n" not in sentence
-    assert ". " not in sentence
-    return sentence
 
 
 def ids_of(tokenizer, document):

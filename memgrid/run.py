@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 import traceback
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -106,9 +107,16 @@ def compose_and_run(config: DictConfig) -> None:
             sys.exit(1)
 
 
+def show_warning(message: Warning | str, category: type[Warning], *where: Any) -> None:
+    """Our own warnings as a sentence, without the line of code that Python adds; the others as ever."""
+    own = category.__module__.startswith("memgrid.")
+    print(f"memgrid: {message}" if own else warnings.formatwarning(message, category, *where[:2]), file=sys.stderr)
+
+
 def main() -> None:
     """The console script `memgrid`; exits with 1 if a run could not be done."""
     register()
+    warnings.showwarning = show_warning  # type: ignore[assignment]
     # Hydra wants all overrides in one row; people put -m anywhere.
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: "=" in word and not word.startswith("-"))
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # otherwise Hydra prints errors itself, and ends the process

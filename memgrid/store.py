@@ -287,7 +287,7 @@ class Store:
             where = "is no longer there"
         except OSError as trouble:
             where = f"could not be moved to {goal.parent} ({_reason(trouble)}) and is passed over"
-        return f"{path} is damaged ({_reason(error)}) and {where}: run again to extract its sequences anew."
+        return f"{path} is damaged ({_reason(error)}) and {where}: its sequences are extracted anew when a run needs them."
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from memgrid.lm import LanguageModel, ModelIdentity, Tokenizer, fetch_model, ide
 from memgrid.naming import run_folder
 from memgrid.plan import Pace, measure, plan
 from memgrid.report import print_result
+from memgrid.results import write_json
 from memgrid.select import Draw, draw, select, to_judge
 from memgrid.semantic_filters import fetch_semantic_filters, load_semantic_filters
 from memgrid.store import Store
@@ -247,9 +248,10 @@ def train_stage(cell: Cell) -> None:
             cell.say(f"train    {len(panel)} networks, {cell.run.cnn.epochs} epochs, and {cell.run.control.members} on shuffled labels")
             metrics = train(cell.run, cell.corpus, cell.store, cell.samples, cell.folder, origin)
             twin.remember(cell.folder)
-    caption = f"{cell.taxonomy.name}: {len(metrics['members'])} CNNs, min-F1 {metrics['panel']['min_f1']['mean']:.1f}"
-    draw_confusion(np.array(metrics["confusion"]), metrics["classes"], caption, cell.folder / "figures" / "confusion")
-    draw_examples(cell)
+        caption = f"{cell.taxonomy.name}: {len(metrics['members'])} CNNs, min-F1 {metrics['panel']['min_f1']['mean']:.1f}"
+        draw_confusion(np.array(metrics["confusion"]), metrics["classes"], caption, cell.folder / "figures" / "confusion")
+        draw_examples(cell)
+        write_json(metrics, cell.folder / "metrics.json")  # the mark of a finished run
     print_result(metrics, cell.folder, cell.console)
 
 

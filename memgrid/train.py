@@ -24,7 +24,6 @@ from memgrid.data import AttentionData
 from memgrid.metrics import class_scores, confusion_matrix, panel_scores, reordered, scores
 from memgrid.naming import settings, training_key, training_seed
 from memgrid.progress import on_terminal
-from memgrid.results import write_json
 from memgrid.store import Store
 from memgrid.tracking import summarise, tracked
 
@@ -32,7 +31,7 @@ PAPER_EPOCHS = 3  # the paper sums the confusion matrices of the last three epoc
 
 
 def train(run: RunConfig, corpus: Corpus, store: Store, samples: pl.DataFrame, folder: Path, origin: dict[str, str]) -> dict[str, Any]:
-    """Train what the run asks for and write its results into `folder`; metrics.json comes last and marks the run as finished.
+    """Train what the run asks for and write its results into `folder`, but for metrics.json, which is the caller's to write last of all.
 
     A training that was cut off goes on from the checkpoint of its last whole epoch.
 
@@ -83,7 +82,6 @@ def train(run: RunConfig, corpus: Corpus, store: Store, samples: pl.DataFrame, f
         pl.DataFrame(reordered(history, place)).write_parquet(folder / "epochs.parquet")
         write_predictions(samples, probabilities[..., place], metrics["members"], folder / "predictions.parquet")
         summarise(logger, metrics)
-    write_json(metrics, folder / "metrics.json")
     return metrics
 
 

@@ -17,7 +17,7 @@ from filelock import FileLock
 from memgrid.config import RunConfig, partition
 from memgrid.metrics import reordered
 from memgrid.naming import settings, training_key
-from memgrid.results import finished, write_json
+from memgrid.results import finished
 from memgrid.tracking import log_history, summarise, tracked
 from memgrid.train import write_predictions
 
@@ -71,5 +71,4 @@ class Twin:
             if logger is not None:
                 log_history(logger, epochs)
             summarise(logger, metrics)
-        write_json(metrics, folder / "metrics.json")
         return metrics

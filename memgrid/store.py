@@ -287,7 +287,7 @@ class Store:
             where = "is no longer there"
         except OSError as trouble:
             where = f"could not be moved to {goal.parent} ({_reason(trouble)}) and is passed over"
-        return f"{path} is damaged ({_reason(error)}) and {where}: its sequences are extracted anew when a run needs them."
+        return f"{path} is damaged ({_reason(error)}) and {where}: if this run does not extract its sequences anew, run again."
 
 
 if __name__ == "__main__":

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from omegaconf import OmegaConf
 
-from memgrid.config import CONF, CNNConfig, LLMConfig
 from memgrid.lm import LanguageModel, load_language_model
+from memgrid.schema import CONF, CNNConfig, LLMConfig
 from memgrid.store import Identity, Maps, Store
 
 LENGTH, K = 64, 32

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from benchmarks.measure import Row, Target
 from benchmarks.shapes import LAYERS_12B, LENGTH, REFERENCE_BYTES_12B, Settings, random_maps, store_of
-from memgrid.config import CONF, SelectConfig
+from memgrid.schema import CONF, SelectConfig
 from memgrid.select import draw, select
 from memgrid.taxonomy import Taxonomy, Thresholds
 

@@ -16,10 +16,10 @@ import torch
 
 from benchmarks import reference
 from benchmarks.shapes import K, model_shaped_like_70m, random_tokens, store_of
-from memgrid.config import ExtractConfig
 from memgrid.corpus import Corpus
 from memgrid.extract import extract
 from memgrid.lm import LanguageModel
+from memgrid.schema import ExtractConfig
 from memgrid.store import Maps
 
 

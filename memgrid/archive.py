@@ -23,7 +23,7 @@ import numpy as np
 import polars as pl
 
 from memgrid import shard
-from memgrid.config import RunConfig, UserError
+from memgrid.schema import RunConfig, UserError
 from memgrid.shard import FAULTS, Identity, Maps, StoreError
 from memgrid.store import Store, stop_if_unreadable, write_whole
 

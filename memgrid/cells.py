@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from memgrid.config import RunConfig
+from memgrid.schema import RunConfig
 from memgrid.taxonomy import RULES, Partition, Taxonomy, Thresholds
 
 USUAL = RunConfig()

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from memgrid.cnn import AttentionCNN, LinearProbe, Unpack
-from memgrid.config import CNNConfig, Member
+from memgrid.config import Member
 from memgrid.data import Batch
 from memgrid.metrics import scores
+from memgrid.schema import CNNConfig
 
 
 class Panel(pl.LightningModule):

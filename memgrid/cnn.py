@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from memgrid.config import UserError
+from memgrid.schema import UserError
 
 LOG_FLOOR = 1e-4
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from memgrid.config import PACKAGE, CorpusConfig, UserError
+from memgrid.schema import PACKAGE, CorpusConfig, UserError
 
 TOY = PACKAGE / "assets" / "toy"
 

@@ -8,7 +8,8 @@ import wandb_workspaces.reports.v2 as panels
 import wandb_workspaces.workspaces as workspaces
 from wandb_workspaces import expr
 
-from memgrid.config import Member, UserError
+from memgrid.config import Member
+from memgrid.schema import UserError
 
 NAME = "memgrid"
 SCORE = panels.SummaryMetric("min_f1")

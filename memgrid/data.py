@@ -10,8 +10,8 @@ import pytorch_lightning as pl_
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from memgrid.config import DataConfig, UserError
 from memgrid.corpus import Corpus
+from memgrid.schema import DataConfig, UserError
 from memgrid.select import SIDES
 from memgrid.store import Store
 

@@ -14,8 +14,8 @@ from omegaconf import OmegaConf
 
 from memgrid import charts
 from memgrid.cells import USUAL, NamedRun
-from memgrid.config import CONF, UserError
 from memgrid.page import Fold, Part, Section, interval, listing, picture
+from memgrid.schema import CONF, UserError
 from memgrid.sections import DRAWN, Report, plural
 from memgrid.status import STATES, counts
 from memgrid.tables import flow

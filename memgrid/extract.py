@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from memgrid.config import ExtractConfig
 from memgrid.corpus import Corpus
 from memgrid.lm import LanguageModel, ModelIdentity, Scores
 from memgrid.progress import progress_bar
+from memgrid.schema import ExtractConfig
 from memgrid.store import Identity, Maps, Store
 
 

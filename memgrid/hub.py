@@ -8,7 +8,7 @@ from typing import Any
 
 from huggingface_hub import HfApi, errors, snapshot_download
 
-from memgrid.config import UserError
+from memgrid.schema import UserError
 
 TIMEOUT = 20.0  # seconds; a cluster node without a network may drop packets silently
 LATER = "run once with stages=[fetch] where there is a network"

@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from memgrid.config import LabelConfig, UserError
 from memgrid.hub import LATER, cached, download
 from memgrid.progress import progress_bar
+from memgrid.schema import LabelConfig, UserError
 
 Judge = Callable[[Sequence[str]], list[bool]]
 LATEX = "\\usepackage{"

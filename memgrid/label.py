@@ -25,13 +25,13 @@ import numpy as np
 import polars as pl
 from filelock import FileLock
 
-from memgrid.config import LabelConfig
 from memgrid.corpus import Corpus
 from memgrid.judges import judge
 from memgrid.lm import LanguageModel, ModelIdentity, Scores
 from memgrid.ngrams import count_occurrences
 from memgrid.progress import progress_bar
 from memgrid.rouge import rouge_scores
+from memgrid.schema import LabelConfig
 from memgrid.templates import is_incrementing, is_repeating
 
 Columns = dict[str, np.ndarray]

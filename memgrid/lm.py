@@ -18,9 +18,9 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from memgrid.attention import POOLED, AttentionRecorder, attention_of, recording
-from memgrid.config import LLMConfig, UserError
 from memgrid.corpus import TOY
 from memgrid.hub import LATER, cached, download
+from memgrid.schema import LLMConfig, UserError
 
 # What memgrid reads of a model on the hub.
 HUB_FILES = {"allow_patterns": ["*.safetensors", "*.json", "*.model", "merges.txt"], "ignore_patterns": ["*/*", "consolidated*"]}

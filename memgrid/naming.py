@@ -9,7 +9,8 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from memgrid.config import RunConfig, UserError, members, partition, taxonomy
+from memgrid.config import members, partition, taxonomy
+from memgrid.schema import RunConfig, UserError
 
 # What may differ between two starts of the same run without changing its result.
 NOT_IN_RUN_ID = {"root", "force", "stages", "wandb", "extract", "data"}

@@ -15,7 +15,7 @@ import polars as pl
 from PIL import Image
 
 from memgrid import __version__
-from memgrid.config import PACKAGE
+from memgrid.schema import PACKAGE
 from memgrid.tables import shown
 
 ROWS = 200  # of a table on the page; the files have them all

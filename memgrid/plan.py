@@ -13,9 +13,10 @@ import numpy as np
 import torch
 
 from memgrid.classifier import Panel
-from memgrid.config import RunConfig, members
+from memgrid.config import members
 from memgrid.lm import LanguageModel
 from memgrid.naming import training_key
+from memgrid.schema import RunConfig
 from memgrid.store import Store
 
 ROUNDS = 3

@@ -15,8 +15,8 @@ from rich.table import Table
 
 from memgrid import __version__
 from memgrid.cells import Cell, NamedRun, cells, models_of, named, variants
-from memgrid.config import RunConfig, UserError
 from memgrid.results import read_runs, some_runs, warn_left_out
+from memgrid.schema import RunConfig, UserError
 from memgrid.tables import (
     confusions_table,
     controls,

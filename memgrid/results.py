@@ -11,7 +11,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from memgrid.config import UserError
+from memgrid.schema import UserError
 from memgrid.taxonomy import RULES
 
 # What the report reads: a result without one of these was written by another version.

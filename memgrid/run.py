@@ -19,11 +19,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
-from memgrid.config import CONF, STAGES, RunConfig, UserError, register, typed
+from memgrid.config import register, typed
 from memgrid.corpus import load_corpus
 from memgrid.naming import prepare_root, run_folder
 from memgrid.report import print_result
 from memgrid.results import clear_failure, finished, note_failure, write_config
+from memgrid.schema import CONF, STAGES, RunConfig, UserError
 from memgrid.sweep import one_sentence
 
 failures: list[str] = []

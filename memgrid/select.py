@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from memgrid.config import SelectConfig, UserError
 from memgrid.ngrams import content_groups, sequence_hashes
+from memgrid.schema import SelectConfig, UserError
 from memgrid.taxonomy import UNDECIDED
 
 GROUP_NGRAM = 32  # sequences that share this many consecutive tokens (half a sequence) are near-duplicates

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from memgrid.config import CorpusConfig, UserError
 from memgrid.corpus import Corpus, read_table, token_matrix
 from memgrid.hub import LATER, cached, download
+from memgrid.schema import CorpusConfig, UserError
 
 HUB = re.compile(r"hf://datasets/([^/@\s]+/[^/@\s]+)(?:@(\S+))?")
 # Where the files of a split lie below the dataset's folder.

@@ -27,7 +27,7 @@ import h5py
 import numpy as np
 
 from memgrid import __version__
-from memgrid.config import UserError
+from memgrid.schema import UserError
 
 FORMAT_VERSION = 1
 POOLS = ("mean", "max")

@@ -14,7 +14,7 @@ import polars as pl
 from rich.console import Console
 
 from memgrid import config as settings
-from memgrid.config import CorpusConfig, RunConfig, SelectConfig, UserError, members
+from memgrid.config import members
 from memgrid.corpus import Corpus, load_corpus
 from memgrid.extract import extract, open_store, score_and_extract
 from memgrid.figures import draw_confusion, draw_maps
@@ -25,6 +25,7 @@ from memgrid.naming import run_folder
 from memgrid.plan import Pace, measure, plan
 from memgrid.report import print_result
 from memgrid.results import write_json
+from memgrid.schema import CorpusConfig, RunConfig, SelectConfig, UserError
 from memgrid.select import Draw, draw, select, to_judge
 from memgrid.semantic_filters import fetch_semantic_filters, load_semantic_filters
 from memgrid.store import Store

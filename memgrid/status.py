@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from memgrid.config import RunConfig, UserError
 from memgrid.results import failure, run_folders
+from memgrid.schema import RunConfig, UserError
 
 # In the order in which they are told.
 STATES = {

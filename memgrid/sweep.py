@@ -15,9 +15,10 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from memgrid.config import RunConfig, UserError, typed
+from memgrid.config import typed
 from memgrid.naming import prepare_root, run_folder
 from memgrid.results import write_config
+from memgrid.schema import RunConfig, UserError
 
 
 class Sweep(Callback):  # type: ignore[misc]

@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from memgrid.config import CorpusConfig, UserError
 from memgrid.corpus import read_table
 from memgrid.ngrams import sequence_hashes
 from memgrid.progress import progress_bar
+from memgrid.schema import CorpusConfig, UserError
 
 SUFFIXES = (".txt", ".jsonl", ".parquet")
 VERSION = "1"  # to be raised when the same text shall be prepared anew

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from filelock import FileLock, Timeout
 
-from memgrid.config import RunConfig, UserError
 from memgrid.metrics import scores
 from memgrid.naming import settings
+from memgrid.schema import RunConfig, UserError
 
 if TYPE_CHECKING:
     from pytorch_lightning.loggers import WandbLogger

@@ -18,12 +18,13 @@ from pytorch_lightning.plugins.environments import LightningEnvironment  # type:
 
 from memgrid.baselines import confidence_baseline
 from memgrid.classifier import Panel
-from memgrid.config import Member, RunConfig, members, partition
+from memgrid.config import Member, members, partition
 from memgrid.corpus import Corpus
 from memgrid.data import AttentionData
 from memgrid.metrics import class_scores, confusion_matrix, panel_scores, reordered, scores
 from memgrid.naming import settings, training_key, training_seed
 from memgrid.progress import on_terminal
+from memgrid.schema import RunConfig
 from memgrid.store import Store
 from memgrid.tracking import summarise, tracked
 

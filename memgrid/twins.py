@@ -14,10 +14,11 @@ import numpy as np
 import polars as pl
 from filelock import FileLock
 
-from memgrid.config import RunConfig, partition
+from memgrid.config import partition
 from memgrid.metrics import reordered
 from memgrid.naming import settings, training_key
 from memgrid.results import finished
+from memgrid.schema import RunConfig
 from memgrid.tracking import log_history, summarise, tracked
 from memgrid.train import write_predictions
 

@@ -27,9 +27,9 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("WANDB_MODE", "offline")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-from memgrid.config import LLMConfig, UserError
 from memgrid.corpus import TOY
 from memgrid.lm import load_language_model
+from memgrid.schema import LLMConfig, UserError
 
 PER_KIND = {"chunk": 260, "held_out": 120, "repeat": 80, "unseen_repeat": 40, "increment": 40, "unseen_increment": 40}
 QUICK = (

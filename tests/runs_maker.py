@@ -16,10 +16,11 @@ import yaml
 from hydra import compose, initialize_config_dir
 from matplotlib.image import imsave
 
-from memgrid.config import CONF, TaxonomyConfig, partition, register, typed
+from memgrid.config import partition, register, typed
 from memgrid.metrics import confusion_matrix, panel_scores, reordered, scores
 from memgrid.naming import digest_of, run_folder, settings
 from memgrid.results import note_failure, write_json
+from memgrid.schema import CONF, TaxonomyConfig
 
 TAXONOMIES = sorted(path.stem for path in (CONF / "taxonomy").glob("*.yaml"))
 DELTAS = (5, 50, 1000)

@@ -7,12 +7,14 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from memgrid.config import CONF, PACKAGE, register, typed
+from memgrid.config import register, typed
 from memgrid.naming import run_folder
+from memgrid.schema import CONF, PACKAGE
 
 # Each room may import only from rooms before it.
 ORDER = [
     "taxonomy",
+    "schema",
     "config",
     "naming",
     "results",

@@ -6,20 +6,10 @@ import pytest
 import torch
 
 from memgrid.classifier import Panel, member_seed
-from memgrid.config import (
-    CNNConfig,
-    CorpusConfig,
-    DataConfig,
-    LLMConfig,
-    Member,
-    RunConfig,
-    TaxonomyConfig,
-    TrainerConfig,
-    UserError,
-    WandbConfig,
-)
+from memgrid.config import Member
 from memgrid.corpus import Corpus
 from memgrid.data import AttentionData, SeededBatches
+from memgrid.schema import CNNConfig, CorpusConfig, DataConfig, LLMConfig, RunConfig, TaxonomyConfig, TrainerConfig, UserError, WandbConfig
 from memgrid.store import Identity, Maps, Store
 from memgrid.train import fit
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from memgrid.cnn import AttentionCNN, LinearProbe, Unpack
-from memgrid.config import UserError
+from memgrid.schema import UserError
 
 
 @pytest.mark.parametrize("scale", ["raw", "log"])

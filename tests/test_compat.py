@@ -10,9 +10,10 @@ from conftest import memgrid_here
 from hydra import compose, initialize_config_dir
 
 from memgrid.classifier import Panel
-from memgrid.config import CONF, CNNConfig, Member, members, register, typed
+from memgrid.config import Member, members, register, typed
 from memgrid.metrics import scores
 from memgrid.naming import run_folder, training_key, training_seed
+from memgrid.schema import CONF, CNNConfig
 
 
 def composed(*overrides):

@@ -2,8 +2,9 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.errors import ConfigCompositionException
 
-from memgrid.config import CONF, Member, UserError, members, register, typed
+from memgrid.config import Member, members, register, typed
 from memgrid.naming import prepare_root
+from memgrid.schema import CONF, UserError
 
 
 def composed(*overrides):

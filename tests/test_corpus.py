@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memgrid.config import CorpusConfig, UserError
 from memgrid.corpus import TOY, Corpus, load_corpus, read_table
+from memgrid.schema import CorpusConfig, UserError
 
 
 def table(**columns):

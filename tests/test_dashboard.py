@@ -8,7 +8,7 @@ from conftest import memgrid
 from runs_maker import Run, composed, metrics_of
 from test_tracking import Server, config, epochs, finished_files, history, summary
 
-from memgrid.config import UserError
+from memgrid.schema import UserError
 from memgrid.tracking import summarise, tracked
 
 pytest.importorskip("wandb_workspaces")

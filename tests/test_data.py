@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from memgrid.config import DataConfig
 from memgrid.corpus import Corpus
 from memgrid.data import AttentionData, SeededBatches, StreamedMaps
+from memgrid.schema import DataConfig
 from memgrid.shard import Identity, Maps
 from memgrid.store import Store
 

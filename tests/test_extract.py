@@ -4,10 +4,10 @@ import sys
 import numpy as np
 import pytest
 
-from memgrid.config import CorpusConfig, ExtractConfig
 from memgrid.corpus import load_corpus
 from memgrid.extract import decode, extract, open_store, score_and_extract
 from memgrid.label import memorized_columns
+from memgrid.schema import CorpusConfig, ExtractConfig
 from memgrid.store import Store, StoreError
 
 
@@ -51,7 +51,7 @@ SCRIPT = """
 import os, random, signal, sys, time
 from pathlib import Path
 import numpy as np, torch
-from memgrid.config import CorpusConfig, ExtractConfig, LLMConfig
+from memgrid.schema import CorpusConfig, ExtractConfig, LLMConfig
 from memgrid.corpus import load_corpus
 from memgrid.extract import extract, open_store
 from memgrid.lm import load_language_model

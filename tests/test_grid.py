@@ -14,8 +14,9 @@ from rich.console import Console
 from semantic_filters_maker import make_semantic_filters
 from transformers import AutoTokenizer
 
-from memgrid.config import CONF, register
+from memgrid.config import register
 from memgrid.corpus import TOY
+from memgrid.schema import CONF
 from memgrid.sweep import combinations
 
 ROWS = 1_000_000

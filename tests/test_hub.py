@@ -11,9 +11,9 @@ from huggingface_hub import HfApi, constants
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from memgrid import hub as hub_module
-from memgrid.config import LLMConfig, UserError
 from memgrid.corpus import TOY
 from memgrid.lm import fetch_model, identify, load_language_model, load_tokenizer, model_folder
+from memgrid.schema import LLMConfig, UserError
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 SMALL = {"vocab_size": 2048, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}

@@ -4,8 +4,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from memgrid.config import LabelConfig, UserError
 from memgrid.judges import code_model, judge
+from memgrid.schema import LabelConfig, UserError
 
 PROGRAM = """import os
 import sys

@@ -4,9 +4,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from memgrid.config import CorpusConfig, LabelConfig
 from memgrid.corpus import load_corpus
 from memgrid.label import GROUPS, Labels
+from memgrid.schema import CorpusConfig, LabelConfig
 
 ALL = (*GROUPS, "code")
 

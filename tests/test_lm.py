@@ -7,9 +7,10 @@ from hydra import compose, initialize_config_dir
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from memgrid.attention import AttentionRecorder, attention_of
-from memgrid.config import CONF, LLMConfig, UserError, register, typed
+from memgrid.config import register, typed
 from memgrid.corpus import TOY
 from memgrid.lm import identify, load_language_model
+from memgrid.schema import CONF, LLMConfig, UserError
 
 SMALL = {"vocab_size": 2048, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 64}
 ARCHITECTURES = {

@@ -9,10 +9,10 @@ import pytest
 from matplotlib.image import imsave
 from runs_maker import Run, finish, leave, make_labels, make_runs, rewrite
 
-from memgrid.config import UserError
 from memgrid.evidence import examples, flows
 from memgrid.page import ROWS, Fold, Section, curly, interval, listing, picture, render
 from memgrid.report import PAIR, gather, write_report, write_tables
+from memgrid.schema import UserError
 
 VOID = {"meta", "img", "br", "link", "hr", "input"}
 

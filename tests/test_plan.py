@@ -10,9 +10,10 @@ from rich.console import Console
 
 from memgrid import plan as plan_module
 from memgrid import stages
-from memgrid.config import CONF, register, typed
+from memgrid.config import register, typed
 from memgrid.label import Labels
 from memgrid.plan import Pace, duration, plan, sample_bytes
+from memgrid.schema import CONF
 from memgrid.shard import Identity, Maps
 from memgrid.stages import Cell, plan_stage
 from memgrid.store import Store

@@ -19,10 +19,10 @@ from conftest import memgrid
 from test_lm import eager_pools
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from memgrid.config import PACKAGE, CorpusConfig, LLMConfig
 from memgrid.corpus import load_corpus
 from memgrid.extract import open_store
 from memgrid.lm import load_language_model, load_tokenizer
+from memgrid.schema import PACKAGE, CorpusConfig, LLMConfig
 
 pytestmark = pytest.mark.slow
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"

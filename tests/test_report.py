@@ -11,9 +11,9 @@ from rich.console import Console
 from runs_maker import Run, finish, make_runs, metrics_of, rewrite
 
 from memgrid.cells import named
-from memgrid.config import UserError
 from memgrid.report import PAIR, ROWS, describe, gather, main, ranking_table, remarks, result_table, runs_table, verdicts
 from memgrid.results import finished_runs
+from memgrid.schema import UserError
 
 
 @pytest.fixture

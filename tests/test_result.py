@@ -7,9 +7,9 @@ import polars as pl
 import pytest
 from conftest import memgrid_here
 
-from memgrid.config import CorpusConfig
 from memgrid.corpus import TOY, load_corpus
 from memgrid.label import Labels
+from memgrid.schema import CorpusConfig
 
 
 @pytest.mark.slow

@@ -4,9 +4,9 @@ import json
 import pytest
 from runs_maker import Run, composed, finish, grid, leave, make_runs, rewrite
 
-from memgrid.config import UserError
 from memgrid.naming import run_folder, settings, training_key
 from memgrid.results import WARNED, clear_failure, failure, finished_runs, note_failure, read_runs, run_folders
+from memgrid.schema import UserError
 
 
 def test_made_runs_lie_where_real_ones_would(tmp_path):

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memgrid.config import SelectConfig, UserError
 from memgrid.ngrams import content_groups
+from memgrid.schema import SelectConfig, UserError
 from memgrid.select import GROUP_NGRAM, distinct, draw, select, to_judge
 from memgrid.taxonomy import UNDECIDED
 

@@ -17,8 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from semantic_filters_maker import SPLITS, make_semantic_filters
 
-from memgrid.config import CONF, CorpusConfig, register
+from memgrid.config import register
 from memgrid.rouge import rouge_scores
+from memgrid.schema import CONF, CorpusConfig
 from memgrid.semantic_filters import COLUMNS, HUB, fetch_semantic_filters, load_semantic_filters
 
 DATASET = "hf://datasets/usvsnsp/semantic-filters"
@@ -221,7 +222,7 @@ def test_fetching_a_folder_only_checks_it(dataset):
 
 ASK = """
 import sys
-from memgrid.config import CorpusConfig, UserError
+from memgrid.schema import CorpusConfig, UserError
 from memgrid.semantic_filters import fetch_semantic_filters, load_semantic_filters
 
 stage, path, *splits = sys.argv[1:]

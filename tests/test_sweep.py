@@ -5,8 +5,9 @@ from conftest import memgrid_here
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from memgrid.config import CONF, RunConfig, members, register, typed
+from memgrid.config import members, register, typed
 from memgrid.naming import run_folder, training_key
+from memgrid.schema import CONF, RunConfig
 from memgrid.sweep import combinations
 
 PAPERS = ["pythia-12b-deduped", "pythia-6.9b-deduped", "pythia-2.8b-deduped"]

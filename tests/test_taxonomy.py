@@ -7,7 +7,8 @@ from hydra import compose, initialize_config_dir
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memgrid.config import CONF, register, taxonomy, typed
+from memgrid.config import register, taxonomy, typed
+from memgrid.schema import CONF
 from memgrid.taxonomy import NO_CLASS, RULES, UNDECIDED, Taxonomy, Thresholds
 
 DELTAS = (5, 50, 1000)

@@ -15,9 +15,9 @@ from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer
 
 from memgrid import text
-from memgrid.config import CorpusConfig, UserError
 from memgrid.corpus import TOY, load_corpus
 from memgrid.ngrams import count_occurrences
+from memgrid.schema import CorpusConfig, UserError
 from memgrid.text import digest, pieces, prepare_text, text_files, tokenize
 
 WORDS = "the cat sat on a mat and then it counted one two three four five six seven eight nine ten"

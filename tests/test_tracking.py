@@ -24,8 +24,8 @@ from tokenizers import Tokenizer
 from wandb.proto import wandb_internal_pb2
 
 from memgrid import tracking
-from memgrid.config import UserError
 from memgrid.corpus import TOY
+from memgrid.schema import UserError
 from memgrid.tracking import cell_name, log_history, main, push, sync, sync_command, tracked, unsynced
 
 HEADER, BLOCK = 7, 32768  # the file is a LevelDB log: blocks of pieces, each behind a checksum, its length and its type

@@ -64,10 +64,19 @@ def pooled_attention(
 ) -> tuple[Tensor, None]:
     """Attention as in transformers' eager functions, handing the float32 weights to the recorder instead of returning them.
 
-    Runs without autograd only, since it works in place.
+    Runs without autograd only, since it works in place; the arguments are those of `attention_scores`.
+    """
+    scores, value = attention_scores(query, key, value, attention_mask, scaling)
+    return attend(module, scores, value), None
+
+
+def attention_scores(
+    query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, scaling: float | None
+) -> tuple[Float[Tensor, "batch heads queries keys"], Float[Tensor, "batch heads keys width"]]:
+    """What the softmax is taken of, and the values, one head for each of the queries' heads.
 
     Args:
-        query: (batch, heads, length, width); key and value may have fewer heads (grouped-query attention).
+        query: (batch, heads, queries, width); key and value may have fewer heads (grouped-query attention).
         attention_mask: additive, with the lowest number of its type where a query must not look.
     """
     groups = query.shape[1] // key.shape[1]
@@ -81,14 +90,18 @@ def pooled_attention(
     scores = torch.matmul(query, key.transpose(2, 3)).mul_(query.shape[-1] ** -0.5 if scaling is None else scaling)
     if attention_mask is not None:
         scores.add_(attention_mask)
+    return scores, value
+
+
+def attend(module: nn.Module, scores: Tensor, value: Tensor) -> Tensor:
+    """The layer's output (batch, queries, heads, width); the recorder, if any, sees the weights. The scores are used up."""
     # In place where the types allow it: a second tensor of all heads costs memory and page faults.
     weights = torch.softmax(scores, -1, dtype=torch.float32, out=scores if scores.dtype == torch.float32 else None)
     if _recorder is not None:
         layer = module.layer_idx
         assert isinstance(layer, int)
         _recorder.record(layer, weights)
-    output = torch.matmul(weights.to(value.dtype), value).transpose(1, 2).contiguous()
-    return output, None
+    return torch.matmul(weights.to(value.dtype), value).transpose(1, 2).contiguous()
 
 
 AttentionInterface.register(POOLED, pooled_attention)

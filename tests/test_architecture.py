@@ -45,7 +45,15 @@ ORDER = [
     "tracking",
     "train",
     "twins",
+    "effect",
+    "positions",
+    "masking",
+    "intervene",
+    "attribution",
+    "localize",
     "figures",
+    "dose_figures",
+    "delta_figures",
     "charts",
     "cells",
     "tables",
@@ -60,7 +68,20 @@ ORDER = [
 ]
 
 # All others start without it: what the command line and the report import must be quick.
-WITH_TORCH = {"attention", "lm", "cnn", "data", "classifier", "plan", "tracking", "train"}
+WITH_TORCH = {
+    "attention",
+    "lm",
+    "cnn",
+    "data",
+    "classifier",
+    "plan",
+    "tracking",
+    "train",
+    "masking",
+    "intervene",
+    "attribution",
+    "localize",
+}
 
 
 def modules():

@@ -34,6 +34,7 @@ ORDER = [
     "shard",
     "store",
     "archive",
+    "claims",
     "extract",
     "cnn",
     "metrics",
@@ -49,6 +50,7 @@ ORDER = [
     "charts",
     "cells",
     "tables",
+    "job",
     "status",
     "page",
     "sections",
@@ -56,11 +58,12 @@ ORDER = [
     "report",
     "stages",
     "sweep",
+    "launcher",
     "run",
 ]
 
 # All others start without it: what the command line and the report import must be quick.
-WITH_TORCH = {"attention", "lm", "cnn", "data", "classifier", "plan", "tracking", "train"}
+WITH_TORCH = {"attention", "lm", "cnn", "data", "classifier", "plan", "tracking", "train", "job"}
 
 
 def modules():

@@ -59,15 +59,23 @@ def stop_on_sigterm() -> None:
     signal.signal(signal.SIGTERM, stop)
 
 
-def preflight(run: RunConfig) -> None:
-    """Refuse, before anything is loaded, a job that was given what the run does not fit.
+def check_tasks() -> None:
+    """Refuse a job of several tasks, which would all do the same.
 
     Raises:
-        UserError: several tasks, which would all do the same; or no visible GPU where one is asked for.
+        UserError: there are several.
     """
     tasks = int(os.environ.get("SLURM_NTASKS", "1")) if in_job() else 1
     if tasks > 1:
         raise UserError(f"this job has {tasks} tasks, and a run is one: set hydra.launcher.tasks_per_node=1 and hydra.launcher.nodes=1")
+
+
+def check_gpu(run: RunConfig) -> None:
+    """Refuse, before anything is loaded, a run that asks for a GPU where none is visible.
+
+    Raises:
+        UserError: it does.
+    """
     askers = [f"llm.device={run.llm.device}"] if run.llm.device.startswith("cuda") else []
     if "train" in run.stages and run.trainer.accelerator == "gpu":
         askers.append("trainer.accelerator=gpu")

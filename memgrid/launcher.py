@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,11 @@ from omegaconf import OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from memgrid.job import last_line, log_file, stop_on_sigterm
-from memgrid.naming import run_folder, training_key
+from memgrid.naming import run_folder
 from memgrid.results import finished, note_failure
 from memgrid.schema import RunConfig, UserError
 from memgrid.sweep import composed, failures, one_sentence, result_of
+from memgrid.works import Work, changes, groups, stages_of
 
 PREFIX = "hydra_plugins.memgrid"  # Hydra takes launchers from this namespace alone
 LONGEST_POLL = 30.0  # seconds between two looks at the queue, which grow with the age of the sweep
@@ -51,15 +52,6 @@ class LocalSettings(LocalQueueConf):  # type: ignore[misc]
 
     _target_: str = f"{PREFIX}.LocalLauncher"
     at_once: int = 1
-
-
-@dataclass(frozen=True)
-class Work:
-    """One run of a job: its number in the sweep, how it was typed, and its settings when it was submitted."""
-
-    number: int
-    overrides: list[str]
-    run: RunConfig
 
 
 def register() -> None:
@@ -114,6 +106,7 @@ class Launcher(BaseSubmititLauncher):  # type: ignore[misc]
     def submit(self, batch: list[list[Work]]) -> dict[str, tuple[Any, list[Work]]]:
         """Give a batch to the cluster at once; returns each job, under its id, with its runs."""
         from submitit import AutoExecutor
+        from submitit.core.utils import FailedJobError, FailedSubmissionError
 
         base = set(OmegaConf.structured(BaseQueueConf))
         given = {key if key in base else f"{self._EXECUTOR}_{key}": value for key, value in self.params.items()}
@@ -121,7 +114,10 @@ class Launcher(BaseSubmititLauncher):  # type: ignore[misc]
         retries = {} if timeouts is None else {f"{self._EXECUTOR}_max_num_timeout": timeouts}
         executor = AutoExecutor(folder=folder, cluster=self._EXECUTOR, **retries)
         executor.update_parameters(**given)
-        jobs = executor.map_array(self, batch, [Singleton.get_state()] * len(batch))
+        try:
+            jobs = executor.map_array(self, batch, [Singleton.get_state()] * len(batch))
+        except (FailedJobError, FailedSubmissionError) as error:
+            raise UserError(f"SLURM refused the jobs: {str(error).strip().splitlines()[-1]}") from None
         names = f"job {jobs[0].job_id}" if len(jobs) == 1 else f"{len(jobs)} jobs, {jobs[0].job_id} to {jobs[-1].job_id}"
         print(f"memgrid: {sum(map(len, batch))} runs submitted as {names}; logs are in {self.folder}", flush=True)
         return {job.job_id: (job, works) for job, works in zip(jobs, batch, strict=True)}
@@ -184,8 +180,10 @@ class SlurmLauncher(Launcher):
         """Refuse what no job on a cluster can do.
 
         Raises:
-            UserError: compute nodes have no internet; or there is no SLURM here.
+            UserError: compute nodes have no internet; a run is one task; or there is no SLURM here.
         """
+        if (tasks := self.params["tasks_per_node"] * self.params["nodes"]) > 1:
+            raise UserError(f"hydra.launcher asks for {tasks} tasks in a job, and a run is one: set tasks_per_node=1 and nodes=1")
         if any("fetch" in run.stages for run in runs):
             raise UserError("stages has fetch, which needs the internet: run it first, here and without hydra/launcher=slurm")
         if self.max_array_size < 1:
@@ -268,35 +266,6 @@ class Watch:
         return [*with_result, *lost]
 
 
-def groups(works: list[Work]) -> list[list[Work]]:
-    """Runs that share their work, together: one job does it, and the others find it done.
-
-    They are equal trainings, or, without training, the same part of one model and corpus.
-    """
-    found: dict[tuple[Any, ...], list[Work]] = {}
-    for work in works:
-        run = work.run
-        shared = (training_key(run),) if "train" in run.stages else (run.llm.name, run.corpus.name, run.part, run.parts)
-        found.setdefault((run.root, *shared), []).append(work)
-    return list(found.values())
-
-
-def changes(submitted: RunConfig, now: RunConfig) -> str:
-    """Which settings are others than they were, in one clause; empty if none is."""
-    before, after = (flat(asdict(run)) for run in (submitted, now))
-    differing = [key for key in sorted(before | after) if before.get(key) != after.get(key)]
-    shown = [f"{key} changed from {before.get(key)} to {after.get(key)}" for key in differing[:3]]
-    return ", ".join(shown) + (f" and {len(differing) - 3} more changed" if len(differing) > 3 else "")
-
-
-def flat(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested keys, joined by dots."""
-    found: dict[str, Any] = {}
-    for key, value in nested.items():
-        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return found
-
-
 def tell_end(job: Any, works: list[Work]) -> None:
     """A line for each run of a job that has ended, from its result or, where there is none, from the end of its log."""
     from submitit.core.utils import pickle_load
@@ -317,7 +286,7 @@ def tell_end(job: Any, works: list[Work]) -> None:
                 note_failure(folder, str(sentence), log)
         if sentence is not None:
             failures.append(sentence)
-        name = "/".join(folder.parts[-3:]) if trains else " ".join(work.overrides)
+        name = "/".join(folder.parts[-3:]) if trains else stages_of(work.run)
         score = finished(folder) if trains and sentence is None else None
         ending = f"done, min-F1 {score['panel']['min_f1']['mean']:.1f}" if score else "done"
         print(f"memgrid: {name}: {ending}" if sentence is None else f"memgrid: {name}: FAILED: {sentence} (log: {log})", flush=True)

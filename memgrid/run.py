@@ -21,7 +21,7 @@ from rich.console import Console
 
 from memgrid import launcher
 from memgrid.config import register, typed
-from memgrid.job import log_file, preflight, stop_on_sigterm
+from memgrid.job import check_gpu, check_tasks, log_file, stop_on_sigterm
 from memgrid.naming import prepare_root, run_folder
 from memgrid.report import print_result
 from memgrid.results import clear_failure, note_failure, note_job, write_config
@@ -31,6 +31,7 @@ from memgrid.sweep import failures, one_sentence, result_of
 
 def run_cell(run: RunConfig, console: Console) -> None:
     """Do one run, or print its result if it is finished."""
+    check_tasks()
     prepare_root(run)
     folder = run_folder(run)
     if "train" not in run.stages:
@@ -68,7 +69,7 @@ def go_through(run: RunConfig, folder: Path, console: Console) -> None:
     from memgrid.stages import STAGES as DO  # imports torch, which a finished or a refused run can do without
     from memgrid.stages import Cell
 
-    preflight(run)
+    check_gpu(run)
     cell = Cell(run, console)
     for stage in STAGES:
         if stage in run.stages:

@@ -58,6 +58,7 @@ ORDER = [
     "report",
     "stages",
     "sweep",
+    "works",
     "launcher",
     "run",
 ]

@@ -9,7 +9,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
-from memgrid.schema import STAGES, CNNConfig, RunConfig, UserError
+from memgrid.schema import MOST_PARTS, STAGES, CNNConfig, RunConfig, UserError
 from memgrid.taxonomy import Partition, Taxonomy, Thresholds
 
 
@@ -71,6 +71,14 @@ def validate(run: RunConfig) -> None:
         raise UserError(f"rho={run.rho} is not a ROUGE threshold: it must be above 0 and at most 1, such as rho=0.5")
     if run.delta < 0:
         raise UserError(f"delta={run.delta} is not a number of duplicates: it must be 0 or more, such as delta=50")
+    if not 1 <= run.parts <= MOST_PARTS:
+        raise UserError(f"parts={run.parts} is out of range: extraction can be divided into 1 to {MOST_PARTS} parts")
+    if not 0 <= run.part < run.parts:
+        raise UserError(f"part={run.part} is none of {run.parts} parts: they are counted from 0 to {run.parts - 1}")
+    if run.parts > 1 and "train" in run.stages:
+        raise UserError(
+            f"parts={run.parts} extracts a part, and stages={run.stages} trains on all: use stages=[extract], then train without parts"
+        )
     if not 0 < run.corpus.k < run.corpus.length:
         raise UserError(f"corpus.k={run.corpus.k} leaves no suffix: the prefix must have between 1 and {run.corpus.length - 1} tokens")
     least = {

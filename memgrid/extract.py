@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import warnings
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 
+from memgrid.claims import claims
 from memgrid.corpus import Corpus
 from memgrid.lm import LanguageModel, ModelIdentity, Scores
 from memgrid.progress import progress_bar
 from memgrid.schema import ExtractConfig
 from memgrid.store import Identity, Maps, Store
+
+CLAIMED_SHARDS = 4  # in one claim: enough for full batches, and little for another process to wait for
 
 
 class LabelWarning(UserWarning):
@@ -50,54 +54,69 @@ def extract(
     confidence: np.ndarray,
     config: ExtractConfig,
 ) -> int:
-    """Fill the store with every wanted sequence that it lacks, a shard at a time; returns how many were computed.
+    """Fill the store with every wanted sequence that it lacks, a shard at a time; returns how many this process computed.
+
+    Other processes may do the same at the same time: they share the work, see `memgrid.claims`.
 
     Args:
         wanted: sequence ids, int64.
         memorized, confidence: labels of every sequence of the corpus, in its order.
     """
-    missing = np.sort(store.missing(wanted))
-    rows = corpus.rows_of(missing)
-    # Sequences that need a continuation stand together: their batches are decoded token by token, the others' are not.
-    rows = rows[np.argsort(~memorized[rows], kind="stable")]
-    disputed = 0
-    with progress_bar() as progress, ShardWriter(store, config.shard_samples) as writer:
-        task = progress.add_task("extracting attention", total=len(rows))
-        for start in range(0, len(rows), size := lm.batch_size(corpus.tokens.shape[1])):
-            part = rows[start : start + size]
-            decoded, sure = decode(lm, corpus, part, memorized, confidence)
-            if np.isnan(sure).any():
-                # The corpus brought the label: this is the first time that the model reads the sequence.
-                scores, pools = lm.score_and_pool(decoded, corpus.k)
-                sure = np.where(np.isnan(sure), scores.confidence, sure)
-                disputed += int((~scores.memorized & memorized[part]).sum())
-            else:
-                pools = lm.pooled_maps(decoded)
-            writer.add(Maps(corpus.sequence_id[part], decoded, sure, pools))
-            progress.advance(task, len(part))
+    missing, disputed, made = store.missing(wanted), 0, 0
+    work = claims(store.folder / ".claims", missing, store.missing, CLAIMED_SHARDS * config.shard_samples)
+    with progress_bar() as progress, closing(work):
+        task = progress.add_task("extracting attention", total=len(missing))
+        for ids in work:
+            rows = corpus.rows_of(np.sort(ids))
+            # Sequences that need a continuation stand together: their batches are decoded token by token, the others' are not.
+            rows = rows[np.argsort(~memorized[rows], kind="stable")]
+            with ShardWriter(store, config.shard_samples) as writer:
+                for start in range(0, len(rows), size := lm.batch_size(corpus.tokens.shape[1])):
+                    part = rows[start : start + size]
+                    maps, doubted = extract_batch(lm, corpus, part, memorized, confidence)
+                    writer.add(maps)
+                    disputed += doubted
+                    progress.advance(task, len(part))
+            made += len(rows)
     if disputed:
         warnings.warn(
-            f"corpus {corpus.name!r} calls {disputed} of the {len(rows)} extracted sequences memorized that llm {lm.identity.name!r} "
+            f"corpus {corpus.name!r} calls {disputed} of the {made} extracted sequences memorized that llm {lm.identity.name!r} "
             "does not continue word for word: they keep the corpus's label",
             LabelWarning,
             stacklevel=2,
         )
-    return len(rows)
+    return made
 
 
-def score_and_extract(store: Store, lm: LanguageModel, corpus: Corpus, config: ExtractConfig) -> list[Scores]:
-    """Read the whole corpus once: scores of every sequence, and into the store the attention of the memorized ones that it lacks."""
+def extract_batch(lm: LanguageModel, corpus: Corpus, rows: np.ndarray, memorized: np.ndarray, confidence: np.ndarray) -> tuple[Maps, int]:
+    """A batch's maps, and how many of its sequences the corpus calls memorized that the model does not continue word for word."""
+    decoded, sure = decode(lm, corpus, rows, memorized, confidence)
+    disputed = 0
+    if np.isnan(sure).any():
+        # The corpus brought the label: this is the first time that the model reads the sequence.
+        scores, pools = lm.score_and_pool(decoded, corpus.k)
+        sure = np.where(np.isnan(sure), scores.confidence, sure)
+        disputed = int((~scores.memorized & memorized[rows]).sum())
+    else:
+        pools = lm.pooled_maps(decoded)
+    return Maps(corpus.sequence_id[rows], decoded, sure, pools), disputed
+
+
+def score_and_extract(store: Store, lm: LanguageModel, corpus: Corpus, config: ExtractConfig, rows: slice = slice(None)) -> list[Scores]:
+    """Read the sequences of some rows once: their scores, and into the store the attention of the memorized ones that it lacks."""
+    ids, tokens = corpus.sequence_id[rows], corpus.tokens[rows]
+    lacking = np.isin(ids, store.missing(ids))
     scores = []
-    lacking = set(store.missing(corpus.sequence_id).tolist())
-    size = lm.batch_size(corpus.tokens.shape[1])
+    size = lm.batch_size(tokens.shape[1])
     with progress_bar() as progress, ShardWriter(store, config.shard_samples) as writer:
-        for start in progress.track(range(0, len(corpus.tokens), size), description="reading sequences, keeping attention"):
-            ids, tokens = corpus.sequence_id[start : start + size], corpus.tokens[start : start + size]
-            score, pools = lm.score_and_pool(tokens, corpus.k)
+        for start in progress.track(range(0, len(tokens), size), description="reading sequences, keeping attention"):
+            batch = slice(start, start + size)
+            score, pools = lm.score_and_pool(tokens[batch], corpus.k)
             scores.append(score)
-            kept = score.memorized & np.array([sequence in lacking for sequence in ids.tolist()])
+            kept = score.memorized & lacking[batch]
             if kept.any():
-                writer.add(Maps(ids[kept], tokens[kept], score.confidence[kept], {pool: maps[kept] for pool, maps in pools.items()}))
+                confidence, maps = score.confidence[kept], {pool: maps[kept] for pool, maps in pools.items()}
+                writer.add(Maps(ids[batch][kept], tokens[batch][kept], confidence, maps))
     return scores
 
 

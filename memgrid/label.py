@@ -15,7 +15,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
@@ -36,6 +38,8 @@ from memgrid.templates import is_incrementing, is_repeating
 
 Columns = dict[str, np.ndarray]
 
+BLOCK_ROWS = 4096  # that are scored between two writes
+
 
 class Detokenizer(Protocol):
     """What knows the text of tokens: a tokenizer alone, or a whole model."""
@@ -44,13 +48,12 @@ class Detokenizer(Protocol):
         """The text of each row."""
 
 
-def label_memorized(corpus: Corpus, lm: LanguageModel) -> Columns:
-    """Whether the continuation equals the suffix, and how sure the model was; see `memgrid.lm.Scores`."""
-    size = lm.batch_size(corpus.tokens.shape[1])
-    batches = [corpus.tokens[start : start + size] for start in range(0, len(corpus.tokens), size)]
+def label_memorized(corpus: Corpus, lm: LanguageModel, rows: slice = slice(None)) -> list[Scores]:
+    """Whether the continuation equals the suffix, and how sure the model was, of the sequences in some rows; see `memgrid.lm.Scores`."""
+    tokens, size = corpus.tokens[rows], lm.batch_size(corpus.tokens.shape[1])
+    batches = [tokens[start : start + size] for start in range(0, len(tokens), size)]
     with progress_bar() as bar:
-        scores = [lm.score(batch, corpus.k) for batch in bar.track(batches, description="reading sequences")]
-    return memorized_columns(scores)
+        return [lm.score(batch, corpus.k) for batch in bar.track(batches, description="reading sequences")]
 
 
 def memorized_columns(scores: list[Scores]) -> Columns:
@@ -79,8 +82,8 @@ def label_rouge(corpus: Corpus, _: None) -> Columns:
     return {"rouge_l": rouge_l, "rouge_3": rouge_3}
 
 
+# What is computed for the whole corpus at once; `memorized` and `code` cost more, and are computed bit by bit.
 GROUPS: dict[str, Callable[[Corpus, Any], Columns]] = {
-    "memorized": label_memorized,
     "duplicates": label_duplicates,
     "templates": label_templates,
     "rouge": label_rouge,
@@ -116,10 +119,7 @@ class Labels:
 
     def has(self, group: str) -> bool:
         """Whether the group's file is there, readable and made from this corpus and LLM."""
-        try:
-            return pl.read_parquet_metadata(self.path(group)).get("memgrid") == self.made_from(group)
-        except (OSError, pl.exceptions.PolarsError):
-            return False
+        return made_from(self.path(group), self.made_from(group))
 
     def missing(self, groups: Iterable[str]) -> list[str]:
         """The groups that have to be computed."""
@@ -130,13 +130,43 @@ class Labels:
         wanted = {"memorized": "lm", "templates": "tokenizer", "code": "tokenizer"}.get(group)
         return None if given_columns(self.corpus, group) is not None else wanted
 
+    @contextmanager
+    def turn(self, group: str) -> Iterator[bool]:
+        """One process at a time computes a group; yields whether it is still missing when the turn comes."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.folder / f".{group}.turn.lock"):
+            yield not self.has(group)
+
     def compute(self, group: str, model: LanguageModel | Detokenizer | None) -> None:
         """Compute one group, or take it from the corpus, and keep it; of `code`, every row."""
         if group == "code":
             assert model is not None
             self.judge_code(np.arange(len(self.corpus.tokens)), model)
+        elif (given := given_columns(self.corpus, group)) is not None:
+            self.write(group, given)
+        elif group == "memorized":
+            assert isinstance(model, LanguageModel)
+            self.score_in_blocks(lambda rows: label_memorized(self.corpus, model, rows))
         else:
-            self.write(group, given_columns(self.corpus, group) or GROUPS[group](self.corpus, model))
+            self.write(group, GROUPS[group](self.corpus, model))
+
+    def score_in_blocks(self, score: Callable[[slice], list[Scores]]) -> None:
+        """Compute the group `memorized` and keep every block of rows as soon as it is read: a process that is killed loses one.
+
+        Args:
+            score: the scores of the sequences in some rows, in their order, as a list of batches.
+        """
+        blocks = self.folder / ".memorized"
+        blocks.mkdir(parents=True, exist_ok=True)
+        tables = []
+        for start in range(0, len(self.corpus.tokens), BLOCK_ROWS):
+            rows, path = slice(start, start + BLOCK_ROWS), blocks / f"{start:012d}.parquet"
+            if not made_from(path, self.made_from("memorized")):
+                self.put(path, memorized_columns(score(rows)), rows, "memorized")
+            tables.append(pl.read_parquet(path))
+        whole = pl.concat(tables).drop("sequence_id")
+        self.write("memorized", {column.name: column for column in whole})
+        shutil.rmtree(blocks)
 
     def judge_code(self, rows: np.ndarray, tokenizer: Detokenizer) -> None:
         """Judge some rows of the corpus, beside those that were judged before: milliseconds a row, and a run needs few."""
@@ -153,16 +183,28 @@ class Labels:
 
     def write(self, group: str, columns: Mapping[str, np.ndarray | pl.Series]) -> None:
         """Put a group's file in place at once, whole."""
-        table = pl.DataFrame({"sequence_id": self.corpus.sequence_id, **columns})
         self.folder.mkdir(parents=True, exist_ok=True)
-        temporary = self.folder / f".{group}.{os.getpid()}.tmp"
+        self.put(self.path(group), columns, slice(None), group)
+
+    def put(self, path: Path, columns: Mapping[str, np.ndarray | pl.Series], rows: slice, group: str) -> None:
+        """Write columns of some rows, whole or not at all, with what they were made from."""
+        table = pl.DataFrame({"sequence_id": self.corpus.sequence_id[rows], **columns})
+        temporary = path.with_suffix(f".{os.getpid()}.tmp")
         table.write_parquet(temporary, metadata={"memgrid": self.made_from(group)})
-        os.replace(temporary, self.path(group))
+        os.replace(temporary, path)
 
     def read(self, groups: Iterable[str]) -> pl.DataFrame:
         """The groups side by side: sequence_id and their columns, a row per sequence in the corpus's order."""
         tables = [read_once(str(self.path(group)), self.path(group).stat().st_mtime_ns) for group in groups]
         return pl.concat([tables[0], *(table.drop("sequence_id") for table in tables[1:])], how="horizontal")
+
+
+def made_from(path: Path, origin: str) -> bool:
+    """Whether a label file is there, readable and made from what it should be."""
+    try:
+        return pl.read_parquet_metadata(path).get("memgrid") == origin
+    except (OSError, pl.exceptions.PolarsError):
+        return False
 
 
 @lru_cache(maxsize=8)

@@ -13,7 +13,7 @@ from memgrid.config import members, partition, taxonomy
 from memgrid.schema import RunConfig, UserError
 
 # What may differ between two starts of the same run without changing its result.
-NOT_IN_RUN_ID = {"root", "force", "stages", "wandb", "extract", "data"}
+NOT_IN_RUN_ID = {"root", "force", "stages", "part", "parts", "wandb", "extract", "data"}
 HARDWARE = {"llm": {"device", "device_map", "batch_tokens"}, "trainer": {"threads", "progress"}}
 
 

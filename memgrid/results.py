@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -56,6 +57,22 @@ def note_failure(folder: Path, error: str, log: Path | None = None) -> None:
     lines = error.strip().splitlines() or ["no message"]
     content = {"error": lines[-1].strip(), "log": None if log is None else str(log), "time": datetime.now().astimezone().isoformat()}
     write_json(content, folder / "failed.json")
+
+
+def note_job(folder: Path, log: Path | None) -> None:
+    """Note which job works on a run, by its log, for whoever finds the run cut off; without a log, forget an earlier one."""
+    if log is None:
+        (folder / "job.json").unlink(missing_ok=True)
+    else:
+        write_json({"log": str(log), "host": socket.gethostname()}, folder / "job.json")
+
+
+def job_log(folder: Path) -> Path | None:
+    """The log of the job that last worked on a run, or None."""
+    try:
+        return Path(json.loads((folder / "job.json").read_text())["log"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def clear_failure(folder: Path) -> None:

@@ -19,19 +19,19 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
+from memgrid import launcher
 from memgrid.config import register, typed
-from memgrid.corpus import load_corpus
+from memgrid.job import check_gpu, check_tasks, log_file, stop_on_sigterm
 from memgrid.naming import prepare_root, run_folder
 from memgrid.report import print_result
-from memgrid.results import clear_failure, finished, note_failure, write_config
+from memgrid.results import clear_failure, note_failure, note_job, write_config
 from memgrid.schema import CONF, STAGES, RunConfig, UserError
-from memgrid.sweep import one_sentence
-
-failures: list[str] = []
+from memgrid.sweep import failures, one_sentence, result_of
 
 
 def run_cell(run: RunConfig, console: Console) -> None:
     """Do one run, or print its result if it is finished."""
+    check_tasks()
     prepare_root(run)
     folder = run_folder(run)
     if "train" not in run.stages:
@@ -41,27 +41,18 @@ def run_cell(run: RunConfig, console: Console) -> None:
         with FileLock(folder / ".lock", timeout=0):
             if run.force:
                 clear(folder)
-            done = finished(folder)
+            done = result_of(run)
             if done is not None:
-                refuse_edited(run, done)
                 return print_result(done, folder, console)
             clear_failure(folder)
+            note_job(folder, log_file())
             try:
                 go_through(run, folder, console)
             except Exception as error:
-                note_failure(folder, told(error))
+                note_failure(folder, told(error), log_file())
                 raise
     except Timeout:
         raise UserError(f"another process is working on {folder}: wait for it, or stop it") from None
-
-
-def refuse_edited(run: RunConfig, done: dict[str, Any]) -> None:
-    """Raise UserError if a user's tables hold other sequences than when the run was finished: its name tells their place alone."""
-    if run.corpus.kind == "tables" and run.corpus.path and load_corpus(run.corpus).fingerprint != done["origin"]["corpus"]:
-        raise UserError(
-            f"corpus.path={run.corpus.path} holds other sequences than when this run was finished: give them another corpus.name, "
-            "or put the old ones back"
-        )
 
 
 def told(error: Exception) -> str:
@@ -78,6 +69,7 @@ def go_through(run: RunConfig, folder: Path, console: Console) -> None:
     from memgrid.stages import STAGES as DO  # imports torch, which a finished or a refused run can do without
     from memgrid.stages import Cell
 
+    check_gpu(run)
     cell = Cell(run, console)
     for stage in STAGES:
         if stage in run.stages:
@@ -92,10 +84,11 @@ def clear(folder: Path) -> None:
 
 
 @hydra.main(config_path=str(CONF), config_name="run", version_base="1.3")
-def compose_and_run(config: DictConfig) -> None:
-    """Hydra calls this once per combination; in a sweep, a run that cannot be done is told and the others go on."""
+def compose_and_run(config: DictConfig) -> str | None:
+    """Hydra calls this once per combination; in a sweep, a run that cannot be done is told, and returned, and the others go on."""
     try:
         run_cell(typed(config), Console())
+        return None
     except Exception as error:
         alone = HydraConfig.get().mode == RunMode.RUN
         if not isinstance(error, UserError):
@@ -106,6 +99,7 @@ def compose_and_run(config: DictConfig) -> None:
         failures.append(told(error))
         if alone:
             sys.exit(1)
+        return told(error)
 
 
 def show_warning(message: Warning | str, category: type[Warning], *where: Any) -> None:
@@ -117,12 +111,17 @@ def show_warning(message: Warning | str, category: type[Warning], *where: Any) -
 def main() -> None:
     """The console script `memgrid`; exits with 1 if a run could not be done."""
     register()
+    launcher.register()
+    stop_on_sigterm()
+    failures.clear()
     warnings.showwarning = show_warning  # type: ignore[assignment]
     # Hydra wants all overrides in one row; people put -m anywhere.
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: "=" in word and not word.startswith("-"))
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # otherwise Hydra prints errors itself, and ends the process
     try:
         compose_and_run()
+    except UserError as error:  # of a launcher: those of runs are told above
+        sys.exit(f"memgrid: {error}")
     except (HydraException, OmegaConfBaseException) as error:
         sys.exit(f"memgrid: {one_sentence(error)}")
     if failures:
@@ -130,4 +129,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    # Jobs import what they were given by its module, and not from the `__main__` of the process that submitted them.
+    from memgrid.run import main as start
+
+    start()

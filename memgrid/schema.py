@@ -11,6 +11,7 @@ from omegaconf import MISSING
 PACKAGE = Path(__file__).resolve().parent
 # In a wheel conf/ lies inside the package, in a checkout beside it. Hydra needs an absolute path: it would turn a relative one into pkg://.
 CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
+MOST_PARTS = 256  # into which extraction can be divided
 STAGES = ("fetch", "label", "plan", "extract", "train")
 
 
@@ -162,5 +163,7 @@ class RunConfig:
     seed: int = 0
     compat: str = "none"
     stages: list[str] = field(default_factory=lambda: ["label", "extract", "train"])
+    part: int = 0
+    parts: int = 1
     root: str = "memgrid-runs"
     force: bool = False

@@ -14,15 +14,17 @@ import polars as pl
 from rich.console import Console
 
 from memgrid import config as settings
+from memgrid.claims import part_of
 from memgrid.config import members
 from memgrid.corpus import Corpus, load_corpus
 from memgrid.extract import extract, open_store, score_and_extract
 from memgrid.figures import draw_confusion, draw_maps
+from memgrid.job import check_room
 from memgrid.judges import code_model
-from memgrid.label import Labels, memorized_columns
+from memgrid.label import Labels
 from memgrid.lm import LanguageModel, ModelIdentity, Tokenizer, fetch_model, identify, load_language_model, load_tokenizer
 from memgrid.naming import run_folder
-from memgrid.plan import Pace, measure, plan
+from memgrid.plan import Pace, measure, plan, sample_bytes
 from memgrid.report import print_result
 from memgrid.results import write_json
 from memgrid.schema import CorpusConfig, RunConfig, SelectConfig, UserError
@@ -168,16 +170,12 @@ def fetch_stage(cell: Cell) -> None:
 
 def label_stage(cell: Cell) -> None:
     """Compute the label groups that the taxonomy needs and the disk lacks."""
-    missing = cell.labels.missing(("memorized", *cell.taxonomy.needs))
-    for group in missing:
-        if cell.labels.asks(group) == "lm" and cell.run.extract.fused:
-            scores = score_and_extract(cell.store, cell.lm, cell.corpus, cell.run.extract)
-            cell.labels.write(group, memorized_columns(scores))
-        elif group == "code":
-            cell.labels.judge_code(np.zeros(0, np.int64), cell.tokenizer)
-        else:
-            asked = cell.labels.asks(group)
-            cell.labels.compute(group, None if asked is None else cell.lm if asked == "lm" else cell.tokenizer)
+    missing = []
+    for group in cell.labels.missing(("memorized", *cell.taxonomy.needs)):
+        with cell.labels.turn(group) as still:
+            if still:
+                make_labels(cell, group)
+                missing.append(group)
     judged = judge_code(cell) if "code" in cell.taxonomy.needs else 0
     made = [f"{judged} judged for code" if group == "code" else group for group in missing]
     if judged and "code" not in missing:
@@ -186,13 +184,26 @@ def label_stage(cell: Cell) -> None:
     cell.say(f"label    {total} sequences: {int(cell.features['memorized'].sum())} memorized ({', '.join(made) or 'nothing'} computed)")
 
 
+def make_labels(cell: Cell, group: str) -> None:
+    """Compute one label group."""
+    asked = cell.labels.asks(group)
+    if asked == "lm" and cell.run.extract.fused:
+        cell.labels.score_in_blocks(lambda rows: score_and_extract(cell.store, cell.lm, cell.corpus, cell.run.extract, rows))
+    elif group == "code":
+        cell.labels.judge_code(np.zeros(0, np.int64), cell.tokenizer)
+    else:
+        cell.labels.compute(group, None if asked is None else cell.lm if asked == "lm" else cell.tokenizer)
+
+
 def judge_code(cell: Cell) -> int:
     """Judge as many sequences for code as the selection needs; returns how many."""
     judged = 0
-    while len(rows := to_judge(cell.drawn, cell.classify(), cell.taxonomy.decided_by_code, cell.run.select)):
-        cell.labels.judge_code(rows, cell.tokenizer)
-        del cell.features  # read anew
-        judged += len(rows)
+    with cell.labels.turn("code"):
+        cell.__dict__.pop("features", None)  # another process may have judged since they were read
+        while len(rows := to_judge(cell.drawn, cell.classify(), cell.taxonomy.decided_by_code, cell.run.select)):
+            cell.labels.judge_code(rows, cell.tokenizer)
+            del cell.features
+            judged += len(rows)
     return judged
 
 
@@ -218,15 +229,23 @@ def shared_pace(cell: Cell) -> Pace:
 
 
 def extract_stage(cell: Cell) -> None:
-    """Extract the attention of the samples that the store lacks."""
-    wanted = cell.samples["sequence_id"].to_numpy()
-    missing = cell.store.missing(wanted)
+    """Extract the attention of the samples that the store lacks; with `parts`, of one part of them.
+
+    Raises:
+        UserError: the disk cannot hold it.
+    """
+    run = cell.run
+    wanted = part_of(cell.samples["sequence_id"].to_numpy(), run.part, run.parts)
+    missing, made = cell.store.missing(wanted), 0
     if len(missing):
+        size = len(missing) * sample_bytes(run.corpus.length, cell.identity.layers)
+        check_room(cell.root, size, f"the attention of {len(missing):,} samples")
         features = cell.features
-        extract(
-            cell.store, cell.lm, cell.corpus, missing, features["memorized"].to_numpy(), features["confidence"].to_numpy(), cell.run.extract
+        made = extract(
+            cell.store, cell.lm, cell.corpus, missing, features["memorized"].to_numpy(), features["confidence"].to_numpy(), run.extract
         )
-    cell.say(f"extract  {len(wanted)} samples: {len(missing)} extracted, {len(wanted) - len(missing)} already in {cell.store.folder}")
+    share = f" (part {run.part} of {run.parts})" if run.parts > 1 else ""
+    cell.say(f"extract  {len(wanted)} samples{share}: {made} extracted, {len(wanted) - made} already in {cell.store.folder}")
 
 
 def train_stage(cell: Cell) -> None:

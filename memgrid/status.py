@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from memgrid.results import failure, run_folders
+from memgrid.job import last_line
+from memgrid.results import failure, job_log, run_folders
 from memgrid.schema import RunConfig, UserError
 
 # In the order in which they are told.
@@ -55,10 +56,11 @@ def state_of(folder: Path) -> tuple[str, str] | None:
     if "failed.json" in present:
         told = failure(folder) or {}
         return "failed", str(told.get("error", "")) + (f" (log: {told['log']})" if told.get("log") else "")
-    if last := checkpoint(folder):
-        return "stopped", last
-    if ".lock" in present:
-        return "stopped", "before its first epoch ended"
+    last = checkpoint(folder)
+    if last or ".lock" in present:
+        log = job_log(folder)
+        end = f"; {last_line(log) or 'nothing'} (log: {log})" if log is not None else ""
+        return "stopped", (last or "before its first epoch ended") + end
     return ("missing", "") if "config.yaml" in present else None
 
 

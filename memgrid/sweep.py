@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException
@@ -16,9 +17,12 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from memgrid.config import typed
+from memgrid.corpus import load_corpus
 from memgrid.naming import prepare_root, run_folder
-from memgrid.results import write_config
+from memgrid.results import finished, write_config
 from memgrid.schema import RunConfig, UserError
+
+failures: list[str] = []  # what went wrong in the runs of this process
 
 
 class Sweep(Callback):  # type: ignore[misc]
@@ -60,10 +64,37 @@ def combinations(config: DictConfig) -> Iterator[RunConfig]:
     swept = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
     overrides = OverridesParser.create(config_loader=loader).parse_overrides([*swept, *config.hydra.overrides.task])
     for combination in BasicSweeper.split_arguments(overrides, None)[0]:
-        composed = loader.load_sweep_config(config, combination)
-        with read_write(composed), open_dict(composed):
-            del composed["hydra"]
-        yield typed(composed)
+        yield composed(loader, config, combination)
+
+
+def composed(loader: ConfigLoader, config: DictConfig, overrides: list[str]) -> RunConfig:
+    """One run of a sweep, as the YAML files say it now; UserError if it is invalid."""
+    one = loader.load_sweep_config(config, overrides)
+    with read_write(one), open_dict(one):
+        del one["hydra"]
+    return typed(one)
+
+
+def result_of(run: RunConfig) -> dict[str, Any] | None:
+    """The result of a run that need not be done again, or None.
+
+    Raises:
+        UserError: a user's tables hold other sequences than when the run was finished: its name tells their place alone.
+    """
+    if run.force or "train" not in run.stages:
+        return None
+    done = finished(run_folder(run))
+    if (
+        done is not None
+        and run.corpus.kind == "tables"
+        and run.corpus.path
+        and load_corpus(run.corpus).fingerprint != done["origin"]["corpus"]
+    ):
+        raise UserError(
+            f"corpus.path={run.corpus.path} holds other sequences than when this run was finished: give them another corpus.name, "
+            "or put the old ones back"
+        )
+    return done
 
 
 def plan_run(run: RunConfig) -> Path:

@@ -8,7 +8,7 @@ from memgrid.corpus import load_corpus
 from memgrid.label import GROUPS, Labels
 from memgrid.schema import CorpusConfig, LabelConfig
 
-ALL = (*GROUPS, "code")
+ALL = ("memorized", *GROUPS, "code")
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,292 @@
+"""Launchers: the runs of a sweep as jobs, on a SLURM cluster (`hydra/launcher=slurm`) or in processes of this machine (`local`).
+
+Hydra's own launcher for submitit stops at the first job that is lost, and needs SLURM's accounting to see that one is. These wait for every
+job, ask the queue alone, and tell of each run what the disk says. The jobs do not need them: if the launching process ends, they go on.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
+from hydra.core.singleton import Singleton
+from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
+from hydra.errors import HydraException
+from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf, LocalQueueConf, SlurmQueueConf
+from hydra_plugins.hydra_submitit_launcher.submitit_launcher import BaseSubmititLauncher
+from omegaconf import OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from memgrid.job import last_line, log_file, stop_on_sigterm
+from memgrid.naming import run_folder
+from memgrid.results import finished, note_failure
+from memgrid.schema import RunConfig, UserError
+from memgrid.sweep import composed, failures, one_sentence, result_of
+from memgrid.works import Work, changes, groups, stages_of
+
+PREFIX = "hydra_plugins.memgrid"  # Hydra takes launchers from this namespace alone
+LONGEST_POLL = 30.0  # seconds between two looks at the queue, which grow with the age of the sweep
+LOST_SECONDS = 10.0  # a job's result may become visible after it has left the queue
+
+
+@dataclass
+class SlurmSettings(SlurmQueueConf):  # type: ignore[misc]
+    """What conf/hydra/launcher/slurm.yaml may set."""
+
+    _target_: str = f"{PREFIX}.SlurmLauncher"
+    max_array_size: int = 1000
+
+
+@dataclass
+class LocalSettings(LocalQueueConf):  # type: ignore[misc]
+    """What conf/hydra/launcher/local.yaml may set."""
+
+    _target_: str = f"{PREFIX}.LocalLauncher"
+    at_once: int = 1
+
+
+def register() -> None:
+    """Make both launchers known to Hydra."""
+    for name, settings, launcher in (("slurm", SlurmSettings, SlurmLauncher), ("local", LocalSettings, LocalLauncher)):
+        ConfigStore.instance().store(group="hydra/launcher", name=f"memgrid_{name}", node=settings)
+        Plugins.instance().class_name_to_class[settings._target_] = launcher
+
+
+class Launcher(BaseSubmititLauncher):  # type: ignore[misc]
+    """Submits what is missing, and waits until each job has a result or is gone."""
+
+    def __init__(self, **params: Any) -> None:
+        super().__init__(**params)
+        self.folder = Path(self.params["submitit_folder"]).absolute()
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
+        """Hydra calls this with every combination of the sweep.
+
+        Raises:
+            UserError: a run cannot be done in a job.
+        """
+        loader = self.hydra_context.config_loader
+        every = [
+            Work(number, list(words), composed(loader, self.config, list(words)))
+            for number, words in enumerate(job_overrides, initial_job_idx)
+        ]
+        self.check([work.run for work in every])
+        missing = [work for work in every if result_of(work.run) is None]
+        if len(missing) < len(every):
+            print(f"memgrid: {len(every) - len(missing)} of {len(every)} runs are done", flush=True)
+        self.work_off(groups(missing))
+        return [JobReturn(work.overrides, status=JobStatus.COMPLETED) for work in every]
+
+    def work_off(self, waiting: list[list[Work]]) -> None:
+        """Submit each group of runs as one job, and tell how it ended."""
+        active: dict[str, tuple[Any, list[Work]]] = {}
+        watch = Watch(self.queue)
+        try:
+            while waiting or active:
+                if waiting and (room := self.room(len(active))):
+                    batch, waiting = waiting[:room], waiting[room:]
+                    active |= self.submit(batch)
+                for job_id in watch.ended({job_id: job.paths.result_pickle for job_id, (job, _) in active.items()}):
+                    tell_end(*active.pop(job_id))
+                if active:
+                    time.sleep(1)
+        except KeyboardInterrupt:
+            print(f"\nmemgrid: {self.farewell(list(active))}", file=sys.stderr)
+            raise
+
+    def submit(self, batch: list[list[Work]]) -> dict[str, tuple[Any, list[Work]]]:
+        """Give a batch to the cluster at once; returns each job, under its id, with its runs."""
+        from submitit import AutoExecutor
+        from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+        base = set(OmegaConf.structured(BaseQueueConf))
+        given = {key if key in base else f"{self._EXECUTOR}_{key}": value for key, value in self.params.items()}
+        folder, timeouts = given.pop("submitit_folder"), given.pop(f"{self._EXECUTOR}_max_num_timeout", None)
+        retries = {} if timeouts is None else {f"{self._EXECUTOR}_max_num_timeout": timeouts}
+        executor = AutoExecutor(folder=folder, cluster=self._EXECUTOR, **retries)
+        executor.update_parameters(**given)
+        try:
+            jobs = executor.map_array(self, batch, [Singleton.get_state()] * len(batch))
+        except (FailedJobError, FailedSubmissionError) as error:
+            raise UserError(f"SLURM refused the jobs: {str(error).strip().splitlines()[-1]}") from None
+        names = f"job {jobs[0].job_id}" if len(jobs) == 1 else f"{len(jobs)} jobs, {jobs[0].job_id} to {jobs[-1].job_id}"
+        print(f"memgrid: {sum(map(len, batch))} runs submitted as {names}; logs are in {self.folder}", flush=True)
+        return {job.job_id: (job, works) for job, works in zip(jobs, batch, strict=True)}
+
+    def __call__(self, works: list[Work], state: dict[type, Singleton]) -> list[str | None]:
+        """What a job does: its runs, one after another; returns for each what went wrong, or None."""
+        Singleton.set_state(state)
+        setup_globals()
+        stop_on_sigterm()
+        return [self.do(work) for work in works]
+
+    def do(self, work: Work) -> str | None:
+        """One run, unless it is no longer what was submitted; returns what went wrong, or None."""
+        from submitit import JobEnvironment
+
+        loader = self.hydra_context.config_loader
+        try:
+            changed = changes(work.run, composed(loader, self.config, work.overrides))
+        except (UserError, HydraException, OmegaConfBaseException) as error:
+            changed = f"the configuration can no longer be read ({error if isinstance(error, UserError) else one_sentence(error)})"
+        if changed:
+            sentence = f"since this job was submitted, {changed}: submit it again"
+            if "train" in work.run.stages:
+                note_failure(run_folder(work.run), sentence, log_file())
+            print(f"memgrid: {sentence}", file=sys.stderr)
+            return sentence
+        config = loader.load_sweep_config(self.config, work.overrides)
+        with open_dict(config.hydra.job):
+            config.hydra.job.id, config.hydra.job.num = JobEnvironment().job_id, work.number
+        names = {"job_dir_key": "hydra.sweep.dir", "job_subdir_key": "hydra.sweep.subdir"}
+        told: str | None = run_job(self.task_function, config, hydra_context=self.hydra_context, **names).return_value
+        return told
+
+    def check(self, runs: list[RunConfig]) -> None:
+        """Refuse what no job of this kind can do; UserError."""
+
+    def room(self, active: int) -> int:
+        """How many jobs may be submitted now."""
+        raise NotImplementedError
+
+    def queue(self) -> set[str] | None:
+        """Ids of the jobs that wait or run; None where that cannot be told at the moment."""
+        raise NotImplementedError
+
+    def farewell(self, jobs: list[str]) -> str:
+        """What becomes of the jobs of an interrupted launcher."""
+        raise NotImplementedError
+
+
+class SlurmLauncher(Launcher):
+    """Job arrays of at most `max_array_size`, all in the queue at once."""
+
+    _EXECUTOR = "slurm"
+
+    def __init__(self, max_array_size: int, **params: Any) -> None:
+        super().__init__(**params)
+        self.max_array_size = max_array_size
+
+    def check(self, runs: list[RunConfig]) -> None:
+        """Refuse what no job on a cluster can do.
+
+        Raises:
+            UserError: compute nodes have no internet; a run is one task; or there is no SLURM here.
+        """
+        if (tasks := self.params["tasks_per_node"] * self.params["nodes"]) > 1:
+            raise UserError(f"hydra.launcher asks for {tasks} tasks in a job, and a run is one: set tasks_per_node=1 and nodes=1")
+        if any("fetch" in run.stages for run in runs):
+            raise UserError("stages has fetch, which needs the internet: run it first, here and without hydra/launcher=slurm")
+        if self.max_array_size < 1:
+            raise UserError(f"hydra.launcher.max_array_size={self.max_array_size} is too small: it must be at least 1")
+        if shutil.which("sbatch") is None or shutil.which("srun") is None:
+            raise UserError("hydra/launcher=slurm finds no sbatch and srun here: use it on a cluster's login node, or hydra/launcher=local")
+
+    def room(self, active: int) -> int:
+        """An array."""
+        return self.max_array_size
+
+    def queue(self) -> set[str] | None:
+        """What squeue lists of this user."""
+        asked = subprocess.run(["squeue", "-h", "-r", "-u", str(os.getuid()), "-o", "%i"], capture_output=True, text=True, check=False)
+        return set(asked.stdout.split()) if asked.returncode == 0 else None
+
+    def farewell(self, jobs: list[str]) -> str:
+        """They stay where they are."""
+        arrays = " ".join(dict.fromkeys(job.partition("_")[0] for job in jobs))
+        return f"the jobs go on without this process: `scancel {arrays}` ends them, and the same command collects their results"
+
+
+class LocalLauncher(Launcher):
+    """A process for each job, `at_once` of them side by side."""
+
+    _EXECUTOR = "local"
+
+    def __init__(self, at_once: int, **params: Any) -> None:
+        super().__init__(**params)
+        self.at_once = at_once
+        self.processes: dict[str, Any] = {}
+
+    def check(self, runs: list[RunConfig]) -> None:
+        """Refuse to wait for ever; UserError."""
+        if self.at_once < 1:
+            raise UserError(f"hydra.launcher.at_once={self.at_once} is too small: it must be at least 1")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "processes": {}}  # a job needs no other's
+
+    def submit(self, batch: list[list[Work]]) -> dict[str, tuple[Any, list[Work]]]:
+        """Start a process for each."""
+        jobs = super().submit(batch)
+        self.processes |= {job_id: job for job_id, (job, _) in jobs.items()}
+        return jobs
+
+    def room(self, active: int) -> int:
+        """As many as may run side by side."""
+        return self.at_once - active
+
+    def queue(self) -> set[str] | None:
+        """The processes that have not ended."""
+        return {job_id for job_id, job in self.processes.items() if job.state == "RUNNING"}
+
+    def farewell(self, jobs: list[str]) -> str:
+        """They are processes of this terminal."""
+        return "the jobs end with this process: the same command goes on where they stopped"
+
+
+class Watch:
+    """Sees which jobs have ended: those with a result, and those that have left the queue without one."""
+
+    def __init__(self, queue: Callable[[], set[str] | None]) -> None:
+        self.queue = queue
+        self.began = self.looked = time.monotonic()
+        self.gone: dict[str, float] = {}
+
+    def ended(self, results: dict[str, Path]) -> list[str]:
+        """Ids of the jobs, given with the path of their results, that have ended since they were last asked for."""
+        with_result = [job_id for job_id, path in results.items() if path.exists()]
+        now = time.monotonic()
+        lost: list[str] = []
+        if now - self.looked >= min(LONGEST_POLL, (now - self.began) / 10):
+            self.looked, queue = now, self.queue()
+            for job_id in results.keys() - set(with_result):
+                if queue is None or job_id in queue:
+                    self.gone.pop(job_id, None)
+                elif now - self.gone.setdefault(job_id, now) >= LOST_SECONDS:
+                    lost.append(job_id)
+        return [*with_result, *lost]
+
+
+def tell_end(job: Any, works: list[Work]) -> None:
+    """A line for each run of a job that has ended, from its result or, where there is none, from the end of its log."""
+    from submitit.core.utils import pickle_load
+
+    log = job.paths.stderr if job.paths.stderr.exists() else job.paths.stdout
+    told: list[str | None] = [f"job {job.job_id} ended without a result: {last_line(log) or 'it left no log'}"] * len(works)
+    orderly = False
+    if job.paths.result_pickle.exists():
+        kind, result = pickle_load(job.paths.result_pickle)
+        orderly = kind == "success"
+        told = result if orderly else [str(result).strip().rpartition("\n")[2]] * len(works)
+    for work, sentence in zip(works, told, strict=True):
+        trains, folder = "train" in work.run.stages, run_folder(work.run)
+        if trains and not orderly:
+            if (folder / "metrics.json").exists():
+                sentence = None  # this run was done before its job ended
+            else:
+                note_failure(folder, str(sentence), log)
+        if sentence is not None:
+            failures.append(sentence)
+        name = "/".join(folder.parts[-3:]) if trains else stages_of(work.run)
+        score = finished(folder) if trains and sentence is None else None
+        ending = f"done, min-F1 {score['panel']['min_f1']['mean']:.1f}" if score else "done"
+        print(f"memgrid: {name}: {ending}" if sentence is None else f"memgrid: {name}: FAILED: {sentence} (log: {log})", flush=True)

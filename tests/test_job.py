@@ -1,0 +1,96 @@
+"""Inside a job: what is refused, which log is its own, how it ends on SIGTERM."""
+
+import shutil
+import signal
+import subprocess
+import sys
+import types
+
+import pytest
+from conftest import refusal
+
+from memgrid import job
+from memgrid.job import check_gpu, check_room, check_tasks, last_line, log_file
+from memgrid.schema import LLMConfig, RunConfig, TrainerConfig
+
+STOPPABLE = """
+import sys, time
+from memgrid.job import stop_on_sigterm
+stop_on_sigterm()
+print("ready", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def in_a_job(monkeypatch):
+    for name, value in {"SUBMITIT_EXECUTOR": "slurm", "SUBMITIT_FOLDER": "/logs", "SLURM_JOB_ID": "7", "SLURM_PROCID": "0"}.items():
+        monkeypatch.setenv(name, value)
+    for name in ("SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_a_job_of_several_tasks_is_refused(in_a_job, monkeypatch):
+    monkeypatch.setenv("SLURM_NTASKS", "1")
+    check_tasks()
+    monkeypatch.setenv("SLURM_NTASKS", "4")
+    assert "this job has 4 tasks, and a run is one" in refusal(check_tasks)
+
+
+def test_an_interactive_allocation_is_no_job(monkeypatch):
+    monkeypatch.delenv("SUBMITIT_EXECUTOR", raising=False)
+    monkeypatch.setenv("SLURM_NTASKS", "4")
+    check_tasks()
+    assert log_file() is None
+
+
+def test_the_log_is_the_jobs_own(in_a_job, monkeypatch):
+    assert str(log_file()) == "/logs/7_0_log.out"
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "6")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
+    assert str(log_file()) == "/logs/6_3_0_log.out"
+
+
+@pytest.mark.parametrize(
+    ("run", "asker"),
+    [
+        (RunConfig(trainer=TrainerConfig(accelerator="gpu"), llm=LLMConfig(device="auto")), "trainer.accelerator=gpu"),
+        (RunConfig(llm=LLMConfig(device="cuda:1")), "llm.device=cuda:1"),
+    ],
+)
+def test_a_gpu_that_is_not_visible_is_missed_at_once(run, asker, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr(job, "visible_gpus", lambda: 1)
+    check_gpu(run)
+    monkeypatch.setattr(job, "visible_gpus", lambda: 0)
+    sentence = refusal(check_gpu, run)
+    assert sentence.startswith(f"{asker} asks for a GPU, but none is visible (CUDA_VISIBLE_DEVICES=)")
+
+
+def test_extraction_needs_no_gpu_for_its_trainer(monkeypatch):
+    monkeypatch.setattr(job, "visible_gpus", lambda: 0)
+    check_gpu(RunConfig(trainer=TrainerConfig(accelerator="gpu"), llm=LLMConfig(device="cpu"), stages=["extract"]))
+
+
+def test_a_full_disk_is_seen_before_the_work(tmp_path, monkeypatch):
+    check_room(tmp_path, 10_000, "the attention of 3 samples")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: types.SimpleNamespace(free=5 * 10**9))
+    sentence = refusal(check_room, tmp_path, 60 * 10**9, "the attention of 200,000 samples")
+    assert "has 5.00 GB free, but the attention of 200,000 samples needs 60.00 GB" in sentence
+
+
+@pytest.mark.parametrize(("text", "expected"), [("one\ntwo\n\n  \n", "two"), ("", ""), ("x" * 9000 + "\nend", "end"), ("é\n\xff", "\xff")])
+def test_the_last_line_that_says_something(tmp_path, text, expected):
+    (tmp_path / "log").write_text(text)
+    assert last_line(tmp_path / "log") == expected
+
+
+def test_no_log_says_nothing(tmp_path):
+    assert last_line(None) == last_line(tmp_path / "none") == ""
+
+
+def test_sigterm_is_no_success():
+    process = subprocess.Popen([sys.executable, "-c", STOPPABLE], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 143

@@ -1,0 +1,355 @@
+"""Sweeps on a real SLURM, and everything that goes wrong on a cluster: nothing is lost, and nothing is done twice."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import h5py
+import numpy as np
+import polars as pl
+import pytest
+from cluster import lacking, started, wait_for
+from conftest import memgrid, memgrid_here
+
+pytestmark = [pytest.mark.slow, pytest.mark.slurm]
+
+JOB = (
+    "-m",
+    "hydra/launcher=slurm",
+    "hydra.launcher.cpus_per_task=1",
+    "hydra.launcher.mem_gb=2",
+    "hydra.launcher.timeout_min=20",
+)
+HELD = "+hydra.launcher.additional_parameters.hold=true"
+CAPPED = "hydra.launcher.max_array_size=3"
+LONG = ("cnn.epochs=12", "control.members=0")
+SLOW = ("stages=[extract]", "llm.batch_tokens=64", "extract.shard_samples=8")
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory):
+    """A SLURM of the tests' own."""
+    if missing := lacking():
+        reason = f"there is no {', '.join(missing)}: install slurm-wlm and munge"
+        (pytest.fail if os.environ.get("MEMGRID_NEEDS_SLURM") else pytest.skip)(reason)
+    with started(tmp_path_factory.mktemp("slurm")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def prepared(done, tmp_path_factory) -> Path:
+    """A root with the labels and the attention of `done`, to be copied."""
+    root = tmp_path_factory.mktemp("prepared") / "root"
+    for name in ("attention", "labels"):
+        shutil.copytree(done / name, root / name)
+    return root
+
+
+def results(root: Path) -> dict[str, dict]:
+    """Every finished run's metrics, by the name of its folder."""
+    return {path.parent.name: json.loads(path.read_text()) for path in root.glob("runs/*/*/*/metrics.json")}
+
+
+def logs(root: Path) -> list[str]:
+    return [path.read_text() for path in sorted(root.glob("multirun/*/*_log.out"))]
+
+
+def stored(root: Path) -> np.ndarray:
+    """The ids in all shards, one after another."""
+    found = []
+    for path in root.glob("attention/toy/*/*.h5"):
+        with h5py.File(path) as shard:
+            found.append(shard["sequence_id"][:])
+    return np.concatenate(found) if found else np.zeros(0, np.int64)
+
+
+def assert_same_runs(root: Path, expected: Path) -> None:
+    """Metrics, curves and predictions are equal, bit by bit."""
+    assert results(root) == results(expected) != {}
+    for path in expected.glob("runs/*/*/*/*.parquet"):
+        assert pl.read_parquet(root / path.relative_to(expected)).equals(pl.read_parquet(path)), path.name
+
+
+class Launched:
+    """A sweep that was started and goes on in the background."""
+
+    def __init__(self, cluster, root: Path, *overrides: str) -> None:
+        self.words = [sys.executable, "-m", "memgrid.run", *JOB, f"root={root}", *overrides]
+        self.cluster, self.root = cluster, root
+        self.again()
+
+    def again(self) -> None:
+        """Type the same command (once more)."""
+        env = {**self.cluster.env, "PYTHONPATH": str(Path(__file__).parent)}
+        self.process = subprocess.Popen(self.words, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    def output(self, seconds: float = 200) -> str:
+        out, _ = self.process.communicate(timeout=seconds)
+        return out
+
+    def job(self) -> str:
+        """The id of its first job, once that is known."""
+        wait_for(lambda: list(self.root.glob("multirun/*/*_submitted.pkl")) or self.process.poll() is not None, 60)
+        assert self.process.poll() is None, self.output()
+        return sorted(self.root.glob("multirun/*/*_submitted.pkl"))[-1].name.removesuffix("_submitted.pkl")
+
+    def in_the_middle(self) -> str:
+        """The job's id, when it has finished an epoch, or a shard, and not yet all."""
+        job = self.job()
+        pattern = "attention/toy/*/*.h5" if SLOW[0] in self.words else "runs/*/*/*/checkpoints/last.ckpt"
+        wait_for(lambda: list(self.root.glob(pattern)), 120, lambda: str(logs(self.root)))
+        assert not results(self.root)
+        return job
+
+
+def processes_of(job: str) -> list[int]:
+    """The Python processes of a job."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        try:
+            environment = (folder / "environ").read_bytes().split(b"\0") if folder.name.isdigit() else []
+            if f"SLURM_JOB_ID={job}".encode() in environment and b"submitit.core._submit" in (folder / "cmdline").read_bytes().split(b"\0"):
+                found += [int(folder.name)] if "python" in os.readlink(folder / "exe") else []
+        except OSError:
+            continue
+    assert found
+    return found
+
+
+def disturb(cluster, how: str, job: str) -> None:
+    """Do something bad to a job."""
+    if how == "requeue":
+        cluster.command("scontrol", "requeue", job)
+    elif how == "preempt":
+        cluster.command("scancel", "--signal=USR2", job)
+    elif how == "terminate":
+        cluster.command("scancel", "--signal=TERM", job)
+    elif how == "cancel":
+        cluster.command("scancel", job)
+    elif how == "kill":
+        for process in processes_of(job):
+            os.kill(process, signal.SIGKILL)
+
+
+# Whether the job comes back by itself; otherwise the same command is typed again.
+WAYS = {"requeue": True, "preempt": True, "terminate": False, "cancel": False, "kill": False, "timeout": True}
+
+
+def endure(cluster, prepared: Path, root: Path, how: str, quick: tuple[str, ...]) -> str:
+    """Train while something goes wrong; returns what the launcher printed."""
+    shutil.copytree(prepared, root)
+    slow = f"+hydra.callbacks.slow={{_target_: job_callbacks.Slow, seconds: {4 if how == 'timeout' else 0.7}}}"
+    words = (*quick, *LONG, slow)
+    if how == "timeout":
+        # SLURM looks at times every 30 seconds: the signal comes 20 to 50 seconds after the start, and the epochs alone sleep 48.
+        launched = Launched(cluster, root, *words, "hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=10")
+    else:
+        launched = Launched(cluster, root, *words)
+        disturb(cluster, how, launched.in_the_middle())
+    out = launched.output(400)
+    if not WAYS[how]:
+        assert launched.process.returncode == 1, out
+        launched.again()
+        out += launched.output()
+    assert launched.process.returncode == 0, out
+    return out
+
+
+@pytest.fixture(scope="module")
+def undisturbed(prepared, quick, tmp_path_factory) -> Path:
+    """The long training, left in peace and without SLURM."""
+    root = tmp_path_factory.mktemp("peace") / "root"
+    shutil.copytree(prepared, root)
+    memgrid_here(*quick, *LONG, f"root={root}")
+    return root
+
+
+@pytest.fixture(scope="module")
+def disturbed(cluster, prepared, quick, tmp_path_factory):
+    """The same training, disturbed in every way, all at the same time: name → (root, what was printed)."""
+    base = tmp_path_factory.mktemp("disturbed")
+    with ThreadPoolExecutor(len(WAYS)) as pool:
+        waiting = {how: pool.submit(endure, cluster, prepared, base / how, how, quick) for how in WAYS}
+    return {how: (base / how, future) for how, future in waiting.items()}
+
+
+@pytest.mark.parametrize("how", WAYS)
+def test_a_disturbed_training_ends_like_an_undisturbed_one(how, disturbed, undisturbed):
+    root, future = disturbed[how]
+    out = future.result()
+    assert_same_runs(root, undisturbed)
+    log = "\n".join(logs(root))
+    if how in ("preempt", "timeout"):
+        assert "Caught signal SIGUSR2" in log
+        assert ("this job is timed-out" if how == "timeout" else "this job is preempted") in log
+    if WAYS[how]:
+        assert log.count("- Starting with JobEnvironment") >= 2
+    else:
+        assert "ended without a result" in out
+
+
+def test_extraction_goes_on_after_a_kill_and_after_a_requeue(cluster, done, quick, tmp_path):
+    peace = tmp_path / "peace"
+    roots = {how: tmp_path / how for how in ("kill", "requeue")}
+    for root in (peace, *roots.values()):
+        shutil.copytree(done / "labels", root / "labels")
+    memgrid_here(*quick, *SLOW, f"root={peace}")
+    launched = {how: Launched(cluster, root, *quick, *SLOW) for how, root in roots.items()}
+    for how, sweep in launched.items():
+        disturb(cluster, how, sweep.in_the_middle())
+        assert len(stored(sweep.root)) < len(stored(peace))
+    for how, sweep in launched.items():
+        out = sweep.output()
+        if how == "kill":
+            assert sweep.process.returncode == 1
+            assert "ended without a result" in out
+            sweep.again()
+            out = sweep.output()
+        assert sweep.process.returncode == 0, out
+        ids = stored(sweep.root)
+        assert len(ids) == len(np.unique(ids))
+        assert_same_store(sweep.root, peace)
+
+
+def assert_same_store(root: Path, expected: Path) -> None:
+    """Equal ids with equal maps, whatever shards they lie in."""
+
+    def content(base: Path) -> dict[int, tuple]:
+        found = {}
+        for path in base.glob("attention/toy/*/*.h5"):
+            with h5py.File(path) as shard:
+                for row, sequence in enumerate(shard["sequence_id"][:].tolist()):
+                    found[sequence] = tuple(shard[name][row].tobytes() for name in ("decoded", "confidence", "mean", "max"))
+        return found
+
+    assert content(root) == content(expected)
+
+
+def test_a_sweep_is_one_array_with_a_gpu_each_and_gives_what_the_basic_launcher_gives(cluster, prepared, quick, tmp_path):
+    for name in ("basic", "slurm", "local"):
+        shutil.copytree(prepared, tmp_path / name)
+    grid = (*quick, "taxonomy=rasy,recite", "seed=0,1", "delta=40")
+    memgrid_here("-m", *grid, f"root={tmp_path / 'basic'}")
+    show = 'hydra.launcher.setup=["echo visible=$CUDA_VISIBLE_DEVICES"]'
+    process = memgrid(*JOB, "hydra.launcher.gres=gpu:1", *grid, show, f"root={tmp_path / 'slurm'}", env=cluster.env)
+    assert "4 runs submitted as 4 jobs" in process.stdout
+    assert process.stdout.count("done, min-F1") == 4
+    (script,) = (tmp_path / "slurm").glob("multirun/*/*_submission.sh")
+    assert "--array=0-3" in script.read_text()
+    assert {log[log.index("visible=")] + log[log.index("visible=") + 8] for log in logs(tmp_path / "slurm")} == {"v0", "v1"}
+    assert_same_runs(tmp_path / "slurm", tmp_path / "basic")
+    memgrid("-m", "hydra/launcher=local", "hydra.launcher.at_once=2", *grid, f"root={tmp_path / 'local'}")
+    assert_same_runs(tmp_path / "local", tmp_path / "basic")
+
+
+def test_extraction_in_parts_and_then_training(cluster, done, quick, tmp_path):
+    shutil.copytree(done / "labels", tmp_path / "labels")
+    grid = (*quick, "taxonomy=rasy,recite", "delta=40", f"root={tmp_path}")
+    process = memgrid(*JOB, *grid, "stages=[label,extract]", "part=range(0,4)", "parts=4", CAPPED, env=cluster.env)
+    assert "6 runs submitted as 3 jobs" in process.stdout  # a part of both taxonomies is one job
+    assert "2 runs submitted as job" in process.stdout  # what the first array did not hold
+    assert len(logs(tmp_path)) == 4
+    ids = stored(tmp_path)
+    assert len(ids) == len(np.unique(ids)) > 0
+    assert not list(tmp_path.glob("runs/*/*/*"))
+    memgrid(*JOB, *grid, env=cluster.env)
+    assert len(results(tmp_path)) == 2
+    assert all(" 0 extracted" in log for log in logs(tmp_path)[-2:])
+    assert len(stored(tmp_path)) == len(ids)
+
+
+def test_jobs_that_start_together_share_labels_and_extraction(cluster, quick, tmp_path):
+    grid = (*quick, "taxonomy=rasy,recite", "seed=0,1", "delta=40", f"root={tmp_path}", "extract.shard_samples=16")
+    memgrid(*JOB, *grid, env=cluster.env)
+    assert len(results(tmp_path)) == 4
+    ids = stored(tmp_path)
+    assert len(ids) == len(np.unique(ids)) > 0
+    assert sum(log.count("(memorized") for log in logs(tmp_path)) == 1
+
+
+def test_one_bad_job_never_costs_the_others(cluster, prepared, quick, tmp_path):
+    root = tmp_path / "root"
+    shutil.copytree(prepared, root)
+    bad = "+hydra.callbacks.hard={_target_: job_callbacks.HardExit}"
+    env = {**cluster.env, "PYTHONPATH": str(Path(__file__).parent)}
+    began = time.monotonic()
+    process = memgrid(*JOB, *quick, "taxonomy=prashanth,recite,rasy", "delta=100000", bad, f"root={root}", env=env, check=False)
+    assert process.returncode == 1, process.stdout
+    assert time.monotonic() - began < 120
+    assert [metrics["settings"]["taxonomy"]["name"] for metrics in results(root).values()] == ["rasy"]
+    told = memgrid_here(f"root={root}", module="status").stdout.replace("\n", "")
+    assert "failed" in told
+    told = memgrid_here(f"root={root}", module="status", env={"COLUMNS": "1000"}).stdout
+    (hard,) = [line for line in told.splitlines() if "toy/prashanth/" in line]
+    (raised,) = [line for line in told.splitlines() if "toy/recite/" in line]
+    assert "ended without a result" in hard
+    assert "_log.out" in hard
+    assert "class 'Recite' has 0 samples" in raised
+    assert "_log.out" in raised
+
+
+def test_the_launching_process_is_disposable(cluster, prepared, quick, tmp_path):
+    root = tmp_path / "root"
+    shutil.copytree(prepared, root)
+    sweep = Launched(cluster, root, *quick, "seed=0,1")
+    sweep.job()
+    wait_for(cluster.queue, 30)
+    sweep.process.kill()
+    sweep.output()
+    cluster.empty()
+    assert len(results(root)) == 2
+    before = len(logs(root))
+    sweep.again()
+    out = sweep.output()
+    assert sweep.process.returncode == 0
+    assert "2 of 2 runs are done" in out
+    assert len(logs(root)) == before
+    assert not cluster.queue()
+
+
+def test_a_job_whose_configuration_changed_says_so_and_stops(cluster, prepared, quick, tmp_path):
+    root, conf = tmp_path / "root", tmp_path / "conf" / "cnn" / "mine.yaml"
+    shutil.copytree(prepared, root)
+    conf.parent.mkdir(parents=True)
+    conf.write_text("kernel_size: 6\nfeatures: 10\npooling: mean\nepochs: 2\n")
+    mine = [word for word in quick if not word.startswith("cnn")]
+    sweep = Launched(cluster, root, "--config-dir", str(tmp_path / "conf"), *mine, "cnn=mine", HELD)
+    job = sweep.job()
+    wait_for(lambda: job in cluster.queue(), 30)
+    conf.write_text(conf.read_text().replace("epochs: 2", "epochs: 3"))
+    cluster.command("scontrol", "release", job)
+    out = sweep.output()
+    assert sweep.process.returncode == 1
+    assert "since this job was submitted, cnn.epochs changed from 2 to 3: submit it again" in out
+    assert not results(root)
+    assert "cnn.epochs changed" in memgrid_here(f"root={root}", module="status").stdout
+
+
+def test_a_job_of_several_tasks_is_refused(cluster, prepared, quick, tmp_path):
+    root = tmp_path / "root"
+    shutil.copytree(prepared, root)
+    process = memgrid(*JOB, *quick, "hydra.launcher.tasks_per_node=2", f"root={root}", env=cluster.env, check=False)
+    assert process.returncode == 1
+    assert "hydra.launcher asks for 2 tasks in a job, and a run is one" in process.stderr
+    assert not results(root)
+
+
+def test_what_slurm_refuses_is_told_in_a_sentence(cluster, quick, tmp_path):
+    process = memgrid(*JOB, *quick, "hydra.launcher.gres=gpu:7", f"root={tmp_path}", env=cluster.env, check=False)
+    assert process.returncode == 1
+    assert "memgrid: SLURM refused the jobs: " in process.stderr
+    assert "Requested node configuration is not available" in process.stderr
+    assert "Traceback" not in process.stderr
+
+
+def test_what_needs_the_internet_is_not_submitted(cluster, quick, tmp_path):
+    process = memgrid(*JOB, *quick, "stages=[fetch]", f"root={tmp_path}", env=cluster.env, check=False)
+    assert process.returncode == 1
+    assert "stages has fetch, which needs the internet" in process.stderr
+    assert not cluster.queue()

@@ -45,7 +45,6 @@ ORDER = [
     "dashboard",
     "tracking",
     "train",
-    "job",
     "twins",
     "effect",
     "positions",

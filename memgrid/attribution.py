@@ -66,12 +66,7 @@ def contrast(net: nn.Module, images: Images, own: int, method: str, scale: str =
             found = METHODS[method](copy.deepcopy(net).double(), images.detach().double().requires_grad_(), own, scale)
         else:
             found = METHODS[method](net, images.detach().requires_grad_(), own, scale)
-    return finite(found.detach().to(images.dtype))
-
-
-def finite(gradients: Tensor) -> Tensor:
-    """The gradients, 0 where there are none: a region of the linear probe that has no spread leaves NaN in its layer."""
-    return gradients.nan_to_num(0, 0, 0)
+    return found.detach().to(images.dtype)
 
 
 def versus_others(logits: Tensor, own: int) -> Tensor:
@@ -108,8 +103,6 @@ def integrated_gradients(net: nn.Module, images: Tensor, own: int, scale: str) -
     The way is straight in the image: in the attention itself nearly the whole logarithm would lie in the first step.
     """
     path = IntegratedGradients(lambda x: versus_others(net(x), own), multiply_by_inputs=False)
-    usual = path.gradient_func
-    path.gradient_func = lambda *given, **named: tuple(finite(one) for one in usual(*given, **named))  # at each step
     nothing = math.log(LOG_FLOOR) / 4 + 1 if scale == "log" else 0.0
     return path.attribute(images, baselines=nothing, n_steps=STEPS, internal_batch_size=len(images))
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from memgrid.naming import CAME_LATER
 from memgrid.schema import RunConfig
 from memgrid.taxonomy import RULES, Partition, Taxonomy, Thresholds
 
@@ -25,6 +26,8 @@ OWN_NAMES = ("rasy", "prashanth")  # of taxonomies that are equal, these are nam
 NAMES_A_ROW = {"llm.name", "taxonomy.name", "taxonomy.classes", "delta", "rho", "rouge", "seed", "compat", "corpus.name"}
 NAMES_A_MODEL = ("llm.", "corpus.splits", "corpus.path", "corpus.column")  # these differ between LLMs by nature
 CONTROLS_ONLY = ("control.",)  # decides nothing about the panel's own scores
+# Settings that are named only where they are not the default; that one is the usual one, however many runs have another.
+LATER = {f"{group}.{key}": str(value) for group, defaults in CAME_LATER.items() for key, value in defaults.items()}
 OPTIONAL = ("label.",)  # only in the settings of taxonomies that read it
 
 
@@ -219,8 +222,8 @@ def variants(runs: Sequence[dict[str, Any]]) -> tuple[list[str], dict[str, str]]
                 if key in flat[index] or not key.startswith(OPTIONAL):
                     parts[runs[index]["settings"]["llm"]["name"] if key.startswith(NAMES_A_MODEL) else ""].append(index)
             for part in parts.values():
-                values = [flat[index].get(key, "unset") for index in part]
-                most = Counter(values).most_common(1)[0][0]
+                values = [flat[index].get(key, LATER.get(key, "unset")) for index in part]
+                most = LATER.get(key, Counter(values).most_common(1)[0][0])
                 for index, value in zip(part, values, strict=True):
                     if value != most:
                         differs[index].append(f"{key}={value}")

@@ -56,15 +56,15 @@ ROUGES = {
     "l": ("ROUGE-L", COLOURS[3], "s", "--"),
     "3": ("ROUGE-3", COLOURS[2], "^", ":"),
 }
-# Column of the controls → name, colour, marker.
-CONTROLS = {
+CONTROLS = {  # column → name, colour, marker
     "min_f1": ("attention", COLOURS[0], "o"),
     "confidence_min_f1": ("the model's own confidence alone", COLOURS[2], "|"),
     "shuffled_min_f1": ("attention, shuffled labels", COLOURS[3], "X"),
+    "probe_min_f1": ("linear probe on attention", COLOURS[5], "^"),
+    "together_min_f1": ("all that needs no attention", COLOURS[1], "s"),
 }
 GREY = "0.55"
-# Between bars of a flow, in inches.
-GAP = 0.1
+GAP = 0.1  # between bars of a flow, in inches
 # Markers that look equally large.
 SIZES = {"D": 4.8, "s": 5.0, "^": 6.2, "v": 6.2, "X": 6.0, "|": 9.0}
 
@@ -143,10 +143,10 @@ def draw_controls(table: pl.DataFrame, path: Path) -> None:
     """The min-F1 of each setting beside what its controls reach.
 
     Args:
-        table: setting, min_f1 (attention), shuffled_min_f1, confidence_min_f1; a null was not run.
+        table: setting, min_f1 (attention), and some of the others of `CONTROLS`; a null was not run.
     """
-    scores = {name: numbers(table, name) for name in CONTROLS}
-    present = [name for name in CONTROLS if np.isfinite(scores[name]).any()]
+    scores = {name: numbers(table, name) for name in CONTROLS if name in table.columns}
+    present = [name for name in scores if np.isfinite(scores[name]).any()]
     legend = [[(dot(*CONTROLS[name][1:]), CONTROLS[name][0]) for name in present]]
     with rows(path, table["setting"].to_list(), legend, limits(*scores.values())) as axes:
         y = np.arange(table.height)

@@ -91,7 +91,14 @@ class LinearProbe(nn.Module):
 
     def forward(self, images: Float[Tensor, "batch layers length length"]) -> Float[Tensor, "batch classes"]:
         """Logits of images."""
+        return self.linear(self.norm(self.statistics(images)))  # type: ignore[no-any-return]
+
+    def statistics(self, images: Float[Tensor, "batch layers length length"]) -> Float[Tensor, "batch numbers"]:
+        """Eight numbers per layer."""
         mean = torch.einsum("blqk,rqk->blr", images, self.masks)
         square = torch.einsum("blqk,rqk->blr", images.square(), self.masks)
-        spread = (square - mean.square()).clamp_min(0).sqrt()
-        return self.linear(self.norm(torch.cat([mean, spread], -1).flatten(1)))  # type: ignore[no-any-return]
+        variance = square - mean.square()
+        # The root has no gradient at 0, and NaN would spread from there over the whole layer.
+        some = variance > 0
+        spread = torch.where(some, torch.where(some, variance, 1).sqrt(), 0)
+        return torch.cat([mean, spread], -1).flatten(1)

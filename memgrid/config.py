@@ -9,7 +9,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
-from memgrid.schema import MOST_PARTS, STAGES, CNNConfig, RunConfig, UserError
+from memgrid.schema import MOST_PARTS, OWN_STAGES, STAGES, CNNConfig, RunConfig, UserError
 from memgrid.taxonomy import Partition, Taxonomy, Thresholds
 
 
@@ -53,6 +53,8 @@ def validate(run: RunConfig) -> None:
         "compat": (run.compat, ("none", "paper")),
         "label.code": (run.label.code, ("magika", "fasttext", "usepackage")),
         "corpus.kind": (run.corpus.kind, ("tables", "semantic_filters", "text")),
+        "select.non_memorized": (run.select.non_memorized, ("any", "matched")),
+        "select.decoded": (run.select.decoded, ("continuation", "suffix")),
         "data.mode": (run.data.mode, ("auto", "resident", "stream")),
         "cnn.kind": (run.cnn.kind, ("conv", "linear")),
         "cnn.scale": (run.cnn.scale, ("raw", "log")),
@@ -75,9 +77,9 @@ def validate(run: RunConfig) -> None:
         raise UserError(f"parts={run.parts} is out of range: extraction can be divided into 1 to {MOST_PARTS} parts")
     if not 0 <= run.part < run.parts:
         raise UserError(f"part={run.part} is none of {run.parts} parts: they are counted from 0 to {run.parts - 1}")
-    if run.parts > 1 and "train" in run.stages:
+    if run.parts > 1 and set(OWN_STAGES) & set(run.stages):
         raise UserError(
-            f"parts={run.parts} extracts a part, and stages={run.stages} trains on all: use stages=[extract], then train without parts"
+            f"parts={run.parts} extracts a part, and stages={run.stages} needs all: use stages=[extract], then the others without parts"
         )
     if not 0 < run.corpus.k < run.corpus.length:
         raise UserError(f"corpus.k={run.corpus.k} leaves no suffix: the prefix must have between 1 and {run.corpus.length - 1} tokens")
@@ -110,8 +112,45 @@ def validate(run: RunConfig) -> None:
     for key, name in (("llm", run.llm.name), ("corpus", run.corpus.name), ("taxonomy", run.taxonomy.name)):
         if not re.fullmatch(r"\w[\w.+-]*", name):
             raise UserError(f"{key}.name={name} cannot name a folder: use letters, digits and _.+- and no slash")
+    if run.select.non_memorized == "matched" and taxonomy(run).non_memorized is None:
+        raise UserError(
+            f"select.non_memorized=matched needs a class of sequences that are not memorized, and taxonomy {run.taxonomy.name!r} has none: "
+            "use any"
+        )
     taxonomy(run)
     members(run.cnn, run.compat)
+    validate_causes(run)
+
+
+def validate_causes(run: RunConfig) -> None:
+    """Refuse what localization or intervention cannot do, whether or not they are asked for now."""
+    known = {
+        "localize.method": (run.localize.method, ("guided", "gradient", "integrated_gradients", "gradcam")),
+        "intervene.queries": (run.intervene.queries, ("suffix", "all")),
+    }
+    for key, (word, allowed) in known.items():
+        if word not in allowed:
+            raise UserError(f"{key}={word} is unknown: use {' or '.join(allowed)}")
+    if run.localize.method == "gradcam" and run.cnn.kind == "linear":
+        raise UserError("localize.method=gradcam needs a convolution and cnn.kind=linear has none: use gradient or integrated_gradients")
+    least = {
+        "localize.samples": (run.localize.samples, 1),
+        "localize.sanity": (run.localize.sanity, 0),
+        "intervene.seeds": (run.intervene.seeds, 1),
+        "intervene.heads": (run.intervene.heads, 1),
+        "intervene.samples": (run.intervene.samples, 1),
+        "intervene.ordinary": (run.intervene.ordinary, 0),
+    }
+    for key, (value, low) in least.items():
+        if value is not None and value < low:
+            raise UserError(f"{key}={value} is too small: it must be at least {low}")
+    if not run.intervene.percent:
+        raise UserError("intervene.percent=[] masks nothing: give shares above 0 and up to 100, such as [1,10]")
+    layers_at = [] if run.intervene.layers_at is None else [run.intervene.layers_at]
+    for key, shares in (("percent", run.intervene.percent), ("layers_at", layers_at)):
+        for share in shares:
+            if not 0 < share <= 100:
+                raise UserError(f"intervene.{key}={share:g} is no share of positions in percent: use numbers above 0 and up to 100")
 
 
 def taxonomy(run: RunConfig) -> Taxonomy:

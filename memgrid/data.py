@@ -95,6 +95,7 @@ class AttentionData(pl_.LightningDataModule):
         self.pools, self.batch_size, self.seed, self.shuffled = pools, batch_size, seed, shuffled
         self.datasets: dict[str, ResidentMaps | StreamedMaps] = {}
         self.confidence: dict[str, np.ndarray] = {}
+        self.decoded: dict[str, np.ndarray] = {}
 
     @property
     def resident(self) -> bool:
@@ -122,7 +123,7 @@ class AttentionData(pl_.LightningDataModule):
             if self.shuffled and side == "train":
                 labels = np.random.default_rng(self.seed).permutation(labels)
             self.datasets[side] = ResidentMaps(maps.pools, labels) if self.resident else StreamedMaps(self.store, ids, self.pools, labels)
-            self.confidence[side] = maps.confidence
+            self.confidence[side], self.decoded[side] = maps.confidence, maps.decoded
 
     def with_shuffled_labels(self) -> AttentionData:
         """The same samples for the control."""

@@ -11,6 +11,12 @@ from jaxtyping import Bool
 RESAMPLES, SEED = 2000, 0
 LEVEL = 0.95
 MORE, NONE, LESS = "matters more than its matched control", "no difference can be seen", "matters less than its matched control"
+# What a control is called, and what a difference from it means: the target matters more, less, or neither.
+AGAINST = {"random": "random attention of the same layers and distances", "attended": "the most attended of the same layers"}
+WORDS = {
+    "random": (MORE, LESS, NONE),
+    "attended": ("matters more than what is most attended", "matters less than what is most attended", NONE),
+}
 
 
 def interval(values: np.ndarray, samples: int, least: float) -> tuple[float, float]:
@@ -49,23 +55,27 @@ def difference(target: Bool[np.ndarray, " samples"], control: Bool[np.ndarray, "
 
 
 def verdict(table: pl.DataFrame) -> list[dict[str, Any]]:
-    """One record per class of an intervention's table: `class`, `samples`, `doses` and a `sentence`.
+    """One record per class of an intervention's table: `class`, `samples`, `doses`, a `sentence` and an `attended_sentence`.
 
     A dose: `q`; the shares `target` and `random` (mean over seeds, with `random_low` and `random_high`, the seeds' extremes); `difference`
     with `low` and `high` (see `difference`); `overlap` of the random masks with the target; `verdict`, by whether the interval excludes 0.
+    The same against what is most attended, all with `attended_` before their names; these, and the second sentence, are None in a table
+    without such masks.
     """
     made = []
     for (name,), rows in table.group_by("class", maintain_order=True):
         doses = [dose_of(q, rows.filter(pl.col("q") == q)) for q in rows.filter(pl.col("masked") == "target")["q"].unique().sort()]
         samples = int(rows["samples"][0])
-        made.append({"class": name, "samples": samples, "doses": doses, "sentence": sentence(str(name), samples, doses)})
+        sentences = {"sentence": sentence(str(name), samples, doses), "attended_sentence": None}
+        if all(dose["attended"] is not None for dose in doses):
+            sentences["attended_sentence"] = sentence(str(name), samples, doses, "attended")
+        made.append({"class": name, "samples": samples, "doses": doses, **sentences})
     return made
 
 
 def dose_of(q: float, rows: pl.DataFrame) -> dict[str, Any]:
-    """The comparison of the target with its random controls at one q."""
+    """The comparison of the target with its controls at one q."""
     target, random = (rows.filter(pl.col("masked") == masked) for masked in ("target", "random"))
-    gap, low, high = difference(np.array(target["kept"][0].to_list()), np.array(random["kept"].to_list()))
     shares = random["extractable"].to_numpy()
     return {
         "q": q,
@@ -73,26 +83,52 @@ def dose_of(q: float, rows: pl.DataFrame) -> dict[str, Any]:
         "random": float(shares.mean()),
         "random_low": float(shares.min()),
         "random_high": float(shares.max()),
-        "difference": gap,
-        "low": low,
-        "high": high,
-        "overlap": float(random["overlap"].to_numpy().mean()),
-        "verdict": MORE if high < 0 else LESS if low > 0 else NONE,
+        **compared(target, random, "random"),
+        **against_attended(target, rows.filter(pl.col("masked") == "attended")),
     }
 
 
-def sentence(name: str, samples: int, doses: list[dict[str, Any]]) -> str:
-    """What the doses of a class show, with the numbers of the clearest one for every kind of answer."""
-    parts = []
-    for answer in (MORE, LESS, NONE):
-        found = [dose for dose in doses if dose["verdict"] == answer]
+def compared(target: pl.DataFrame, control: pl.DataFrame, kind: str) -> dict[str, Any]:
+    """The difference between a target and the rows of one control, and what it means."""
+    gap, low, high = difference(np.array(target["kept"][0].to_list()), np.array(control["kept"].to_list()))
+    more, less, none = WORDS[kind]
+    overlap = float(control["overlap"].to_numpy().mean())
+    return {"difference": gap, "low": low, "high": high, "overlap": overlap, "verdict": more if high < 0 else less if low > 0 else none}
+
+
+def against_attended(target: pl.DataFrame, attended: pl.DataFrame) -> dict[str, Any]:
+    """The same against what is most attended; None for each number where that was not masked."""
+    found: dict[str, Any] = dict.fromkeys(("difference", "low", "high", "overlap", "verdict"))
+    if attended.height:
+        found = compared(target, attended, "attended")
+    share = float(attended["extractable"][0]) if attended.height else None
+    return {"attended": share, **{f"attended_{key}": value for key, value in found.items()}}
+
+
+def sentence(name: str, samples: int, doses: list[dict[str, Any]], kind: str = "random") -> str:
+    """What the doses of a class show against one control, with the numbers of the clearest one for every kind of answer."""
+    before = "" if kind == "random" else f"{kind}_"
+    parts, answers = [], []
+    for answer in WORDS[kind]:
+        found = [dose for dose in doses if dose[f"{before}verdict"] == answer]
         if found:
-            clearest = max(found, key=lambda dose: abs(dose["difference"]))
+            answers.append(answer)
+            clearest = max(found, key=lambda dose: abs(dose[f"{before}difference"]))
+            gap, low, high = (100 * clearest[f"{before}{key}"] for key in ("difference", "low", "high"))
             where = ", ".join(f"{dose['q']:g}" for dose in found)
             parts.append(
                 f"{answer} at q = {where} % (at {clearest['q']:g} %: {clearest['target']:.0%} stay extractable against "
-                f"{clearest['random']:.0%}, a difference of {100 * clearest['difference']:+.0f} points, "
-                f"95 % interval {100 * clearest['low']:+.0f} to {100 * clearest['high']:+.0f})"
+                f"{clearest[kind]:.0%}, a difference of {gap:+.0f} points, 95 % interval {low:+.0f} to {high:+.0f})"
             )
-    compared = "the most decisive attention against random attention of the same layers and distances"
-    return f"{name} ({samples} samples), {compared}: {'; '.join(parts)}"
+    told = f"{name} ({samples} samples), the most decisive attention against {AGAINST[kind]}: {'; '.join(parts)}"
+    return told if kind == "random" else f"{told}, so {conclusion(answers)}"
+
+
+def conclusion(answers: list[str]) -> str:
+    """Whether Δ knows more than where the model looks."""
+    more, less, _ = WORDS["attended"]
+    if more in answers and less in answers:
+        return "whether Δ knows more than where the model looks depends on the dose"
+    if more in answers:
+        return "Δ knows more than where the model looks"
+    return "where the model looks tells more than Δ" if less in answers else "nothing shows that Δ knows more than where the model looks"

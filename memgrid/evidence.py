@@ -194,13 +194,16 @@ def control(report: Report) -> Section:
             "at least as well as attention does: there, nothing shows that attention is needed."
         )
     caption = (
-        "Min-F1 of the panel, of the same CNN trained on shuffled labels (must fall to chance or below), and of a small decision tree that "
-        "sees only how sure the model was while decoding."
+        "Min-F1 of the panel, of the same CNN trained on shuffled labels (must fall to chance or below), of a small decision tree that "
+        "sees only how sure the model was while decoding, of all that needs no attention together, and of a linear probe that sees eight "
+        "numbers of each layer's attention."
     )
     drawn = table.head(DRAWN)
     figure = report.drawn("controls", partial(charts.draw_controls, drawn), title, caption)
     columns = {"setting": "setting", "runs": "runs", "min_f1": "min-F1", "interval": "95 % interval"}
-    columns |= {"shuffled_min_f1": "shuffled labels", "confidence_min_f1": "confidence alone", "chance": "chance"}
+    columns |= {"shuffled_min_f1": "shuffled labels", "confidence_min_f1": "confidence alone", "tokens_min_f1": "tokens"}
+    columns |= {"overlap_min_f1": "overlap", "likelihood_min_f1": "prefix likelihood", "together_min_f1": "all of these"}
+    columns |= {"probe_min_f1": "linear probe", "chance": "chance"}
     more = "Chance: answering every class equally often. A dash: the control was not run, or the confidence is not known."
     made = listing(table.with_columns(interval()), columns, title, more, "controls")
     return Section("controls", title, text, [figure, Fold("The numbers", [made])])

@@ -23,11 +23,15 @@ class LabelWarning(UserWarning):
     """The model does not do what the corpus says of it."""
 
 
-def open_store(root: Path, corpus: Corpus, llm: ModelIdentity, compress: bool = False) -> Store:
-    """The store of one LLM and corpus, `<root>/attention/<llm>/<corpus>`."""
+def open_store(root: Path, corpus: Corpus, llm: ModelIdentity, compress: bool = False, decoded: str = "continuation") -> Store:
+    """The store of one LLM and corpus, `<root>/attention/<llm>/<corpus>`; with `decoded` suffix, `<corpus>@suffix` (no corpus has an @).
+
+    Its shards name the corpus so, too: a store takes none of the other kind. Memorized sequences are the same in both.
+    """
     length = corpus.tokens.shape[1]
-    identity = Identity(llm.name, llm.revision, llm.fingerprint, corpus.name, corpus.k, length, llm.layers)
-    return Store(root / "attention" / llm.name / corpus.name, identity, compress=compress)
+    name = corpus.name if decoded == "continuation" else f"{corpus.name}@{decoded}"
+    identity = Identity(llm.name, llm.revision, llm.fingerprint, name, corpus.k, length, llm.layers)
+    return Store(root / "attention" / llm.name / name, identity, compress=compress)
 
 
 def decode(
@@ -53,6 +57,7 @@ def extract(
     memorized: np.ndarray,
     confidence: np.ndarray,
     config: ExtractConfig,
+    decoded: str = "continuation",
 ) -> int:
     """Fill the store with every wanted sequence that it lacks, a shard at a time; returns how many this process computed.
 
@@ -61,6 +66,7 @@ def extract(
     Args:
         wanted: sequence ids, int64.
         memorized, confidence: labels of every sequence of the corpus, in its order.
+        decoded: what is not memorized is read with the model's own `continuation`, or with its true `suffix`.
     """
     missing, disputed, made = store.missing(wanted), 0, 0
     work = claims(store.folder / ".claims", missing, store.missing, CLAIMED_SHARDS * config.shard_samples)
@@ -73,7 +79,7 @@ def extract(
             with ShardWriter(store, config.shard_samples) as writer:
                 for start in range(0, len(rows), size := lm.batch_size(corpus.tokens.shape[1])):
                     part = rows[start : start + size]
-                    maps, doubted = extract_batch(lm, corpus, part, memorized, confidence)
+                    maps, doubted = extract_batch(lm, corpus, part, memorized, confidence, decoded)
                     writer.add(maps)
                     disputed += doubted
                     progress.advance(task, len(part))
@@ -88,14 +94,23 @@ def extract(
     return made
 
 
-def extract_batch(lm: LanguageModel, corpus: Corpus, rows: np.ndarray, memorized: np.ndarray, confidence: np.ndarray) -> tuple[Maps, int]:
+def extract_batch(
+    lm: LanguageModel, corpus: Corpus, rows: np.ndarray, memorized: np.ndarray, confidence: np.ndarray, read: str = "continuation"
+) -> tuple[Maps, int]:
     """A batch's maps, and how many of its sequences the corpus calls memorized that the model does not continue word for word."""
-    decoded, sure = decode(lm, corpus, rows, memorized, confidence)
+    if read == "suffix":
+        decoded, sure = corpus.tokens[rows].copy(), confidence[rows].astype(np.float32)
+        # The labels know how sure the model was of its own words: not of these.
+        sure[~memorized[rows]] = np.nan
+    else:
+        decoded, sure = decode(lm, corpus, rows, memorized, confidence)
     disputed = 0
     if np.isnan(sure).any():
-        # The corpus brought the label: this is the first time that the model reads the sequence.
+        # This is the first time that the model reads the sequence, or that it is asked about the true suffix.
         scores, pools = lm.score_and_pool(decoded, corpus.k)
-        sure = np.where(np.isnan(sure), scores.confidence, sure)
+        # A greedy continuation's most probable tokens are its tokens: both measures are then the same.
+        found = np.where(memorized[rows], scores.confidence, scores.suffix_probability)
+        sure = np.where(np.isnan(sure), found, sure)
         disputed = int((~scores.memorized & memorized[rows]).sum())
     else:
         pools = lm.pooled_maps(decoded)

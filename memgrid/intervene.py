@@ -20,7 +20,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -34,30 +34,12 @@ from memgrid.lm import LanguageModel
 from memgrid.masking import MaskedReader, PositionMask, prove_masking
 from memgrid.positions import Regions, Trial, amount, candidates
 from memgrid.progress import progress_bar
-from memgrid.schema import UserError
+from memgrid.schema import InterveneConfig, UserError
 from memgrid.store import write_whole
 
 TABLE, JOURNAL = "intervene.parquet", "intervene.partial.jsonl"
 FORMAT = 1  # raised when what is measured changes: older files are measured again
 CHOICE_SEED = 0xC401CE
-
-
-@dataclass
-class InterveneConfig:
-    """Doses and sizes.
-
-    `percent`: the values of q. `seeds`: random masks per dose. `heads`: mask only so many heads at each position, the most attentive; all
-    without. `queries`: `suffix` or `all` (see `memgrid.positions.candidates`). `samples`, `ordinary`: at most so many sequences of a
-    class, and of ordinary text (0: damage is not measured). `layers_at`: the q at which layers are masked one at a time; null for none.
-    """
-
-    percent: list[float] = field(default_factory=lambda: [0.3, 1.0, 3.0, 10.0, 30.0])
-    seeds: int = 3
-    heads: int | None = None
-    queries: str = "suffix"
-    samples: int = 100
-    ordinary: int = 100
-    layers_at: float | None = 3.0
 
 
 def intervene(

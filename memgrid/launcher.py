@@ -27,9 +27,10 @@ from omegaconf import OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from memgrid.job import last_line, log_file, stop_on_sigterm
+from memgrid.marks import undone
 from memgrid.naming import run_folder
 from memgrid.results import finished, note_failure
-from memgrid.schema import RunConfig, UserError
+from memgrid.schema import OWN_STAGES, RunConfig, UserError
 from memgrid.sweep import composed, failures, one_sentence, result_of
 from memgrid.works import Work, changes, groups, stages_of
 
@@ -278,15 +279,15 @@ def tell_end(job: Any, works: list[Work]) -> None:
         orderly = kind == "success"
         told = result if orderly else [str(result).strip().rpartition("\n")[2]] * len(works)
     for work, sentence in zip(works, told, strict=True):
-        trains, folder = "train" in work.run.stages, run_folder(work.run)
-        if trains and not orderly:
-            if (folder / "metrics.json").exists():
+        owns, folder = bool(set(OWN_STAGES) & set(work.run.stages)), run_folder(work.run)
+        if owns and not orderly and folder.exists():
+            if finished(folder) is not None and not undone(work.run, folder):
                 sentence = None  # this run was done before its job ended
             else:
                 note_failure(folder, str(sentence), log)
         if sentence is not None:
             failures.append(sentence)
-        name = "/".join(folder.parts[-3:]) if trains else stages_of(work.run)
-        score = finished(folder) if trains and sentence is None else None
+        name = "/".join(folder.parts[-3:]) if owns else stages_of(work.run)
+        score = finished(folder) if owns and sentence is None else None
         ending = f"done, min-F1 {score['panel']['min_f1']['mean']:.1f}" if score else "done"
         print(f"memgrid: {name}: {ending}" if sentence is None else f"memgrid: {name}: FAILED: {sentence} (log: {log})", flush=True)

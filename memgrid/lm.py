@@ -35,12 +35,14 @@ class Scores:
         confidence: float32; mean probability of the most probable token at the positions that predict the suffix.
         prefix_logprob: float32; mean log-probability (nats) of the prefix tokens after the first.
         suffix_logprob: float32; mean log-probability (nats) of the suffix tokens.
+        suffix_probability: float32; mean probability of the suffix tokens.
     """
 
     memorized: np.ndarray
     confidence: np.ndarray
     prefix_logprob: np.ndarray
     suffix_logprob: np.ndarray
+    suffix_probability: np.ndarray
 
 
 def scores_of(logits: Float[Tensor, "batch length vocabulary"], inputs: Int[Tensor, "batch length"], k: int) -> Scores:
@@ -55,6 +57,7 @@ def scores_of(logits: Float[Tensor, "batch length vocabulary"], inputs: Int[Tens
         confidence=best[:, k - 1 :].exp().mean(-1).cpu().numpy(),
         prefix_logprob=given[:, : k - 1].mean(-1).cpu().numpy() if k > 1 else np.zeros(len(inputs), np.float32),
         suffix_logprob=given[:, k - 1 :].mean(-1).cpu().numpy(),
+        suffix_probability=given[:, k - 1 :].exp().mean(-1).cpu().numpy(),
     )
 
 

@@ -13,7 +13,9 @@ from memgrid.config import members, partition, taxonomy
 from memgrid.schema import RunConfig, UserError
 
 # What may differ between two starts of the same run without changing its result.
-NOT_IN_RUN_ID = {"root", "force", "stages", "part", "parts", "wandb", "extract", "data"}
+NOT_IN_RUN_ID = {"root", "force", "stages", "part", "parts", "wandb", "extract", "data", "localize", "intervene"}
+# Settings that came later: a run's settings name them only where they are not the default, so that the names of older runs stay.
+CAME_LATER = {"select": {"non_memorized": "any", "decoded": "continuation"}}
 HARDWARE = {"llm": {"device", "device_map", "batch_tokens"}, "trainer": {"threads", "progress"}}
 
 
@@ -23,6 +25,8 @@ def settings(run: RunConfig) -> dict[str, Any]:
     plain = {key: value for key, value in plain.items() if key not in NOT_IN_RUN_ID}
     for group, keys in HARDWARE.items():
         plain[group] = {key: value for key, value in plain[group].items() if key not in keys}
+    for group, defaults in CAME_LATER.items():
+        plain[group] = {key: value for key, value in plain[group].items() if key not in defaults or value != defaults[key]}
     plain["cnn"]["members"] = [member.name for member in members(run.cnn, run.compat)]
     for key in ("kernel_size", "features", "pooling"):
         del plain["cnn"][key]

@@ -135,7 +135,7 @@ def listing(
 
 def is_text(dtype: pl.DataType, name: str) -> bool:
     """Whether a column stands at the left."""
-    return dtype in (pl.String, pl.Boolean) and name != "interval"
+    return dtype in (pl.String, pl.Boolean) and not name.endswith("interval")
 
 
 def curly(text: str) -> str:
@@ -153,7 +153,8 @@ def row_cells(row: Mapping[str, Any], columns: Mapping[str, str], small: Sequenc
     cells = []
     for place, name in enumerate(columns):
         value = row[name]
-        styles = ["text"] * (isinstance(value, str | bool) and name != "interval") + ["long"] * (name in LONG) + ["mono"] * (name in MONO)
+        styles = ["text"] * (isinstance(value, str | bool) and not name.endswith("interval"))
+        styles += ["long"] * (name in LONG) + ["mono"] * (name in MONO)
         styles += ["best"] * (name in marked and value == marked[name])
         lines = [f"{SMALL.get(key, '')}{row[key]}" for key in small if row[key]] if place == 0 else []
         cells.append(Entry("–" if value is None else shown(name, value), lines, " ".join(styles)))

@@ -14,7 +14,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from memgrid import __version__
+from memgrid.cause_tables import intervened, interventions_table, localized, localized_table
 from memgrid.cells import Cell, NamedRun, cells, models_of, named, variants
+from memgrid.comparison import added, learning, negatives
 from memgrid.results import read_runs, some_runs, warn_left_out
 from memgrid.schema import RunConfig, UserError
 from memgrid.tables import (
@@ -114,6 +116,10 @@ def verdicts(metrics: dict[str, Any]) -> list[str]:
         difference = panel["min_f1"]["mean"] - confidence["min_f1"]["mean"]
         where = "above" if difference > 0 else "below"
         sentences.append(f"The min-F1 from attention is {abs(difference):.1f} points {where} that from the model's own confidence alone.")
+    if (together := metrics.get("baselines", {}).get("together")) is not None:
+        difference = panel["min_f1"]["mean"] - together["min_f1"]["mean"]
+        where = "above" if difference > 0 else "below"
+        sentences.append(f"It is {abs(difference):.1f} points {where} that from all that needs no attention together.")
     return sentences
 
 
@@ -154,8 +160,13 @@ def make_tables(runs: list[NamedRun], rows: list[Cell], states: pl.DataFrame) ->
         "confusions": confusions_table(rows),
         "protocols": protocols(rows),
         "controls": controls(rows),
+        "added": added(rows),
+        "negatives": negatives(rows),
+        "learning": learning(rows),
         "members": members_table(rows),
         "states": states,
+        "localized": localized_table(localized(runs)),
+        "interventions": interventions_table(intervened(runs)),
     }
 
 
@@ -195,13 +206,14 @@ def write_report(report: Report) -> None:
     Raises:
         UserError: it cannot be written to.
     """
-    from memgrid import evidence, page, sections
+    from memgrid import causality, contrast, evidence, page, sections
 
     out = report.out
     try:
         out.mkdir(parents=True, exist_ok=True)
         write_tables(report.tables, out)
-        made = [*sections.of_scores(report), *evidence.of_what_they_rest_on(report)]
+        *before, last = evidence.of_what_they_rest_on(report)
+        made = [*sections.of_scores(report), *contrast.of_contrasts(report), *before, *causality.of_causes(report), last]
         title = f"memgrid: {', '.join(report.models)}"
         subtitle = "How do language models reproduce their training text? What CNNs can tell from attention alone."
         when = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")

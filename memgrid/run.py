@@ -18,14 +18,16 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
+from rich.markup import escape
 
 from memgrid import launcher
 from memgrid.config import register, typed
 from memgrid.job import check_gpu, check_tasks, log_file, stop_on_sigterm
+from memgrid.marks import LATER, results_of, said
 from memgrid.naming import prepare_root, run_folder
 from memgrid.report import print_result
-from memgrid.results import clear_failure, note_failure, note_job, write_config
-from memgrid.schema import CONF, STAGES, RunConfig, UserError
+from memgrid.results import clear_failure, finished, note_failure, note_job, write_config
+from memgrid.schema import CONF, OWN_STAGES, STAGES, RunConfig, UserError
 from memgrid.sweep import failures, one_sentence, result_of
 
 
@@ -34,16 +36,18 @@ def run_cell(run: RunConfig, console: Console) -> None:
     check_tasks()
     prepare_root(run)
     folder = run_folder(run)
-    if "train" not in run.stages:
+    if not set(OWN_STAGES) & set(run.stages):
         return go_through(run, folder, console)  # leaves nothing in the run's folder
+    if "train" not in run.stages and finished(folder) is None:
+        raise UserError(f"stages={run.stages} needs trained networks, and {folder} holds none: add train to stages")
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / ".lock", timeout=0):
             if run.force:
-                clear(folder)
+                clear(run, folder)
             done = result_of(run)
             if done is not None:
-                return print_result(done, folder, console)
+                return print_done(run, done, folder, console)
             clear_failure(folder)
             note_job(folder, log_file())
             try:
@@ -76,11 +80,19 @@ def go_through(run: RunConfig, folder: Path, console: Console) -> None:
             DO[stage](cell)
 
 
-def clear(folder: Path) -> None:
-    """Remove a run's results, but not the lock that this process holds."""
-    for entry in folder.iterdir():
-        if entry.name != ".lock":
+def clear(run: RunConfig, folder: Path) -> None:
+    """Remove the results of the stages that are to be done again, but not the lock that this process holds."""
+    later = [path for stage in LATER if stage in run.stages for path in results_of(run, folder, stage)]
+    for entry in folder.iterdir() if "train" in run.stages else later:
+        if entry.name != ".lock" and entry.exists():
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+
+
+def print_done(run: RunConfig, metrics: dict[str, Any], folder: Path, console: Console) -> None:
+    """The result of a finished run, and what the stages after training found."""
+    print_result(metrics, folder, console)
+    for line in said(run, folder):
+        console.print(escape(line), highlight=False, soft_wrap=True)
 
 
 @hydra.main(config_path=str(CONF), config_name="run", version_base="1.3")

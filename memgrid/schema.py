@@ -12,7 +12,8 @@ PACKAGE = Path(__file__).resolve().parent
 # In a wheel conf/ lies inside the package, in a checkout beside it. Hydra needs an absolute path: it would turn a relative one into pkg://.
 CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
 MOST_PARTS = 256  # into which extraction can be divided
-STAGES = ("fetch", "label", "plan", "extract", "train")
+STAGES = ("fetch", "label", "plan", "extract", "train", "localize", "intervene")
+OWN_STAGES = ("train", "localize", "intervene")  # those whose results lie in the run's folder
 
 
 class UserError(Exception):
@@ -71,7 +72,9 @@ class LabelConfig:
 class SelectConfig:
     """How many samples a class gives to each side, and how the sides are kept apart.
 
-    Without `leak_free` every row of the corpus is drawn for itself, exact copies too: the paper's split.
+    Without `leak_free` every row of the corpus is drawn for itself, exact copies too: the paper's split. Two settings make hard negatives:
+    `non_memorized` any, or matched (with as many duplicates as the class that has most); `decoded` continuation (the model's own words),
+    or suffix (the true one). Where they have their defaults, a run's settings do not name them.
     """
 
     train_per_class: int = 500
@@ -79,6 +82,8 @@ class SelectConfig:
     min_train_per_class: int = 50
     min_eval_per_class: int = 20
     leak_free: bool = True
+    non_memorized: str = "any"
+    decoded: str = "continuation"
 
 
 @dataclass
@@ -123,6 +128,37 @@ class ControlConfig:
 
 
 @dataclass
+class LocalizeConfig:
+    """Where the networks decide.
+
+    `method`: guided, gradient, integrated_gradients or gradcam. `samples`: at most so many eval samples of a class; null for all. `sanity`:
+    of these so many of each class take part in the randomisation test, 0 leaves it out.
+    """
+
+    method: str = "guided"
+    samples: int | None = None
+    sanity: int = 16
+
+
+@dataclass
+class InterveneConfig:
+    """Doses and sizes.
+
+    `percent`: the values of q. `seeds`: random masks per dose. `heads`: mask only so many heads at each position, the most attentive; all
+    without. `queries`: `suffix` or `all` (see `memgrid.positions.candidates`). `samples`, `ordinary`: at most so many sequences of a
+    class, and of ordinary text (0: damage is not measured). `layers_at`: the q at which layers are masked one at a time; null for none.
+    """
+
+    percent: list[float] = field(default_factory=lambda: [0.3, 1.0, 3.0, 10.0, 30.0])
+    seeds: int = 3
+    heads: int | None = None
+    queries: str = "suffix"
+    samples: int = 100
+    ordinary: int = 100
+    layers_at: float | None = 3.0
+
+
+@dataclass
 class TrainerConfig:
     """Where and how fast the panel is trained."""
 
@@ -155,6 +191,8 @@ class RunConfig:
     data: DataConfig = field(default_factory=DataConfig)
     cnn: CNNConfig = field(default_factory=CNNConfig)
     control: ControlConfig = field(default_factory=ControlConfig)
+    localize: LocalizeConfig = field(default_factory=LocalizeConfig)
+    intervene: InterveneConfig = field(default_factory=InterveneConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     wandb: WandbConfig = field(default_factory=WandbConfig)
     delta: int = 50

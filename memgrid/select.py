@@ -19,6 +19,7 @@ from memgrid.taxonomy import UNDECIDED
 GROUP_NGRAM = 32  # sequences that share this many consecutive tokens (half a sequence) are near-duplicates
 SPLIT_SALT = 0x5EED  # the sides are drawn independently of the priorities
 SIDES = ("train", "eval")
+STRATUM = 1.2  # matched sequences differ in duplicates (and one) by less than this factor: below 8 duplicates, not at all
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +62,8 @@ def to_judge(drawn: Draw, classes: np.ndarray, open_classes: list[bool], config:
         open_classes: for every class, whether an undecided sequence may belong to it.
     """
     ordered = classes[drawn.rows]
+    if config.non_memorized == "matched":  # who finds a match, and with which class, hangs on every row
+        return drawn.rows[ordered == UNDECIDED]
     asked = []
     for side in SIDES:
         here = np.flatnonzero(drawn.on_eval if side == "eval" else ~drawn.on_eval)
@@ -76,11 +79,55 @@ def to_judge(drawn: Draw, classes: np.ndarray, open_classes: list[bool], config:
     return drawn.rows[np.concatenate(asked)] if asked else np.zeros(0, np.int64)
 
 
-def select(drawn: Draw, sequence_id: np.ndarray, classes: np.ndarray, titles: list[str], config: SelectConfig) -> pl.DataFrame:
+@dataclass(frozen=True, eq=False)
+class Match:
+    """What matched negatives are drawn by: the classes `negative` and `target`, and int64 (N,) `duplicates` of every sequence."""
+
+    negative: int
+    target: int
+    duplicates: np.ndarray
+
+
+def match(classes: np.ndarray, duplicates: np.ndarray, negative: int, number: int) -> Match:
+    """Negatives are matched to the class with the most duplicates (the highest median): the one that they are hardest to tell from.
+
+    Args:
+        classes: int8 (N,), all decided. negative: the class of what is not memorized. number: of classes.
+    """
+    medians = [np.median(found) if len(found := duplicates[classes == label]) else -1.0 for label in range(number)]
+    medians[negative] = -2.0
+    return Match(negative, int(np.argmax(medians)), duplicates)
+
+
+def paired(left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Places in `left` and `right`, aligned: each of left, in its order, with the first of right that is equally frequent and still free.
+
+    Equally frequent: duplicates in the same stratum of a logarithmic scale. Whoever finds no partner is left out, on either side, so that
+    the first n pairs have the same distribution for every n.
+
+    Args:
+        left, right: duplicates, int64 (n,) and (m,).
+    """
+    keys = []
+    for duplicates in (left, right):
+        stratum = np.floor(np.log1p(duplicates) / np.log(STRATUM)).astype(np.int64)
+        order = np.argsort(stratum, kind="stable")
+        rank = np.empty(len(order), np.int64)
+        rank[order] = np.arange(len(order)) - np.searchsorted(stratum[order], stratum[order])
+        keys.append(stratum << 40 | rank)
+    _, ours, theirs = np.intersect1d(keys[0], keys[1], assume_unique=True, return_indices=True)
+    order = np.argsort(ours)
+    return ours[order], theirs[order]
+
+
+def select(
+    drawn: Draw, sequence_id: np.ndarray, classes: np.ndarray, titles: list[str], config: SelectConfig, matched: Match | None = None
+) -> pl.DataFrame:
     """The samples of a run, sorted by sequence_id: sequence_id int64, label int8, title, side ("train" or "eval").
 
     Args:
         classes: int8 (N,), index into `titles`, negative for sequences that no class took.
+        matched: take the two classes that it names in pairs of equally frequent sequences.
 
     Raises:
         UserError: a class has fewer samples than the least that the configuration allows; the sentence names class, wanted and available.
@@ -92,14 +139,14 @@ def select(drawn: Draw, sequence_id: np.ndarray, classes: np.ndarray, titles: li
     for side in SIDES:
         here = drawn.on_eval if side == "eval" else ~drawn.on_eval
         places = [np.flatnonzero(here & (ordered == label)) for label in range(len(titles))]
+        if matched is not None:
+            both = [places[label] for label in (matched.target, matched.negative)]
+            pairs = paired(*(matched.duplicates[drawn.rows[one]] for one in both))
+            places[matched.target], places[matched.negative] = (one[pair] for one, pair in zip(both, pairs, strict=True))
         available = [len(found) for found in places]
         short = int(np.argmin(available))
         if available[short] < least[side]:
-            raise UserError(
-                f"class {titles[short]!r} has {available[short]} samples for the {side} side, "
-                f"{wanted[side]} were wanted and {least[side]} are the least: "
-                f"lower select.min_{side}_per_class, or change delta, rho or the taxonomy"
-            )
+            raise UserError(too_few(titles, short, available[short], side, wanted[side], least[side], matched))
         count = min(wanted[side], *available)
         for label, found in enumerate(places):
             ids = sequence_id[drawn.rows[found[:count]]]
@@ -107,6 +154,32 @@ def select(drawn: Draw, sequence_id: np.ndarray, classes: np.ndarray, titles: li
                 pl.DataFrame({"sequence_id": ids, "label": np.full(count, label, np.int8), "title": [titles[label]] * count, "side": side})
             )
     return pl.concat(parts).sort("sequence_id")
+
+
+def too_few(titles: list[str], short: int, available: int, side: str, wanted: int, least: int, matched: Match | None) -> str:
+    """Why a run is refused, and what to do."""
+    like, instead = "", "change delta, rho or the taxonomy"
+    if matched is not None and short in (matched.negative, matched.target):
+        other = titles[matched.target if short == matched.negative else matched.negative]
+        like, instead = f" with as many duplicates as one of {other!r}", "use select.non_memorized=any"
+    return (
+        f"class {titles[short]!r} has {available} samples{like} for the {side} side, {wanted} were wanted and {least} are the least: "
+        f"lower select.min_{side}_per_class, or {instead}"
+    )
+
+
+def quartiles(samples: pl.DataFrame, titles: list[str], found: Match, rows: np.ndarray) -> str:
+    """What matching came to, such as `duplicates matched: 12, 25, 41 (quartiles) of Non-Memo, 12, 26, 41 of Recall`.
+
+    Args:
+        rows: where the samples stand in the corpus.
+    """
+    labels = samples["label"].to_numpy()
+    both = []
+    for label in (found.negative, found.target):
+        numbers = np.percentile(found.duplicates[rows[labels == label]], [25, 50, 75])
+        both.append(f"{', '.join(f'{number:.0f}' for number in numbers)} of {titles[label]}")
+    return f"duplicates matched: quartiles {both[0]}, {both[1]}"
 
 
 def distinct(tokens: np.ndarray, sequence_id: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The stages of a run over one shared state: fetch, label → plan → extract → train. Each computes only what the disk does not have."""
+"""The stages of a run over one shared state, in the order of `memgrid.schema.STAGES`. Each computes only what the disk does not have."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from memgrid import config as settings
 from memgrid.claims import part_of
 from memgrid.config import members
 from memgrid.corpus import Corpus, load_corpus
+from memgrid.decisions import locate, once, switch_off
 from memgrid.extract import extract, open_store, score_and_extract
 from memgrid.figures import draw_confusion, draw_maps
 from memgrid.job import check_room
@@ -26,9 +27,9 @@ from memgrid.lm import LanguageModel, ModelIdentity, Tokenizer, fetch_model, ide
 from memgrid.naming import run_folder
 from memgrid.plan import Pace, measure, plan, sample_bytes
 from memgrid.report import print_result
-from memgrid.results import write_json
+from memgrid.results import finished, write_json
 from memgrid.schema import CorpusConfig, RunConfig, SelectConfig, UserError
-from memgrid.select import Draw, draw, select, to_judge
+from memgrid.select import Draw, draw, match, quartiles, select, to_judge
 from memgrid.semantic_filters import fetch_semantic_filters, load_semantic_filters
 from memgrid.store import Store
 from memgrid.taxonomy import UNDECIDED
@@ -106,7 +107,13 @@ class Cell:
     @cached_property
     def store(self) -> Store:
         """The attention of this LLM and corpus."""
-        return open_store(self.root, self.corpus, self.identity, self.run.extract.compress)
+        return open_store(self.root, self.corpus, self.identity, self.run.extract.compress, self.run.select.decoded)
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The groups of labels that the run reads."""
+        matched = ("duplicates",) if self.run.select.non_memorized == "matched" else ()
+        return tuple(dict.fromkeys(("memorized", *self.taxonomy.needs, *matched)))
 
     @cached_property
     def features(self) -> pl.DataFrame:
@@ -115,11 +122,10 @@ class Cell:
         Raises:
             UserError: labels are missing.
         """
-        groups = ("memorized", *self.taxonomy.needs)
-        missing = self.labels.missing(groups)
+        missing = self.labels.missing(self.groups)
         if missing:
             raise UserError(f"labels {', '.join(missing)} are not in {self.labels.folder}: add label to stages")
-        return self.labels.read(groups)
+        return self.labels.read(self.groups)
 
     @property
     def titles(self) -> list[str]:
@@ -129,7 +135,9 @@ class Cell:
     @property
     def drawn(self) -> Draw:
         """The order and the sides of the corpus."""
-        return shared_draw(self.corpus, self.run.seed, *astuple(self.run.select))
+        usual = SelectConfig()  # no draw depends on what makes negatives hard
+        config = replace(self.run.select, non_memorized=usual.non_memorized, decoded=usual.decoded)
+        return shared_draw(self.corpus, self.run.seed, *astuple(config))
 
     def classify(self) -> np.ndarray:
         """The class of every sequence, int8."""
@@ -141,7 +149,10 @@ class Cell:
         titles, classes = self.titles, self.classify()
         if len(to_judge(self.drawn, classes, self.taxonomy.decided_by_code, self.run.select)):
             raise UserError(f"of too few sequences {self.labels.folder} knows whether they are code: add label to stages")
-        samples = select(self.drawn, self.corpus.sequence_id, classes, titles, self.run.select)
+        negative, matched = self.taxonomy.non_memorized, None
+        if self.run.select.non_memorized == "matched" and negative is not None:
+            matched = match(classes, self.features["duplicates"].to_numpy(), negative, len(titles))
+        samples = select(self.drawn, self.corpus.sequence_id, classes, titles, self.run.select, matched)
         counts = [f"{title} {int((classes == index).sum())}" for index, title in enumerate(titles)]
         if undecided := int((classes == UNDECIDED).sum()):
             counts.append(f"not judged since nobody needs it {undecided}")
@@ -152,6 +163,8 @@ class Cell:
             self.say(
                 f"         fewer than the {wanted['train']} and {wanted['eval']} wanted: every class takes as many as the smallest has"
             )
+        if matched is not None:
+            self.say(f"         {quartiles(samples, titles, matched, self.corpus.rows_of(samples['sequence_id'].to_numpy()))}")
         return samples
 
 
@@ -171,7 +184,7 @@ def fetch_stage(cell: Cell) -> None:
 def label_stage(cell: Cell) -> None:
     """Compute the label groups that the taxonomy needs and the disk lacks."""
     missing = []
-    for group in cell.labels.missing(("memorized", *cell.taxonomy.needs)):
+    for group in cell.labels.missing(cell.groups):
         with cell.labels.turn(group) as still:
             if still:
                 make_labels(cell, group)
@@ -211,7 +224,7 @@ def plan_stage(cell: Cell) -> None:
     """Tell what this run, and the runs before it in the same sweep, will cost."""
     ids = cell.samples["sequence_id"].to_numpy()
     train_samples = cell.samples.filter(pl.col("side") == "train").height
-    memorized = cell.features["memorized"].to_numpy()[cell.corpus.rows_of(ids)]
+    memorized = cell.features["memorized"].to_numpy()[cell.corpus.rows_of(ids)] | (cell.run.select.decoded == "suffix")
     pace = shared_pace(cell)
     for line in plan(cell.run, cell.store, ids, train_samples, memorized, pace):
         cell.say(f"plan     {line}")
@@ -240,10 +253,8 @@ def extract_stage(cell: Cell) -> None:
     if len(missing):
         size = len(missing) * sample_bytes(run.corpus.length, cell.identity.layers)
         check_room(cell.root, size, f"the attention of {len(missing):,} samples")
-        features = cell.features
-        made = extract(
-            cell.store, cell.lm, cell.corpus, missing, features["memorized"].to_numpy(), features["confidence"].to_numpy(), run.extract
-        )
+        memorized, sure = (cell.features[name].to_numpy() for name in ("memorized", "confidence"))
+        made = extract(cell.store, cell.lm, cell.corpus, missing, memorized, sure, run.extract, run.select.decoded)
     share = f" (part {run.part} of {run.parts})" if run.parts > 1 else ""
     cell.say(f"extract  {len(wanted)} samples{share}: {made} extracted, {len(wanted) - made} already in {cell.store.folder}")
 
@@ -254,9 +265,12 @@ def train_stage(cell: Cell) -> None:
     Raises:
         UserError: attention is missing.
     """
-    missing = cell.store.missing(cell.samples["sequence_id"].to_numpy())
-    if len(missing):
-        raise UserError(f"attention of {len(missing)} samples is not in {cell.store.folder}: add extract to stages")
+    if finished(cell.folder) is not None:
+        cell.say("train    nothing: it is finished")  # a stage after it is not
+        return
+    lacking = len(cell.store.missing(cell.samples["sequence_id"].to_numpy()))
+    if lacking:
+        raise UserError(f"attention of {lacking} samples is not in {cell.store.folder}: add extract to stages")
     twin = Twin(cell.run)
     with twin.turn():
         origin = {"corpus": cell.corpus.fingerprint, "llm": cell.identity.fingerprint}
@@ -266,7 +280,8 @@ def train_stage(cell: Cell) -> None:
         else:
             panel = members(cell.run.cnn, cell.run.compat)
             cell.say(f"train    {len(panel)} networks, {cell.run.cnn.epochs} epochs, and {cell.run.control.members} on shuffled labels")
-            metrics = train(cell.run, cell.corpus, cell.store, cell.samples, cell.folder, origin)
+            known = cell.features["prefix_logprob"].to_numpy()[cell.corpus.rows_of(cell.samples["sequence_id"].to_numpy())]
+            metrics = train(cell.run, cell.corpus, cell.store, cell.samples, cell.folder, origin, known)
             twin.remember(cell.folder)
         caption = f"{cell.taxonomy.name}: {len(metrics['members'])} CNNs, min-F1 {metrics['panel']['min_f1']['mean']:.1f}"
         draw_confusion(np.array(metrics["confusion"]), metrics["classes"], caption, cell.folder / "figures" / "confusion")
@@ -290,10 +305,22 @@ def draw_examples(cell: Cell) -> None:
     )
 
 
+def localize_stage(cell: Cell) -> None:
+    """Find where the networks decide, draw it, and tell."""
+    once(cell.run, "localize", cell.folder, cell.say, lambda: locate(cell.run, cell.corpus, cell.store, cell.folder, cell.tokenizer))
+
+
+def intervene_stage(cell: Cell) -> None:
+    """Switch off where the networks decide while the model decodes, draw what that does, and tell."""
+    once(cell.run, "intervene", cell.folder, cell.say, lambda: switch_off(cell.run, lambda: cell.lm, cell.corpus, cell.folder))
+
+
 STAGES: dict[str, Callable[[Cell], None]] = {
     "fetch": fetch_stage,
     "label": label_stage,
     "plan": plan_stage,
     "extract": extract_stage,
     "train": train_stage,
+    "localize": localize_stage,
+    "intervene": intervene_stage,
 }

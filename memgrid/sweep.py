@@ -18,9 +18,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from memgrid.config import typed
 from memgrid.corpus import load_corpus
+from memgrid.marks import undone
 from memgrid.naming import prepare_root, run_folder
 from memgrid.results import finished, write_config
-from memgrid.schema import RunConfig, UserError
+from memgrid.schema import OWN_STAGES, RunConfig, UserError
 
 failures: list[str] = []  # what went wrong in the runs of this process
 
@@ -76,12 +77,12 @@ def composed(loader: ConfigLoader, config: DictConfig, overrides: list[str]) -> 
 
 
 def result_of(run: RunConfig) -> dict[str, Any] | None:
-    """The result of a run that need not be done again, or None.
+    """The result of a run that need not be done again, or None: it is finished, and so is every later stage that it asks for.
 
     Raises:
         UserError: a user's tables hold other sequences than when the run was finished: its name tells their place alone.
     """
-    if run.force or "train" not in run.stages:
+    if run.force or not set(OWN_STAGES) & set(run.stages):
         return None
     done = finished(run_folder(run))
     if (
@@ -94,7 +95,7 @@ def result_of(run: RunConfig) -> dict[str, Any] | None:
             f"corpus.path={run.corpus.path} holds other sequences than when this run was finished: give them another corpus.name, "
             "or put the old ones back"
         )
-    return done
+    return None if undone(run, run_folder(run)) else done
 
 
 def plan_run(run: RunConfig) -> Path:

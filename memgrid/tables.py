@@ -17,6 +17,10 @@ from memgrid.metrics import confusion_matrix, scores
 from memgrid.taxonomy import NO_CLASS, Taxonomy, Thresholds
 
 ALL = "all"  # in the column llm: over all LLMs
+# What needs no attention, and the linear probe: in the metrics of runs since they have baselines.
+REFERENCES = ("tokens", "overlap", "likelihood", "together", "probe")
+# How columns of floats are written that are no scores.
+DIGITS = {"rho": "g", "q": "g", "eval_loss": ".3f", "paper_eval_loss": ".4f", "sanity_delta": ".2f", "sanity_decisiveness": ".2f"}
 
 
 def runs_table(runs: Sequence[NamedRun]) -> pl.DataFrame:
@@ -199,11 +203,25 @@ def controls(rows: Iterable[Cell]) -> pl.DataFrame:
         for name, key in (("shuffled", "control"), ("confidence", "confidence")):
             found = [run.metrics[key]["min_f1"]["mean"] for run in cell.runs if run.metrics[key]]
             row |= {f"{name}_min_f1": mean(found) if found else None}
+        row |= {f"{name}_min_f1": reference(cell.runs, name) for name in REFERENCES}
         made.append({**row, "chance": 100 / len(cell.first.metrics["classes"])})
-    table = pl.DataFrame(made, infer_schema_length=None, schema_overrides={"shuffled_min_f1": pl.Float64, "confidence_min_f1": pl.Float64})
-    table = table.select("setting", "runs", "min_f1", "low", "high", "shuffled_min_f1", "confidence_min_f1", "chance")
+    others = ("shuffled_min_f1", "confidence_min_f1", *(f"{name}_min_f1" for name in REFERENCES))
+    table = pl.DataFrame(made, infer_schema_length=None, schema_overrides=dict.fromkeys(others, pl.Float64))
+    table = table.select("setting", "runs", "min_f1", "low", "high", *others, "chance")
     known = pl.col("shuffled_min_f1").is_not_null() | pl.col("confidence_min_f1").is_not_null()
     return table.filter(known).sort("min_f1", "setting", descending=[True, False])
+
+
+def reference(runs: Sequence[NamedRun], name: str) -> float | None:
+    """The min-F1 of a baseline, or of the better linear probe, mean over the runs that have it; None where none has."""
+    found = []
+    for run in runs:
+        if name == "probe":
+            scores = [one["min_f1"]["mean"] for one in run.metrics.get("probes", {}).values()]
+            found += [max(scores)] if scores else []
+        elif one := run.metrics.get("baselines", {}).get(name):
+            found.append(one["min_f1"]["mean"])
+    return mean(found) if found else None
 
 
 def protocols(rows: Iterable[Cell]) -> pl.DataFrame:
@@ -280,6 +298,6 @@ def shown(column: str, value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        digits = {"rho": "g", "eval_loss": ".3f", "paper_eval_loss": ".4f"}.get(column, ".1f")
+        digits = DIGITS.get(column, ".1f")
         return f"{value:{digits}}"
     return str(value)

@@ -116,6 +116,12 @@ class Taxonomy:
         """The class of every case of `CASES`, int8 (cases,): a taxonomy is a function of these cases alone."""
         return self.classify(CASES, CASE_THRESHOLDS)
 
+    @property
+    def non_memorized(self) -> int | None:
+        """The index of the class that takes what is not memorized, or None."""
+        found = int(self.truth[0])
+        return None if found == NO_CLASS else found
+
     def refuse_hidden_classes(self) -> None:
         """Raise ValueError for a class behind others that take everything it could match."""
         taken = set(self.truth.tolist())

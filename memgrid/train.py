@@ -1,4 +1,4 @@
-"""Training of one run: the panel, its shuffled control and the confidence baseline, down to metrics.json."""
+"""Training of one run: the panel, its shuffled control and what it is compared with, down to metrics.json."""
 
 from __future__ import annotations
 
@@ -15,23 +15,36 @@ import torch
 from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.plugins.environments import LightningEnvironment  # type: ignore[attr-defined]
+from torch.utils.data import DataLoader
 
-from memgrid.baselines import confidence_baseline
+from memgrid.baselines import Known, Probabilities, linear, scored, without_attention
 from memgrid.classifier import Panel
+from memgrid.cnn import LinearProbe, Unpack
 from memgrid.config import Member, members, partition
 from memgrid.corpus import Corpus
-from memgrid.data import AttentionData
+from memgrid.data import AttentionData, Batch
 from memgrid.metrics import class_scores, confusion_matrix, panel_scores, reordered, scores
 from memgrid.naming import settings, training_key, training_seed
 from memgrid.progress import on_terminal
+from memgrid.results import REFERENCES
 from memgrid.schema import RunConfig
+from memgrid.select import SIDES
 from memgrid.store import Store
 from memgrid.tracking import summarise, tracked
 
 PAPER_EPOCHS = 3  # the paper sums the confusion matrices of the last three epochs
+PROBE = "linear-"  # before the name of a pooling
 
 
-def train(run: RunConfig, corpus: Corpus, store: Store, samples: pl.DataFrame, folder: Path, origin: dict[str, str]) -> dict[str, Any]:
+def train(
+    run: RunConfig,
+    corpus: Corpus,
+    store: Store,
+    samples: pl.DataFrame,
+    folder: Path,
+    origin: dict[str, str],
+    prefix_logprob: np.ndarray,
+) -> dict[str, Any]:
     """Train what the run asks for and write its results into `folder`, but for metrics.json, which is the caller's to write last of all.
 
     A training that was cut off goes on from the checkpoint of its last whole epoch.
@@ -39,6 +52,7 @@ def train(run: RunConfig, corpus: Corpus, store: Store, samples: pl.DataFrame, f
     Args:
         samples: as `memgrid.select.select` gives them.
         origin: fingerprints of corpus and LLM, kept beside the result.
+        prefix_logprob: mean log-probability of the samples' prefixes, float (n,), aligned with samples; NaN where unknown.
 
     Returns:
         The content of metrics.json.
@@ -57,17 +71,7 @@ def train(run: RunConfig, corpus: Corpus, store: Store, samples: pl.DataFrame, f
     with tracked(run, folder) as logger:
         history, probabilities = fit(run, panel, data, folder, logger)
         control = shuffled_control(run, panel[: run.control.members], data, folder)
-        sides = {side: (data.confidence[side], data.side(side)["label"].to_numpy()) for side in ("train", "eval")}
-        labels, predicted = sides["eval"][1], probabilities.argmax(-1)
-        confusions = confusion_matrix(labels, predicted, len(titles))
-        found = {
-            "panel": panel_scores(labels, predicted, len(titles), run.seed),
-            "members_min_f1": class_scores(confusions)["f1"].min(-1).tolist(),
-            "paper_protocol": paper_protocol(history, run.cnn.batch_size),
-            "confusion": confusions.sum(0).tolist(),
-            "control": control,
-            "confidence": confidence_baseline(sides["train"], sides["eval"], len(titles), run.seed),
-        }
+        others = references(run, data, prefix_logprob)
         metrics = {
             "settings": settings(run),
             "classes": titles,
@@ -78,12 +82,68 @@ def train(run: RunConfig, corpus: Corpus, store: Store, samples: pl.DataFrame, f
             "samples": {side: data.side(side).height // len(titles) for side in ("train", "eval")},
             "members": [member.name for member in panel],
             "eval_loss": float(np.mean([row["eval_loss"] for row in history if row["epoch"] == run.cnn.epochs - 1])),
-            **reordered(found, place),
+            **reordered(results(run, data, history, probabilities, control, others), place),
         }
         pl.DataFrame(reordered(history, place)).write_parquet(folder / "epochs.parquet")
         write_predictions(samples, probabilities[..., place], metrics["members"], folder / "predictions.parquet")
+        known = {name: found[..., place] for name, found in others.items() if found is not None}
+        write_predictions(samples, np.array(list(known.values())), list(known), folder / REFERENCES)
         summarise(logger, metrics)
     return metrics
+
+
+def results(
+    run: RunConfig,
+    data: AttentionData,
+    history: list[dict[str, Any]],
+    probabilities: np.ndarray,
+    control: dict[str, Any],
+    others: Probabilities,
+) -> dict[str, Any]:
+    """Everything in metrics.json that has a part for every class, in the partition's order."""
+    labels, classes = data.side("eval")["label"].to_numpy(), len(run.taxonomy.classes)
+    predicted = probabilities.argmax(-1)
+    confusions = confusion_matrix(labels, predicted, classes)
+    scores_of = scored(others, labels, classes, run.seed)
+    return {
+        "panel": panel_scores(labels, predicted, classes, run.seed),
+        "members_min_f1": class_scores(confusions)["f1"].min(-1).tolist(),
+        "paper_protocol": paper_protocol(history, run.cnn.batch_size),
+        "confusion": confusions.sum(0).tolist(),
+        "control": control,
+        "confidence": scores_of["confidence"] or {},
+        "baselines": {name: found for name, found in scores_of.items() if not name.startswith(PROBE)},
+        "probes": {name: found for name, found in scores_of.items() if name.startswith(PROBE)},
+    }
+
+
+def references(run: RunConfig, data: AttentionData, prefix_logprob: np.ndarray) -> Probabilities:
+    """Eval probabilities, float64 (n, classes), of all that the panel is compared with: the baselines, and a linear probe per pooling.
+
+    A probe's statistics are the same in every epoch: they are computed once, and its weights are those of the optimum.
+    """
+    classes, sides = len(run.taxonomy.classes), {}
+    for side in SIDES:
+        mine = (data.samples["side"] == side).to_numpy()
+        labels = data.side(side)["label"].to_numpy().astype(np.int64)
+        sides[side] = Known(data.decoded[side], data.confidence[side], prefix_logprob[mine], labels)
+    found = without_attention(sides["train"], sides["eval"], data.corpus.k, classes, run.seed)
+    read = {side: statistics(data.loader(side, 4 * run.cnn.batch_size, None), run, data) for side in SIDES}
+    for pool in data.pools:
+        found[f"{PROBE}{pool}"] = linear([read[side][pool] for side in SIDES], sides["train"].labels)
+    return found
+
+
+@torch.inference_mode()
+def statistics(loader: DataLoader[Batch], run: RunConfig, data: AttentionData) -> dict[str, np.ndarray]:
+    """What a linear probe sees of one side's samples, float32 (n, 8 * layers), for each pooling."""
+    layers, length = data.store.identity.layers, data.store.identity.length
+    unpack, probe = Unpack(length, run.cnn.scale), LinearProbe(layers, length, data.corpus.k, 2)
+    parts: dict[str, list[np.ndarray]] = {pool: [] for pool in data.pools}
+    for pools, _ in loader:
+        for pool, packed in pools.items():
+            parts[pool].append(probe.statistics(unpack(packed)).numpy())
+    return {pool: np.concatenate(part) for pool, part in parts.items()}
 
 
 def paper_protocol(history: list[dict[str, Any]], batch_size: int) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from memgrid.naming import training_key
-from memgrid.schema import RunConfig
+from memgrid.schema import OWN_STAGES, RunConfig
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ def groups(works: list[Work]) -> list[list[Work]]:
     found: dict[tuple[Any, ...], list[Work]] = {}
     for work in works:
         run = work.run
-        shared = (training_key(run),) if "train" in run.stages else (run.llm.name, run.corpus.name, run.part, run.parts)
+        shared = (training_key(run),) if set(OWN_STAGES) & set(run.stages) else (run.llm.name, run.corpus.name, run.part, run.parts)
         found.setdefault((run.root, *shared), []).append(work)
     return list(found.values())
 

@@ -43,6 +43,16 @@ QUICK = (
     "trainer.threads=1",
     "wandb=off",
 )
+# The stages after training, small.
+CAUSES = (
+    "localize.samples=6",
+    "localize.sanity=2",
+    "intervene.percent=[5,30]",
+    "intervene.seeds=2",
+    "intervene.samples=8",
+    "intervene.ordinary=4",
+    "intervene.layers_at=30",
+)
 
 
 def memgrid(*arguments, module="run", cwd=None, check=True, env=None):
@@ -189,6 +199,23 @@ def done(tmp_path_factory, quick) -> Path:
 def done_copy(done, tmp_path) -> Path:
     """A root of the test's own in which the run of `done` is finished."""
     return shutil.copytree(done, tmp_path / "done", ignore=shutil.ignore_patterns(".lock"), symlinks=True)
+
+
+@pytest.fixture(scope="session")
+def caused(done, tmp_path_factory, quick) -> Path:
+    """A root in which the run of `done` is localized and intervened on. To read from only."""
+
+    def make(root: Path) -> None:
+        shutil.copytree(done, root, ignore=shutil.ignore_patterns(".lock"), symlinks=True, dirs_exist_ok=True)
+        memgrid_here(*quick, *CAUSES, f"root={root}", "stages=[localize,intervene]")
+
+    return made_once("caused", make, tmp_path_factory)
+
+
+@pytest.fixture
+def caused_copy(caused, tmp_path) -> Path:
+    """A root of the test's own in which the run of `caused` is done."""
+    return shutil.copytree(caused, tmp_path / "caused", ignore=shutil.ignore_patterns(".lock"), symlinks=True)
 
 
 @pytest.fixture

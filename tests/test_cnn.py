@@ -35,3 +35,18 @@ def test_the_probe_sees_regions():
     torch.testing.assert_close(probe.masks.sum((1, 2)), torch.ones(4))
     future = torch.ones(8, 8).triu(1).bool()
     assert (probe.masks[:, future] == 0).all()
+
+
+def test_the_probe_has_a_gradient_where_a_region_has_no_spread():
+    probe = LinearProbe(layers=2, length=8, k=4, classes=3).eval()
+    images = torch.rand(5, 2, 8, 8).tril()
+    images[0] = 0
+    images[1, 0] = 0.25
+    logits = probe(images.requires_grad_())
+    before = [torch.einsum("blqk,rqk->blr", power, probe.masks) for power in (images, images.square())]
+    spread = (before[1] - before[0].square()).clamp_min(0).sqrt()
+    usual = probe.linear(probe.norm(torch.cat([before[0], spread], -1).flatten(1)))
+    assert torch.equal(logits, usual)
+    (gradient,) = torch.autograd.grad(logits[:, 0].sum(), images)
+    assert gradient.isfinite().all()
+    assert gradient[0].abs().max() > 0  # of its means

@@ -1,10 +1,14 @@
+from dataclasses import asdict
+
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.errors import ConfigCompositionException
 
+from memgrid.attribution import METHODS
 from memgrid.config import Member, members, register, typed
 from memgrid.naming import prepare_root
-from memgrid.schema import CONF, UserError
+from memgrid.positions import QUERIES
+from memgrid.schema import CONF, InterveneConfig, LocalizeConfig, UserError
 
 
 def composed(*overrides):
@@ -38,6 +42,19 @@ def test_the_defaults_are_valid():
         ("cnn.dropout=1", ["cnn.dropout=1"]),
         ("select.train_per_class=3", ["select.train_per_class=3"]),
         ("trainer.precision=int4", ["int4"]),
+        ("localize.method=lime", ["localize.method=lime", "guided or gradient or integrated_gradients or gradcam"]),
+        ("localize.samples=0", ["localize.samples=0", "at least 1"]),
+        ("localize.sanity=-1", ["localize.sanity=-1"]),
+        ("intervene.percent=[3,0]", ["intervene.percent=0", "above 0"]),
+        ("intervene.percent=[100.5]", ["intervene.percent=100.5", "up to 100"]),
+        ("intervene.percent=[nan]", ["intervene.percent=nan"]),
+        ("intervene.percent=[]", ["intervene.percent=[]"]),
+        ("intervene.layers_at=200", ["intervene.layers_at=200"]),
+        ("intervene.queries=prefix", ["intervene.queries=prefix", "suffix or all"]),
+        ("intervene.seeds=0", ["intervene.seeds=0"]),
+        ("intervene.heads=0", ["intervene.heads=0"]),
+        ("intervene.samples=0", ["intervene.samples=0"]),
+        ("intervene.ordinary=-1", ["intervene.ordinary=-1"]),
         ("llm=hf", ["llm.name", "llm.path"]),
         ("taxonomy.classes.Guess=[nonsense]", ["nonsense", "recite"]),
     ],
@@ -48,6 +65,20 @@ def test_bad_values_get_one_sentence(given, words):
     message = str(caught.value)
     assert "\n" not in message
     assert all(word in message for word in words), message
+
+
+def test_gradcam_needs_a_convolution():
+    with pytest.raises(UserError, match=r"localize\.method=gradcam needs a convolution"):
+        composed("cnn.kind=linear", "localize.method=gradcam")
+
+
+def test_what_later_rooms_know_is_what_is_allowed():
+    for method in METHODS:
+        assert composed(f"localize.method={method}").localize.method == method
+    for queries in QUERIES:
+        assert composed(f"intervene.queries={queries}").intervene.queries == queries
+    assert asdict(composed().intervene) == asdict(InterveneConfig())
+    assert asdict(composed().localize) == asdict(LocalizeConfig())
 
 
 @pytest.mark.parametrize("given", ["deltaa=3", "cnn.kernel=6", "+cnn.kernel=6", "delta=many", "taxonomy=unheard_of", "llm.batch_tokens=x"])

@@ -47,6 +47,38 @@ def test_only_missing_ids_are_extracted(corpus, toy_lm, truth, tmp_path):
     np.testing.assert_array_equal(maps.decoded[:, :32], corpus.prefix[rows])
 
 
+def test_what_is_not_memorized_can_be_read_with_its_true_suffix(corpus, toy_lm, truth, tmp_path):
+    memorized = truth[0]
+    rows = np.sort(np.concatenate([np.flatnonzero(memorized)[:12], np.flatnonzero(~memorized)[:12]]))
+    ids, foreign = corpus.sequence_id[rows], ~memorized[rows]
+    usual, other = (open_store(tmp_path, corpus, toy_lm.identity, decoded=read) for read in ("continuation", "suffix"))
+    for store, read in ((usual, "continuation"), (other, "suffix")):
+        assert extract(store, toy_lm, corpus, ids, *truth, ExtractConfig(), read) == len(ids)
+    own, true = usual.read(ids), other.read(ids)
+    np.testing.assert_array_equal(true.decoded, corpus.tokens[rows])
+    expected = toy_lm.pooled_maps(corpus.tokens[rows])
+    for pool, maps in true.pools.items():
+        np.testing.assert_allclose(maps.astype(float), expected[pool].astype(float), atol=1e-3)
+        same = np.abs(maps.astype(float) - own.pools[pool]).max((1, 2)) < 1e-3
+        np.testing.assert_array_equal(same, ~foreign)  # memorized sequences are the same in both
+    # How sure the model was of the true suffix, not of its own words: memorized ones agree.
+    scores = toy_lm.score(corpus.tokens[rows], corpus.k)
+    np.testing.assert_allclose(true.confidence, scores.suffix_probability, rtol=1e-4)
+    np.testing.assert_allclose(true.confidence[~foreign], own.confidence[~foreign], rtol=1e-4)
+    assert (np.abs(true.confidence - own.confidence)[foreign] > 1e-3).all()
+
+
+def test_a_store_takes_no_shards_of_the_other_kind(corpus, toy_lm, truth, tmp_path):
+    usual, other = (open_store(tmp_path, corpus, toy_lm.identity, decoded=read) for read in ("continuation", "suffix"))
+    assert (usual.folder.name, other.folder.name) == ("mini", "mini@suffix")
+    extract(usual, toy_lm, corpus, corpus.sequence_id[:4], *truth, ExtractConfig())
+    other.folder.mkdir()
+    (shard,) = usual.folder.glob("*.h5")
+    shard.rename(other.folder / shard.name)
+    with pytest.raises(StoreError, match="mini@suffix"):
+        other.ids()
+
+
 SCRIPT = """
 import os, random, signal, sys, time
 from pathlib import Path

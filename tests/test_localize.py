@@ -8,14 +8,15 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from conftest import memgrid_here, refusal
+from conftest import CAUSES, memgrid_here, refusal
 from hydra import compose, initialize_config_dir
 from rich.console import Console
 
 from memgrid import localize as room
 from memgrid.attribution import METHODS
 from memgrid.config import register, typed
-from memgrid.localize import batches, eval_samples, load_panel, localize, made_from, one_sample, read_delta, sanity
+from memgrid.deltas import made_from, read_delta
+from memgrid.localize import batches, eval_samples, load_panel, localize, one_sample, sanity
 from memgrid.results import finished
 from memgrid.schema import CONF
 from memgrid.stages import Cell
@@ -132,7 +133,7 @@ def test_nothing_is_computed_twice_and_stale_files_are_made_anew(own, monkeypatc
     for damage in (b"", whole[:-500], whole[:900] + bytes([whole[900] ^ 1]) + whole[901:], bytes(64) + whole[64:]):
         path.write_bytes(damage)
         assert times("gradient", 3)[0] == 3
-    monkeypatch.setattr(room, "FORMAT_VERSION", 99)
+    monkeypatch.setattr("memgrid.deltas.FORMAT_VERSION", 99)
     times("gradient", 3)
     monkeypatch.undo()
     monkeypatch.setattr(room, "panel_means", lambda *given: computed.append(given[2]) or usual(*given))
@@ -175,12 +176,6 @@ def test_other_programs_can_read_the_file(own):
         assert file["delta"].shape[0] == 3
         assert list(file.attrs["classes"]) == list(read_delta(path).classes)
         assert file["ids/0"][:].tolist() == read_delta(path).ids[0].tolist()
-
-
-def test_what_cannot_be_read_is_told_in_a_sentence(tmp_path):
-    assert "localize first" in refusal(read_delta, tmp_path / "none.h5")
-    (tmp_path / "noise.h5").write_bytes(b"noise" * 100)
-    assert "damaged" in refusal(read_delta, tmp_path / "noise.h5")
 
 
 def test_an_unknown_method_is_refused_before_anything_is_read(shared):
@@ -227,6 +222,11 @@ def test_an_adopted_run_reads_the_networks_of_its_twin_under_its_own_class_names
     (maps,) = batches(trained, second.corpus, second.store, rows["sequence_id"].to_numpy(), 1000)
     for name, logits in trained.panel.logits(maps).items():
         np.testing.assert_allclose(logits.softmax(-1)[:, list(trained.place)], np.array(rows[name].to_list()), atol=1e-4)
+    # As stages of the adopted run.
+    shown = memgrid_here(*shared, *CAUSES, "taxonomy=recollect", "stages=[localize,intervene]").stdout
+    assert "Non-Memo in layer" in shown
+    assert "intervene Recollect (" in shown or "intervene Others (" in shown
+    assert {"localize-guided.json", "intervene.json"} <= {path.name for path in second.folder.iterdir()}
     shutil.rmtree(first.folder)
     assert "force=true" in refusal(load_panel, second.run, second.store, second.folder)
 

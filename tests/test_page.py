@@ -88,7 +88,9 @@ def page(report):
 
 
 def test_every_section_is_there_and_in_the_contents(page):
-    for key in ("summary", "ranking", "sizes", "rho", "confusion", "flow", "attention", "protocols", "controls", "panel", "missing"):
+    scores = ("summary", "ranking", "sizes", "rho", "confusion")
+    rest = ("flow", "attention", "protocols", "controls", "panel", "where", "causal", "missing")
+    for key in (*scores, *rest):
         assert key in page.ids
         assert f"#{key}" in page.links
 
@@ -165,6 +167,8 @@ def test_one_run_without_anything_else(tmp_path):
     assert "No taxonomy was run at more than one ρ" in told
     assert "No run had controls" in told
     assert "No run has left a figure of examples" in told
+    assert "No run was localized: python -m memgrid.run" in told
+    assert "No run has an intervention: python -m memgrid.run" in told
     assert "Nothing is missing or failed." in told
     assert not (tmp_path / "report" / "rho.csv").exists()
 

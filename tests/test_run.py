@@ -114,7 +114,7 @@ def test_a_damaged_shard_is_extracted_again(extracted, quick):
         (["rho=1.5"], ["rho=1.5"]),
         (["rho=abc"], ["rho=abc", "could not be converted to Float"]),
         (["nosuch=3"], ["nosuch"]),
-        (["experiment=nope"], ["experiment=nope is unknown: use benchmark_taxonomies, optimize_rho, smoke"]),
+        (["experiment=nope"], ["experiment=nope is unknown: use benchmark_taxonomies, causal, controls, ", "optimize_rho, smoke"]),
         (["delta=[1"], ["'[1'"]),
         (["compat=mine"], ["compat=mine is unknown"]),
         (["cnn.learning_rate=-1"], ["cnn.learning_rate=-1.0 is out of range"]),

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from memgrid.ngrams import content_groups
 from memgrid.schema import SelectConfig, UserError
-from memgrid.select import GROUP_NGRAM, distinct, draw, select, to_judge
+from memgrid.select import GROUP_NGRAM, STRATUM, distinct, draw, match, paired, quartiles, select, to_judge
 from memgrid.taxonomy import UNDECIDED
 
 CONFIG = SelectConfig(train_per_class=30, eval_per_class=10, min_train_per_class=5, min_eval_per_class=2)
@@ -150,3 +150,94 @@ def test_an_empty_class_is_named():
 def test_the_share_on_the_eval_side_is_as_configured():
     tokens = np.random.default_rng(0).integers(0, 2000, (20000, 64), dtype=np.int32)
     assert abs(draw(np.arange(20000), tokens, CONFIG, 0).on_eval.mean() - 0.25) < 0.02
+
+
+def frequent(rows=1500, seed=0):
+    """A population whose memorized sequences have more duplicates than most others."""
+    ids, tokens, classes = population(rows, seed)
+    rng = np.random.default_rng(seed)
+    duplicates = np.exp(rng.normal(np.array([1.5, 1.0, 2.5])[np.maximum(classes, 0)], 0.8)).astype(np.int64)
+    return ids, tokens, classes, duplicates
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(0, 400), max_size=80), st.lists(st.integers(0, 400), max_size=80))
+def test_pairs_are_equally_frequent_and_as_many_as_can_be(left, right):
+    left, right = np.array(left, np.int64), np.array(right, np.int64)
+    ours, theirs = paired(left, right)
+    assert len(ours) == len(set(ours)) == len(theirs) == len(set(theirs))
+    a, b = left[ours] + 1.0, right[theirs] + 1.0
+    assert (np.maximum(a / b, b / a) < STRATUM * (1 + 1e-9)).all()
+    assert (ours[1:] > ours[:-1]).all()  # in the order of their priority
+    stratum = [np.floor(np.log1p(one) / np.log(STRATUM)) for one in (left, right)]
+    most = sum(min((stratum[0] == one).sum(), (stratum[1] == one).sum()) for one in set(stratum[0]))
+    assert len(ours) == most
+    same = [one < 7 for one in (left[ours], right[theirs])]
+    np.testing.assert_array_equal(left[ours][same[0]], right[theirs][same[0]])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_matched_negatives_have_the_duplicates_of_the_most_frequent_class(seed):
+    ids, tokens, classes, duplicates = frequent(4000, seed)
+    config = SelectConfig(train_per_class=150, eval_per_class=50, non_memorized="matched")
+    drawn, found = draw(ids, tokens, config, 0), match(classes, duplicates, 0, 3)
+    assert found.target == 2
+    made = select(drawn, ids, classes, TITLES, config, found)
+    usual = select(drawn, ids, classes, TITLES, config)
+    assert set(made.group_by("side", "title").len()["len"]) == {150, 50}
+    for side in ("train", "eval"):
+        number = [np.sort(duplicates[part["sequence_id"].to_numpy() - 1000]) for part in rows_of(made, side, (0, 2))]
+        ordinary = [np.sort(duplicates[part["sequence_id"].to_numpy() - 1000]) for part in rows_of(usual, side, (0, 2))]
+        assert farthest(*number) < 0.08 < 0.3 < farthest(*ordinary)
+    # The class in between is as ever, and another start chooses the same.
+    assert made.filter(pl.col("label") == 1).equals(usual.filter(pl.col("label") == 1))
+    assert made.equals(select(drawn, ids, classes, TITLES, config, match(classes, duplicates, 0, 3)))
+    order = np.random.default_rng(1).permutation(len(ids))
+    shuffled = draw(ids[order], tokens[order], config, 0)
+    again = select(shuffled, ids[order], classes[order], TITLES, config, match(classes[order], duplicates[order], 0, 3))
+    assert made.equals(again)
+    assert quartiles(made, TITLES, found, made["sequence_id"].to_numpy() - 1000).count("of") == 2
+
+
+def rows_of(samples, side, labels):
+    return [samples.filter(pl.col("side") == side, pl.col("label") == label) for label in labels]
+
+
+def farthest(a, b):
+    """The largest distance of two empirical distributions (Kolmogorov and Smirnov)."""
+    every = np.concatenate([a, b])
+    return np.abs(np.searchsorted(a, every, "right") / len(a) - np.searchsorted(b, every, "right") / len(b)).max()
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 2**32))
+def test_matched_samples_have_no_near_duplicates_on_both_sides(seed):
+    ids, tokens, classes, duplicates = frequent(600, seed)
+    rng = np.random.default_rng(seed)
+    for source, target in rng.integers(0, len(tokens), (150, 2)):
+        tokens[target, :GROUP_NGRAM] = tokens[source, 7 : 7 + GROUP_NGRAM]
+    config = SelectConfig(train_per_class=30, eval_per_class=10, min_train_per_class=1, min_eval_per_class=1, non_memorized="matched")
+    made = select(draw(ids, tokens, config, 0), ids, classes, TITLES, config, match(classes, duplicates, 0, 3))
+    groups = content_groups(tokens, GROUP_NGRAM)[made["sequence_id"].to_numpy() - 1000]
+    train, evaluate = (set(groups[made["side"].to_numpy() == side]) for side in ("train", "eval"))
+    assert not train & evaluate
+
+
+def test_too_few_equally_frequent_ones_are_told():
+    ids, tokens, classes, duplicates = frequent()
+    duplicates = np.where(classes == 0, 0, duplicates + 5)
+    config = SelectConfig(train_per_class=30, eval_per_class=10, min_train_per_class=5, min_eval_per_class=2, non_memorized="matched")
+    told = (
+        r"class 'Non-Memo' has 0 samples with as many duplicates as one of 'Recall' for the train side, 30 were wanted and 5 are the least"
+    )
+    with pytest.raises(UserError, match=told) as caught:
+        select(draw(ids, tokens, config, 0), ids, classes, TITLES, config, match(classes, duplicates, 0, 3))
+    assert "select.min_train_per_class" in str(caught.value)
+    assert "select.non_memorized=any" in str(caught.value)
+
+
+def test_matching_judges_every_row():
+    ids, tokens, classes = population()
+    known = np.where(classes == 2, UNDECIDED, classes).astype(np.int8)
+    config = SelectConfig(train_per_class=5, eval_per_class=2, non_memorized="matched")
+    assert sorted(to_judge(draw(ids, tokens, config, 0), known, [False, True, True], config)) == np.flatnonzero(classes == 2).tolist()

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from conftest import memgrid
+from conftest import CAUSES, memgrid
 
 pytestmark = pytest.mark.slow
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
+CAUSAL = ("teaser", "layers", "delta-1", "randomisation", "doses", "dose-layers")
 
 
 @pytest.fixture(scope="module")
@@ -54,19 +55,21 @@ def test_the_report_has_all_that_it_promises(smoke):
 
 def test_notebooks_run(smoke):
     root, _ = smoke
+    given = ("cnn=single", "select.train_per_class=200", "select.eval_per_class=80", "cnn.epochs=4", "delta=40", "rho=0.5", "wandb=off")
+    memgrid(*given, *CAUSES, f"root={root}", "stages=[localize,intervene]")
     command = [sys.executable, "-m", "pytest", "--nbmake", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", str(NOTEBOOKS)]
     process = subprocess.run(
         command, capture_output=True, text=True, env={**os.environ, "MEMGRID_ROOT": str(root)}, cwd=NOTEBOOKS.parent, timeout=280
     )
     assert process.returncode == 0, process.stdout[-5000:]
-    assert "3 passed" in process.stdout
-    for name in ("ranking", "rho", "panel", "protocols", "controls", "confusions", "flow", "attention", "attention-mean"):
+    assert "4 passed" in process.stdout
+    for name in ("ranking", "rho", "panel", "protocols", "controls", "confusions", "flow", "attention", "attention-mean", *CAUSAL):
         assert (root / "report" / "notebooks" / f"{name}.png").exists(), name
 
 
 def test_notebooks_are_stored_without_outputs():
     files = sorted(NOTEBOOKS.glob("*.ipynb"))
-    assert len(files) == 3
+    assert len(files) == 4
     for path in files:
         for cell in json.loads(path.read_text())["cells"]:
             assert not cell.get("outputs")

@@ -35,6 +35,13 @@ def test_the_second_of_two_equal_partitions_takes_over_the_result(extracted, qui
     for name in b["members"]:
         chosen = np.array(predictions[name].to_list()).argmax(-1)
         assert confusion_matrix(predictions["label"].to_numpy(), chosen, 3).tolist() == b["confusion"]
+    others = pl.read_parquet(second.parent / "baselines.parquet")
+    assert others["label"].to_list() == labels["label"].to_list()
+    for name, found in {**b["baselines"], **b["probes"]}.items():
+        chosen = np.array(others[name].to_list()).argmax(-1)
+        f1 = scores(confusion_matrix(others["label"].to_numpy(), chosen, 3))["f1"]
+        np.testing.assert_allclose([entry["mean"] for entry in found["f1"]], f1)
+    assert b["baselines"]["confidence"] == b["confidence"]
     epochs = pl.read_parquet(second.parent / "epochs.parquet").filter(pl.col("epoch") == 1)
     assert epochs["confusion"].to_list()[0] == b["confusion"]
     assert (second.parent / "figures" / "confusion.png").exists()
@@ -43,7 +50,7 @@ def test_the_second_of_two_equal_partitions_takes_over_the_result(extracted, qui
     memgrid_here(*shared, "taxonomy=recollect", "force=true")
     trained = json.loads(second.read_text())
     assert trained["same_as"] is None
-    for key in ("panel", "confusion", "members_min_f1", "paper_protocol", "eval_loss"):
+    for key in ("panel", "confusion", "members_min_f1", "paper_protocol", "eval_loss", "baselines", "probes"):
         assert trained[key] == b[key]
 
 

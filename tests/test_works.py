@@ -27,6 +27,11 @@ def test_equal_trainings_share_a_job():
     assert grouped(*given) == [[0, 2], [1, 3], [4, 5]]
 
 
+def test_stages_after_training_share_a_job_as_trainings_do():
+    given = [(f"taxonomy={name}", "stages=[localize,intervene]") for name in ("recite", "recollect", "rasy")]
+    assert grouped(*given) == [[0, 1], [2]]
+
+
 def test_the_papers_way_has_a_job_for_each():
     assert grouped(("taxonomy=recite", "compat=paper"), ("taxonomy=recollect", "compat=paper")) == [[0], [1]]
 

@@ -1,0 +1,125 @@
+"""What the stages after training have done to a run: each leaves a mark, a JSON file that it writes last, with its settings and numbers."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from memgrid.results import write_json
+from memgrid.schema import RunConfig
+
+LATER = ("localize", "intervene")
+
+
+def delta_path(run: RunConfig, folder: Path) -> Path:
+    """Where the Δ maps of the run's method lie."""
+    return folder / f"localize-{run.localize.method}.h5"
+
+
+def mark_path(run: RunConfig, folder: Path, stage: str) -> Path:
+    """The mark of a stage: one for every method of localization, one of the intervention."""
+    return delta_path(run, folder).with_suffix(".json") if stage == "localize" else folder / "intervene.json"
+
+
+def results_of(run: RunConfig, folder: Path, stage: str) -> list[Path]:
+    """The files of a stage that count as its result, the mark first."""
+    table = folder / "intervene.parquet"
+    others = [delta_path(run, folder)] if stage == "localize" else [table, folder / "intervene.partial.jsonl"]
+    return [mark_path(run, folder, stage), *others]
+
+
+def write_mark(run: RunConfig, folder: Path, stage: str, inputs: str, content: dict[str, Any]) -> None:
+    """Note that a stage is done.
+
+    Args:
+        inputs: digest of what the Δ maps were made from.
+        content: what there is to tell.
+    """
+    write_json(
+        {"method": run.localize.method, "settings": settings_of(run, stage), "inputs": inputs, **content}, mark_path(run, folder, stage)
+    )
+
+
+def settings_of(run: RunConfig, stage: str) -> dict[str, Any]:
+    """The settings that decide a stage's result, but for the method."""
+    if stage == "intervene":
+        return asdict(run.intervene)
+    return {key: value for key, value in asdict(run.localize).items() if key != "method"}
+
+
+def read_mark(path: Path) -> dict[str, Any] | None:
+    """A mark, or None where there is none that can be read."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    needed = {"method", "settings", "inputs", *({"verdict"} if path.name == "intervene.json" else {"samples", "classes", "sanity"})}
+    return found if isinstance(found, dict) and needed <= found.keys() else None
+
+
+def is_done(run: RunConfig, folder: Path, stage: str) -> bool:
+    """Whether a stage after training has its result, made with the run's settings; an intervention, also from the Δ maps that are there."""
+    mark = read_mark(mark_path(run, folder, stage))
+    if mark is None or (mark["method"], mark["settings"]) != (run.localize.method, settings_of(run, stage)):
+        return False
+    if stage == "localize":
+        return delta_path(run, folder).exists()
+    located = read_mark(mark_path(run, folder, "localize"))
+    return located is not None and located["inputs"] == mark["inputs"] and (folder / "intervene.parquet").exists()
+
+
+def undone(run: RunConfig, folder: Path) -> list[str]:
+    """The stages after training that the run asks for and that are not done."""
+    return [stage for stage in LATER if stage in run.stages and not is_done(run, folder, stage)]
+
+
+def said(run: RunConfig, folder: Path) -> list[str]:
+    """What the stages that the run asks for found, in sentences; nothing of those that are not done."""
+    marks = {stage: read_mark(mark_path(run, folder, stage)) for stage in LATER if stage in run.stages and is_done(run, folder, stage)}
+    lines = []
+    if mark := marks.get("localize"):
+        lines += [where_it_decides(mark), *randomised(mark)]
+    if mark := marks.get("intervene"):
+        lines += sentences(mark)
+    return lines
+
+
+def where_it_decides(mark: dict[str, Any]) -> str:
+    """The most decisive layer of every class."""
+    parts = [f"{one['class']} in layer {one['layer']} of {one['layers']} ({one['layer_share']:.0f} %)" for one in mark["classes"]]
+    return f"Most of Δ ({mark['method']}, {mark['samples']}) lies for {', '.join(parts)}."
+
+
+def randomised(mark: dict[str, Any]) -> list[str]:
+    """What became of the maps when the networks got random weights; nothing where that was not tested."""
+    if not mark["sanity"]:
+        return []
+    delta, decisive = (last_correlation(mark["sanity"], which) for which in ("delta", "decisiveness"))
+    return [
+        f"Networks with random weights in all layers give maps that correlate with these by {decisive:.2f} (D, by the networks alone) and "
+        f"by {delta:.2f} (Δ, which keeps the attention); 1 would say that the maps are not about the networks."
+    ]
+
+
+def last_correlation(sanity: dict[str, Any], which: str) -> float:
+    """The mean over classes of the correlation when all layers are random."""
+    return float(np.mean([found[which][max(found[which], key=int)] for found in sanity.values()]))
+
+
+def mean_curves(sanity: dict[str, Any]) -> dict[str, dict[int, float]]:
+    """The randomisation test's curves, means over classes, under the names that its figure shows."""
+    named = {"delta": "Δ, which keeps the attention", "decisiveness": "D, by the networks alone"}
+    every = {which: [found[which] for found in sanity.values()] for which in named}
+    return {
+        name: {int(layers): float(np.mean([curve[layers] for curve in every[which]])) for layers in every[which][0]}
+        for which, name in named.items()
+    }
+
+
+def sentences(mark: dict[str, Any]) -> list[str]:
+    """What an intervention found, two sentences a class."""
+    return [f"{one[key]}." for one in mark["verdict"] for key in ("sentence", "attended_sentence") if one[key]]

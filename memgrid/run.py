@@ -86,11 +86,14 @@ def clear(folder: Path) -> None:
 @hydra.main(config_path=str(CONF), config_name="run", version_base="1.3")
 def compose_and_run(config: DictConfig) -> str | None:
     """Hydra calls this once per combination; in a sweep, a run that cannot be done is told, and returned, and the others go on."""
+    alone = HydraConfig.get().mode == RunMode.RUN
     try:
+        chosen = HydraConfig.get().runtime.choices["hydra/launcher"]
+        if alone and chosen != "basic":
+            raise UserError(f"hydra/launcher={chosen} submits the runs of a sweep: add -m, or leave it out to run here")
         run_cell(typed(config), Console())
         return None
     except Exception as error:
-        alone = HydraConfig.get().mode == RunMode.RUN
         if not isinstance(error, UserError):
             if alone:
                 raise

@@ -81,3 +81,11 @@ def test_without_slurm_the_slurm_launcher_says_so(quick, tmp_path):
     process = memgrid_here("-m", *quick, "hydra/launcher=slurm", f"root={tmp_path}", check=False, env={"PATH": "/nowhere"})
     assert process.returncode == 1
     assert "hydra/launcher=slurm finds no sbatch and srun here" in process.stderr
+
+
+@pytest.mark.parametrize("given", ["hydra/launcher=slurm", "hydra/launcher=local", "cluster=cpu"])
+def test_a_launcher_without_a_sweep_is_refused(given, quick, tmp_path):
+    process = memgrid_here(*quick, given, f"root={tmp_path / 'root'}", check=False)
+    assert process.returncode == 1
+    assert "submits the runs of a sweep: add -m" in process.stderr
+    assert not (tmp_path / "root").exists()

@@ -52,6 +52,14 @@ def run_folder(run: RunConfig) -> Path:
     return Path(run.root) / "runs" / run.llm.name / run.taxonomy.name / name
 
 
+def work_folder(run: RunConfig) -> Path:
+    """Where a run's failure is noted: its folder, or, without training, `<root>/jobs/<llm>/<taxonomy>/extract-part3of8`."""
+    if "train" in run.stages:
+        return run_folder(run)
+    part = [f"part{run.part}of{run.parts}"] if run.parts > 1 else []
+    return Path(run.root) / "jobs" / run.llm.name / run.taxonomy.name / "-".join([*run.stages, *part])
+
+
 def training_key(run: RunConfig) -> str:
     """Equal for runs whose training would be the same: equal settings, and partitions that are equal whatever their classes are called.
 

@@ -17,6 +17,7 @@ ORDER = [
     "schema",
     "config",
     "naming",
+    "job",
     "results",
     "hub",
     "corpus",
@@ -50,7 +51,6 @@ ORDER = [
     "charts",
     "cells",
     "tables",
-    "job",
     "status",
     "page",
     "sections",
@@ -59,6 +59,7 @@ ORDER = [
     "stages",
     "sweep",
     "works",
+    "watch",
     "launcher",
     "run",
 ]

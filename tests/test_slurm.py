@@ -339,9 +339,8 @@ def test_a_limit_of_the_site_and_a_damaged_result_cost_no_other_run(cluster, pre
     programs.mkdir()
     refuse = "sbatch: error: QOSMaxSubmitJobPerUserLimit"
     real = shutil.which("sbatch", path=cluster.env["PATH"])
-    script = (
-        f"#!/bin/sh\necho >> {programs}/calls\n[ $(wc -l < {programs}/calls) = 2 ] && {{ echo {refuse} >&2; exit 1; }}\nexec {real} $@\n"
-    )
+    second = f"echo >> {programs}/calls\n[ $(wc -l < {programs}/calls) = 2 ] && {{ echo {refuse} >&2; exit 1; }}"
+    script = f"#!/bin/sh\n{second}\nexec {real} $@\n"
     (programs / "sbatch").write_text(script)
     (programs / "sbatch").chmod(0o755)
     words = (*JOB, *quick, "cnn.epochs=1", f"root={root}", "hydra.launcher.max_array_size=1")

@@ -144,7 +144,8 @@ class AttentionData(pl_.LightningDataModule):
         workers = 0 if self.resident else self.config.workers
         sampler = SeededBatches(len(dataset), batch_size, seed)
         # Processes that read ahead begin before Lightning sets the epoch from which a training goes on.
-        sampler.set_epoch(self.trainer.fit_loop.epoch_progress.current.processed if self.trainer is not None else 0)
+        if self.trainer is not None:
+            sampler.set_epoch(self.trainer.fit_loop.epoch_progress.current.processed)  # type: ignore[attr-defined]
         return DataLoader(
             dataset,
             sampler=sampler,

@@ -6,6 +6,7 @@ its process, however that ends, and then another takes over what is left.
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable, Generator
 from contextlib import ExitStack
@@ -19,7 +20,7 @@ from memgrid.schema import MOST_PARTS
 
 BUCKETS = MOST_PARTS
 SALT = 0x9E3779B97F4A7C15  # the hash must not follow the one that selects samples
-POLL_SECONDS = 0.2
+SHORTEST_POLL, LONGEST_POLL = 0.2, 5.0  # seconds
 
 
 def buckets(ids: np.ndarray) -> np.ndarray:
@@ -47,6 +48,7 @@ def claims(folder: Path, wanted: np.ndarray, missing: Callable[[np.ndarray], np.
     folder.mkdir(parents=True, exist_ok=True)
     of = buckets(wanted)
     open_ = {int(bucket): wanted[of == bucket] for bucket in np.unique(of)}
+    wait = SHORTEST_POLL
     while open_:
         with ExitStack() as held:
             taken: list[int] = []
@@ -62,5 +64,6 @@ def claims(folder: Path, wanted: np.ndarray, missing: Callable[[np.ndarray], np.
                     break
             if taken and len(left := missing(np.concatenate([open_.pop(bucket) for bucket in taken]))):
                 yield left
+        wait = SHORTEST_POLL if taken else min(2 * wait, LONGEST_POLL)
         if not taken:
-            time.sleep(POLL_SECONDS)
+            time.sleep(wait * random.uniform(0.5, 1.0))

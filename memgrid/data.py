@@ -11,6 +11,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from memgrid.corpus import Corpus
+from memgrid.job import leave_signals_to_the_parent
 from memgrid.schema import DataConfig, UserError
 from memgrid.select import SIDES
 from memgrid.store import Store
@@ -143,7 +144,17 @@ class AttentionData(pl_.LightningDataModule):
         dataset = self.datasets[side]
         workers = 0 if self.resident else self.config.workers
         sampler = SeededBatches(len(dataset), batch_size, seed)
-        return DataLoader(dataset, sampler=sampler, batch_size=None, num_workers=workers, persistent_workers=workers > 0)
+        # Processes that read ahead begin before Lightning sets the epoch from which a training goes on.
+        if self.trainer is not None:
+            sampler.set_epoch(self.trainer.fit_loop.epoch_progress.current.processed)  # type: ignore[attr-defined]
+        return DataLoader(
+            dataset,
+            sampler=sampler,
+            batch_size=None,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            worker_init_fn=leave_signals_to_the_parent,
+        )
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Batches in an order fixed by seed and epoch."""

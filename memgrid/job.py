@@ -15,6 +15,18 @@ from memgrid.schema import RunConfig, UserError
 TERMINATED = 128 + signal.SIGTERM
 # Some sites send SIGTERM just before the signal on which a job is requeued: that one must still be heard.
 GRACE_SECONDS = 2.0
+# Lines of a log that say nothing of the run.
+NOISE = (
+    "submitit ",
+    "srun:",
+    "Bypassing signal",
+    "Caught signal",
+    "Calling checkpoint",
+    "Requeued job",
+    "Exiting ",
+    "Job completed",
+    "Job has ",
+)
 
 
 def in_job() -> bool:
@@ -33,15 +45,33 @@ def log_file() -> Path | None:
 
 
 def last_line(log: Path | None) -> str:
-    """The last line of a log that says anything; empty if there is none."""
+    """The last line of a log that says why it ended, without what submitit and srun add; empty if there is none."""
     try:
         assert log is not None
         with log.open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
-            lines = file.read().decode(errors="replace").splitlines()
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 8192))
+            lines = [line.strip() for line in file.read().decode(errors="replace").splitlines()]
     except (OSError, AssertionError):
         return ""
-    return next((line.strip() for line in reversed(lines) if line.strip()), "")
+    telling = [line for line in lines if line and not line.startswith(NOISE)]
+    return next((line for line in reversed(telling) if "slurmstepd" in line), telling[-1] if telling else "")
+
+
+class _Stopping:
+    """Whether this process was told to stop: what fails from then on is no failure of its run."""
+
+    begun = False
+
+
+def stopping() -> bool:
+    """Whether this process was told to stop."""
+    return _Stopping.begun
+
+
+def begin_stop() -> None:
+    """From now on errors are those of a process that ends; processes that read for it end with it, and are not missed."""
+    _Stopping.begun = True
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 def stop_on_sigterm() -> None:
@@ -50,13 +80,46 @@ def stop_on_sigterm() -> None:
     Finished shards, blocks of labels and epochs are on disk: the next start goes on from there. Without this, Lightning answers SIGTERM
     with an orderly end and status 0, which SLURM takes for a finished job.
     """
+    _Stopping.begun = False
 
     def stop(number: int, frame: FrameType | None) -> None:
+        begin_stop()
         if in_job():
             time.sleep(GRACE_SECONDS)
         sys.exit(TERMINATED)
 
     signal.signal(signal.SIGTERM, stop)
+
+
+def requeue_in_peace() -> None:
+    """Let nothing come between the signal of preemption or of a time limit, which submitit answers, and the end of this process.
+
+    SLURM may send SIGTERM while the job is being requeued: that would cut the requeueing off.
+    """
+    from submitit import JobEnvironment
+    from submitit.core.utils import UncompletedJobError
+
+    number = JobEnvironment._usr_sig()
+    theirs = signal.getsignal(number)
+    assert callable(theirs)
+
+    def requeue(number: int, frame: FrameType | None) -> None:
+        begin_stop()
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        try:
+            theirs(number, frame)
+        except UncompletedJobError as error:  # it may not be requeued any more
+            print(f"memgrid: {error}", file=sys.stderr, flush=True)
+            sys.exit(1)
+
+    signal.signal(number, requeue)
+    signal.signal(signal.SIGCONT, signal.SIG_IGN)
+
+
+def leave_signals_to_the_parent(_: int = 0) -> None:
+    """For processes that read batches: SLURM signals every process of a job, and only the main one may answer."""
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def check_tasks() -> None:
@@ -65,13 +128,16 @@ def check_tasks() -> None:
     Raises:
         UserError: there are several.
     """
-    tasks = int(os.environ.get("SLURM_NTASKS", "1")) if in_job() else 1
-    if tasks > 1:
+    if not in_job():
+        return
+    from submitit import JobEnvironment
+
+    if (tasks := JobEnvironment().num_tasks) > 1:
         raise UserError(f"this job has {tasks} tasks, and a run is one: set hydra.launcher.tasks_per_node=1 and hydra.launcher.nodes=1")
 
 
 def check_gpu(run: RunConfig) -> None:
-    """Refuse, before anything is loaded, a run that asks for a GPU where none is visible.
+    """Refuse, before anything is loaded, a run that asks for a GPU, or was given one, where torch sees none.
 
     Raises:
         UserError: it does.
@@ -79,10 +145,13 @@ def check_gpu(run: RunConfig) -> None:
     askers = [f"llm.device={run.llm.device}"] if run.llm.device.startswith("cuda") else []
     if "train" in run.stages and run.trainer.accelerator == "gpu":
         askers.append("trainer.accelerator=gpu")
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    reads = {"label", "extract"} & set(run.stages)
+    if not askers and in_job() and given and reads and run.llm.device == "auto":
+        askers.append(f"this job was given a GPU and llm.device={run.llm.device}")
     if askers and not visible_gpus():
-        given = os.environ.get("CUDA_VISIBLE_DEVICES")
         seen = "CUDA_VISIBLE_DEVICES is not set" if given is None else f"CUDA_VISIBLE_DEVICES={given}"
-        raise UserError(f"{askers[0]} asks for a GPU, but none is visible ({seen}): ask for one with hydra.launcher.gres, or use the CPU")
+        raise UserError(f"{askers[0]}, but torch sees no GPU ({seen}): ask for one with hydra.launcher.gres, or set the device to cpu")
 
 
 def visible_gpus() -> int:

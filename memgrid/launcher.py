@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,17 +26,17 @@ from hydra_plugins.hydra_submitit_launcher.submitit_launcher import BaseSubmitit
 from omegaconf import OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from memgrid.job import last_line, log_file, stop_on_sigterm
+from memgrid.job import last_line, log_file, requeue_in_peace, stop_on_sigterm
 from memgrid.marks import undone
-from memgrid.naming import run_folder
+from memgrid.naming import work_folder
 from memgrid.results import finished, note_failure
 from memgrid.schema import OWN_STAGES, RunConfig, UserError
-from memgrid.sweep import composed, failures, one_sentence, result_of
+from memgrid.status import locked
+from memgrid.sweep import composed, failures, one_sentence, planned, result_of
+from memgrid.watch import Watch
 from memgrid.works import Work, changes, groups, stages_of
 
 PREFIX = "hydra_plugins.memgrid"  # Hydra takes launchers from this namespace alone
-LONGEST_POLL = 30.0  # seconds between two looks at the queue, which grow with the age of the sweep
-LOST_SECONDS = 10.0  # a job's result may become visible after it has left the queue
 
 
 @dataclass
@@ -77,27 +77,34 @@ class Launcher(BaseSubmititLauncher):  # type: ignore[misc]
         """
         loader = self.hydra_context.config_loader
         every = [
-            Work(number, list(words), composed(loader, self.config, list(words)))
+            Work(number, list(words), planned.get(tuple(words)) or composed(loader, self.config, list(words)))
             for number, words in enumerate(job_overrides, initial_job_idx)
         ]
         self.check([work.run for work in every])
-        missing = [work for work in every if result_of(work.run) is None]
+        missing = [work for work in every if wanted(work.run)]
         if len(missing) < len(every):
-            print(f"memgrid: {len(every) - len(missing)} of {len(every)} runs are done", flush=True)
+            print(f"memgrid: {len(every) - len(missing)} of {len(every)} runs are done or under way", flush=True)
         self.work_off(groups(missing))
         return [JobReturn(work.overrides, status=JobStatus.COMPLETED) for work in every]
 
     def work_off(self, waiting: list[list[Work]]) -> None:
         """Submit each group of runs as one job, and tell how it ended."""
         active: dict[str, tuple[Any, list[Work]]] = {}
-        watch = Watch(self.queue)
+        watch, refused = Watch(self.queue), False
         try:
             while waiting or active:
-                if waiting and (room := self.room(len(active))):
-                    batch, waiting = waiting[:room], waiting[room:]
-                    active |= self.submit(batch)
+                if waiting and not refused and (room := self.room(len(active))):
+                    try:
+                        active |= self.submit(waiting[:room])
+                        waiting = waiting[room:]
+                    except UserError as error:
+                        if not active:
+                            raise
+                        refused = True  # there may be a limit to what a user can have in the queue
+                        print(f"memgrid: {error}; {len(waiting)} jobs wait until others have ended", flush=True)
                 for job_id in watch.ended({job_id: job.paths.result_pickle for job_id, (job, _) in active.items()}):
                     tell_end(*active.pop(job_id))
+                    refused = False
                 if active:
                     time.sleep(1)
         except KeyboardInterrupt:
@@ -118,7 +125,7 @@ class Launcher(BaseSubmititLauncher):  # type: ignore[misc]
         try:
             jobs = executor.map_array(self, batch, [Singleton.get_state()] * len(batch))
         except (FailedJobError, FailedSubmissionError) as error:
-            raise UserError(f"SLURM refused the jobs: {str(error).strip().splitlines()[-1]}") from None
+            raise UserError(f"SLURM refused the jobs: {reason(str(error))}") from None
         names = f"job {jobs[0].job_id}" if len(jobs) == 1 else f"{len(jobs)} jobs, {jobs[0].job_id} to {jobs[-1].job_id}"
         print(f"memgrid: {sum(map(len, batch))} runs submitted as {names}; logs are in {self.folder}", flush=True)
         return {job.job_id: (job, works) for job, works in zip(jobs, batch, strict=True)}
@@ -128,6 +135,7 @@ class Launcher(BaseSubmititLauncher):  # type: ignore[misc]
         Singleton.set_state(state)
         setup_globals()
         stop_on_sigterm()
+        requeue_in_peace()
         return [self.do(work) for work in works]
 
     def do(self, work: Work) -> str | None:
@@ -141,8 +149,7 @@ class Launcher(BaseSubmititLauncher):  # type: ignore[misc]
             changed = f"the configuration can no longer be read ({error if isinstance(error, UserError) else one_sentence(error)})"
         if changed:
             sentence = f"since this job was submitted, {changed}: submit it again"
-            if "train" in work.run.stages:
-                note_failure(run_folder(work.run), sentence, log_file())
+            note_failure(work_folder(work.run), sentence, log_file())
             print(f"memgrid: {sentence}", file=sys.stderr)
             return sentence
         config = loader.load_sweep_config(self.config, work.overrides)
@@ -153,7 +160,13 @@ class Launcher(BaseSubmititLauncher):  # type: ignore[misc]
         return told
 
     def check(self, runs: list[RunConfig]) -> None:
-        """Refuse what no job of this kind can do; UserError."""
+        """Refuse what no job can do.
+
+        Raises:
+            UserError: a run is one task.
+        """
+        if (tasks := self.params["tasks_per_node"] * self.params["nodes"]) > 1:
+            raise UserError(f"hydra.launcher asks for {tasks} tasks in a job, and a run is one: set tasks_per_node=1 and nodes=1")
 
     def room(self, active: int) -> int:
         """How many jobs may be submitted now."""
@@ -181,16 +194,15 @@ class SlurmLauncher(Launcher):
         """Refuse what no job on a cluster can do.
 
         Raises:
-            UserError: compute nodes have no internet; a run is one task; or there is no SLURM here.
+            UserError: a run is one task; compute nodes have no internet; or there is no SLURM here.
         """
-        if (tasks := self.params["tasks_per_node"] * self.params["nodes"]) > 1:
-            raise UserError(f"hydra.launcher asks for {tasks} tasks in a job, and a run is one: set tasks_per_node=1 and nodes=1")
+        super().check(runs)
         if any("fetch" in run.stages for run in runs):
             raise UserError("stages has fetch, which needs the internet: run it first, here and without hydra/launcher=slurm")
         if self.max_array_size < 1:
             raise UserError(f"hydra.launcher.max_array_size={self.max_array_size} is too small: it must be at least 1")
-        if shutil.which("sbatch") is None or shutil.which("srun") is None:
-            raise UserError("hydra/launcher=slurm finds no sbatch and srun here: use it on a cluster's login node, or hydra/launcher=local")
+        if lacking := [name for name in ("sbatch", "srun", "squeue") if shutil.which(name) is None]:
+            raise UserError(f"hydra/launcher=slurm finds no {lacking[0]} here: use it on a cluster's login node, or hydra/launcher=local")
 
     def room(self, active: int) -> int:
         """An array."""
@@ -198,7 +210,11 @@ class SlurmLauncher(Launcher):
 
     def queue(self) -> set[str] | None:
         """What squeue lists of this user."""
-        asked = subprocess.run(["squeue", "-h", "-r", "-u", str(os.getuid()), "-o", "%i"], capture_output=True, text=True, check=False)
+        words = ["squeue", "-h", "-r", "-u", str(os.getuid()), "-o", "%i"]
+        try:
+            asked = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
         return set(asked.stdout.split()) if asked.returncode == 0 else None
 
     def farewell(self, jobs: list[str]) -> str:
@@ -218,7 +234,8 @@ class LocalLauncher(Launcher):
         self.processes: dict[str, Any] = {}
 
     def check(self, runs: list[RunConfig]) -> None:
-        """Refuse to wait for ever; UserError."""
+        """Refuse what no process here can do; UserError."""
+        super().check(runs)
         if self.at_once < 1:
             raise UserError(f"hydra.launcher.at_once={self.at_once} is too small: it must be at least 1")
 
@@ -244,29 +261,6 @@ class LocalLauncher(Launcher):
         return "the jobs end with this process: the same command goes on where they stopped"
 
 
-class Watch:
-    """Sees which jobs have ended: those with a result, and those that have left the queue without one."""
-
-    def __init__(self, queue: Callable[[], set[str] | None]) -> None:
-        self.queue = queue
-        self.began = self.looked = time.monotonic()
-        self.gone: dict[str, float] = {}
-
-    def ended(self, results: dict[str, Path]) -> list[str]:
-        """Ids of the jobs, given with the path of their results, that have ended since they were last asked for."""
-        with_result = [job_id for job_id, path in results.items() if path.exists()]
-        now = time.monotonic()
-        lost: list[str] = []
-        if now - self.looked >= min(LONGEST_POLL, (now - self.began) / 10):
-            self.looked, queue = now, self.queue()
-            for job_id in results.keys() - set(with_result):
-                if queue is None or job_id in queue:
-                    self.gone.pop(job_id, None)
-                elif now - self.gone.setdefault(job_id, now) >= LOST_SECONDS:
-                    lost.append(job_id)
-        return [*with_result, *lost]
-
-
 def tell_end(job: Any, works: list[Work]) -> None:
     """A line for each run of a job that has ended, from its result or, where there is none, from the end of its log."""
     from submitit.core.utils import pickle_load
@@ -279,9 +273,9 @@ def tell_end(job: Any, works: list[Work]) -> None:
         orderly = kind == "success"
         told = result if orderly else [str(result).strip().rpartition("\n")[2]] * len(works)
     for work, sentence in zip(works, told, strict=True):
-        owns, folder = bool(set(OWN_STAGES) & set(work.run.stages)), run_folder(work.run)
-        if owns and not orderly and folder.exists():
-            if finished(folder) is not None and not undone(work.run, folder):
+        owns, folder = bool(set(OWN_STAGES) & set(work.run.stages)), work_folder(work.run)
+        if not orderly:
+            if owns and finished(folder) is not None and not undone(work.run, folder):
                 sentence = None  # this run was done before its job ended
             else:
                 note_failure(folder, str(sentence), log)
@@ -291,3 +285,25 @@ def tell_end(job: Any, works: list[Work]) -> None:
         score = finished(folder) if owns and sentence is None else None
         ending = f"done, min-F1 {score['panel']['min_f1']['mean']:.1f}" if score else "done"
         print(f"memgrid: {name}: {ending}" if sentence is None else f"memgrid: {name}: FAILED: {sentence} (log: {log})", flush=True)
+
+
+def wanted(run: RunConfig) -> bool:
+    """Whether a run needs a job; not if it is done, if another process is at it, or if what is there cannot be read, which is told."""
+    name = "/".join(work_folder(run).parts[-3:])
+    try:
+        if result_of(run) is not None:
+            return False
+    except UserError as error:
+        failures.append(str(error))
+        print(f"memgrid: {name}: FAILED: {error}", flush=True)
+        return False
+    running = bool(set(OWN_STAGES) & set(run.stages)) and (work_folder(run) / ".lock").exists() and locked(work_folder(run))
+    if running:
+        print(f"memgrid: {name}: another process is working on it", flush=True)
+    return not running
+
+
+def reason(output: str) -> str:
+    """The line of sbatch's output that says what is wrong."""
+    lines = [line.strip() for line in output.strip().splitlines()] or ["no reason was given"]
+    return next((line for line in lines if "error" in line or "unrecognized" in line), lines[-1]).rpartition("sbatch: ")[2]

@@ -10,7 +10,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from memgrid.config import members, partition, taxonomy
-from memgrid.schema import RunConfig, UserError
+from memgrid.schema import OWN_STAGES, RunConfig, UserError
 
 # What may differ between two starts of the same run without changing its result.
 NOT_IN_RUN_ID = {"root", "force", "stages", "part", "parts", "wandb", "extract", "data", "localize", "intervene"}
@@ -54,6 +54,14 @@ def run_folder(run: RunConfig) -> Path:
     parts += [] if rho is None else [f"rho{rho:g}-{deciding['rouge']}"]
     name = "-".join([*parts, f"seed{run.seed}", digest_of(deciding)])
     return Path(run.root) / "runs" / run.llm.name / run.taxonomy.name / name
+
+
+def work_folder(run: RunConfig) -> Path:
+    """Where a run's failure is noted: its folder, or, without training, `<root>/jobs/<llm>/<taxonomy>/extract-part3of8`."""
+    if set(OWN_STAGES) & set(run.stages):
+        return run_folder(run)
+    part = [f"part{run.part}of{run.parts}"] if run.parts > 1 else []
+    return Path(run.root) / "jobs" / run.llm.name / run.taxonomy.name / "-".join([*run.stages, *part])
 
 
 def training_key(run: RunConfig) -> str:

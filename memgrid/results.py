@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -57,6 +56,7 @@ def note_failure(folder: Path, error: str, log: Path | None = None) -> None:
     """Write `failed.json`: what a run ended with (its last line counts), the log that tells more, and when."""
     lines = error.strip().splitlines() or ["no message"]
     content = {"error": lines[-1].strip(), "log": None if log is None else str(log), "time": datetime.now().astimezone().isoformat()}
+    folder.mkdir(parents=True, exist_ok=True)
     write_json(content, folder / "failed.json")
 
 
@@ -65,7 +65,7 @@ def note_job(folder: Path, log: Path | None) -> None:
     if log is None:
         (folder / "job.json").unlink(missing_ok=True)
     else:
-        write_json({"log": str(log), "host": socket.gethostname()}, folder / "job.json")
+        write_json({"log": str(log)}, folder / "job.json")
 
 
 def job_log(folder: Path) -> Path | None:
@@ -93,9 +93,9 @@ def failure(folder: Path) -> dict[str, Any] | None:
         return unknown
 
 
-def run_folders(root: Path) -> list[Path]:
+def run_folders(root: Path, below: str = "runs") -> list[Path]:
     """Every `<root>/runs/<llm>/<taxonomy>/<name>`, sorted; folders that begin with a dot are nobody's run."""
-    found: list[Path] = [root / "runs"]
+    found: list[Path] = [root / below]
     for _ in ("llm", "taxonomy", "name"):
         found = [Path(entry.path) for one in found if one.is_dir() for entry in os.scandir(one) if not entry.name.startswith(".")]
     return sorted(path for path in found if path.is_dir())

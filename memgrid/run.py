@@ -7,6 +7,9 @@ import shutil
 import sys
 import traceback
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,41 +25,62 @@ from rich.markup import escape
 
 from memgrid import launcher
 from memgrid.config import register, typed
-from memgrid.job import check_gpu, check_tasks, log_file, stop_on_sigterm
+from memgrid.job import TERMINATED, check_gpu, check_tasks, in_job, log_file, stop_on_sigterm, stopping
 from memgrid.marks import LATER, results_of, said
-from memgrid.naming import prepare_root, run_folder
+from memgrid.naming import prepare_root, work_folder
 from memgrid.report import print_result
-from memgrid.results import clear_failure, finished, note_failure, note_job, write_config
+from memgrid.results import clear_failure, finished, job_log, note_failure, note_job, write_config
 from memgrid.schema import CONF, OWN_STAGES, STAGES, RunConfig, UserError
 from memgrid.sweep import failures, one_sentence, result_of
+
+JOB_WAITS, TERMINAL_WAITS = 600, 1  # seconds for another process that works on the same run
+INTERRUPTED = 130
 
 
 def run_cell(run: RunConfig, console: Console) -> None:
     """Do one run, or print its result if it is finished."""
     check_tasks()
     prepare_root(run)
-    folder = run_folder(run)
+    folder = work_folder(run)
     if not set(OWN_STAGES) & set(run.stages):
-        return go_through(run, folder, console)  # leaves nothing in the run's folder
+        with noted(folder):
+            return go_through(run, folder, console)  # leaves nothing in the run's folder
     if "train" not in run.stages and finished(folder) is None:
         raise UserError(f"stages={run.stages} needs trained networks, and {folder} holds none: add train to stages")
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(folder / ".lock", timeout=0):
+        # In a job it may be this job's own lock, on a node that failed.
+        with FileLock(folder / ".lock", timeout=JOB_WAITS if in_job() else TERMINAL_WAITS):
+            if run.force and restarted(folder):
+                run = replace(run, force=False)  # what is there is this job's own
             if run.force:
                 clear(run, folder)
             done = result_of(run)
             if done is not None:
                 return print_done(run, done, folder, console)
-            clear_failure(folder)
             note_job(folder, log_file())
-            try:
+            with noted(folder):
                 go_through(run, folder, console)
-            except Exception as error:
-                note_failure(folder, told(error), log_file())
-                raise
     except Timeout:
         raise UserError(f"another process is working on {folder}: wait for it, or stop it") from None
+
+
+@contextmanager
+def noted(folder: Path) -> Iterator[None]:
+    """Note in a folder how what is done inside fails; a process that was told to stop fails at nothing."""
+    clear_failure(folder)
+    try:
+        yield
+    except Exception as error:
+        if stopping():
+            sys.exit(TERMINATED)
+        note_failure(folder, told(error), log_file())
+        raise
+
+
+def restarted(folder: Path) -> bool:
+    """Whether this job has worked on the run before and was requeued since."""
+    return in_job() and job_log(folder) == log_file()
 
 
 def told(error: Exception) -> str:
@@ -98,11 +122,16 @@ def print_done(run: RunConfig, metrics: dict[str, Any], folder: Path, console: C
 @hydra.main(config_path=str(CONF), config_name="run", version_base="1.3")
 def compose_and_run(config: DictConfig) -> str | None:
     """Hydra calls this once per combination; in a sweep, a run that cannot be done is told, and returned, and the others go on."""
+    alone = HydraConfig.get().mode == RunMode.RUN
     try:
+        chosen = HydraConfig.get().runtime.choices["hydra/launcher"]
+        if alone and chosen != "basic":
+            raise UserError(f"hydra/launcher={chosen} submits the runs of a sweep: add -m, or leave it out to run here")
         run_cell(typed(config), Console())
         return None
     except Exception as error:
-        alone = HydraConfig.get().mode == RunMode.RUN
+        if stopping():
+            sys.exit(TERMINATED)
         if not isinstance(error, UserError):
             if alone:
                 raise
@@ -132,6 +161,8 @@ def main() -> None:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # otherwise Hydra prints errors itself, and ends the process
     try:
         compose_and_run()
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
     except UserError as error:  # of a launcher: those of runs are told above
         sys.exit(f"memgrid: {error}")
     except (HydraException, OmegaConfBaseException) as error:

@@ -248,11 +248,12 @@ def extract_stage(cell: Cell) -> None:
         UserError: the disk cannot hold it.
     """
     run = cell.run
-    wanted = part_of(cell.samples["sequence_id"].to_numpy(), run.part, run.parts)
+    every = cell.samples["sequence_id"].to_numpy()
+    wanted = part_of(every, run.part, run.parts)
     missing, made = cell.store.missing(wanted), 0
     if len(missing):
-        size = len(missing) * sample_bytes(run.corpus.length, cell.identity.layers)
-        check_room(cell.root, size, f"the attention of {len(missing):,} samples")
+        lacking = len(cell.store.missing(every))  # other jobs fill the same disk with the other parts
+        check_room(cell.root, lacking * sample_bytes(run.corpus.length, cell.identity.layers), f"the attention of {lacking:,} samples")
         memorized, sure = (cell.features[name].to_numpy() for name in ("memorized", "confidence"))
         made = extract(cell.store, cell.lm, cell.corpus, missing, memorized, sure, run.extract, run.select.decoded)
     share = f" (part {run.part} of {run.parts})" if run.parts > 1 else ""

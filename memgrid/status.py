@@ -32,12 +32,13 @@ SCHEMA = dict.fromkeys(("llm", "taxonomy", "name", "state", "detail", "folder"),
 
 
 def states(root: Path) -> pl.DataFrame:
-    """A row per run below `<root>/runs`, sorted by folder: llm, taxonomy, name, state (see `STATES`), detail and folder.
+    """A row per run below `<root>/runs`, and per failed job without training below `<root>/jobs`, sorted by folder.
 
+    The columns: llm, taxonomy, name, state (see `STATES`), detail and folder.
     The detail is the error and the log of a failed run, and the time of the last checkpoint of a stopped or running one.
     """
     rows = []
-    for folder in run_folders(root):
+    for folder in (*run_folders(root), *run_folders(root, "jobs")):
         found = state_of(folder)
         if found is not None:
             llm, taxonomy, name = folder.parts[-3:]

@@ -24,6 +24,7 @@ from memgrid.results import finished, write_config
 from memgrid.schema import OWN_STAGES, RunConfig, UserError
 
 failures: list[str] = []  # what went wrong in the runs of this process
+planned: dict[tuple[str, ...], RunConfig] = {}  # every combination of the sweep that was started last
 
 
 class Sweep(Callback):  # type: ignore[misc]
@@ -31,6 +32,7 @@ class Sweep(Callback):  # type: ignore[misc]
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Refuse the whole sweep for one bad combination: a typo in the last is found before the first starts."""
+        planned.clear()
         try:
             runs = list(combinations(config))
             for root in {run.root: run for run in runs}.values():
@@ -65,7 +67,8 @@ def combinations(config: DictConfig) -> Iterator[RunConfig]:
     swept = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
     overrides = OverridesParser.create(config_loader=loader).parse_overrides([*swept, *config.hydra.overrides.task])
     for combination in BasicSweeper.split_arguments(overrides, None)[0]:
-        yield composed(loader, config, combination)
+        planned[tuple(combination)] = composed(loader, config, combination)
+        yield planned[tuple(combination)]
 
 
 def composed(loader: ConfigLoader, config: DictConfig, overrides: list[str]) -> RunConfig:

@@ -6,6 +6,7 @@ import os
 import random
 import runpy
 import shutil
+import signal
 import subprocess
 import sys
 import traceback
@@ -120,6 +121,7 @@ def as_a_fresh_process(err: io.StringIO) -> Iterator[None]:
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     numbers, python_numbers = np.random.get_state(), random.getstate()  # noqa: NPY002
     level, handlers = logging.root.level, logging.root.handlers[:]
+    sigterm = signal.getsignal(signal.SIGTERM)
     try:
         # Hydra shuts down every handler that logging knows of, and some would close the stream that pytest captures.
         with mock.patch.object(logging, "_handlerList", []), warnings.catch_warnings(), torch.random.fork_rng():
@@ -130,6 +132,7 @@ def as_a_fresh_process(err: io.StringIO) -> Iterator[None]:
             warnings.showwarning = told
             yield
     finally:
+        signal.signal(signal.SIGTERM, sigterm)
         logging.root.setLevel(level)
         logging.root.handlers[:] = handlers
         np.random.set_state(numbers)  # noqa: NPY002

@@ -24,4 +24,8 @@ class Slow(Callback):
     def on_job_start(self, **_):
         from memgrid.classifier import Panel
 
-        Panel.on_train_epoch_end = lambda panel: time.sleep(self.seconds)
+        def wait(panel):
+            print("epoch", panel.current_epoch, flush=True)
+            time.sleep(self.seconds)
+
+        Panel.on_train_epoch_end = wait

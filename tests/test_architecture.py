@@ -17,6 +17,7 @@ ORDER = [
     "schema",
     "config",
     "naming",
+    "job",
     "results",
     "marks",
     "hub",
@@ -64,7 +65,6 @@ ORDER = [
     "tables",
     "comparison",
     "cause_tables",
-    "job",
     "status",
     "page",
     "sections",
@@ -75,6 +75,7 @@ ORDER = [
     "stages",
     "sweep",
     "works",
+    "watch",
     "launcher",
     "run",
 ]

@@ -1,6 +1,7 @@
 import subprocess
 import sys
 
+import h5py
 import numpy as np
 import pytest
 
@@ -150,6 +151,8 @@ def test_killed_at_twenty_moments_and_started_again_equals_undisturbed(undisturb
 def test_four_extractors_at_once_lose_and_corrupt_nothing(undisturbed, mini, corpus, toy_lm):
     assert run_script(mini, undisturbed / "four", 0, 4).count("ended 0") == 4
     assert_equal_to_undisturbed(undisturbed, undisturbed / "four", corpus, toy_lm)
+    shards = [h5py.File(path)["sequence_id"][:] for path in (undisturbed / "four").rglob("*.h5")]
+    assert len(np.concatenate(shards)) == len(np.unique(np.concatenate(shards)))  # they shared the work
 
 
 def test_labelling_can_keep_the_attention_in_the_same_pass(corpus, toy_lm, truth, tmp_path):

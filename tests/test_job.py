@@ -64,7 +64,20 @@ def test_a_gpu_that_is_not_visible_is_missed_at_once(run, asker, monkeypatch):
     check_gpu(run)
     monkeypatch.setattr(job, "visible_gpus", lambda: 0)
     sentence = refusal(check_gpu, run)
-    assert sentence.startswith(f"{asker} asks for a GPU, but none is visible (CUDA_VISIBLE_DEVICES=)")
+    assert sentence.startswith(f"{asker}, but torch sees no GPU (CUDA_VISIBLE_DEVICES=)")
+
+
+def test_a_given_gpu_that_torch_does_not_see_is_missed(in_a_job, monkeypatch):
+    """A torch without CUDA would compute on the CPU for hours, and say nothing."""
+    monkeypatch.setattr(job, "visible_gpus", lambda: 0)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    run = RunConfig(llm=LLMConfig(device="auto"), stages=["extract"])
+    assert refusal(check_gpu, run).startswith(
+        "this job was given a GPU and llm.device=auto, but torch sees no GPU (CUDA_VISIBLE_DEVICES=0)"
+    )
+    check_gpu(RunConfig(llm=LLMConfig(device="cpu"), stages=["extract"]))
+    monkeypatch.delenv("SUBMITIT_EXECUTOR")
+    check_gpu(run)
 
 
 def test_extraction_needs_no_gpu_for_its_trainer(monkeypatch):
@@ -77,6 +90,18 @@ def test_a_full_disk_is_seen_before_the_work(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: types.SimpleNamespace(free=5 * 10**9))
     sentence = refusal(check_room, tmp_path, 60 * 10**9, "the attention of 200,000 samples")
     assert "has 5.00 GB free, but the attention of 200,000 samples needs 60.00 GB" in sentence
+
+
+CUT = """train
+slurmstepd-n1: error: *** STEP 3.0 ON n1 CANCELLED AT 2026-01-01T00:00:00 ***
+srun: error: n1: task 0: Terminated
+submitit WARNING (2026-01-01) - Bypassing signal SIGCONT
+"""
+
+
+def test_why_a_job_was_cut_off_is_found_above_what_the_tools_add(tmp_path):
+    (tmp_path / "log").write_text(CUT)
+    assert last_line(tmp_path / "log") == "slurmstepd-n1: error: *** STEP 3.0 ON n1 CANCELLED AT 2026-01-01T00:00:00 ***"
 
 
 @pytest.mark.parametrize(("text", "expected"), [("one\ntwo\n\n  \n", "two"), ("", ""), ("x" * 9000 + "\nend", "end"), ("é\n\xff", "\xff")])

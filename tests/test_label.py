@@ -1,11 +1,14 @@
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
 import polars as pl
 import pytest
 
+from memgrid import label
 from memgrid.corpus import load_corpus
-from memgrid.label import GROUPS, Labels
+from memgrid.label import GROUPS, Labels, label_memorized
 from memgrid.schema import CorpusConfig, LabelConfig
 
 ALL = ("memorized", *GROUPS, "code")
@@ -22,6 +25,60 @@ def labels(corpus, toy_lm, tmp_path_factory):
     for group in ALL:
         made.compute(group, toy_lm)
     return made
+
+
+def test_a_scoring_that_was_cut_off_goes_on_block_by_block(labels, corpus, toy_lm, tmp_path, monkeypatch):
+    monkeypatch.setattr(label, "BLOCK_ROWS", 128)
+    cut = Labels(tmp_path, toy_lm.identity, corpus)
+    read = []
+
+    def score(rows):
+        if len(read) == 2:
+            raise KeyboardInterrupt
+        read.append(rows.start)
+        return label_memorized(corpus, toy_lm, rows)
+
+    with pytest.raises(KeyboardInterrupt):
+        cut.score_in_blocks(score)
+    assert read == [0, 128]
+    assert not cut.has("memorized")
+    (cut.folder / ".memorized" / f"{128:012d}.parquet").write_bytes(b"damaged")
+    read = [None]
+    cut.score_in_blocks(lambda rows: read.append(rows.start) or label_memorized(corpus, toy_lm, rows))
+    assert read[1:] == [128, 256, 384, 512]
+    assert not (cut.folder / ".memorized").exists()
+    ours, whole = cut.read(["memorized"]), labels.read(["memorized"])
+    assert ours["memorized"].equals(whole["memorized"])
+    assert ours["sequence_id"].equals(whole["sequence_id"])
+    np.testing.assert_allclose(ours["confidence"], whole["confidence"], rtol=1e-4)  # other batches
+
+
+def test_blocks_of_another_model_are_read_anew(corpus, toy_lm, tmp_path):
+    kept = Labels(tmp_path, toy_lm.identity, corpus)
+    other = Labels(tmp_path, replace(toy_lm.identity, fingerprint="another"), corpus)
+    (kept.folder / ".memorized").mkdir(parents=True)
+    columns = {name: np.zeros(len(corpus.tokens)) for name in ("memorized", "confidence", "prefix_logprob", "suffix_logprob")}
+    other.put(kept.folder / ".memorized" / f"{0:012d}.parquet", columns, slice(None), "memorized")
+    read = []
+    kept.score_in_blocks(lambda rows: read.append(rows.start) or label_memorized(corpus, toy_lm, rows))
+    assert read == [0]
+    assert kept.read(["memorized"])["memorized"].any()
+
+
+def test_one_process_at_a_time_computes_a_group(corpus, toy_lm, tmp_path):
+    first, second = (Labels(tmp_path, toy_lm.identity, corpus) for _ in range(2))
+    order = []
+
+    def compute(labels, name):
+        with labels.turn("rouge") as missing:
+            order.append((name, missing))
+            if missing:
+                time.sleep(0.2)
+                labels.compute("rouge", None)
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(compute, (first, second), ("first", "second")))
+    assert sorted(missing for _, missing in order) == [False, True]
 
 
 def test_teacher_forcing_equals_generate_for_every_sequence(labels, corpus, toy_lm):

@@ -3,64 +3,7 @@
 import pytest
 from conftest import memgrid_here
 
-from memgrid import launcher
-from memgrid.launcher import Watch
-
-
-class Clock:
-    """Time that a test moves."""
-
-    def __init__(self, monkeypatch):
-        self.now = 1000.0
-        monkeypatch.setattr(launcher.time, "monotonic", lambda: self.now)
-
-
-@pytest.fixture
-def clock(monkeypatch):
-    return Clock(monkeypatch)
-
-
-def look(watch, clock, results, seconds=60.0):
-    clock.now += seconds
-    return watch.ended(results)
-
-
-def test_a_job_ends_with_its_result_or_when_it_has_left_the_queue_for_a_while(clock, tmp_path):
-    queue = {"1_0", "1_1", "1_2"}
-    watch = Watch(lambda: queue)
-    results = {name: tmp_path / name for name in sorted(queue)}
-    assert look(watch, clock, results) == []
-    (tmp_path / "1_1").touch()
-    assert look(watch, clock, results) == ["1_1"]
-    del results["1_1"]
-    queue.remove("1_2")
-    assert look(watch, clock, results) == []  # its result may still be on its way
-    assert look(watch, clock, results) == ["1_2"]
-
-
-def test_a_job_that_comes_back_into_the_queue_is_not_lost(clock, tmp_path):
-    queue = {"1"}
-    watch = Watch(lambda: queue)
-    queue.clear()
-    assert look(watch, clock, {"1": tmp_path / "1"}) == []
-    queue.add("1")
-    assert look(watch, clock, {"1": tmp_path / "1"}) == []
-    queue.clear()
-    assert look(watch, clock, {"1": tmp_path / "1"}) == []
-    assert look(watch, clock, {"1": tmp_path / "1"}) == ["1"]
-
-
-def test_a_queue_that_does_not_answer_loses_nothing(clock, tmp_path):
-    watch = Watch(lambda: None)
-    assert [look(watch, clock, {"1": tmp_path / "1"}) for _ in range(5)] == [[]] * 5
-
-
-def test_the_queue_is_asked_less_often_as_the_sweep_grows_old(clock, tmp_path):
-    asked = []
-    watch = Watch(lambda: asked.append(clock.now) or {"1"})
-    for _ in range(3600):
-        look(watch, clock, {"1": tmp_path / "1"}, seconds=1)
-    assert 120 < len(asked) < 200
+from memgrid.launcher import reason
 
 
 @pytest.mark.parametrize(
@@ -68,6 +11,7 @@ def test_the_queue_is_asked_less_often_as_the_sweep_grows_old(clock, tmp_path):
     [
         ("hydra.launcher.at_once=0", "hydra.launcher.at_once=0 is too small"),
         ("hydra.launcher.partition=gpu", "partition"),
+        ("hydra.launcher.tasks_per_node=2", "hydra.launcher asks for 2 tasks in a job, and a run is one"),
     ],
 )
 def test_what_the_local_launcher_cannot_do_is_refused(given, told, quick, tmp_path):
@@ -80,4 +24,24 @@ def test_what_the_local_launcher_cannot_do_is_refused(given, told, quick, tmp_pa
 def test_without_slurm_the_slurm_launcher_says_so(quick, tmp_path):
     process = memgrid_here("-m", *quick, "hydra/launcher=slurm", f"root={tmp_path}", check=False, env={"PATH": "/nowhere"})
     assert process.returncode == 1
-    assert "hydra/launcher=slurm finds no sbatch and srun here" in process.stderr
+    assert "hydra/launcher=slurm finds no sbatch here" in process.stderr
+
+
+@pytest.mark.parametrize("given", ["hydra/launcher=slurm", "hydra/launcher=local", "cluster=cpu"])
+def test_a_launcher_without_a_sweep_is_refused(given, quick, tmp_path):
+    process = memgrid_here(*quick, given, f"root={tmp_path / 'root'}", check=False)
+    assert process.returncode == 1
+    assert "submits the runs of a sweep: add -m" in process.stderr
+    assert not (tmp_path / "root").exists()
+
+
+@pytest.mark.parametrize(
+    ("output", "told"),
+    [
+        ("sbatch: error: Batch job submission failed: Invalid account\n", "error: Batch job submission failed: Invalid account"),
+        ("sbatch: unrecognized option '--hodl'\nTry \"sbatch --help\" for more information\n", "unrecognized option '--hodl'"),
+        ("", "no reason was given"),
+    ],
+)
+def test_what_sbatch_says_in_one_line(output, told):
+    assert reason(output) == told

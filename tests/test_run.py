@@ -158,13 +158,17 @@ def test_a_second_process_on_the_same_cell_says_so(done_copy, quick):
     assert "another process is working on" in process.stderr
 
 
-def test_a_killed_training_goes_on_with_the_same_result(done, extracted, quick):
+@pytest.mark.parametrize(
+    ("sent", "status", "mode"), [(signal.SIGKILL, -9, "resident"), (signal.SIGTERM, 143, "resident"), (signal.SIGKILL, -9, "stream")]
+)
+def test_a_killed_training_goes_on_with_the_same_result(done, extracted, quick, sent, status, mode):
+    quick = (*quick, f"data.mode={mode}", "data.workers=1")
     process = subprocess.Popen([sys.executable, "-m", "memgrid.run", *quick, f"root={extracted}"], stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     while not list(extracted.glob("runs/*/*/*/checkpoints/last.ckpt")) and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.02)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    os.kill(process.pid, sent)
+    assert process.wait(60) == status
     assert folders(extracted) == []
     memgrid_here(*quick, f"root={extracted}")
     (whole,), (resumed,) = folders(done), folders(extracted)

@@ -137,23 +137,36 @@ def disturb(cluster, how: str, job: str) -> None:
             os.kill(process, signal.SIGKILL)
 
 
-# Whether the job comes back by itself; otherwise the same command is typed again.
-WAYS = {"requeue": True, "preempt": True, "terminate": False, "cancel": False, "kill": False, "timeout": True}
+STREAM, FORCE = ("data.mode=stream", "data.workers=1"), ("force=true",)
+# What happens to a training, how it reads, and whether its job comes back by itself; otherwise the same command is typed again.
+WAYS = {
+    "requeue": ("requeue", (), True),
+    "preempt": ("preempt", FORCE, True),
+    "preempt-streaming": ("preempt", STREAM, True),
+    "terminate-streaming": ("terminate", STREAM, False),
+    "cancel": ("cancel", (), False),
+    "kill": ("kill", (), False),
+    "timeout": ("timeout", (), True),
+}
 
 
-def endure(cluster, prepared: Path, root: Path, how: str, quick: tuple[str, ...]) -> str:
+def slow(seconds: float) -> str:
+    return f"+hydra.callbacks.slow={{_target_: job_callbacks.Slow, seconds: {seconds}}}"
+
+
+def endure(cluster, prepared: Path, root: Path, way: str, quick: tuple[str, ...]) -> str:
     """Train while something goes wrong; returns what the launcher printed."""
     shutil.copytree(prepared, root)
-    slow = f"+hydra.callbacks.slow={{_target_: job_callbacks.Slow, seconds: {4 if how == 'timeout' else 0.7}}}"
-    words = (*quick, *LONG, slow)
+    how, more, comes_back = WAYS[way]
     if how == "timeout":
         # SLURM looks at times every 30 seconds: the signal comes 20 to 50 seconds after the start, and the epochs alone sleep 48.
-        launched = Launched(cluster, root, *words, "hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=10")
-    else:
+        words = (*quick, *LONG, slow(4), "hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=10")
         launched = Launched(cluster, root, *words)
+    else:
+        launched = Launched(cluster, root, *quick, *LONG, slow(0.7), *more)
         disturb(cluster, how, launched.in_the_middle())
     out = launched.output(400)
-    if not WAYS[how]:
+    if not comes_back:
         assert launched.process.returncode == 1, out
         launched.again()
         out += launched.output()
@@ -175,23 +188,25 @@ def disturbed(cluster, prepared, quick, tmp_path_factory):
     """The same training, disturbed in every way, all at the same time: name → (root, what was printed)."""
     base = tmp_path_factory.mktemp("disturbed")
     with ThreadPoolExecutor(len(WAYS)) as pool:
-        waiting = {how: pool.submit(endure, cluster, prepared, base / how, how, quick) for how in WAYS}
-    return {how: (base / how, future) for how, future in waiting.items()}
+        waiting = {way: pool.submit(endure, cluster, prepared, base / way, way, quick) for way in WAYS}
+    return {way: (base / way, future) for way, future in waiting.items()}
 
 
-@pytest.mark.parametrize("how", WAYS)
-def test_a_disturbed_training_ends_like_an_undisturbed_one(how, disturbed, undisturbed):
-    root, future = disturbed[how]
+@pytest.mark.parametrize("way", WAYS)
+def test_a_disturbed_training_ends_like_an_undisturbed_one(way, disturbed, undisturbed):
+    root, future = disturbed[way]
     out = future.result()
     assert_same_runs(root, undisturbed)
+    how, _, comes_back = WAYS[way]
     log = "\n".join(logs(root))
+    assert log.count("epoch 0\n") == log.count("epoch 11\n") == 1  # it went on, and did not begin anew
+    assert log.count("- Starting with JobEnvironment") >= 2
     if how in ("preempt", "timeout"):
         assert "Caught signal SIGUSR2" in log
         assert ("this job is timed-out" if how == "timeout" else "this job is preempted") in log
-    if WAYS[how]:
-        assert log.count("- Starting with JobEnvironment") >= 2
-    else:
+    if not comes_back:
         assert "ended without a result" in out
+        assert ("CANCELLED" in out) == (how == "cancel")
 
 
 def test_extraction_goes_on_after_a_kill_and_after_a_requeue(cluster, done, quick, tmp_path):
@@ -237,7 +252,7 @@ def test_a_sweep_is_one_array_with_a_gpu_each_and_gives_what_the_basic_launcher_
     grid = (*quick, "taxonomy=rasy,recite", "seed=0,1", "delta=40")
     memgrid_here("-m", *grid, f"root={tmp_path / 'basic'}")
     show = 'hydra.launcher.setup=["echo visible=$CUDA_VISIBLE_DEVICES"]'
-    process = memgrid(*JOB, "hydra.launcher.gres=gpu:1", *grid, show, f"root={tmp_path / 'slurm'}", env=cluster.env)
+    process = memgrid(*JOB, "hydra.launcher.gres=gpu:1", "llm.device=cpu", *grid, show, f"root={tmp_path / 'slurm'}", env=cluster.env)
     assert "4 runs submitted as 4 jobs" in process.stdout
     assert process.stdout.count("done, min-F1") == 4
     (script,) = (tmp_path / "slurm").glob("multirun/*/*_submission.sh")
@@ -297,20 +312,47 @@ def test_one_bad_job_never_costs_the_others(cluster, prepared, quick, tmp_path):
 def test_the_launching_process_is_disposable(cluster, prepared, quick, tmp_path):
     root = tmp_path / "root"
     shutil.copytree(prepared, root)
-    sweep = Launched(cluster, root, *quick, "seed=0,1")
+    sweep = Launched(cluster, root, *quick, *LONG, slow(1), "seed=0,1")
     sweep.job()
-    wait_for(cluster.queue, 30)
+    wait_for(lambda: len(list(root.glob("runs/*/*/*/checkpoints/last.ckpt"))) == 2, 120, lambda: str(logs(root)))
     sweep.process.kill()
     sweep.output()
+    sweep.again()  # while they run
+    out = sweep.output()
+    assert sweep.process.returncode == 0
+    assert out.count("another process is working on it") == 2
+    assert len(cluster.queue()) == 2
     cluster.empty()
     assert len(results(root)) == 2
-    before = len(logs(root))
     sweep.again()
     out = sweep.output()
     assert sweep.process.returncode == 0
-    assert "2 of 2 runs are done" in out
-    assert len(logs(root)) == before
+    assert "2 of 2 runs are done or under way" in out
+    assert len(logs(root)) == 2
     assert not cluster.queue()
+
+
+def test_a_limit_of_the_site_and_a_damaged_result_cost_no_other_run(cluster, prepared, quick, tmp_path):
+    """An sbatch that refuses its second call, as one does where a user may have only so many jobs."""
+    root, programs = tmp_path / "root", tmp_path / "bin"
+    shutil.copytree(prepared, root)
+    programs.mkdir()
+    refuse = "sbatch: error: QOSMaxSubmitJobPerUserLimit"
+    real = shutil.which("sbatch", path=cluster.env["PATH"])
+    second = f"echo >> {programs}/calls\n[ $(wc -l < {programs}/calls) = 2 ] && {{ echo {refuse} >&2; exit 1; }}"
+    script = f"#!/bin/sh\n{second}\nexec {real} $@\n"
+    (programs / "sbatch").write_text(script)
+    (programs / "sbatch").chmod(0o755)
+    words = (*JOB, *quick, "cnn.epochs=1", f"root={root}", "hydra.launcher.max_array_size=1")
+    env = {**cluster.env, "PATH": f"{programs}:{cluster.env['PATH']}"}
+    memgrid(*words, "seed=2", env=cluster.env)
+    (path,) = root.glob("runs/*/*/*/metrics.json")
+    path.write_text("{")
+    process = memgrid(*words, "seed=0,1,2", env=env, check=False)
+    assert process.returncode == 1
+    assert "QOSMaxSubmitJobPerUserLimit; 1 jobs wait until others have ended" in process.stdout
+    assert process.stdout.count("done, min-F1") == 2
+    assert f"{path} is damaged" in process.stdout
 
 
 def test_a_job_whose_configuration_changed_says_so_and_stops(cluster, prepared, quick, tmp_path):

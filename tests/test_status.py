@@ -5,11 +5,11 @@ import time
 
 import polars as pl
 import pytest
-from conftest import memgrid
+from conftest import memgrid, memgrid_here
 from filelock import FileLock
 from runs_maker import Run, begin, finish, leave
 
-from memgrid.results import note_failure
+from memgrid.results import note_failure, note_job
 from memgrid.status import states
 
 HOLD = """
@@ -80,6 +80,31 @@ def test_started_but_cut_off_before_the_first_checkpoint(root):
     (begin(Run(root, "a", seed=6)) / ".lock").touch()
     row = states(root).row(by_predicate=pl.col("name").str.contains("seed6"), named=True)
     assert (row["state"], row["detail"]) == ("stopped", "before its first epoch ended")
+
+
+def test_a_job_that_was_cut_off_shows_the_end_of_its_log(root, tmp_path):
+    folder = begin(Run(root, "a", seed=16))
+    (folder / ".lock").touch()
+    note_job(folder, tmp_path / "4_0_log.out")
+    found = pl.col("name").str.contains("seed16")
+    assert states(root).row(by_predicate=found, named=True)["detail"].endswith(f"; nothing (log: {tmp_path / '4_0_log.out'})")
+    (tmp_path / "4_0_log.out").write_text("train\nslurmstepd: error: Detected 1 oom-kill event(s)\n")
+    row = states(root).row(by_predicate=found, named=True)
+    assert row["state"] == "stopped"
+    assert f"; slurmstepd: error: Detected 1 oom-kill event(s) (log: {tmp_path / '4_0_log.out'})" in row["detail"]
+    note_job(folder, None)  # started again by hand
+    assert states(root).row(by_predicate=found, named=True)["detail"] == "before its first epoch ended"
+
+
+def test_a_failed_job_without_training_is_told_until_it_succeeds(quick, tmp_path):
+    words = (*quick, f"root={tmp_path}", "part=1", "parts=3")
+    assert memgrid_here(*words, "stages=[extract]", check=False).returncode == 1
+    (row,) = states(tmp_path).rows(named=True)
+    assert (row["llm"], row["taxonomy"], row["name"], row["state"]) == ("toy", "rasy", "extract-part1of3", "failed")
+    assert "add label to stages" in row["detail"]
+    memgrid_here(*words, "stages=[label]")
+    memgrid_here(*words, "stages=[extract]")
+    assert not states(tmp_path).height
 
 
 def test_a_finished_run_is_done_whatever_else_lies_there(root):

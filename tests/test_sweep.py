@@ -5,10 +5,12 @@ from conftest import memgrid_here
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from memgrid import launcher
 from memgrid.config import members, register, typed
 from memgrid.naming import run_folder, training_key
 from memgrid.schema import CONF, RunConfig
 from memgrid.sweep import combinations
+from memgrid.works import Work, groups
 
 PAPERS = ["pythia-12b-deduped", "pythia-6.9b-deduped", "pythia-2.8b-deduped"]
 GRIDS = {"benchmark_taxonomies": (PAPERS, 60, 51), "optimize_rho": (PAPERS, 27, 27), "smoke": (["toy"], 18, 5)}
@@ -35,6 +37,27 @@ def test_experiments_are_the_papers_grids(name):
         of = [(run.select.train_per_class, run.select.eval_per_class, run.cnn.scale, run.cnn.epochs, len(members(run.cnn))) for run in runs]
         assert set(of) == {papers}
         assert {tuple(run.corpus.splits) for run in runs} == {("memories_deduped_12b", "pile_deduped_12b")}
+
+
+def test_the_papers_grid_on_a_cluster():
+    """The sentences of the README, and how many jobs each becomes."""
+    launcher.register()
+    given = ("experiment=benchmark_taxonomies", "cluster=a100")
+    parts = ("stages=[extract]", "+hydra.sweeper.params.part='range(0,8)'", "parts=8")
+    for more, jobs in (((), 153), (("stages=[label,plan]",), 3), (parts, 24)):
+        config, runs = composed(*given, *more)
+        assert len(groups([Work(number, [], run) for number, run in enumerate(runs)])) == jobs
+    asked = config.hydra.launcher
+    assert (asked.gres, asked.account, asked.max_array_size, asked.max_num_timeout) == ("gpu:a100:1", "my-project", 1000, 20)
+    assert {run.trainer.accelerator for run in runs} == {"gpu"}
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (CONF / "cluster").glob("*.yaml")))
+def test_every_cluster_is_usable(name):
+    launcher.register()
+    config, _ = composed(f"cluster={name}", "hydra.launcher.partition=mine")
+    assert config.hydra.launcher._target_.endswith("SlurmLauncher")
+    assert config.hydra.launcher.partition == "mine"
 
 
 def test_the_command_line_wins_over_the_experiment():

@@ -199,7 +199,8 @@ def test_a_disturbed_training_ends_like_an_undisturbed_one(way, disturbed, undis
     assert_same_runs(root, undisturbed)
     how, _, comes_back = WAYS[way]
     log = "\n".join(logs(root))
-    assert log.count("epoch 0\n") == log.count("epoch 11\n") == 1  # it went on, and did not begin anew
+    assert log.count("epoch 0\n") == 1  # it went on, and did not begin anew
+    assert "epoch 11\n" in log
     assert log.count("- Starting with JobEnvironment") >= 2
     if how in ("preempt", "timeout"):
         assert "Caught signal SIGUSR2" in log

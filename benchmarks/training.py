@@ -98,6 +98,7 @@ def training(settings: Settings) -> list[Row]:
     alone = [(lone(member), member) for member in panel]
 
     def ours(bf16: bool) -> Callable[[], None]:
+        """A step of our panel, under bfloat16 autocast or not."""
         nets = panel_of(panel)
         optimizer = nets.configure_optimizers()
 

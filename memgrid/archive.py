@@ -179,6 +179,7 @@ def export(folder: Path, ids: str, out: Path) -> None:
     packed = any(compressed.values())
 
     def fill(file: BinaryIO) -> None:
+        """Write the samples; StoreError where the disk cannot take them."""
         sink = Sink(file)
         try:
             shard.compose(cast(BinaryIO, sink), identity, packed, len(wanted), blocks(store, wanted, sink))
@@ -209,6 +210,7 @@ class Sink:
         act = getattr(self.file, name)
 
         def attempt(*arguments: Any) -> Any:
+            """Do it, or remember that it failed."""
             if self.failure is None:
                 try:
                     return act(*arguments)

@@ -16,7 +16,7 @@ import polars as pl
 
 from memgrid.cells import Cell, NamedRun, flattened, taxonomy_of
 from memgrid.naming import CAME_LATER
-from memgrid.results import REFERENCES
+from memgrid.results import ANSWERS
 from memgrid.tables import mean, reference, score_row
 
 # What needs no attention → how it is called in a sentence.
@@ -53,7 +53,7 @@ def read_answers(run: NamedRun) -> Answers | None:
     """A run's predictions and those of its baselines; None where an older version left none, or a file is damaged."""
     folder, classes = Path(run.metrics["folder"]), len(run.metrics["classes"])
     try:
-        panel, others = (pl.read_parquet(folder / name) for name in ("predictions.parquet", REFERENCES))
+        panel, others = (pl.read_parquet(folder / name) for name in ("predictions.parquet", ANSWERS))
         found = {name: others[name].list.to_array(classes).to_numpy() for name in NAMES if name in others.columns}
         members = np.stack([panel[name].list.to_array(classes).to_numpy() for name in run.metrics["members"]])
     except (OSError, pl.exceptions.PolarsError):

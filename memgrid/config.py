@@ -24,16 +24,24 @@ def typed(config: DictConfig) -> RunConfig:
     Raises:
         UserError: a value is out of range or unknown; the sentence names it.
     """
-    unknown = unknown_keys(config, RunConfig())
+    run: RunConfig = known(config, RunConfig(), "run")
+    validate(run)
+    return run
+
+
+def known(config: DictConfig, schema: Any, name: str) -> Any:
+    """A composed configuration as dataclasses of the schema's type, every key known and set; `name` is that of its file in conf/.
+
+    Raises:
+        UserError: a key is unknown, or has no value.
+    """
+    unknown = unknown_keys(config, schema)
     if unknown:
-        raise UserError(f"{', '.join(unknown)} is no setting of memgrid: look for its name in conf/run.yaml")
+        raise UserError(f"{', '.join(unknown)} is no setting of memgrid: look for its name in conf/{name}.yaml")
     missing = OmegaConf.missing_keys(config)
     if missing:
         raise UserError(f"{', '.join(sorted(missing))} is not set: give it on the command line, such as {sorted(missing)[0]}=...")
-    run = OmegaConf.to_object(config)
-    assert isinstance(run, RunConfig)
-    validate(run)
-    return run
+    return OmegaConf.to_object(config)
 
 
 def unknown_keys(config: DictConfig, schema: Any, prefix: str = "") -> list[str]:
@@ -48,67 +56,27 @@ def unknown_keys(config: DictConfig, schema: Any, prefix: str = "") -> list[str]
 
 def validate(run: RunConfig) -> None:
     """Refuse every value that a later stage could only stumble over."""
-    known: dict[str, tuple[str, tuple[str, ...]]] = {
-        "rouge": (run.rouge, ("both", "l", "3")),
-        "compat": (run.compat, ("none", "paper")),
-        "label.code": (run.label.code, ("magika", "fasttext", "usepackage")),
-        "corpus.kind": (run.corpus.kind, ("tables", "semantic_filters", "text")),
-        "select.non_memorized": (run.select.non_memorized, ("any", "matched")),
-        "select.decoded": (run.select.decoded, ("continuation", "suffix")),
-        "data.mode": (run.data.mode, ("auto", "resident", "stream")),
-        "cnn.kind": (run.cnn.kind, ("conv", "linear")),
-        "cnn.scale": (run.cnn.scale, ("raw", "log")),
-        "llm.dtype": (run.llm.dtype, ("float32", "bfloat16", "float16")),
-        "wandb.mode": (run.wandb.mode, ("offline", "online", "disabled")),
-        "trainer.accelerator": (run.trainer.accelerator, ("cpu", "gpu", "auto")),
-        "trainer.precision": (run.trainer.precision, ("32-true", "bf16-mixed", "16-mixed")),
-    }
-    for key, (word, allowed) in known.items():
-        if word not in allowed:
-            raise UserError(f"{key}={word} is unknown: use {' or '.join(allowed)}")
-    unknown = [stage for stage in run.stages if stage not in STAGES]
-    if unknown or not run.stages:
-        raise UserError(f"stages={run.stages} has no known stage {unknown}: choose from {list(STAGES)}")
-    if not 0 < run.rho <= 1:
-        raise UserError(f"rho={run.rho} is not a ROUGE threshold: it must be above 0 and at most 1, such as rho=0.5")
-    if run.delta < 0:
-        raise UserError(f"delta={run.delta} is not a number of duplicates: it must be 0 or more, such as delta=50")
-    if not 1 <= run.parts <= MOST_PARTS:
-        raise UserError(f"parts={run.parts} is out of range: extraction can be divided into 1 to {MOST_PARTS} parts")
-    if not 0 <= run.part < run.parts:
-        raise UserError(f"part={run.part} is none of {run.parts} parts: they are counted from 0 to {run.parts - 1}")
-    if run.parts > 1 and set(OWN_STAGES) & set(run.stages):
-        raise UserError(
-            f"parts={run.parts} extracts a part, and stages={run.stages} needs all: use stages=[extract], then the others without parts"
-        )
-    if not 0 < run.corpus.k < run.corpus.length:
-        raise UserError(f"corpus.k={run.corpus.k} leaves no suffix: the prefix must have between 1 and {run.corpus.length - 1} tokens")
-    least = {
-        "llm.batch_tokens": (run.llm.batch_tokens, run.corpus.length),
-        "select.min_train_per_class": (run.select.min_train_per_class, 1),
-        "select.min_eval_per_class": (run.select.min_eval_per_class, 1),
-        "select.train_per_class": (run.select.train_per_class, run.select.min_train_per_class),
-        "select.eval_per_class": (run.select.eval_per_class, run.select.min_eval_per_class),
-        "extract.shard_samples": (run.extract.shard_samples, 1),
-        "data.workers": (run.data.workers, 0),
-        "cnn.epochs": (run.cnn.epochs, 1),
-        "cnn.batch_size": (run.cnn.batch_size, 1),
-        "control.members": (run.control.members, 0),
-    }
-    for key, (value, low) in least.items():
-        if value < low:
-            raise UserError(f"{key}={value} is too small: it must be at least {low}")
-    ranges = {
-        "cnn.dropout": (run.cnn.dropout, 0, 0.99),
-        "cnn.learning_rate": (run.cnn.learning_rate, 1e-9, 10),
-        "cnn.weight_decay": (run.cnn.weight_decay, 0, 10),
-        "data.memory_gb": (run.data.memory_gb, 0, 1e6),
-        "trainer.threads": (run.trainer.threads or 1, 1, 4096),
-        "seed": (run.seed, 0, 2**48),
-    }
-    for key, (number, lowest, highest) in ranges.items():
-        if not lowest <= number <= highest:
-            raise UserError(f"{key}={number} is out of range: it must be from {lowest} to {highest}")
+    refuse_unknown(
+        {
+            "rouge": (run.rouge, ("both", "l", "3")),
+            "compat": (run.compat, ("none", "paper")),
+            "label.code": (run.label.code, ("magika", "fasttext", "usepackage")),
+            "corpus.kind": (run.corpus.kind, ("tables", "semantic_filters", "text")),
+            "select.non_memorized": (run.select.non_memorized, ("any", "matched")),
+            "select.decoded": (run.select.decoded, ("continuation", "suffix")),
+            "data.mode": (run.data.mode, ("auto", "resident", "stream")),
+            "cnn.kind": (run.cnn.kind, ("conv", "linear")),
+            "cnn.scale": (run.cnn.scale, ("raw", "log")),
+            "llm.dtype": (run.llm.dtype, ("float32", "bfloat16", "float16")),
+            "wandb.mode": (run.wandb.mode, ("offline", "online", "disabled")),
+            "trainer.accelerator": (run.trainer.accelerator, ("cpu", "gpu", "auto")),
+            "trainer.precision": (run.trainer.precision, ("32-true", "bf16-mixed", "16-mixed")),
+            "localize.method": (run.localize.method, ("guided", "gradient", "integrated_gradients", "gradcam")),
+            "intervene.queries": (run.intervene.queries, ("suffix", "all")),
+        }
+    )
+    validate_stages(run)
+    validate_numbers(run)
     for key, name in (("llm", run.llm.name), ("corpus", run.corpus.name), ("taxonomy", run.taxonomy.name)):
         if not re.fullmatch(r"\w[\w.+-]*", name):
             raise UserError(f"{key}.name={name} cannot name a folder: use letters, digits and _.+- and no slash")
@@ -119,31 +87,69 @@ def validate(run: RunConfig) -> None:
         )
     taxonomy(run)
     members(run.cnn, run.compat)
-    validate_causes(run)
-
-
-def validate_causes(run: RunConfig) -> None:
-    """Refuse what localization or intervention cannot do, whether or not they are asked for now."""
-    known = {
-        "localize.method": (run.localize.method, ("guided", "gradient", "integrated_gradients", "gradcam")),
-        "intervene.queries": (run.intervene.queries, ("suffix", "all")),
-    }
-    for key, (word, allowed) in known.items():
-        if word not in allowed:
-            raise UserError(f"{key}={word} is unknown: use {' or '.join(allowed)}")
     if run.localize.method == "gradcam" and run.cnn.kind == "linear":
         raise UserError("localize.method=gradcam needs a convolution and cnn.kind=linear has none: use gradient or integrated_gradients")
-    least = {
-        "localize.samples": (run.localize.samples, 1),
-        "localize.sanity": (run.localize.sanity, 0),
-        "intervene.seeds": (run.intervene.seeds, 1),
-        "intervene.heads": (run.intervene.heads, 1),
-        "intervene.samples": (run.intervene.samples, 1),
-        "intervene.ordinary": (run.intervene.ordinary, 0),
-    }
-    for key, (value, low) in least.items():
-        if value is not None and value < low:
-            raise UserError(f"{key}={value} is too small: it must be at least {low}")
+
+
+def validate_stages(run: RunConfig) -> None:
+    """Refuse stages that do not exist, and parts that they cannot do."""
+    unknown = [stage for stage in run.stages if stage not in STAGES]
+    if unknown or not run.stages:
+        what = f"{unknown[0]} is no stage" if unknown else "nothing would be done"
+        raise UserError(f"stages=[{','.join(run.stages)}]: {what}, choose from {', '.join(STAGES)}")
+    if not 1 <= run.parts <= MOST_PARTS:
+        raise UserError(f"parts={run.parts} is out of range: extraction can be divided into 1 to {MOST_PARTS} parts")
+    if not 0 <= run.part < run.parts:
+        raise UserError(f"part={run.part} is none of parts={run.parts}, which are counted from 0 to {run.parts - 1}: change one of the two")
+    if run.parts > 1 and set(OWN_STAGES) & set(run.stages):
+        raise UserError(
+            f"parts={run.parts} extracts a part, and stages={run.stages} needs all: use stages=[extract], then the others without parts"
+        )
+
+
+def validate_numbers(run: RunConfig) -> None:
+    """Refuse numbers out of range, whether or not the stage that reads them is asked for now."""
+    if not 0 < run.rho <= 1:
+        raise UserError(f"rho={run.rho} is not a ROUGE threshold: it must be above 0 and at most 1, such as rho=0.5")
+    if run.delta < 0:
+        raise UserError(f"delta={run.delta} is not a number of duplicates: it must be 0 or more, such as delta=50")
+    if not 0 < run.corpus.k < run.corpus.length:
+        raise UserError(f"corpus.k={run.corpus.k} leaves no suffix: the prefix must have between 1 and {run.corpus.length - 1} tokens")
+    refuse_small(
+        {
+            "llm.batch_tokens": (run.llm.batch_tokens, run.corpus.length),
+            "select.min_train_per_class": (run.select.min_train_per_class, 1),
+            "select.min_eval_per_class": (run.select.min_eval_per_class, 1),
+            "select.train_per_class": (run.select.train_per_class, run.select.min_train_per_class),
+            "select.eval_per_class": (run.select.eval_per_class, run.select.min_eval_per_class),
+            "extract.shard_samples": (run.extract.shard_samples, 1),
+            "data.workers": (run.data.workers, 0),
+            "cnn.epochs": (run.cnn.epochs, 1),
+            "cnn.batch_size": (run.cnn.batch_size, 1),
+            "control.members": (run.control.members, 0),
+            "localize.samples": (run.localize.samples, 1),
+            "localize.sanity": (run.localize.sanity, 0),
+            "intervene.seeds": (run.intervene.seeds, 1),
+            "intervene.heads": (run.intervene.heads, 1),
+            "intervene.samples": (run.intervene.samples, 1),
+            "intervene.ordinary": (run.intervene.ordinary, 0),
+        }
+    )
+    refuse_outside(
+        {
+            "cnn.dropout": (run.cnn.dropout, 0, 0.99),
+            "cnn.learning_rate": (run.cnn.learning_rate, 1e-9, 10),
+            "cnn.weight_decay": (run.cnn.weight_decay, 0, 10),
+            "data.memory_gb": (run.data.memory_gb, 0, 1e6),
+            "trainer.threads": (run.trainer.threads or 1, 1, 4096),
+            "seed": (run.seed, 0, 2**48),
+        }
+    )
+    validate_doses(run)
+
+
+def validate_doses(run: RunConfig) -> None:
+    """Refuse doses of an intervention that are no shares of positions."""
     if not run.intervene.percent:
         raise UserError("intervene.percent=[] masks nothing: give shares above 0 and up to 100, such as [1,10]")
     layers_at = [] if run.intervene.layers_at is None else [run.intervene.layers_at]
@@ -151,6 +157,27 @@ def validate_causes(run: RunConfig) -> None:
         for share in shares:
             if not 0 < share <= 100:
                 raise UserError(f"intervene.{key}={share:g} is no share of positions in percent: use numbers above 0 and up to 100")
+
+
+def refuse_unknown(words: dict[str, tuple[str, tuple[str, ...]]]) -> None:
+    """Raise UserError for the first key whose word is none of those that are allowed."""
+    for key, (word, allowed) in words.items():
+        if word not in allowed:
+            raise UserError(f"{key}={word} is unknown: use {' or '.join(allowed)}")
+
+
+def refuse_small(numbers: dict[str, tuple[int | None, int]]) -> None:
+    """Raise UserError for the first key whose number is below its least; None is no number."""
+    for key, (number, least) in numbers.items():
+        if number is not None and number < least:
+            raise UserError(f"{key}={number} is too small: it must be at least {least}")
+
+
+def refuse_outside(numbers: dict[str, tuple[float, float, float]]) -> None:
+    """Raise UserError for the first key whose number is not from its lowest to its highest."""
+    for key, (number, lowest, highest) in numbers.items():
+        if not lowest <= number <= highest:
+            raise UserError(f"{key}={number} is out of range: it must be from {lowest} to {highest}")
 
 
 def taxonomy(run: RunConfig) -> Taxonomy:
@@ -205,6 +232,7 @@ def members(cnn: CNNConfig, compat: str = "none") -> list[Member]:
     """
 
     def values(key: str, kind: type, allowed: Any) -> list[Any]:
+        """What is given for one key, as a list without doubles."""
         given = getattr(cnn, key)
         listed = list(given) if isinstance(given, list | tuple) else [given]
         wrong = [value for value in listed if not isinstance(value, kind) or isinstance(value, bool) or value not in allowed]

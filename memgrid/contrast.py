@@ -9,13 +9,11 @@ import polars as pl
 from memgrid.comparison import ADDS, NOTHING, SIZES, WORSE, grouped, train_samples
 from memgrid.comparison_figures import draw_added, draw_learning
 from memgrid.page import Fold, Part, Section, interval, listing
+from memgrid.results import BASELINES
 from memgrid.sections import DRAWN, MATRICES, Report, plural
 
 AGAIN = "run them again with force=true, such as python -m memgrid.run force=true"
-BASELINES = {
-    **{"tokens": "tokens", "overlap": "overlap", "confidence": "confidence", "likelihood": "prefix likelihood"},
-    "together": "together",
-}
+HEADINGS = {name: name for name in BASELINES} | {"likelihood": "prefix likelihood"}
 
 
 def of_contrasts(report: Report) -> list[Section]:
@@ -55,7 +53,7 @@ def adds(report: Report) -> Section:
     first = f" The first {DRAWN} of {table.height} pairs." if table.height > DRAWN else ""
     what = f"A point right of 0: attention tells the two classes apart better than the best that needs none, on the same samples.{first}"
     figure = report.drawn("added", partial(draw_added, drawn), title, what)
-    columns = {"pair": "pair", "attention": "attention", **BASELINES, "difference": "difference", "interval": "95 % interval"}
+    columns = {"pair": "pair", "attention": "attention", **HEADINGS, "difference": "difference", "interval": "95 % interval"}
     whole = pl.col("pair").str.replace_all(" ", "\u00a0").str.replace_all("-", "\u2011")  # names of a few words stay in one line
     ends = [pl.col(name).round(1).cast(pl.String) for name in ("low", "high")]  # a dash between negative numbers could not be read
     shown = table.with_columns(pl.format("{} to {}", *ends).alias("interval"), pair=whole)

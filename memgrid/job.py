@@ -83,6 +83,7 @@ def stop_on_sigterm() -> None:
     _Stopping.begun = False
 
     def stop(number: int, frame: FrameType | None) -> None:
+        """End, after the signal to requeue had its chance."""
         begin_stop()
         if in_job():
             time.sleep(GRACE_SECONDS)
@@ -104,6 +105,7 @@ def requeue_in_peace() -> None:
     assert callable(theirs)
 
     def requeue(number: int, frame: FrameType | None) -> None:
+        """What submitit does, undisturbed."""
         begin_stop()
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         try:

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +33,7 @@ from memgrid.naming import work_folder
 from memgrid.results import finished, note_failure
 from memgrid.schema import OWN_STAGES, RunConfig, UserError
 from memgrid.status import locked
-from memgrid.sweep import composed, failures, one_sentence, planned, result_of
+from memgrid.sweep import Sweeper, failures, one_sentence, planned, result_of, run_of
 from memgrid.watch import Watch
 from memgrid.works import Work, changes, groups, stages_of
 
@@ -56,7 +57,8 @@ class LocalSettings(LocalQueueConf):  # type: ignore[misc]
 
 
 def register() -> None:
-    """Make both launchers known to Hydra."""
+    """Make both launchers, and the sweeper, known to Hydra."""
+    Plugins.instance().class_name_to_class[f"{PREFIX}.Sweeper"] = Sweeper
     for name, settings, launcher in (("slurm", SlurmSettings, SlurmLauncher), ("local", LocalSettings, LocalLauncher)):
         ConfigStore.instance().store(group="hydra/launcher", name=f"memgrid_{name}", node=settings)
         Plugins.instance().class_name_to_class[settings._target_] = launcher
@@ -77,7 +79,7 @@ class Launcher(BaseSubmititLauncher):  # type: ignore[misc]
         """
         loader = self.hydra_context.config_loader
         every = [
-            Work(number, list(words), planned.get(tuple(words)) or composed(loader, self.config, list(words)))
+            Work(number, list(words), planned.get(tuple(words)) or run_of(loader.load_sweep_config(self.config, list(words))))
             for number, words in enumerate(job_overrides, initial_job_idx)
         ]
         self.check([work.run for work in every])
@@ -142,9 +144,9 @@ class Launcher(BaseSubmititLauncher):  # type: ignore[misc]
         """One run, unless it is no longer what was submitted; returns what went wrong, or None."""
         from submitit import JobEnvironment
 
-        loader = self.hydra_context.config_loader
         try:
-            changed = changes(work.run, composed(loader, self.config, work.overrides))
+            config = self.hydra_context.config_loader.load_sweep_config(self.config, work.overrides)
+            changed = changes(work.run, run_of(config))
         except (UserError, HydraException, OmegaConfBaseException) as error:
             changed = f"the configuration can no longer be read ({error if isinstance(error, UserError) else one_sentence(error)})"
         if changed:
@@ -152,7 +154,6 @@ class Launcher(BaseSubmititLauncher):  # type: ignore[misc]
             note_failure(work_folder(work.run), sentence, log_file())
             print(f"memgrid: {sentence}", file=sys.stderr)
             return sentence
-        config = loader.load_sweep_config(self.config, work.overrides)
         with open_dict(config.hydra.job):
             config.hydra.job.id, config.hydra.job.num = JobEnvironment().job_id, work.number
         names = {"job_dir_key": "hydra.sweep.dir", "job_subdir_key": "hydra.sweep.subdir"}
@@ -168,17 +169,17 @@ class Launcher(BaseSubmititLauncher):  # type: ignore[misc]
         if (tasks := self.params["tasks_per_node"] * self.params["nodes"]) > 1:
             raise UserError(f"hydra.launcher asks for {tasks} tasks in a job, and a run is one: set tasks_per_node=1 and nodes=1")
 
+    @abstractmethod
     def room(self, active: int) -> int:
         """How many jobs may be submitted now."""
-        raise NotImplementedError
 
+    @abstractmethod
     def queue(self) -> set[str] | None:
         """Ids of the jobs that wait or run; None where that cannot be told at the moment."""
-        raise NotImplementedError
 
+    @abstractmethod
     def farewell(self, jobs: list[str]) -> str:
         """What becomes of the jobs of an interrupted launcher."""
-        raise NotImplementedError
 
 
 class SlurmLauncher(Launcher):

@@ -19,7 +19,8 @@ NEEDED = (
     *("classes", "confidence", "confusion", "control", "eval_loss", "members", "members_min_f1", "panel", "paper_protocol.confusion"),
     *("paper_protocol.mean_eval_loss", "partition", "same_as", "samples", "settings.compat", "settings.taxonomy.classes"),
 )
-REFERENCES = "baselines.parquet"  # predictions of all that a panel is compared with, in a run's folder
+ANSWERS = "baselines.parquet"  # predictions of all that a panel is compared with, in a run's folder
+BASELINES = ("tokens", "overlap", "confidence", "likelihood", "together")  # what needs no attention; see `memgrid.baselines`
 WARNED = 5  # results left out that are named one by one
 
 

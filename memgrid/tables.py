@@ -14,11 +14,12 @@ import polars as pl
 
 from memgrid.cells import USUAL, Cell, NamedRun, models_of, setting_name
 from memgrid.metrics import confusion_matrix, scores
+from memgrid.results import BASELINES
 from memgrid.taxonomy import NO_CLASS, Taxonomy, Thresholds
 
 ALL = "all"  # in the column llm: over all LLMs
-# What needs no attention, and the linear probe: in the metrics of runs since they have baselines.
-REFERENCES = ("tokens", "overlap", "likelihood", "together", "probe")
+# In the metrics of runs since they have baselines, beside the confidence, which all have.
+REFERENCES = (*(name for name in BASELINES if name != "confidence"), "probe")
 # How columns of floats are written that are no scores.
 DIGITS = {"rho": "g", "q": "g", "eval_loss": ".3f", "paper_eval_loss": ".4f", "sanity_delta": ".2f", "sanity_decisiveness": ".2f"}
 

@@ -269,7 +269,7 @@ def push(path: Path) -> str | None:
     except subprocess.TimeoutExpired:
         return "the server does not answer"
     wrong = [line for line in (done.stdout + done.stderr).splitlines() if re.search(r"\bERROR\b|^Error|^panic", line)]
-    if not wrong and synced(path).exists():
+    if done.returncode == 0 and not wrong and synced(path).exists():
         return None
     synced(path).unlink(missing_ok=True)
     return brief(wrong[0].split("ERROR")[-1]) if wrong else f"exit status {done.returncode}"

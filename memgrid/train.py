@@ -26,13 +26,21 @@ from memgrid.data import AttentionData, Batch
 from memgrid.metrics import class_scores, confusion_matrix, panel_scores, reordered, scores
 from memgrid.naming import settings, training_key, training_seed
 from memgrid.progress import on_terminal
-from memgrid.results import REFERENCES
+from memgrid.results import ANSWERS
 from memgrid.schema import RunConfig
 from memgrid.select import SIDES
 from memgrid.store import Store
 from memgrid.tracking import summarise, tracked
 
 PAPER_EPOCHS = 3  # the paper sums the confusion matrices of the last three epochs
+# What Lightning warns of: batches come out of memory, so that processes would only copy them; a torch older than a name in it; a training
+# that goes on; and a machine with srun, where a process of its own is what we want.
+NOT_FOR_US = (
+    ".*does not have many workers.*",
+    ".*LeafSpec.*",
+    ".*Checkpoint directory .* exists and is not empty.*",
+    ".*`srun` command is available.*",
+)
 PROBE = "linear-"  # before the name of a pooling
 
 
@@ -87,7 +95,7 @@ def train(
         pl.DataFrame(reordered(history, place)).write_parquet(folder / "epochs.parquet")
         write_predictions(samples, probabilities[..., place], metrics["members"], folder / "predictions.parquet")
         known = {name: found[..., place] for name, found in others.items() if found is not None}
-        write_predictions(samples, np.array(list(known.values())), list(known), folder / REFERENCES)
+        write_predictions(samples, np.array(list(known.values())), list(known), folder / ANSWERS)
         summarise(logger, metrics)
     return metrics
 
@@ -177,11 +185,24 @@ def fit(
         data.seed,
         run.trainer.channels_last,
     )
+    resumable = folder / "checkpoints" / "last.ckpt"
+    with warnings.catch_warnings():
+        for message in NOT_FOR_US:
+            warnings.filterwarnings("ignore", message=message)
+        trainer = trainer_of(run, folder, logger)
+        trainer.fit(module, data, ckpt_path=resumable if resumable.exists() else None, weights_only=False)
+        batches = trainer.predict(module, data.val_dataloader())
+    assert batches is not None
+    return module.history, torch.cat(batches, 1).float().cpu().numpy()  # type: ignore[arg-type]
+
+
+def trainer_of(run: RunConfig, folder: Path, logger: WandbLogger | None) -> lightning.Trainer:
+    """Lightning's trainer on one device, with a checkpoint after every epoch; what SLURM does is none of its business."""
     checkpoint = ModelCheckpoint(
         folder / "checkpoints", filename="last", save_top_k=1, save_on_train_epoch_end=True, enable_version_counter=False
     )
     watched = run.trainer.progress and on_terminal()
-    trainer = lightning.Trainer(
+    return lightning.Trainer(
         accelerator=run.trainer.accelerator,
         devices=1,
         precision=run.trainer.precision,  # type: ignore[arg-type]
@@ -196,16 +217,6 @@ def fit(
         default_root_dir=folder,
         plugins=[LightningEnvironment()],
     )
-    resumable = folder / "checkpoints" / "last.ckpt"
-    with warnings.catch_warnings():
-        # Batches come out of memory: worker processes would only copy them.
-        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        warnings.filterwarnings("ignore", message=".*LeafSpec.*")
-        warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
-        trainer.fit(module, data, ckpt_path=resumable if resumable.exists() else None, weights_only=False)
-        batches = trainer.predict(module, data.val_dataloader())
-    assert batches is not None
-    return module.history, torch.cat(batches, 1).float().cpu().numpy()  # type: ignore[arg-type]
 
 
 def shuffled_control(run: RunConfig, panel: list[Member], data: AttentionData, folder: Path) -> dict[str, Any]:

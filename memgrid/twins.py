@@ -17,7 +17,7 @@ from filelock import FileLock
 from memgrid.config import partition
 from memgrid.metrics import reordered
 from memgrid.naming import settings, training_key
-from memgrid.results import REFERENCES, finished
+from memgrid.results import ANSWERS, finished
 from memgrid.schema import RunConfig
 from memgrid.tracking import log_history, summarise, tracked
 from memgrid.train import write_predictions
@@ -65,8 +65,8 @@ class Twin:
         samples.write_parquet(folder / "samples.parquet")
         epochs = reordered(pl.read_parquet(twin / "epochs.parquet").to_dicts(), place)
         pl.DataFrame(epochs).write_parquet(folder / "epochs.parquet")
-        for name in ("predictions.parquet", REFERENCES):
-            if (twin / name).is_file():  # an older run has no references
+        for name in ("predictions.parquet", ANSWERS):
+            if (twin / name).is_file():  # an older run has no baselines
                 predictions = pl.read_parquet(twin / name)
                 members = predictions.columns[2:]
                 probabilities = np.array([predictions[member].to_list() for member in members])[..., place]

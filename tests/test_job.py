@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import types
+from dataclasses import replace
 
 import pytest
 from conftest import refusal
@@ -82,7 +83,9 @@ def test_a_given_gpu_that_torch_does_not_see_is_missed(in_a_job, monkeypatch):
 
 def test_extraction_needs_no_gpu_for_its_trainer(monkeypatch):
     monkeypatch.setattr(job, "visible_gpus", lambda: 0)
-    check_gpu(RunConfig(trainer=TrainerConfig(accelerator="gpu"), llm=LLMConfig(device="cpu"), stages=["extract"]))
+    run = RunConfig(trainer=TrainerConfig(accelerator="gpu"), llm=LLMConfig(device="cpu"), stages=["extract"])
+    check_gpu(run)
+    assert refusal(check_gpu, replace(run, stages=["extract", "train"])).startswith("trainer.accelerator=gpu, but torch sees no GPU")
 
 
 def test_a_full_disk_is_seen_before_the_work(tmp_path, monkeypatch):

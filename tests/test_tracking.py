@@ -300,7 +300,7 @@ class Server(ThreadingHTTPServer):
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Answers)
-        self.rows, self.groups, self.summaries, self.codes, self.views, self.refuses = {}, {}, {}, {}, [], ()
+        self.rows, self.groups, self.summaries, self.codes, self.views, self.refuses, self.asked = {}, {}, {}, {}, [], (), []
         Thread(target=self.serve_forever, daemon=True).start()
 
     @property
@@ -309,6 +309,7 @@ class Server(ThreadingHTTPServer):
 
     def answer(self, operation, given):
         """The answer to a GraphQL request."""
+        self.asked.append(operation)
         if operation in ("Viewer", "GetDefaultEntity"):
             return {"viewer": {"id": "1", "entity": "somebody", "username": "somebody", "flags": "{}", "teams": {"edges": []}}}
         if operation == "UpsertBucket":
@@ -339,6 +340,7 @@ class Server(ThreadingHTTPServer):
 
     def stream(self, run, files):
         """Write lines where the client says that they belong."""
+        self.asked.append({name: (sent["offset"], len(sent["content"])) for name, sent in files.items()})
         if "wandb-history.jsonl" in files:
             sent, lines = files["wandb-history.jsonl"], self.rows.setdefault(run, [])
             lines[sent["offset"] : sent["offset"] + len(sent["content"])] = sent["content"]
@@ -402,7 +404,7 @@ def test_both_parts_of_a_requeued_run_become_one(requeued, server, nobody, tmp_p
     assert "1 of 1 runs pushed" in pushed.stdout
     ((run, lines),) = server.rows.items()
     found = [json.loads(line) for line in lines]
-    assert [row["epoch"] for row in found if "k8-f16-mean/min_f1" in row] == [0, 1, 2]
+    assert [row["epoch"] for row in found if "k8-f16-mean/min_f1" in row] == [0, 1, 2], (server.asked, pushed.stderr)
     assert [row["_step"] for row in found] == [0, 1, 2, 3]
     assert server.groups == {run: "toy/rasy/rho0.5-both"}
     (folder,) = tmp_path.glob("runs/*/*/*")

@@ -75,6 +75,7 @@ def pretrain(config: PretrainConfig) -> None:
         lm = load_language_model(LLMConfig(name="toy", path=str(folder)))
 
         def extractable(tokens: np.ndarray) -> np.ndarray:
+            """Whether the model continues each sequence word for word, bool (batch,)."""
             # bfloat16 finds the candidates twice as fast; float32, which labels are made in, decides.
             with torch.autocast("cpu", dtype=torch.bfloat16):
                 likely = lm.score(tokens, config.k).suffix_logprob > -1.0

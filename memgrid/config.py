@@ -78,8 +78,7 @@ def validate(run: RunConfig) -> None:
     validate_stages(run)
     validate_numbers(run)
     for key, name in (("llm", run.llm.name), ("corpus", run.corpus.name), ("taxonomy", run.taxonomy.name)):
-        if not re.fullmatch(r"\w[\w.+-]*", name):
-            raise UserError(f"{key}.name={name} cannot name a folder: use letters, digits and _.+- and no slash")
+        refuse_name(f"{key}.name", name)
     if run.select.non_memorized == "matched" and taxonomy(run).non_memorized is None:
         raise UserError(
             f"select.non_memorized=matched needs a class of sequences that are not memorized, and taxonomy {run.taxonomy.name!r} has none: "
@@ -164,6 +163,12 @@ def refuse_unknown(words: dict[str, tuple[str, tuple[str, ...]]]) -> None:
     for key, (word, allowed) in words.items():
         if word not in allowed:
             raise UserError(f"{key}={word} is unknown: use {' or '.join(allowed)}")
+
+
+def refuse_name(key: str, name: str) -> None:
+    """Raise UserError for a name that a folder cannot have."""
+    if not re.fullmatch(r"\w[\w.+-]*", name):
+        raise UserError(f"{key}={name} cannot name a folder: use letters, digits and _.+- and no slash")
 
 
 def refuse_small(numbers: dict[str, tuple[int | None, int]]) -> None:

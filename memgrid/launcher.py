@@ -28,14 +28,11 @@ from omegaconf import OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from memgrid.job import last_line, log_file, requeue_in_peace, stop_on_sigterm
-from memgrid.marks import undone
-from memgrid.naming import work_folder
-from memgrid.results import finished, note_failure
-from memgrid.schema import OWN_STAGES, RunConfig, UserError
-from memgrid.status import locked
-from memgrid.sweep import Sweeper, failures, one_sentence, planned, result_of, run_of
+from memgrid.results import note_failure
+from memgrid.schema import UserError
+from memgrid.sweep import Sweep, Sweeper, failures, one_sentence, run_of
 from memgrid.watch import Watch
-from memgrid.works import Work, changes, groups, stages_of
+from memgrid.works import Kind, Work, changes, groups
 
 PREFIX = "hydra_plugins.memgrid"  # Hydra takes launchers from this namespace alone
 
@@ -70,6 +67,7 @@ class Launcher(BaseSubmititLauncher):  # type: ignore[misc]
     def __init__(self, **params: Any) -> None:
         super().__init__(**params)
         self.folder = Path(self.params["submitit_folder"]).absolute()
+        self.kind: Kind
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
         """Hydra calls this with every combination of the sweep.
@@ -77,16 +75,17 @@ class Launcher(BaseSubmititLauncher):  # type: ignore[misc]
         Raises:
             UserError: a run cannot be done in a job.
         """
-        loader = self.hydra_context.config_loader
+        loader, planned = self.hydra_context.config_loader, Sweep.started.planned
+        self.kind = Sweep.started.kind
         every = [
-            Work(number, list(words), planned.get(tuple(words)) or run_of(loader.load_sweep_config(self.config, list(words))))
+            Work(number, list(words), planned.get(tuple(words)) or run_of(loader.load_sweep_config(self.config, list(words)), self.kind))
             for number, words in enumerate(job_overrides, initial_job_idx)
         ]
         self.check([work.run for work in every])
-        missing = [work for work in every if wanted(work.run)]
+        missing = [work for work in every if wanted(work.run, self.kind)]
         if len(missing) < len(every):
             print(f"memgrid: {len(every) - len(missing)} of {len(every)} runs are done or under way", flush=True)
-        self.work_off(groups(missing))
+        self.work_off(groups(missing, self.kind))
         return [JobReturn(work.overrides, status=JobStatus.COMPLETED) for work in every]
 
     def work_off(self, waiting: list[list[Work]]) -> None:
@@ -105,7 +104,7 @@ class Launcher(BaseSubmititLauncher):  # type: ignore[misc]
                         refused = True  # there may be a limit to what a user can have in the queue
                         print(f"memgrid: {error}; {len(waiting)} jobs wait until others have ended", flush=True)
                 for job_id in watch.ended({job_id: job.paths.result_pickle for job_id, (job, _) in active.items()}):
-                    tell_end(*active.pop(job_id))
+                    tell_end(*active.pop(job_id), self.kind)
                     refused = False
                 if active:
                     time.sleep(1)
@@ -146,12 +145,12 @@ class Launcher(BaseSubmititLauncher):  # type: ignore[misc]
 
         try:
             config = self.hydra_context.config_loader.load_sweep_config(self.config, work.overrides)
-            changed = changes(work.run, run_of(config))
+            changed = changes(work.run, run_of(config, self.kind))
         except (UserError, HydraException, OmegaConfBaseException) as error:
             changed = f"the configuration can no longer be read ({error if isinstance(error, UserError) else one_sentence(error)})"
         if changed:
             sentence = f"since this job was submitted, {changed}: submit it again"
-            note_failure(work_folder(work.run), sentence, log_file())
+            note_failure(self.kind.folder(work.run), sentence, log_file())
             print(f"memgrid: {sentence}", file=sys.stderr)
             return sentence
         with open_dict(config.hydra.job):
@@ -160,7 +159,7 @@ class Launcher(BaseSubmititLauncher):  # type: ignore[misc]
         told: str | None = run_job(self.task_function, config, hydra_context=self.hydra_context, **names).return_value
         return told
 
-    def check(self, runs: list[RunConfig]) -> None:
+    def check(self, runs: list[Any]) -> None:
         """Refuse what no job can do.
 
         Raises:
@@ -191,14 +190,14 @@ class SlurmLauncher(Launcher):
         super().__init__(**params)
         self.max_array_size = max_array_size
 
-    def check(self, runs: list[RunConfig]) -> None:
+    def check(self, runs: list[Any]) -> None:
         """Refuse what no job on a cluster can do.
 
         Raises:
             UserError: a run is one task; compute nodes have no internet; or there is no SLURM here.
         """
         super().check(runs)
-        if any("fetch" in run.stages for run in runs):
+        if any(self.kind.needs_internet(run) for run in runs):
             raise UserError("stages has fetch, which needs the internet: run it first, here and without hydra/launcher=slurm")
         if self.max_array_size < 1:
             raise UserError(f"hydra.launcher.max_array_size={self.max_array_size} is too small: it must be at least 1")
@@ -234,7 +233,7 @@ class LocalLauncher(Launcher):
         self.at_once = at_once
         self.processes: dict[str, Any] = {}
 
-    def check(self, runs: list[RunConfig]) -> None:
+    def check(self, runs: list[Any]) -> None:
         """Refuse what no process here can do; UserError."""
         super().check(runs)
         if self.at_once < 1:
@@ -262,7 +261,7 @@ class LocalLauncher(Launcher):
         return "the jobs end with this process: the same command goes on where they stopped"
 
 
-def tell_end(job: Any, works: list[Work]) -> None:
+def tell_end(job: Any, works: list[Work], kind: Kind) -> None:
     """A line for each run of a job that has ended, from its result or, where there is none, from the end of its log."""
     from submitit.core.utils import pickle_load
 
@@ -270,38 +269,37 @@ def tell_end(job: Any, works: list[Work]) -> None:
     told: list[str | None] = [f"job {job.job_id} ended without a result: {last_line(log) or 'it left no log'}"] * len(works)
     orderly = False
     if job.paths.result_pickle.exists():
-        kind, result = pickle_load(job.paths.result_pickle)
-        orderly = kind == "success"
+        how, result = pickle_load(job.paths.result_pickle)
+        orderly = how == "success"
         told = result if orderly else [str(result).strip().rpartition("\n")[2]] * len(works)
     for work, sentence in zip(works, told, strict=True):
-        owns, folder = bool(set(OWN_STAGES) & set(work.run.stages)), work_folder(work.run)
         if not orderly:
-            if owns and finished(folder) is not None and not undone(work.run, folder):
+            if kind.done(work.run):
                 sentence = None  # this run was done before its job ended
             else:
-                note_failure(folder, str(sentence), log)
+                note_failure(kind.folder(work.run), str(sentence), log)
         if sentence is not None:
             failures.append(sentence)
-        name = "/".join(folder.parts[-3:]) if owns else stages_of(work.run)
-        score = finished(folder) if owns and sentence is None else None
-        ending = f"done, min-F1 {score['panel']['min_f1']['mean']:.1f}" if score else "done"
-        print(f"memgrid: {name}: {ending}" if sentence is None else f"memgrid: {name}: FAILED: {sentence} (log: {log})", flush=True)
+        name = kind.name(work.run)
+        print(
+            f"memgrid: {name}: FAILED: {sentence} (log: {log})" if sentence is not None else f"memgrid: {name}: {kind.ending(work.run)}",
+            flush=True,
+        )
 
 
-def wanted(run: RunConfig) -> bool:
+def wanted(run: Any, kind: Kind) -> bool:
     """Whether a run needs a job; not if it is done, if another process is at it, or if what is there cannot be read, which is told."""
-    name = "/".join(work_folder(run).parts[-3:])
     try:
-        if result_of(run) is not None:
+        if kind.result(run) is not None:
             return False
     except UserError as error:
         failures.append(str(error))
-        print(f"memgrid: {name}: FAILED: {error}", flush=True)
+        print(f"memgrid: {kind.name(run)}: FAILED: {error}", flush=True)
         return False
-    running = bool(set(OWN_STAGES) & set(run.stages)) and (work_folder(run) / ".lock").exists() and locked(work_folder(run))
-    if running:
-        print(f"memgrid: {name}: another process is working on it", flush=True)
-    return not running
+    busy = kind.busy(run)
+    if busy:
+        print(f"memgrid: {kind.name(run)}: another process is working on it", flush=True)
+    return not busy
 
 
 def reason(output: str) -> str:

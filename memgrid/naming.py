@@ -80,18 +80,18 @@ def training_seed(run: RunConfig) -> int:
     return run.seed if run.compat == "none" else int(training_key(run), 16)
 
 
-def prepare_root(run: RunConfig) -> Path:
+def prepare_root(name: str) -> Path:
     """Create the root and prove that it can be written to.
 
     Raises:
         UserError: it cannot.
     """
-    root = Path(run.root)
+    root = Path(name)
     try:
         root.mkdir(parents=True, exist_ok=True)
         probe = root / ".writable"
         probe.touch()
         probe.unlink(missing_ok=True)
     except OSError as error:
-        raise UserError(f"root={run.root} cannot be written to ({error.strerror}): choose another folder with root=<path>") from None
+        raise UserError(f"root={name} cannot be written to ({error.strerror}): choose another folder with root=<path>") from None
     return root

@@ -7,27 +7,22 @@ import re
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf import DictConfig, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from memgrid.config import typed, validate
-from memgrid.corpus import load_corpus
-from memgrid.marks import undone
-from memgrid.naming import prepare_root, run_folder
-from memgrid.results import finished, write_config
-from memgrid.schema import OWN_STAGES, RunConfig, UserError
+from memgrid.naming import prepare_root
+from memgrid.schema import UserError
+from memgrid.works import Kind
 
 failures: list[str] = []  # what went wrong in the runs of this process
-planned: dict[tuple[str, ...], RunConfig] = {}  # every combination of the sweep that was started last
-PART = re.compile(r"^part=(\d+)$", re.MULTILINE)
+NUMBER = re.compile(r"(\w+)=(\d+)")
 
 
 class Sweeper(BasicSweeper):  # type: ignore[misc]
@@ -44,21 +39,29 @@ class Sweeper(BasicSweeper):  # type: ignore[misc]
 
 
 class Sweep(Callback):  # type: ignore[misc]
-    """Hydra calls it; see `hydra.callbacks` in conf/run.yaml."""
+    """Hydra makes and calls it; see `hydra.callbacks` in conf/run.yaml.
+
+    Attributes:
+        kind: what is swept over. planned: every combination, as it was typed → its settings.
+    """
+
+    started: ClassVar[Sweep]
+
+    def __init__(self, kind: Kind) -> None:
+        self.kind, self.planned = kind, dict[tuple[str, ...], Any]()
+        Sweep.started = self
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Refuse the whole sweep for one bad combination: a typo in the last is found before the first starts."""
-        planned.clear()
         try:
-            runs = list(combinations(config))
-            for root in {run.root: run for run in runs}.values():
+            self.planned = dict(combinations(config, self.kind))
+            for root in {run.root for run in self.planned.values()}:
                 prepare_root(root)  # Hydra would make its own folder there, and fail with a traceback
         except (UserError, HydraException, OmegaConfBaseException) as error:
             # Hydra turns a callback's exception into a warning, but not this one.
             sys.exit(f"memgrid: {error if isinstance(error, UserError) else one_sentence(error)}; nothing was started")
-        for run in runs:
-            if "train" in run.stages:
-                plan_run(run)
+        for run in self.planned.values():
+            self.kind.plan(run)
 
 
 def one_sentence(error: HydraException | OmegaConfBaseException) -> str:
@@ -74,8 +77,8 @@ def one_sentence(error: HydraException | OmegaConfBaseException) -> str:
     return f"{told}: look for its name in conf/" if "Key '" in told else told
 
 
-def combinations(config: DictConfig) -> Iterator[RunConfig]:
-    """Every run of a sweep, validated, in its order.
+def combinations(config: DictConfig, kind: Kind) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every run of a sweep in its order: how it was typed, and its settings, validated.
 
     Raises:
         UserError: one is invalid.
@@ -83,53 +86,22 @@ def combinations(config: DictConfig) -> Iterator[RunConfig]:
     loader = GlobalHydra.instance().config_loader()
     swept = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
     overrides = OverridesParser.create(config_loader=loader).parse_overrides([*swept, *config.hydra.overrides.task])
-    composed: dict[tuple[str, ...], RunConfig] = {}
+    composed: dict[tuple[str, ...], Any] = {}
     for combination in BasicSweeper.split_arguments(overrides, None)[0]:
-        # Parts differ in their number alone: composing each would take minutes for a large sweep.
-        others, part = tuple(word for word in combination if not PART.fullmatch(word)), PART.search("\n".join(combination))
-        if part and others in composed:
-            run = replace(composed[others], part=int(part[1]))
-            validate(run)
+        # Runs that differ in such a number alone, as parts do: composing each would take minutes for a large sweep.
+        found = [match for word in combination if (match := NUMBER.fullmatch(word)) and match[1] in kind.numbered]
+        others = tuple(word for word in combination if word not in {match[0] for match in found})
+        if others in composed and found:
+            run = replace(composed[others], **{match[1]: int(match[2]) for match in found})
+            kind.validate(run)
         else:
-            run = composed[others] = run_of(loader.load_sweep_config(config, combination))
-        planned[tuple(combination)] = run
-        yield run
+            run = composed[others] = run_of(loader.load_sweep_config(config, combination), kind)
+        yield tuple(combination), run
 
 
-def run_of(composed: DictConfig) -> RunConfig:
+def run_of(composed: DictConfig, kind: Kind) -> Any:
     """A composed configuration, which also has Hydra's own part, as one run; UserError if it is invalid."""
     own = copy.deepcopy(composed)
     with read_write(own), open_dict(own):
         del own["hydra"]
-    return typed(own)
-
-
-def result_of(run: RunConfig) -> dict[str, Any] | None:
-    """The result of a run that need not be done again, or None: it is finished, and so is every later stage that it asks for.
-
-    Raises:
-        UserError: a user's tables hold other sequences than when the run was finished: its name tells their place alone.
-    """
-    if run.force or not set(OWN_STAGES) & set(run.stages):
-        return None
-    done = finished(run_folder(run))
-    if (
-        done is not None
-        and run.corpus.kind == "tables"
-        and run.corpus.path
-        and load_corpus(run.corpus).fingerprint != done["origin"]["corpus"]
-    ):
-        raise UserError(
-            f"corpus.path={run.corpus.path} holds other sequences than when this run was finished: give them another corpus.name, "
-            "or put the old ones back"
-        )
-    return None if undone(run, run_folder(run)) else done
-
-
-def plan_run(run: RunConfig) -> Path:
-    """Leave the run's configuration in its folder: what has this alone is missing."""
-    folder = run_folder(run)
-    folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / "config.yaml").exists():
-        write_config(OmegaConf.structured(run), folder)
-    return folder
+    return kind.typed(own)

@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 
 from memgrid.metrics import scores
 from memgrid.naming import settings
-from memgrid.schema import RunConfig, UserError
+from memgrid.schema import RunConfig, UserError, WandbConfig
 
 if TYPE_CHECKING:
     from pytorch_lightning.loggers import WandbLogger
@@ -78,7 +78,8 @@ def tracked(run: RunConfig, folder: Path) -> Iterator[WandbLogger | None]:
     os.environ.setdefault("WANDB_SILENT", "true")
     folder.mkdir(parents=True, exist_ok=True)
     earlier = [path for path in sorted(folder.glob("wandb/*run-*/run-*.wandb")) if begun(path)]
-    experiment = start(run, folder, resume=bool(earlier) or run.wandb.mode == "online")
+    deciding = settings(run)
+    experiment = start(run.wandb, folder, cell_name(deciding), deciding, resume=bool(earlier) or run.wandb.mode == "online")
     # What an online run has sent is known to the server only.
     there = range(int(experiment.summary.get("epoch", -1)) + 1) if run.wandb.mode == "online" else logged_epochs(earlier)
     logger = epoch_logger(experiment, there)
@@ -91,29 +92,48 @@ def tracked(run: RunConfig, folder: Path) -> Iterator[WandbLogger | None]:
     wandb.finish()
 
 
-def start(run: RunConfig, folder: Path, resume: bool) -> Any:
-    """Begin a wandb run, or a further part of it."""
+def record(
+    config: WandbConfig, folder: Path, group: str, deciding: dict[str, Any], rows: list[dict[str, float]], summary: dict[str, Any]
+) -> None:
+    """A wandb run of something that is finished: a row for each epoch, and a summary; nothing if disabled.
+
+    Raises:
+        UserError: wandb could not start a run.
+    """
+    if config.mode == "disabled":
+        return
     import wandb
 
-    deciding = settings(run)
+    os.environ.setdefault("WANDB_SILENT", "true")
+    experiment = start(config, folder, group, deciding, resume=config.mode == "online")
+    for epoch, row in enumerate(rows):
+        experiment.log({**row, "epoch": epoch}, step=epoch, commit=True)
+    experiment.summary.update(summary)
+    wandb.finish()
+
+
+def start(config: WandbConfig, folder: Path, group: str, deciding: dict[str, Any], resume: bool) -> Any:
+    """Begin a wandb run, or a further part of it; its id is the end of the folder's name."""
+    import wandb
+
     quiet = wandb.Settings(x_disable_stats=True, console="off", disable_git=True, x_save_requirements=False)
     quiet.x_transaction_log_flush_interval = FLUSH_SECONDS
     try:
         experiment = wandb.init(
-            project=run.wandb.project,
-            entity=run.wandb.entity,
-            mode=run.wandb.mode,  # type: ignore[arg-type]
+            project=config.project,
+            entity=config.entity,
+            mode=config.mode,  # type: ignore[arg-type]
             dir=folder,
             id=folder.name.rsplit("-", 1)[-1],
             name=folder.name,
-            group=cell_name(deciding),
+            group=group,
             config=deciding,
             resume="allow" if resume else None,
             reinit="finish_previous",
             settings=quiet,
         )
     except wandb.Error as error:
-        raise UserError(f"wandb={run.wandb.mode} could not start a run ({brief(error)}): use wandb=offline or `wandb login`") from None
+        raise UserError(f"wandb={config.mode} could not start a run ({brief(error)}): use wandb=offline or `wandb login`") from None
     experiment.define_metric("*", step_metric="epoch")
     return experiment
 
@@ -216,9 +236,10 @@ def logged_epochs(parts: Iterable[Path]) -> set[int]:
 
 
 def unsynced(root: Path) -> dict[Path, list[Path]]:
-    """The offline parts below `<root>/runs` that have not been pushed, in order of time, by the folder of their run."""
+    """The offline parts of runs and audits below `root` that have not been pushed, in order of time, by the folder of their run."""
     found: dict[Path, list[Path]] = {}
-    for path in sorted((root / "runs").glob("**/wandb/offline-run-*/run-*.wandb"), key=lambda path: path.parent.name):
+    every = (path for below in ("runs", "audits") for path in (root / below).glob("**/wandb/offline-run-*/run-*.wandb"))
+    for path in sorted(every, key=lambda path: path.parent.name):
         if not synced(path).exists() and begun(path):
             found.setdefault(path.parents[2], []).append(path)
     return found

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import logging
-import os
-import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
-import pytorch_lightning as lightning
 import torch
-from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar
 from pytorch_lightning.loggers import WandbLogger
-from pytorch_lightning.plugins.environments import LightningEnvironment  # type: ignore[attr-defined]
 from torch.utils.data import DataLoader
 
 from memgrid.baselines import Known, Probabilities, linear, scored, without_attention
@@ -25,22 +19,14 @@ from memgrid.corpus import Corpus
 from memgrid.data import AttentionData, Batch
 from memgrid.metrics import class_scores, confusion_matrix, panel_scores, reordered, scores
 from memgrid.naming import settings, training_key, training_seed
-from memgrid.progress import on_terminal
 from memgrid.results import ANSWERS
 from memgrid.schema import RunConfig
 from memgrid.select import SIDES
 from memgrid.store import Store
 from memgrid.tracking import summarise, tracked
+from memgrid.trainer import trainer_of
 
 PAPER_EPOCHS = 3  # the paper sums the confusion matrices of the last three epochs
-# What Lightning warns of: batches come out of memory, so that processes would only copy them; a torch older than a name in it; a training
-# that goes on; and a machine with srun, where a process of its own is what we want.
-NOT_FOR_US = (
-    ".*does not have many workers.*",
-    ".*LeafSpec.*",
-    ".*Checkpoint directory .* exists and is not empty.*",
-    ".*`srun` command is available.*",
-)
 PROBE = "linear-"  # before the name of a pooling
 
 
@@ -65,8 +51,6 @@ def train(
     Returns:
         The content of metrics.json.
     """
-    torch.set_num_threads(run.trainer.threads or len(os.sched_getaffinity(0)))
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     titles = list(run.taxonomy.classes)
     samples.write_parquet(folder / "samples.parquet")
     panel = members(run.cnn, run.compat)
@@ -185,38 +169,11 @@ def fit(
         data.seed,
         run.trainer.channels_last,
     )
-    resumable = folder / "checkpoints" / "last.ckpt"
-    with warnings.catch_warnings():
-        for message in NOT_FOR_US:
-            warnings.filterwarnings("ignore", message=message)
-        trainer = trainer_of(run, folder, logger)
-        trainer.fit(module, data, ckpt_path=resumable if resumable.exists() else None, weights_only=False)
+    with trainer_of(run.trainer, run.cnn.epochs, folder / "checkpoints", logger=logger) as (trainer, resumable):
+        trainer.fit(module, data, ckpt_path=resumable, weights_only=False)
         batches = trainer.predict(module, data.val_dataloader())
     assert batches is not None
     return module.history, torch.cat(batches, 1).float().cpu().numpy()  # type: ignore[arg-type]
-
-
-def trainer_of(run: RunConfig, folder: Path, logger: WandbLogger | None) -> lightning.Trainer:
-    """Lightning's trainer on one device, with a checkpoint after every epoch; what SLURM does is none of its business."""
-    checkpoint = ModelCheckpoint(
-        folder / "checkpoints", filename="last", save_top_k=1, save_on_train_epoch_end=True, enable_version_counter=False
-    )
-    watched = run.trainer.progress and on_terminal()
-    return lightning.Trainer(
-        accelerator=run.trainer.accelerator,
-        devices=1,
-        precision=run.trainer.precision,  # type: ignore[arg-type]
-        max_epochs=run.cnn.epochs,
-        logger=logger or False,
-        callbacks=[checkpoint, *([RichProgressBar()] if watched else [])],
-        enable_progress_bar=watched,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        log_every_n_steps=1,
-        deterministic=True,
-        default_root_dir=folder,
-        plugins=[LightningEnvironment()],
-    )
 
 
 def shuffled_control(run: RunConfig, panel: list[Member], data: AttentionData, folder: Path) -> dict[str, Any]:

@@ -1,12 +1,13 @@
-"""The runs of a sweep as pieces of work: which belong into one job, and whether they are still what was submitted."""
+"""The runs of a sweep as pieces of work: what a launcher must know of them, which belong into one job, and what changed since then."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
-from memgrid.naming import training_key
-from memgrid.schema import OWN_STAGES, RunConfig
+from omegaconf import DictConfig
 
 
 @dataclass(frozen=True)
@@ -15,23 +16,72 @@ class Work:
 
     number: int
     overrides: list[str]
-    run: RunConfig
+    run: Any
 
 
-def groups(works: list[Work]) -> list[list[Work]]:
-    """Runs that share their work, together: one job does it, and the others find it done.
+class Kind(ABC):
+    """What is swept over, such as `memgrid.runs.Runs`. Settings are a dataclass, called run here.
 
-    They are equal trainings, or, without training, the same part of one model and corpus.
+    Attributes:
+        numbered: settings that are a number and on which the composition of no other depends.
     """
+
+    numbered: tuple[str, ...] = ()
+
+    @abstractmethod
+    def typed(self, config: DictConfig) -> Any:
+        """A composed configuration as validated settings; UserError if it is invalid."""
+
+    @abstractmethod
+    def validate(self, run: Any) -> None:
+        """UserError if the settings are invalid."""
+
+    @abstractmethod
+    def plan(self, run: Any) -> None:
+        """Leave on disk that the run is wanted."""
+
+    @abstractmethod
+    def folder(self, run: Any) -> Path:
+        """Where a failure of the run is noted."""
+
+    @abstractmethod
+    def result(self, run: Any) -> dict[str, Any] | None:
+        """The result of a run that need not be done again, or None; UserError if what is there cannot be used."""
+
+    @abstractmethod
+    def done(self, run: Any) -> bool:
+        """Whether all that the run asks for is on disk, even if it is to be done again."""
+
+    @abstractmethod
+    def busy(self, run: Any) -> bool:
+        """Whether another process is working on the run."""
+
+    @abstractmethod
+    def shared(self, run: Any) -> tuple[Any, ...]:
+        """Equal for runs that share their work."""
+
+    @abstractmethod
+    def name(self, run: Any) -> str:
+        """What the run is called in a line of the launcher."""
+
+    @abstractmethod
+    def ending(self, run: Any) -> str:
+        """How a run went that is done, such as `done, min-F1 87.8`."""
+
+    @abstractmethod
+    def needs_internet(self, run: Any) -> bool:
+        """Whether the run cannot be done on a compute node."""
+
+
+def groups(works: list[Work], kind: Kind) -> list[list[Work]]:
+    """Runs that share their work, together: one job does it, and the others find it done."""
     found: dict[tuple[Any, ...], list[Work]] = {}
     for work in works:
-        run = work.run
-        shared = (training_key(run),) if set(OWN_STAGES) & set(run.stages) else (run.llm.name, run.corpus.name, run.part, run.parts)
-        found.setdefault((run.root, *shared), []).append(work)
+        found.setdefault(kind.shared(work.run), []).append(work)
     return list(found.values())
 
 
-def changes(submitted: RunConfig, now: RunConfig) -> str:
+def changes(submitted: Any, now: Any) -> str:
     """Which settings are others than they were, in one clause; empty if none is."""
     before, after = (flat(asdict(run)) for run in (submitted, now))
     differing = [key for key in sorted(before | after) if before.get(key) != after.get(key)]
@@ -45,9 +95,3 @@ def flat(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in nested.items():
         found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return found
-
-
-def stages_of(run: RunConfig) -> str:
-    """What a run without training does, such as `extract for toy/rasy, part 3 of 8`."""
-    part = f", part {run.part} of {run.parts}" if run.parts > 1 else ""
-    return f"{' and '.join(run.stages)} for {run.llm.name}/{run.taxonomy.name}{part}"

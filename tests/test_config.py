@@ -100,4 +100,4 @@ def test_the_panel_is_a_product():
 def test_an_unwritable_root_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written"):
-        prepare_root(composed(f"root={tmp_path}/file/below"))
+        prepare_root(f"{tmp_path}/file/below")

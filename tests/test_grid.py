@@ -16,6 +16,7 @@ from transformers import AutoTokenizer
 
 from memgrid.config import register
 from memgrid.corpus import TOY
+from memgrid.runs import Runs
 from memgrid.schema import CONF
 from memgrid.sweep import combinations
 
@@ -45,7 +46,7 @@ def whole_grid(overrides: list[str]) -> dict:
         runs = []
         for name in ("benchmark_taxonomies", "optimize_rho"):
             given = [f"experiment={name}", "llm=tiny_random", *overrides]
-            runs += combinations(compose("run", overrides=given, return_hydra_config=True))
+            runs += [run for _, run in combinations(compose("run", overrides=given, return_hydra_config=True), Runs())]
     started, cpu = time.perf_counter(), time.process_time()
     heights, told = [], io.StringIO()
     for run in runs:

@@ -8,6 +8,7 @@ from omegaconf import OmegaConf
 from memgrid import launcher
 from memgrid.config import members, register, typed
 from memgrid.naming import run_folder, training_key
+from memgrid.runs import Runs
 from memgrid.schema import CONF, RunConfig
 from memgrid.sweep import combinations
 from memgrid.works import Work, groups
@@ -20,7 +21,7 @@ def composed(*overrides):
     register()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("run", overrides=list(overrides), return_hydra_config=True)
-        return config, list(combinations(config))
+        return config, [run for _, run in combinations(config, Runs())]
 
 
 @pytest.mark.parametrize("name", GRIDS)
@@ -46,7 +47,7 @@ def test_the_papers_grid_on_a_cluster():
     parts = ("stages=[extract]", "+hydra.sweeper.params.part='range(0,8)'", "parts=8")
     for more, jobs in (((), 153), (("stages=[label,plan]",), 3), (parts, 24)):
         config, runs = composed(*given, *more)
-        assert len(groups([Work(number, [], run) for number, run in enumerate(runs)])) == jobs
+        assert len(groups([Work(number, [], run) for number, run in enumerate(runs)], Runs())) == jobs
     asked = config.hydra.launcher
     assert (asked.gres, asked.account, asked.max_array_size, asked.max_num_timeout) == ("gpu:a100:1", "my-project", 1000, 20)
     assert {run.trainer.accelerator for run in runs} == {"gpu"}

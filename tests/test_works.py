@@ -5,8 +5,9 @@ from dataclasses import replace
 from hydra import compose, initialize_config_dir
 
 from memgrid.config import register, typed
+from memgrid.runs import Runs
 from memgrid.schema import CONF
-from memgrid.works import Work, changes, groups, stages_of
+from memgrid.works import Work, changes, groups
 
 
 def composed(*overrides):
@@ -18,7 +19,7 @@ def composed(*overrides):
 def grouped(*combinations):
     return [
         [work.number for work in group]
-        for group in groups([Work(n, list(given), composed(*given)) for n, given in enumerate(combinations)])
+        for group in groups([Work(n, list(given), composed(*given)) for n, given in enumerate(combinations)], Runs())
     ]
 
 
@@ -61,5 +62,5 @@ def test_changes_name_the_setting_and_both_values():
 
 
 def test_what_a_job_without_training_does():
-    assert stages_of(composed("stages=[label,extract]", "part=1", "parts=4")) == "label and extract for toy/rasy, part 1 of 4"
-    assert stages_of(composed("stages=[label]")) == "label for toy/rasy"
+    assert Runs().name(composed("stages=[label,extract]", "part=1", "parts=4")) == "label and extract for toy/rasy, part 1 of 4"
+    assert Runs().name(composed("stages=[label]")) == "label for toy/rasy"

@@ -1,0 +1,229 @@
+"""The settings of an audit, what is refused of them, and the folder that they name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from memgrid.config import known, refuse_name, refuse_outside, refuse_small, refuse_unknown
+from memgrid.naming import digest_of
+from memgrid.schema import TrainerConfig, UserError, WandbConfig
+
+STAGES = ("prepare", "train", "attack", "report")
+HELD_OUT = 6  # of data sets without a test set of their own, every so many-th sample is held out
+# What may differ between two starts of the same audit without changing its result.
+NOT_IN_NAME = {"root", "force", "stages", "shadow", "part", "parts", "wandb"}
+HARDWARE = {"trainer": {"threads", "progress"}, "model": {"checkpoint_epochs"}}
+FEWEST = 4  # models: with one less there would be no other model to compare with
+
+
+@dataclass
+class DatasetConfig:
+    """Kind digits, mnist5k, cifar10 (`path`: its folder) or attention (`path`: the folder of a finished run of memgrid.run).
+
+    `samples`: only so many, for a try. `augment`: none, shift or flip_shift; training and the attack's views use it.
+    """
+
+    name: str = MISSING
+    kind: str = MISSING
+    path: str | None = None
+    samples: int | None = None
+    augment: str = "none"
+
+
+@dataclass
+class CanaryConfig:
+    """Which samples are watched, clean, label_noise, ood or mixed, and how many."""
+
+    name: str = MISSING
+    count: int = MISSING
+
+
+@dataclass
+class MembershipConfig:
+    """Half of the models see `canaries`, and all see the others; or half of them see each of `all` samples."""
+
+    name: str = MISSING
+
+
+@dataclass
+class ModelConfig:
+    """A network and how it is trained: SGD, the learning rate times 0.1 at the epochs `drops`.
+
+    `kind`: mlp, small_cnn, wrn16_4 or attention_cnn. `width`: of the hidden layers, or feature maps. `checkpoint_epochs`: after so many
+    epochs a training that is cut off can go on from there; null: it begins anew.
+    """
+
+    name: str = MISSING
+    kind: str = MISSING
+    width: int = MISSING
+    epochs: int = MISSING
+    batch_size: int = 64
+    learning_rate: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    drops: list[int] = field(default_factory=list)
+    checkpoint_epochs: int | None = None
+
+
+@dataclass
+class PredictorsConfig:
+    """When predictors are computed, and how.
+
+    `window` last losses of single samples, whose median falls below `share` of its first value: then, once, and not before. PSMI takes so
+    many `directions`; `floor`: see `memgrid.audit.predictors.psmi`.
+    """
+
+    name: str = MISSING
+    window: int = 500
+    share: float = 0.05
+    directions: int = 1000
+    floor: float = 1e-3
+
+
+@dataclass
+class AttackConfig:
+    """The statistic (`hinge` or `logit`), in how many views of each image, and where results are looked at: η and false-positive rates."""
+
+    name: str = MISSING
+    views: int = 1
+    eta: list[float] = field(default_factory=lambda: [4.0, 6.0, 8.0, 10.0])
+    fpr: list[float] = field(default_factory=lambda: [0.001, 0.01, 0.05])
+
+
+@dataclass
+class DefenceConfig:
+    """After the trigger, noise on the last hidden layer of every member i, of deviation `slope` * max(0, -PSMI of i); 0: none."""
+
+    slope: float = 0.0
+
+
+@dataclass
+class AuditConfig:
+    """One audit."""
+
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)
+    canary: CanaryConfig = field(default_factory=CanaryConfig)
+    membership: MembershipConfig = field(default_factory=MembershipConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    predictors: PredictorsConfig = field(default_factory=PredictorsConfig)
+    attack: AttackConfig = field(default_factory=AttackConfig)
+    defence: DefenceConfig = field(default_factory=DefenceConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    wandb: WandbConfig = field(default_factory=WandbConfig)
+    shadows: int = 32
+    shadow: int | None = None
+    part: int = 0
+    parts: int = 1
+    seed: int = 0
+    stages: list[str] = field(default_factory=lambda: list(STAGES))
+    root: str = "memgrid-runs"
+    force: bool = False
+
+
+def typed(config: DictConfig) -> AuditConfig:
+    """The composed configuration as dataclasses, validated.
+
+    Raises:
+        UserError: a value is out of range or unknown; the sentence names it.
+    """
+    run: AuditConfig = known(config, AuditConfig(), "audit")
+    validate(run)
+    return run
+
+
+def validate(run: AuditConfig) -> None:
+    """Refuse every value that a later stage could only stumble over."""
+    refuse_unknown(
+        {
+            "dataset.kind": (run.dataset.kind, ("digits", "mnist5k", "cifar10", "attention")),
+            "dataset.augment": (run.dataset.augment, ("none", "shift", "flip_shift")),
+            "canary.name": (run.canary.name, ("clean", "label_noise", "ood", "mixed")),
+            "membership.name": (run.membership.name, ("canaries", "all")),
+            "model.kind": (run.model.kind, ("mlp", "small_cnn", "wrn16_4", "attention_cnn")),
+            "attack.name": (run.attack.name, ("hinge", "logit")),
+            "trainer.accelerator": (run.trainer.accelerator, ("cpu", "gpu", "auto")),
+            "trainer.precision": (run.trainer.precision, ("32-true", "bf16-mixed", "16-mixed")),
+            "wandb.mode": (run.wandb.mode, ("offline", "online", "disabled")),
+        }
+    )
+    refuse_small(
+        {
+            "dataset.samples": (run.dataset.samples, 2 * HELD_OUT),
+            "canary.count": (run.canary.count, 2),
+            "model.width": (run.model.width, 1),
+            "model.epochs": (run.model.epochs, 1),
+            "model.batch_size": (run.model.batch_size, 1),
+            "model.checkpoint_epochs": (run.model.checkpoint_epochs, 1),
+            "predictors.window": (run.predictors.window, 1),
+            "predictors.directions": (run.predictors.directions, 1),
+            "attack.views": (run.attack.views, 1),
+            "shadows": (run.shadows, FEWEST),
+            "parts": (run.parts, 1),
+        }
+    )
+    refuse_outside(
+        {
+            "model.learning_rate": (run.model.learning_rate, 1e-9, 100),
+            "model.momentum": (run.model.momentum, 0, 0.9999),
+            "model.weight_decay": (run.model.weight_decay, 0, 10),
+            "predictors.share": (run.predictors.share, 0, 1),
+            "predictors.floor": (run.predictors.floor, 0, 1),
+            "defence.slope": (run.defence.slope, 0, 1e6),
+            "trainer.threads": (run.trainer.threads or 1, 1, 4096),
+            "seed": (run.seed, 0, 2**48),
+        }
+    )
+    validate_models(run)
+    for key, name in (("dataset", run.dataset.name), ("model", run.model.name)):
+        refuse_name(f"{key}.name", name)
+    if run.dataset.kind in ("cifar10", "attention") and run.dataset.path is None:
+        what = "cifar-10-batches-py of CIFAR-10's Python version" if run.dataset.kind == "cifar10" else "of a finished run of memgrid.run"
+        raise UserError(f"dataset.path is not set: give the folder {what}")
+    if run.dataset.kind == "attention" and (run.dataset.augment != "none" or run.canary.name in ("ood", "mixed")):
+        raise UserError(
+            "dataset=attention has no images of another domain and cannot be moved: use canary=clean or label_noise, and augment=none"
+        )
+    if not run.attack.eta or not run.attack.fpr or not all(0 < rate < 1 for rate in run.attack.fpr):
+        raise UserError(
+            "attack.eta and attack.fpr must each have a value, and rates lie between 0 and 1, such as attack.fpr=[0.001,0.01,0.05]"
+        )
+
+
+def validate_models(run: AuditConfig) -> None:
+    """Refuse numbers of models, and a share of them, that there cannot be."""
+    if run.shadows % 2:
+        raise UserError(f"shadows={run.shadows} is odd: each canary is in exactly half of the models, so take {run.shadows + 1}")
+    if run.shadow is not None and not 0 <= run.shadow < run.shadows:
+        raise UserError(f"shadow={run.shadow} is none of shadows={run.shadows}, which are counted from 0 to {run.shadows - 1}")
+    if not 0 <= run.part < run.parts:
+        raise UserError(f"part={run.part} is none of parts={run.parts}, which are counted from 0 to {run.parts - 1}: change one of the two")
+    unknown = [stage for stage in run.stages if stage not in STAGES]
+    if unknown or not run.stages:
+        what = f"{unknown[0]} is no stage" if unknown else "nothing would be done"
+        raise UserError(f"stages=[{','.join(run.stages)}]: {what}, choose from {', '.join(STAGES)}")
+
+
+def settings(run: AuditConfig) -> dict[str, Any]:
+    """The settings that decide an audit's result, as plain containers."""
+    plain: dict[str, Any] = OmegaConf.to_container(OmegaConf.structured(run))  # type: ignore[assignment]
+    plain = {key: value for key, value in plain.items() if key not in NOT_IN_NAME}
+    for group, keys in HARDWARE.items():
+        plain[group] = {key: value for key, value in plain[group].items() if key not in keys}
+    return plain
+
+
+def audit_folder(run: AuditConfig) -> Path:
+    """`<root>/audits/digits/mlp/mixed-canaries-32-seed0-<hash>`: named by the settings, never by the time."""
+    name = f"{run.canary.name}-{run.membership.name}-{run.shadows}-seed{run.seed}-{digest_of(settings(run))}"
+    return Path(run.root) / "audits" / run.dataset.name / run.model.name / name
+
+
+def wanted(run: AuditConfig) -> list[int]:
+    """The numbers of the shadow models that this start trains: one, a share of them, or all."""
+    if run.shadow is not None:
+        return [run.shadow]
+    return list(range(run.part, run.shadows, run.parts))

@@ -1,0 +1,250 @@
+"""What an audit found: a table in the terminal, and a page with tables and figures in the audit's folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from rich.console import Console
+from rich.table import Table
+
+from memgrid import __version__, page
+from memgrid.audit import figures
+from memgrid.audit.config import AuditConfig
+from memgrid.audit.evaluation import Evidence, asked_of
+from memgrid.audit.figures import MOMENT_NAMES, NAMES
+from memgrid.audit.population import OF
+from memgrid.schema import UserError
+from memgrid.tables import write_markdown
+
+KINDS = {"all audited": "all audited", **figures.KIND_NAMES}
+
+
+def summary(metrics: dict[str, Any]) -> dict[str, float]:
+    """What a wandb run of the audit shows: areas, and the attack's own."""
+    rows = [row for row in metrics["predictions"] if row["auc"] is not None]
+    found = {
+        f"auc/{'ood' if row['eta'] is None else format(row['eta'], 'g')}/{row['moment']}/{row['predictor']}": row["auc"] for row in rows
+    }
+    return {**found, "attack_auc": metrics["attack"][0]["auc"], "accuracy": metrics["accuracy"]}
+
+
+def areas_table(metrics: dict[str, Any], moment: str) -> pl.DataFrame:
+    """A row per predictor, a column per question: the area under the ROC curve at a moment."""
+    rows = pl.DataFrame(metrics["predictions"], infer_schema_length=None).filter(pl.col("moment") == moment)
+    wide = rows.pivot("question", index="predictor", values="auc", maintain_order=True)
+    return wide.with_columns(pl.col("predictor").replace(NAMES))
+
+
+def print_result(metrics: dict[str, Any], folder: Path, console: Console) -> None:
+    """The areas at the trigger, what they say, and where everything lies."""
+    chosen = metrics["settings"]
+    table = Table(
+        title=f"{chosen['dataset']['name']} · {chosen['model']['name']} · {chosen['canary']['name']} canaries · AUC at the trigger",
+        title_justify="left",
+    )
+    areas = areas_table(metrics, "trigger")
+    for name in areas.columns:
+        table.add_column(name, justify="left" if name == "predictor" else "right")
+    for row in areas.iter_rows():
+        table.add_row(*(cell if isinstance(cell, str) else "–" if cell is None else f"{cell:.2f}" for cell in row))
+    console.print()
+    console.print(table)
+    for sentence in sentences(metrics):
+        console.print(sentence, highlight=False)
+    console.print(
+        f"Everything is in {folder}, the page in {folder / 'report' / 'index.html'}", style="dim", highlight=False, soft_wrap=True
+    )
+
+
+def sentences(metrics: dict[str, Any]) -> list[str]:
+    """What the numbers say, in plain words."""
+    fired = [step for step in metrics["triggers"] if step]
+    whole, models = metrics["steps"], len(metrics["triggers"])
+    told = [
+        f"The trigger fired in {len(fired)} of {models} models, after {np.median(fired):.0f} of {whole} steps (median)."
+        if fired
+        else f"The trigger fired in none of {models} models: raise predictors.share, or train longer."
+    ]
+    best = pl.DataFrame(metrics["predictions"], infer_schema_length=None).filter(
+        (pl.col("moment") == "trigger") & pl.col("auc").is_not_null()
+    )
+    for (name,), rows in best.group_by("question", maintain_order=True):
+        first, *rest = rows.sort("auc", descending=True).iter_rows(named=True)
+        close = [NAMES[row["predictor"]] for row in rest if first["auc"] - row["auc"] < first["auc_std"]]
+        beside = f" ({' and '.join(close)} within one deviation of models)" if close else ""
+        told.append(
+            f"{name}: {NAMES[first['predictor']]} predicts best, AUC {first['auc']:.2f}{beside}; PSMI < 0 {operating(metrics, str(name))}."
+        )
+    whole_attack = metrics["attack"][0]
+    rates = ", ".join(
+        f"{whole_attack[key]:.0%} at {float(key.removeprefix('tpr_at_')):.1%}" for key in whole_attack if key.startswith("tpr_at_")
+    )
+    told.append(
+        f"The attack itself tells members from others with AUC {whole_attack['auc']:.2f}; true positives at false positives: {rates}."
+    )
+    return told
+
+
+def operating(metrics: dict[str, Any], name: str) -> str:
+    """What PSMI < 0 finds, without a threshold that anybody chose."""
+    (row,) = (row for row in metrics["below_zero"] if row["question"] == name)
+    return f"finds {row['tpr']:.0%} of them and {row['fpr']:.0%} of the others" if row["models"] else "cannot be asked"
+
+
+def write_report(run: AuditConfig, metrics: dict[str, Any], seen: Evidence, folder: Path) -> None:
+    """Write tables, figures and the page into `<folder>/report`.
+
+    Raises:
+        UserError: it cannot be written to.
+    """
+    out = folder / "report"
+    try:
+        (out / "figures").mkdir(parents=True, exist_ok=True)
+        made = sections(run, metrics, seen, out)
+        when = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
+        footer = f"Written on {when} by memgrid {__version__} from {folder}: python -m memgrid.audit, with the settings of its config.yaml"
+        title = f"memgrid audit: {run.dataset.name}, {run.model.name}"
+        subtitle = "Which training samples does a classifier memorize? Predicted early from one model, and checked against shadow models."
+        (out / "index.html").write_text(page.render(title, subtitle, made, footer))
+    except OSError as error:
+        raise UserError(f"{out} cannot be written to ({error.strerror}): make room, or use another root") from None
+
+
+def sections(run: AuditConfig, metrics: dict[str, Any], seen: Evidence, out: Path) -> list[page.Section]:
+    """The parts of the page; figures and tables are written beside it."""
+    asked = asked_of(seen, run.attack.eta)
+    every = pl.DataFrame(metrics["predictions"], infer_schema_length=None).with_columns(
+        pl.col("predictor").replace(NAMES), pl.col("moment").replace(MOMENT_NAMES)
+    )
+    attack = pl.DataFrame(metrics["attack"]).with_columns(pl.col("samples").replace(KINDS))
+    zero = pl.DataFrame(metrics["below_zero"], infer_schema_length=None)
+    for name, table in (("predictions", every), ("attack", attack), ("below-zero", zero)):
+        table.write_csv(out / f"{name}.csv")
+        write_markdown(table, out / f"{name}.md")
+    fired = "trigger" if any(metrics["triggers"]) else "end"
+    rates = {f"tpr_at_{rate:g}": f"TPR at {100 * rate:g} % FPR" for rate in run.attack.fpr}
+    kinds = "canaries" if run.membership.name == "canaries" else "samples"
+    return [
+        page.Section(
+            "result",
+            "What was predicted",
+            [
+                f"{run.shadows} models were trained on {metrics['data']['name']}, {metrics['data']['samples']} samples, and "
+                f"{metrics['audited']} {kinds} are audited: each is in half of the models. They reach {metrics['train_accuracy']:.1%} "
+                f"on what they are trained on, and {metrics['accuracy']:.1%} on held-out samples.",
+                *sentences(metrics),
+            ],
+            [
+                page.listing(
+                    shares(every.filter(pl.col("moment") == MOMENT_NAMES[fired]), ["auc", "auc_std", *rates]),
+                    {"predictor": "predictor", "auc": "AUC (%)", "auc_std": "±", **rates, "positives": "positives", "models": "models"},
+                    f"Predictors at the {fired}",
+                    "Means over models in which both answers occur; ± is one deviation over them. Positives: the mean number in a model.",
+                    "predictions",
+                    group="question",
+                    best="auc",
+                ),
+                page.listing(
+                    shares(zero, ["tpr", "fpr"]),
+                    {"question": "question", "tpr": "TPR (%)", "fpr": "FPR (%)", "models": "models"},
+                    "PSMI < 0",
+                    "An operating point that needs no tuning: how many of the samples asked for it finds, and of the others.",
+                    "below-zero",
+                ),
+            ],
+        ),
+        page.Section(
+            "curves",
+            "ROC curves",
+            [],
+            [
+                draw(
+                    out,
+                    "rocs",
+                    lambda path: figures.draw_rocs(seen, asked, fired, path),
+                    "ROC curves",
+                    f"At the {fired}, means over models, one panel for each question.",
+                )
+            ],
+        ),
+        page.Section(
+            "eta",
+            "How much memorization",
+            [],
+            [
+                draw(
+                    out,
+                    "eta",
+                    lambda path: figures.draw_areas(seen, fired, path),
+                    "AUC against η",
+                    "The higher η, the rarer and the stronger is what counts as memorized. Bands: one deviation over models.",
+                )
+            ],
+        ),
+        page.Section(
+            "moments",
+            "When it can be predicted",
+            [],
+            [
+                draw(
+                    out,
+                    "moments",
+                    lambda path: figures.draw_moments(seen, [asked[0], asked[-1]], path),
+                    "AUC before, at and after the trigger",
+                    "Bars: one deviation over models.",
+                )
+            ],
+        ),
+        page.Section(
+            "kinds",
+            "Canaries",
+            [f"Canaries are {', '.join(figures.KIND_NAMES[name] for name in OF[run.canary.name])}."],
+            [
+                draw(
+                    out,
+                    "kinds",
+                    lambda path: figures.draw_kinds(seen, run.attack.eta, fired, path),
+                    "Distributions by kind",
+                    "At the left PSMI of members, at the right Λ of audited members; dotted: PSMI = 0, and the values of η.",
+                )
+            ],
+        ),
+        page.Section(
+            "attack",
+            "The attack",
+            ["Memorization is measured by the likelihood ratio attack, leaving out the model that is looked at."],
+            [
+                page.listing(
+                    shares(attack, ["auc", *rates, "memorized_at_4"]),
+                    {
+                        "samples": "samples",
+                        "number": "number",
+                        "auc": "AUC (%)",
+                        **rates,
+                        "median_ratio": "median Λ",
+                        "memorized_at_4": "Λ ≥ 4 (%)",
+                    },
+                    "Members told from others",
+                    "Over all models and audited samples; the last two columns are of members.",
+                    "attack",
+                ),
+                draw(out, "attack", lambda path: figures.draw_attack(seen, path), "ROC curve of the attack", "By kind of sample."),
+            ],
+        ),
+    ]
+
+
+def shares(table: pl.DataFrame, columns: list[str]) -> pl.DataFrame:
+    """The table with some columns in percent."""
+    return table.with_columns(pl.col(name) * 100 for name in columns)
+
+
+def draw(out: Path, name: str, make: Callable[[Path], None], title: str, caption: str) -> page.Picture:
+    """Draw a figure beside the page, and put it there."""
+    make(out / "figures" / name)
+    return page.picture(out / "figures" / f"{name}.png", title, caption, f"{title}. {caption}", f"figures/{name}.pdf")

@@ -396,3 +396,15 @@ def test_what_needs_the_internet_is_not_submitted(cluster, quick, tmp_path):
     assert process.returncode == 1
     assert "stages has fetch, which needs the internet" in process.stderr
     assert not cluster.queue()
+
+
+def test_shadow_models_fan_out_as_an_array(cluster, tmp_path):
+    given = ("shadows=4", "model.epochs=4", "predictors.directions=50", "wandb=off")
+    process = memgrid(*JOB, *given, "shadow=range(0,4)", f"root={tmp_path / 'slurm'}", module="audit", env=cluster.env)
+    assert "4 runs submitted as 4 jobs" in process.stdout
+    assert process.stdout.count(": done") == 4
+    memgrid_here(*given, f"root={tmp_path / 'here'}", module="audit")
+    (found,), (expected,) = (
+        [json.loads(path.read_text()) for path in (tmp_path / name).glob("audits/*/*/*/metrics.json")] for name in ("slurm", "here")
+    )
+    assert found == expected

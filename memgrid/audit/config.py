@@ -13,6 +13,7 @@ from memgrid.naming import digest_of
 from memgrid.schema import TrainerConfig, UserError, WandbConfig
 
 STAGES = ("prepare", "train", "attack", "report")
+VIEWS = {"none": 1, "shift": 5, "flip_shift": 10}  # how many views of an image the attack has
 HELD_OUT = 6  # of data sets without a test set of their own, every so many-th sample is held out
 # What may differ between two starts of the same audit without changing its result.
 NOT_IN_NAME = {"root", "force", "stages", "shadow", "part", "parts", "wandb"}
@@ -51,7 +52,7 @@ class MembershipConfig:
 
 @dataclass
 class ModelConfig:
-    """A network and how it is trained: SGD, the learning rate times 0.1 at the epochs `drops`.
+    """A network and how it is trained: by `optimizer` sgd (with `momentum`) or adamw, the learning rate times 0.1 at the epochs `drops`.
 
     `kind`: mlp, small_cnn, wrn16_4 or attention_cnn. `width`: of the hidden layers, or feature maps. `checkpoint_epochs`: after so many
     epochs a training that is cut off can go on from there; null: it begins anew.
@@ -62,6 +63,7 @@ class ModelConfig:
     width: int = MISSING
     epochs: int = MISSING
     batch_size: int = 64
+    optimizer: str = "sgd"
     learning_rate: float = 0.1
     momentum: float = 0.9
     weight_decay: float = 1e-4
@@ -144,6 +146,7 @@ def validate(run: AuditConfig) -> None:
             "canary.name": (run.canary.name, ("clean", "label_noise", "ood", "mixed")),
             "membership.name": (run.membership.name, ("canaries", "all")),
             "model.kind": (run.model.kind, ("mlp", "small_cnn", "wrn16_4", "attention_cnn")),
+            "model.optimizer": (run.model.optimizer, ("sgd", "adamw")),
             "attack.name": (run.attack.name, ("hinge", "logit")),
             "trainer.accelerator": (run.trainer.accelerator, ("cpu", "gpu", "auto")),
             "trainer.precision": (run.trainer.precision, ("32-true", "bf16-mixed", "16-mixed")),
@@ -178,6 +181,10 @@ def validate(run: AuditConfig) -> None:
         }
     )
     validate_models(run)
+    if run.attack.views > VIEWS[run.dataset.augment]:
+        raise UserError(
+            f"attack.views={run.attack.views} is too many: dataset.augment={run.dataset.augment} has {VIEWS[run.dataset.augment]}"
+        )
     for key, name in (("dataset", run.dataset.name), ("model", run.model.name)):
         refuse_name(f"{key}.name", name)
     if run.dataset.kind in ("cifar10", "attention") and run.dataset.path is None:

@@ -180,15 +180,9 @@ def foreign_images(data: Dataset, count: int, seed: int) -> np.ndarray:
 
 
 def views(images: Tensor, count: int, augment: str) -> Iterator[Tensor]:
-    """The first `count` of the views in which the attack looks at each image: itself, moved by a pixel, and (`flip_shift`) mirrored.
-
-    Raises:
-        UserError: there are not so many.
-    """
+    """The first `count` of the views in which the attack looks at each image: itself, moved by a pixel, and (`flip_shift`) mirrored."""
     moves = [(0, 0)] if augment == "none" else [(0, 0), (0, 1), (0, -1), (1, 0), (-1, 0)]
     every = [(move, flip) for flip in ((False, True) if augment == "flip_shift" else (False,)) for move in moves]
-    if count > len(every):
-        raise UserError(f"attack.views={count} is too many: dataset.augment={augment} has {len(every)}")
     for (down, right), flip in every[:count]:
         yield shifted(images.flip(-1) if flip else images, down, right)
 

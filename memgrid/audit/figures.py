@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator, PercentFormatter
 from sklearn.metrics import roc_curve
 
 from memgrid.audit.evaluation import ETAS, GRID, Evidence, areas, mean_roc, question
@@ -159,4 +159,8 @@ def draw_attack(seen: Evidence, path: Path) -> None:
             axes.plot(false, true, color=KIND_LOOKS[name][0], linestyle=KIND_LOOKS[name][1], linewidth=1.3)
         axes.plot([low, 1], [low, 1], color="0.6", linewidth=0.8, linestyle=":")
         axes.set(xscale="log", yscale="log", xlim=(low, 1.1), ylim=(low, 1.1))
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(LogLocator(10))
+            axis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g} %"))
+            axis.set_minor_locator(NullLocator())
         dress(axes, "false-positive rate", "true-positive rate")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
+from pathlib import Path
 
 import hydra
 import numpy as np
@@ -27,7 +30,7 @@ from memgrid.audit.sweep import piece_folder, shadow_path
 from memgrid.job import check_tasks, log_file
 from memgrid.naming import digest_of, prepare_root
 from memgrid.progress import progress_bar
-from memgrid.results import failure, finished, note_job, write_config, write_json
+from memgrid.results import clear_failure, failure, finished, note_job, write_config, write_json
 from memgrid.schema import CONF, UserError
 from memgrid.tracking import record
 
@@ -130,6 +133,7 @@ def train_one(audit: Audit, number: int) -> bool:
             arrays |= {f"{moment}/{name}": values for (moment, name), values in outcome.found.items()}
             write_arrays(path, audit.identity, {"trigger": outcome.trigger, "accuracy": outcome.accuracy}, arrays)
             (checkpoints / "last.ckpt").unlink(missing_ok=True)
+            clear_failure(checkpoints)  # of a start that asked for this model alone
     except Timeout:
         return False
     return True
@@ -147,7 +151,7 @@ def attack(audit: Audit) -> None:
     if audit.missing:
         audit.say(f"attack   waits for {len(audit.missing)} of {run.shadows} shadow models{why(run, audit.missing)}")
         return
-    with FileLock(audit.folder / ".lock", timeout=LOCK_SECONDS):
+    with alone(audit.folder):
         if finished(audit.folder) is not None:
             return
         numbers, arrays = audit.trained()
@@ -178,6 +182,20 @@ def attack(audit: Audit) -> None:
         audit.say(f"attack   Λ of {metrics['audited']} samples under {run.shadows} models")
 
 
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Nobody else evaluates the audit meanwhile: processes that train its last models end at about the same time.
+
+    Raises:
+        UserError: somebody does, for too long.
+    """
+    try:
+        with FileLock(folder / ".lock", timeout=LOCK_SECONDS):
+            yield
+    except Timeout:
+        raise UserError(f"another process is working on {folder}: wait for it, or stop it") from None
+
+
 def why(run: AuditConfig, missing: list[int]) -> str:
     """What the disk knows of a missing model that has failed."""
     for number in missing:
@@ -196,7 +214,8 @@ def tell(audit: Audit) -> None:
     if attacked is None:
         raise UserError(f"{audit.folder / 'attack.h5'} is missing or damaged: start with force=true")
     seen = Evidence(audit.population.members, audit.population.kind, attacked[1]["ratio"], found_by(arrays))
-    report.write_report(audit.run, metrics, seen, audit.folder)
+    with alone(audit.folder):
+        report.write_report(audit.run, metrics, seen, audit.folder)
     report.print_result(metrics, audit.folder, audit.console)
 
 

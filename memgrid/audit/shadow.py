@@ -105,10 +105,14 @@ class Shadow(lightning.LightningModule):
         return torch.Generator().manual_seed(self.seed(1, *what))
 
     def configure_optimizers(self) -> Any:
-        """SGD, whose learning rate falls to a tenth at every drop."""
-        model = self.run.model
-        sgd = torch.optim.SGD(self.parameters(), model.learning_rate, model.momentum, weight_decay=model.weight_decay)
-        return [sgd], [torch.optim.lr_scheduler.MultiStepLR(sgd, model.drops)]
+        """The learning rate falls to a tenth at every drop."""
+        model, weights = self.run.model, self.network.parameters()
+        chosen: torch.optim.Optimizer
+        if model.optimizer == "sgd":
+            chosen = torch.optim.SGD(weights, model.learning_rate, model.momentum, weight_decay=model.weight_decay)
+        else:
+            chosen = torch.optim.AdamW(weights, model.learning_rate, weight_decay=model.weight_decay)
+        return [chosen], [torch.optim.lr_scheduler.MultiStepLR(chosen, model.drops)]
 
     def on_fit_start(self) -> None:
         """All images lie where the model does."""

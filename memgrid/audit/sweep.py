@@ -61,8 +61,9 @@ class Audits(Kind):
         return "/".join(audit_folder(run).parts[-3:]) + some + (f", part {run.part} of {run.parts}" if run.parts > 1 else "")
 
     def ending(self, run: AuditConfig) -> str:
-        """Done."""
-        return "done"
+        """With the page, where the whole audit is."""
+        page = audit_folder(run) / "report" / "index.html"
+        return f"done, the audit too: {page}" if page.exists() and finished(audit_folder(run)) is not None else "done"
 
     def needs_internet(self, run: AuditConfig) -> bool:
         """Never."""

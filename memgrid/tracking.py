@@ -8,7 +8,6 @@ from __future__ import annotations
 import html
 import os
 import re
-import struct
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -22,6 +21,7 @@ from filelock import FileLock, Timeout
 from memgrid.metrics import scores
 from memgrid.naming import settings
 from memgrid.schema import RunConfig, UserError, WandbConfig
+from memgrid.wandb_files import begun, logged_epochs, records
 
 if TYPE_CHECKING:
     from pytorch_lightning.loggers import WandbLogger
@@ -30,7 +30,6 @@ FLUSH_SECONDS = 1.0  # wandb's own interval is 15: a training that is killed wou
 SERVER_SECONDS, PUSH_SECONDS = 10, 900  # how long wandb's server may take to answer, and to take one part of a run
 # What would silence the command, change what it pushes, or let it work in this process's server, which a timeout would not end.
 NOT_INHERITED = {"WANDB_SILENT", "WANDB_RESUME", "WANDB_RUN_ID", "WANDB_SERVICE"}
-HEADER, BLOCK, WHOLE, LAST = 7, 32768, 1, 4
 USAGE = "`python -m memgrid.tracking` needs a command: `sync [root=<folder>]` or `dashboard [entity=<name>] [project=<name>]`"
 
 
@@ -196,43 +195,6 @@ def confusion_table(titles: list[str], counts: list[list[int]]) -> str:
         lines.append(name + "".join(cells))
     style = "<style>td, th {font-family: sans-serif; padding: .4em .8em; text-align: right}</style>"
     return f"{style}<table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
-
-
-def records(path: Path) -> Iterator[tuple[Any, int]]:
-    """The records of a `.wandb` file and where each ends, up to the first that is not whole.
-
-    The file is a log as LevelDB writes it, behind seven bytes: blocks of pieces, each behind a checksum, its length and its kind.
-    """
-    from google.protobuf.message import DecodeError
-    from wandb.proto.wandb_internal_pb2 import Record
-
-    data, at, parts = path.read_bytes(), HEADER, b""
-    while at + HEADER <= len(data):
-        if BLOCK - at % BLOCK < HEADER:
-            at += BLOCK - at % BLOCK
-            continue
-        _, length, kind = struct.unpack("<IHB", data[at : at + HEADER])
-        at += HEADER + length
-        if at > len(data):
-            return
-        parts += data[at - length : at]
-        if kind in (WHOLE, LAST):
-            try:
-                yield Record.FromString(parts), at
-            except DecodeError:
-                return
-            parts = b""
-
-
-def begun(path: Path) -> bool:
-    """Whether the file says which run it belongs to; one whose process was killed at once does not, and wandb cannot read it."""
-    return any(record.HasField("run") for record, _ in records(path))
-
-
-def logged_epochs(parts: Iterable[Path]) -> set[int]:
-    """The epochs that the parts of a run hold."""
-    items = (item for path in parts for record, _ in records(path) for item in record.history.item)
-    return {int(item.value_json) for item in items if "epoch" in (item.key, *item.nested_key)}
 
 
 def unsynced(root: Path) -> dict[Path, list[Path]]:

@@ -46,6 +46,7 @@ ORDER = [
     "baselines",
     "plan",
     "dashboard",
+    "wandb_files",
     "tracking",
     "trainer",
     "train",
@@ -83,6 +84,23 @@ ORDER = [
     "run",
 ]
 
+# The same within memgrid.audit, which may import every room above, and which none of them imports.
+AUDIT = [
+    "config",
+    "data",
+    "population",
+    "predictors",
+    "lira",
+    "networks",
+    "shadow",
+    "files",
+    "evaluation",
+    "figures",
+    "report",
+    "sweep",
+    "run",
+]
+
 # All others start without it: what the command line and the report import must be quick.
 WITH_TORCH = {
     "attention",
@@ -103,8 +121,19 @@ WITH_TORCH = {
 }
 
 
-def modules():
-    return sorted(path for path in PACKAGE.glob("*.py") if path.name != "__init__.py")
+def modules(folder=PACKAGE):
+    return sorted(path for path in folder.glob("*.py") if path.stem.strip("_") == path.stem)
+
+
+def audit_rooms(path: Path) -> set[str]:
+    """The rooms of memgrid.audit that one of them imports."""
+    nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
+    inside = [
+        node.module.split(".")[2:] or [alias.name for alias in node.names]
+        for node in nodes
+        if f"{node.module}.".startswith("memgrid.audit.")
+    ]
+    return {name for names in inside for name in names}
 
 
 def imported_rooms(path: Path) -> set[str]:
@@ -129,6 +158,13 @@ def test_imports_go_one_way(path):
     assert imported_rooms(path) <= allowed, f"{path.stem} imports {imported_rooms(path) - allowed}, which comes after it"
 
 
+@pytest.mark.parametrize("path", modules(PACKAGE / "audit"), ids=lambda path: path.stem)
+def test_imports_within_the_audit_go_one_way(path):
+    allowed = set(AUDIT[: AUDIT.index(path.stem)])
+    assert audit_rooms(path) <= allowed, f"{path.stem} imports {audit_rooms(path) - allowed}, which comes after it"
+    assert imported_rooms(path) - {"audit"} <= set(ORDER)
+
+
 @pytest.mark.parametrize("room", [room for room in ORDER if room not in WITH_TORCH])
 def test_rooms_without_torch(room):
     tree = ast.parse((PACKAGE / f"{room}.py").read_text())
@@ -137,7 +173,7 @@ def test_rooms_without_torch(room):
     assert not names & {"torch", "transformers", "pytorch_lightning"}
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [*modules(), *modules(PACKAGE / "audit")], ids=lambda path: f"{path.parent.stem}-{path.stem}")
 def test_modules_stay_small(path):
     assert len(path.read_text().splitlines()) <= 330
 

@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 from conftest import made_once, memgrid, memgrid_here
 
+from memgrid.audit.files import write_arrays
 from memgrid.audit.population import KINDS
 
 SMALL = ("shadows=8", "model.epochs=12", "predictors.directions=200", "canary.count=240", "wandb=off", "trainer.progress=false")
@@ -315,6 +316,26 @@ def test_bad_input_gets_one_sentence_before_anything_is_trained(given, told, tmp
     assert process.stderr.count("\n") == 1
     assert process.stderr.startswith("memgrid: ")
     assert not list(tmp_path.rglob("*.h5"))
+
+
+@pytest.mark.parametrize("given", [("model.learning_rate=90",), ("defence.slope=100000", "predictors.share=0.9")])
+def test_a_network_that_diverges_is_named(given, tmp_path):
+    process = audit(tmp_path, *TINY, *given, check=False)
+    assert process.returncode == 1
+    assert "memgrid: shadow=0 has diverged: lower model.learning_rate=" in process.stderr
+    assert given[0] in process.stderr
+    assert not list(tmp_path.rglob("shadow-*.h5"))
+
+
+def test_force_replaces_the_population_of_other_data(undisturbed, tmp_path):
+    shutil.copytree(undisturbed / "audits", tmp_path / "audits")
+    path = folder_of(tmp_path) / "population.h5"
+    write_arrays(path, "other data", {}, {"labels": np.zeros(3, np.int64)})
+    process = audit(tmp_path, *TINY, check=False)
+    assert "was made from other data" in process.stderr
+    assert "start with force=true" in process.stderr
+    audit(tmp_path, *TINY, "force=true")
+    assert_same_audit(tmp_path, undisturbed)
 
 
 def test_a_sweep_with_one_bad_model_starts_nothing(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,12 @@ from memgrid.naming import digest_of
 from memgrid.schema import TrainerConfig, UserError, WandbConfig
 
 STAGES = ("prepare", "train", "attack", "report")
-VIEWS = {"none": 1, "shift": 5, "flip_shift": 10}  # how many views of an image the attack has
 HELD_OUT = 6  # of data sets without a test set of their own, every so many-th sample is held out
 # What may differ between two starts of the same audit without changing its result.
 NOT_IN_NAME = {"root", "force", "stages", "shadow", "part", "parts", "wandb"}
 HARDWARE = {"trainer": {"threads", "progress"}, "model": {"checkpoint_epochs"}}
 FEWEST = 4  # models: with one less there would be no other model to compare with
+VIEWS = {"none": 1, "shift": 5, "flip_shift": 10}  # dataset.augment → in how many views the attack can look at an image
 
 
 @dataclass
@@ -181,10 +182,6 @@ def validate(run: AuditConfig) -> None:
         }
     )
     validate_models(run)
-    if run.attack.views > VIEWS[run.dataset.augment]:
-        raise UserError(
-            f"attack.views={run.attack.views} is too many: dataset.augment={run.dataset.augment} has {VIEWS[run.dataset.augment]}"
-        )
     for key, name in (("dataset", run.dataset.name), ("model", run.model.name)):
         refuse_name(f"{key}.name", name)
     if run.dataset.kind in ("cifar10", "attention") and run.dataset.path is None:
@@ -192,12 +189,21 @@ def validate(run: AuditConfig) -> None:
         raise UserError(f"dataset.path is not set: give the folder {what}")
     if run.dataset.kind == "attention" and (run.dataset.augment != "none" or run.canary.name in ("ood", "mixed")):
         raise UserError(
-            "dataset=attention has no images of another domain and cannot be moved: use canary=clean or label_noise, and augment=none"
+            f"canary.name={run.canary.name} with dataset.augment={run.dataset.augment} does not fit dataset=attention, which has no images "
+            "of another domain and cannot be moved: use canary=clean or label_noise, and dataset.augment=none"
         )
-    if not run.attack.eta or not run.attack.fpr or not all(0 < rate < 1 for rate in run.attack.fpr):
-        raise UserError(
-            "attack.eta and attack.fpr must each have a value, and rates lie between 0 and 1, such as attack.fpr=[0.001,0.01,0.05]"
-        )
+    refuse_views(run.attack.views, run.dataset.augment)
+    for key, numbers, low, high in (("eta", run.attack.eta, -math.inf, math.inf), ("fpr", run.attack.fpr, 0, 1)):
+        told = {f"{number:g}" for number in numbers}  # as tables tell them
+        if not numbers or len(told) < len(numbers) or not all(low < number < high for number in numbers):
+            what = "numbers" if key == "eta" else "rates between 0 and 1"
+            raise UserError(f"attack.{key}=[{','.join(map(str, numbers))}] cannot be used: give one or more {what}, each once")
+
+
+def refuse_views(count: int, augment: str) -> None:
+    """Raise UserError for more views than images have."""
+    if count > VIEWS[augment]:
+        raise UserError(f"attack.views={count} is too many: dataset.augment={augment} has {VIEWS[augment]}")
 
 
 def validate_models(run: AuditConfig) -> None:
@@ -208,6 +214,8 @@ def validate_models(run: AuditConfig) -> None:
         raise UserError(f"shadow={run.shadow} is none of shadows={run.shadows}, which are counted from 0 to {run.shadows - 1}")
     if not 0 <= run.part < run.parts:
         raise UserError(f"part={run.part} is none of parts={run.parts}, which are counted from 0 to {run.parts - 1}: change one of the two")
+    if run.parts > run.shadows:
+        raise UserError(f"parts={run.parts} is more than shadows={run.shadows}: use at most so many")
     unknown = [stage for stage in run.stages if stage not in STAGES]
     if unknown or not run.stages:
         what = f"{unknown[0]} is no stage" if unknown else "nothing would be done"

@@ -6,6 +6,7 @@ import csv
 import gzip
 import hashlib
 import pickle
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memgrid.audit.config import HELD_OUT, DatasetConfig
+from memgrid.audit.config import HELD_OUT, DatasetConfig, refuse_views
 from memgrid.results import finished
 from memgrid.schema import UserError
 from memgrid.select import SIDES
@@ -88,10 +89,13 @@ def mnist5k(path: str | None) -> tuple[np.ndarray, np.ndarray]:
         path = str(Path(spec.origin).parent / "data" / "data" / "mnist_5k.csv.gz")
     try:
         with gzip.open(path, "rt") as file:
-            table = np.array([row for row in csv.reader(file) if row], np.float32)
-        if table.shape[1] != 785:
-            raise ValueError(f"{table.shape[1]} columns")
-    except (OSError, ValueError, IndexError) as error:
+            rows = [row for row in csv.reader(file) if row]
+        if not rows or {len(row) for row in rows} != {785}:
+            raise ValueError("rows of another length, or none")
+        table = np.array(rows, np.float32)
+        if not np.isin(table[:, -1], range(10)).all():
+            raise ValueError("labels that are no digits")
+    except (OSError, EOFError, zlib.error, csv.Error, ValueError) as error:
         raise UserError(f"dataset.path={path} is no mnist_5k.csv.gz ({error}): it has rows of 784 pixels and a label") from None
     order = np.random.default_rng(0).permutation(len(table))
     return table[order, :-1].reshape(-1, 28, 28), table[order, -1].astype(np.int64)
@@ -110,11 +114,14 @@ def load_cifar10(config: DatasetConfig) -> Dataset:
         try:
             with (Path(config.path) / name).open("rb") as file:
                 batch = pickle.load(file, encoding="bytes")
-            images.append(np.asarray(batch[b"data"], np.float32).reshape(-1, 3, 32, 32))
+            images.append(np.asarray(batch[b"data"], np.float32).reshape(len(batch[b"labels"]), 3, 32, 32))
             labels.append(np.asarray(batch[b"labels"], np.int64))
-        except (OSError, KeyError, TypeError, ValueError, pickle.UnpicklingError, EOFError) as error:
+            if not np.isin(labels[-1], range(10)).all():
+                raise ValueError("labels of other classes")
+        except Exception as error:  # damaged pickles raise whatever they like
+            reason = f"{type(error).__name__}: {error}".splitlines()[0].split(". ")[0]
             raise UserError(
-                f"dataset.path={config.path} has no sound {name} ({error}): it must be the folder cifar-10-batches-py"
+                f"dataset.path={config.path} has no sound {name} ({reason}): it must be the folder cifar-10-batches-py"
             ) from None
     train = np.concatenate(images[:-1])
     mean, deviation = (getattr(train, name)(axis=(0, 2, 3), keepdims=True) for name in ("mean", "std"))
@@ -180,9 +187,14 @@ def foreign_images(data: Dataset, count: int, seed: int) -> np.ndarray:
 
 
 def views(images: Tensor, count: int, augment: str) -> Iterator[Tensor]:
-    """The first `count` of the views in which the attack looks at each image: itself, moved by a pixel, and (`flip_shift`) mirrored."""
+    """The first `count` of the views in which the attack looks at each image: itself, moved by a pixel, and (`flip_shift`) mirrored.
+
+    Raises:
+        UserError: there are not so many.
+    """
     moves = [(0, 0)] if augment == "none" else [(0, 0), (0, 1), (0, -1), (1, 0), (-1, 0)]
     every = [(move, flip) for flip in ((False, True) if augment == "flip_shift" else (False,)) for move in moves]
+    refuse_views(count, augment)
     for (down, right), flip in every[:count]:
         yield shifted(images.flip(-1) if flip else images, down, right)
 

@@ -41,11 +41,15 @@ def write_arrays(path: Path, identity: str, numbers: Mapping[str, float], arrays
     """
 
     def fill(target: BinaryIO) -> None:
-        """HDF5's 1.10 format sums its metadata; data are summed by Fletcher-32, and all of them by SHA-256."""
+        """HDF5's 1.10 format sums its metadata; data are summed by Fletcher-32, and all of them by SHA-256.
+
+        Words are kept as bytes of fixed length: HDF5 puts strings where no sum protects them, and damage there can make it read forever.
+        """
         with h5py.File(target, "w", libver=("v110", "v110")) as file:
             for name, array in arrays.items():
                 file.create_dataset(name, data=array, chunks=array.shape, fletcher32=True)
-            file.attrs.update({"format_version": FORMAT_VERSION, "identity": identity, "digest": digest(arrays), **numbers})
+            words = {"identity": np.bytes_(identity), "digest": np.bytes_(digest(arrays))}
+            file.attrs.update({"format_version": FORMAT_VERSION, **words, **numbers})
 
     write_whole(path, fill)
 
@@ -71,7 +75,7 @@ def read_arrays(path: Path, identity: str) -> tuple[dict[str, float], dict[str, 
             version, made_from, told = (found.pop(name) for name in ("format_version", "identity", "digest"))
             arrays: dict[str, np.ndarray] = {}
             file.visititems(lambda name, item: arrays.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
-        if told != digest(arrays):
+        if told != digest(arrays).encode():
             raise ValueError("its contents do not match their digest")
     except FileNotFoundError:
         return None
@@ -81,6 +85,6 @@ def read_arrays(path: Path, identity: str) -> tuple[dict[str, float], dict[str, 
             f"{path} is damaged ({str(error).splitlines()[0] if str(error) else type(error).__name__}): it is made anew", AuditWarning, 2
         )
         return None
-    if version != FORMAT_VERSION or made_from != identity:
+    if version != FORMAT_VERSION or made_from != identity.encode():
         raise UserError(f"{path} was made from other data or by another version of memgrid: start with force=true, or use another root")
     return {name: float(value) for name, value in found.items()}, arrays

@@ -35,7 +35,7 @@ def lira(scores: np.ndarray, members: np.ndarray) -> np.ndarray:
         scores: float (views, models, samples). members: bool (models, samples).
 
     Returns:
-        float64 (models, samples); NaN for samples that are in all of the other models, or in none.
+        float64 (models, samples); NaN for samples that are in all of the other models, or in none, and where no sample has such a variance.
     """
     inside = members.sum(0)
     audited = (inside > 0) & (inside < len(members))

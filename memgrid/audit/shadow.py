@@ -18,6 +18,7 @@ from memgrid.audit.data import Dataset, augmented, views
 from memgrid.audit.networks import build, hidden
 from memgrid.audit.population import Population
 from memgrid.audit.predictors import PREDICTORS, predictors
+from memgrid.schema import UserError
 from memgrid.trainer import trainer_of
 
 MOMENTS = ("start", "trigger", "end")
@@ -162,9 +163,16 @@ class Shadow(lightning.LightningModule):
             setattr(self, name, value)
 
     def predict(self, moment: str) -> None:
-        """Compute all predictors of the members."""
+        """Compute all predictors of the members.
+
+        Raises:
+            UserError: the training has diverged.
+        """
         at = self.run.predictors
         h, logits = hidden(self.network, self.images[self.inside.to(self.device)])
+        if not logits.isfinite().all():
+            noise = f" or defence.slope={self.run.defence.slope:g}" if self.run.defence.slope else ""
+            raise UserError(f"shadow={self.number} has diverged: lower model.learning_rate={self.run.model.learning_rate:g}{noise}")
         found = predictors(h, logits, self.labels[self.inside.to(self.device)], at.directions, at.floor, self.seed(3))
         for name, values in found.items():
             self.found[moment, name] = np.full(len(self.labels), np.nan, np.float32)

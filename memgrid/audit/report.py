@@ -76,7 +76,7 @@ def sentences(metrics: dict[str, Any]) -> list[str]:
     for (name,), rows in best.group_by("question", maintain_order=True):
         first, *rest = rows.sort("auc", descending=True).iter_rows(named=True)
         close = [NAMES[row["predictor"]] for row in rest if first["auc"] - row["auc"] < first["auc_std"]]
-        beside = f" ({' and '.join(close)} within one deviation of models)" if close else ""
+        beside = f" ({', '.join(close)} within one deviation of models)" if close else ""
         told.append(
             f"{name}: {NAMES[first['predictor']]} predicts best, AUC {first['auc']:.2f}{beside}; PSMI < 0 {operating(metrics, str(name))}."
         )

@@ -140,7 +140,7 @@ def validate_numbers(run: RunConfig) -> None:
             "cnn.learning_rate": (run.cnn.learning_rate, 1e-9, 10),
             "cnn.weight_decay": (run.cnn.weight_decay, 0, 10),
             "data.memory_gb": (run.data.memory_gb, 0, 1e6),
-            "trainer.threads": (run.trainer.threads or 1, 1, 4096),
+            "trainer.threads": (1 if run.trainer.threads is None else run.trainer.threads, 1, 4096),
             "seed": (run.seed, 0, 2**48),
         }
     )

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from types import FrameType
 
-from memgrid.schema import RunConfig, UserError
+from memgrid.schema import RunConfig, TrainerConfig, UserError
 
 TERMINATED = 128 + signal.SIGTERM
 # Some sites send SIGTERM just before the signal on which a job is requeued: that one must still be heard.
@@ -145,15 +145,28 @@ def check_gpu(run: RunConfig) -> None:
         UserError: it does.
     """
     askers = [f"llm.device={run.llm.device}"] if run.llm.device.startswith("cuda") else []
-    if "train" in run.stages and run.trainer.accelerator == "gpu":
-        askers.append("trainer.accelerator=gpu")
+    if "train" in run.stages:
+        check_trainer(run.trainer)
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
     reads = {"label", "extract"} & set(run.stages)
     if not askers and in_job() and given and reads and run.llm.device == "auto":
         askers.append(f"this job was given a GPU and llm.device={run.llm.device}")
-    if askers and not visible_gpus():
+    if askers:
+        need_gpu(askers[0])
+
+
+def check_trainer(config: TrainerConfig) -> None:
+    """Refuse a training on a GPU where torch sees none; UserError."""
+    if config.accelerator == "gpu":
+        need_gpu("trainer.accelerator=gpu")
+
+
+def need_gpu(asker: str) -> None:
+    """Raise UserError if torch sees no GPU, with the setting that asks for one."""
+    if not visible_gpus():
+        given = os.environ.get("CUDA_VISIBLE_DEVICES")
         seen = "CUDA_VISIBLE_DEVICES is not set" if given is None else f"CUDA_VISIBLE_DEVICES={given}"
-        raise UserError(f"{askers[0]}, but torch sees no GPU ({seen}): ask for one with hydra.launcher.gres, or set the device to cpu")
+        raise UserError(f"{asker}, but torch sees no GPU ({seen}): ask for one with hydra.launcher.gres, or set the device to cpu")
 
 
 def visible_gpus() -> int:

@@ -12,7 +12,7 @@ def on_terminal() -> bool:
     return sys.stdout.isatty()
 
 
-def progress_bar() -> Progress:
-    """A bar that says what is done, how much of it, and how long it takes; gone when it is finished."""
+def progress_bar(wanted: bool = True) -> Progress:
+    """A bar, if wanted, that says what is done, how much of it, and how long it takes; gone when it is finished."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    return Progress(*columns, transient=True, disable=not on_terminal())
+    return Progress(*columns, transient=True, disable=not (wanted and on_terminal()))

@@ -92,11 +92,12 @@ AUDIT = [
     "predictors",
     "lira",
     "networks",
-    "shadow",
     "files",
+    "shadow",
     "evaluation",
     "figures",
     "report",
+    "stages",
     "sweep",
     "run",
 ]

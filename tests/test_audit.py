@@ -11,10 +11,14 @@ import h5py
 import numpy as np
 import polars as pl
 import pytest
+import torch
 from conftest import made_once, memgrid, memgrid_here
 
-from memgrid.audit.files import write_arrays
+from memgrid.audit import stages
+from memgrid.audit.files import read_arrays, write_arrays
 from memgrid.audit.population import KINDS
+from memgrid.schema import UserError
+from memgrid.tracking import unsynced
 
 SMALL = ("shadows=8", "model.epochs=12", "predictors.directions=200", "canary.count=240", "wandb=off", "trainer.progress=false")
 TINY = ("shadows=4", "model.epochs=6", "predictors.directions=50", "wandb=off", "trainer.progress=false")
@@ -29,8 +33,13 @@ def folder_of(root):
     return found
 
 
+def results_of(root):
+    (found,) = root.glob("audits/*/*/*/attack-*")
+    return found
+
+
 def metrics_of(root):
-    return json.loads((folder_of(root) / "metrics.json").read_text())
+    return json.loads((results_of(root) / "metrics.json").read_text())
 
 
 def area(metrics, question, moment, predictor):
@@ -123,14 +132,14 @@ def test_files_hold_what_their_documentation_says(undisturbed):
             assert (np.isfinite(file["trigger/psmi"][()]) == members[number]).all()
             assert file["curve"].shape == (6, 2)
             assert file.attrs["trigger"] > 0
-    with h5py.File(folder / "attack.h5") as file:
+    with h5py.File(results_of(undisturbed) / "attack.h5") as file:
         assert (np.isfinite(file["ratio"][()]) == (kind > 0)).all()
     assert not list(folder.rglob("*.ckpt"))
     assert not list(folder.rglob("failed.json"))
 
 
 def test_the_page_has_every_figure_and_table(undisturbed):
-    report = folder_of(undisturbed) / "report"
+    report = results_of(undisturbed) / "report"
     page = (report / "index.html").read_text()
     for name in ("rocs", "eta", "moments", "kinds", "attack"):
         assert (report / "figures" / f"{name}.png").stat().st_size > 5000
@@ -188,7 +197,6 @@ def test_a_damaged_file_is_made_anew(undisturbed, tmp_path):
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 255
     path.write_bytes(content)
-    (folder / "metrics.json").unlink()
     process = audit(tmp_path, *TINY)
     assert "shadow-0002.h5 is damaged" in process.stderr
     assert "4 shadow models: 1 trained" in process.stdout
@@ -255,7 +263,7 @@ def test_a_trigger_that_never_fires_is_told_and_stops_nothing(tmp_path):
     shown = audit(tmp_path, *TINY, "predictors.window=5000", "model.epochs=2").stdout
     assert "The trigger fired in none of 4 models" in shown
     assert area(metrics_of(tmp_path), "Λ ≥ 4", "trigger", "psmi") is None
-    assert (folder_of(tmp_path) / "report" / "index.html").is_file()
+    assert (results_of(tmp_path) / "report" / "index.html").is_file()
 
 
 def test_every_sample_can_be_audited(tmp_path):
@@ -269,7 +277,7 @@ def test_other_data_and_networks(tmp_path):
     given = ("shadows=4", "model.epochs=2", "predictors.directions=50", "wandb=off", "canary.count=60")
     more = ("dataset=mnist5k", "model=small_cnn", "dataset.samples=600", "attack.views=5", "attack=logit", "predictors=precise")
     audit(tmp_path, *given, *more)
-    with h5py.File(folder_of(tmp_path) / "attack.h5") as file:
+    with h5py.File(results_of(tmp_path) / "attack.h5") as file:
         assert file["scores"].shape == (5, 4, 500)
     assert metrics_of(tmp_path)["settings"]["attack"]["name"] == "logit"
 
@@ -289,8 +297,9 @@ def test_the_attention_of_a_run_is_audited(done, tmp_path):
 
 def test_an_audit_leaves_one_wandb_run(tmp_path):
     audit(tmp_path, *(word for word in TINY if word != "wandb=off"), "wandb=offline")
-    (path,) = tmp_path.glob("audits/*/*/*/wandb/offline-run-*/run-*.wandb")
-    assert path.name == f"run-{folder_of(tmp_path).name.rsplit('-', 1)[-1]}.wandb"
+    (path,) = tmp_path.glob("audits/*/*/*/*/wandb/offline-run-*/run-*.wandb")
+    assert path.name == f"run-{results_of(tmp_path).name.rsplit('-', 1)[-1]}.wandb"
+    assert unsynced(tmp_path) == {results_of(tmp_path): [path]}
 
 
 @pytest.mark.parametrize(
@@ -303,9 +312,15 @@ def test_an_audit_leaves_one_wandb_run(tmp_path):
         (("model=attention_cnn",), "model=attention_cnn does not fit dataset=digits"),
         (("dataset=cifar10",), "dataset.path is not set"),
         (("dataset=attention", "dataset.path=/nowhere", "canary=clean"), "dataset.path=/nowhere holds no finished run"),
-        (("dataset=attention", "dataset.path=/nowhere"), "dataset=attention has no images of another domain"),
+        (("dataset=attention", "dataset.path=/nowhere"), "does not fit dataset=attention, which has no images of another domain"),
         (("hydra/launcher=local",), "add -m"),
         (("modell=mlp",), "modell"),
+        (("shadows=4", "canary.count=2"), "shadows=4 with canary.count=2 are too few"),
+        (("trainer=gpu",), "trainer.accelerator=gpu, but torch sees no GPU"),
+        (("dataset.path=/nowhere",), "dataset.path=/nowhere is not read"),
+        (("shadow=0", "part=1", "parts=2"), "shadow=0 and parts=2 cannot both say"),
+        (("trainer.threads=0",), "trainer.threads=0 is out of range"),
+        (("model.drops=[-1]",), "model.drops=-1 is too small"),
         (("stages=[train,atack]",), "atack is no stage"),
     ],
 )
@@ -338,6 +353,97 @@ def test_force_replaces_the_population_of_other_data(undisturbed, tmp_path):
     assert_same_audit(tmp_path, undisturbed)
 
 
+def test_another_attack_on_the_same_models_trains_nothing(undisturbed, tmp_path):
+    shutil.copytree(undisturbed / "audits", tmp_path / "audits")
+    before = metrics_of(tmp_path)
+    shown = audit(tmp_path, *TINY, "attack=logit", "attack.eta=[2]").stdout
+    assert "4 shadow models: 0 trained" in shown
+    assert "Λ ≥ 2" in shown
+    found = [json.loads(path.read_text()) for path in sorted(tmp_path.glob("audits/*/*/*/attack-*/metrics.json"))]
+    assert [one["settings"]["attack"]["name"] for one in found] == ["hinge", "logit"]
+    assert found[0] == before
+
+
+@pytest.mark.parametrize("name", ["attack.h5", "metrics.json"])
+def test_a_damaged_result_is_made_anew_without_training(name, undisturbed, tmp_path):
+    shutil.copytree(undisturbed / "audits", tmp_path / "audits")
+    (results_of(tmp_path) / name).write_text("{}")
+    assert "0 trained" in audit(tmp_path, *TINY).stdout
+    assert_same_audit(tmp_path, undisturbed)
+
+
+def test_results_of_other_models_are_not_taken_for_those_of_these(undisturbed, tmp_path):
+    shutil.copytree(undisturbed / "audits", tmp_path / "audits")
+    path = folder_of(tmp_path) / "shadows" / "shadow-0001.h5"
+    with h5py.File(path) as file:
+        identity = file.attrs["identity"].decode()
+    numbers, arrays = read_arrays(path, identity)
+    write_arrays(path, identity, numbers, {**arrays, "logits": arrays["logits"][..., ::-1]})
+    shown = audit(tmp_path, *TINY, "stages=[report]").stdout
+    assert "the attack on these models has not been made" in shown
+    assert "Λ of 300 samples" in audit(tmp_path, *TINY).stdout
+    assert metrics_of(tmp_path)["attack"] != metrics_of(undisturbed)["attack"]
+
+
+def test_force_removes_nothing_where_it_cannot_train(undisturbed, tmp_path, monkeypatch):
+    shutil.copytree(undisturbed / "audits", tmp_path / "audits")
+    assert audit(tmp_path, *TINY, "force=true", "trainer=gpu", check=False).returncode == 1
+    with monkeypatch.context() as context:
+        context.setattr(stages, "load_dataset", lambda config: (_ for _ in ()).throw(UserError("the disk is not there")))
+        assert "the disk is not there" in audit(tmp_path, *TINY, "force=true", check=False).stderr
+    audit(tmp_path, *TINY, "force=true", "stages=[report]")
+    audit(tmp_path, *TINY, "force=true", "stages=[prepare]")
+    assert_same_audit(tmp_path, undisturbed)
+
+
+def test_force_for_one_model_leaves_the_attack_to_others(undisturbed, tmp_path):
+    shutil.copytree(undisturbed / "audits", tmp_path / "audits")
+    shown = audit(tmp_path, *TINY, "force=true", "-m", "shadow=0,1").stdout
+    assert shown.count("1 shadow models: 1 trained") == 2
+    assert shown.count("left to a start without force=true") == 2
+    audit(tmp_path, *TINY)
+    assert_same_audit(tmp_path, undisturbed)
+
+
+def test_a_checkpoint_that_is_damaged_or_of_other_data_is_not_used(undisturbed, tmp_path):
+    shutil.copytree(undisturbed / "audits", tmp_path / "audits")
+    folder = folder_of(tmp_path) / "shadows"
+    for number, content in enumerate((b"no checkpoint", None)):
+        (folder / f"shadow-{number:04}.h5").unlink()
+        checkpoint = folder / f"shadow-{number:04}" / "last.ckpt"
+        if content is None:
+            torch.save({"audit": {"identity": "other data"}}, checkpoint)
+        else:
+            checkpoint.write_bytes(content)
+    process = audit(tmp_path, *TINY)
+    assert "last.ckpt is damaged" in process.stderr
+    assert "4 shadow models: 2 trained" in process.stdout
+    assert_same_audit(tmp_path, undisturbed)
+
+
+def test_a_page_that_is_missing_is_drawn(undisturbed, tmp_path):
+    shutil.copytree(undisturbed / "audits", tmp_path / "audits")
+    page = results_of(tmp_path) / "report" / "index.html"
+    audit(tmp_path, *TINY)
+    drawn = page.stat().st_mtime_ns
+    page.unlink()
+    given = ("-m", "hydra/launcher=local", "part=0,1", "parts=2", f"root={tmp_path}")
+    assert "1 of 2 runs" not in memgrid(*TINY, *given, module="audit").stdout
+    assert page.stat().st_mtime_ns > drawn
+
+
+def test_weights_are_brought_back_to_where_the_images_are(tmp_path, monkeypatch):
+    """Lightning calls cpu() when a training has ended, which on a GPU would part the weights from the images."""
+    from memgrid.audit import shadow
+
+    told, predict, move = [], shadow.Shadow.predict, shadow.Shadow.to
+    monkeypatch.setattr(shadow.Shadow, "cpu", lambda self: told.append("taken away") or self)
+    monkeypatch.setattr(shadow.Shadow, "to", lambda self, *where: told.append("brought back") or move(self, *where))
+    monkeypatch.setattr(shadow.Shadow, "predict", lambda self, moment: told.append(moment) or predict(self, moment))
+    audit(tmp_path, *TINY, "model.epochs=1", "predictors.window=100000", "shadow=0")
+    assert told[-3:] == ["taken away", "brought back", "end"]
+
+
 def test_a_sweep_with_one_bad_model_starts_nothing(tmp_path):
     process = audit(tmp_path, *TINY, "-m", "shadow=range(0,5)", check=False)
     assert process.returncode == 1
@@ -347,19 +453,17 @@ def test_a_sweep_with_one_bad_model_starts_nothing(tmp_path):
 
 
 def test_a_failed_model_is_named_by_the_attack(tmp_path, monkeypatch):
-    from memgrid.audit import run
-
-    train = run.train_shadow
+    train = stages.train_shadow
 
     def fails(config, number, *others):
         if number == 2:
             raise RuntimeError("the fan has stopped")
         return train(config, number, *others)
 
-    monkeypatch.setattr(run, "train_shadow", fails)
+    monkeypatch.setattr(stages, "train_shadow", fails)
     process = audit(tmp_path, *TINY, "-m", "shadow=range(0,4)", check=False)
     assert process.returncode == 1
-    assert "the training of shadow=2 failed: RuntimeError: the fan has stopped" in process.stdout
+    assert "shadow-0002 failed: RuntimeError: the fan has stopped" in process.stdout
     monkeypatch.undo()
     assert "waits for" not in audit(tmp_path, *TINY).stdout
-    assert not (folder_of(tmp_path) / "shadows" / "shadow-0002" / "failed.json").exists()
+    assert not list(tmp_path.rglob("failed.json"))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from memgrid import audit, launcher
-from memgrid.audit.config import HARDWARE, NOT_IN_NAME, STAGES, VIEWS, AuditConfig, audit_folder, typed, wanted
+from memgrid.audit.config import HARDWARE, NOT_IN_NAME, STAGES, VIEWS, AuditConfig, attack_folder, audit_folder, typed, wanted
 from memgrid.audit.sweep import Audits
 from memgrid.schema import CONF, PACKAGE, UserError
 
@@ -181,7 +181,7 @@ def test_group_files_set_every_key_of_their_group():
 
 CHANGES = {
     "dataset.name": "other",
-    "dataset.kind": "mnist5k",
+    "dataset.kind": "digits",
     "dataset.path": "elsewhere",
     "dataset.samples": "700",
     "dataset.augment": "flip_shift",
@@ -239,9 +239,12 @@ def test_of_every_setting_it_is_known_whether_it_decides_a_result():
 
 @pytest.mark.parametrize("key", CHANGES)
 def test_every_setting_that_decides_a_result_changes_the_folder(key):
-    base = ["dataset.augment=shift"]
-    usual, changed = (audit_folder(composed(*overrides)) for overrides in (base, [*base, f"{key}={CHANGES[key]}"]))
-    assert usual != changed
+    base = ["dataset=mnist5k"]
+    (usual, attacked), (changed, attacked_too) = (
+        (audit_folder(run), attack_folder(run)) for run in (composed(*base), composed(*base, f"{key}={CHANGES[key]}"))
+    )
+    assert attacked != attacked_too
+    assert (usual == changed) is (key in ("attack.name", "attack.eta", "attack.fpr"))
 
 
 @pytest.mark.parametrize("key", SAME)

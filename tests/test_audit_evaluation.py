@@ -185,13 +185,13 @@ def test_what_is_found_at_a_rate_is_counted_threshold_by_threshold(pairs, rate):
     for threshold in (*np.unique(values), np.inf):
         if (values[~answers] >= threshold).mean() <= rate:
             best = max(best, (values[answers] >= threshold).mean())
-    assert found_at(answers, values, rate) == best
+    assert found_at(answers, values, [rate]).tolist() == [best]
 
 
 def test_the_rate_itself_is_allowed():
     answers = np.array([False] * 20 + [True] * 2)
     values = np.array([5.0] + [0.0] * 19 + [9.0, 4.0])
-    assert [found_at(answers, values, rate) for rate in (0.049, 0.05)] == [0.5, 1]
+    assert found_at(answers, values, [0.049, 0.05]).tolist() == [0.5, 1]
 
 
 def test_the_mean_curve_is_the_mean_over_models():

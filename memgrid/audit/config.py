@@ -15,7 +15,7 @@ from memgrid.schema import TrainerConfig, UserError, WandbConfig
 
 STAGES = ("prepare", "train", "attack", "report")
 HELD_OUT = 6  # of data sets without a test set of their own, every so many-th sample is held out
-# What may differ between two starts of the same audit without changing its result.
+# What may differ between two starts of the same audit: rounding at most depends on it.
 NOT_IN_NAME = {"root", "force", "stages", "shadow", "part", "parts", "wandb"}
 HARDWARE = {"trainer": {"threads", "progress"}, "model": {"checkpoint_epochs"}}
 FEWEST = 4  # models: with one less there would be no other model to compare with
@@ -26,7 +26,8 @@ VIEWS = {"none": 1, "shift": 5, "flip_shift": 10}  # dataset.augment → in how 
 class DatasetConfig:
     """Kind digits, mnist5k, cifar10 (`path`: its folder) or attention (`path`: the folder of a finished run of memgrid.run).
 
-    `samples`: only so many, for a try. `augment`: none, shift or flip_shift; training and the attack's views use it.
+    `samples`: only so many, for a try (of digits and mnist5k, held-out ones are among them). `augment`: none, shift or flip_shift; training
+    and the attack's views use it.
     """
 
     name: str = MISSING
@@ -167,6 +168,7 @@ def validate(run: AuditConfig) -> None:
             "attack.views": (run.attack.views, 1),
             "shadows": (run.shadows, FEWEST),
             "parts": (run.parts, 1),
+            "model.drops": (min(run.model.drops, default=None), 1),
         }
     )
     refuse_outside(
@@ -177,13 +179,15 @@ def validate(run: AuditConfig) -> None:
             "predictors.share": (run.predictors.share, 0, 1),
             "predictors.floor": (run.predictors.floor, 0, 1),
             "defence.slope": (run.defence.slope, 0, 1e6),
-            "trainer.threads": (run.trainer.threads or 1, 1, 4096),
+            "trainer.threads": (1 if run.trainer.threads is None else run.trainer.threads, 1, 4096),
             "seed": (run.seed, 0, 2**48),
         }
     )
     validate_models(run)
     for key, name in (("dataset", run.dataset.name), ("model", run.model.name)):
         refuse_name(f"{key}.name", name)
+    if run.dataset.kind == "digits" and run.dataset.path is not None:
+        raise UserError(f"dataset.path={run.dataset.path} is not read: dataset=digits comes with scikit-learn, so leave it out")
     if run.dataset.kind in ("cifar10", "attention") and run.dataset.path is None:
         what = "cifar-10-batches-py of CIFAR-10's Python version" if run.dataset.kind == "cifar10" else "of a finished run of memgrid.run"
         raise UserError(f"dataset.path is not set: give the folder {what}")
@@ -214,6 +218,8 @@ def validate_models(run: AuditConfig) -> None:
         raise UserError(f"shadow={run.shadow} is none of shadows={run.shadows}, which are counted from 0 to {run.shadows - 1}")
     if not 0 <= run.part < run.parts:
         raise UserError(f"part={run.part} is none of parts={run.parts}, which are counted from 0 to {run.parts - 1}: change one of the two")
+    if run.shadow is not None and run.parts > 1:
+        raise UserError(f"shadow={run.shadow} and parts={run.parts} cannot both say which models to train: leave one of them out")
     if run.parts > run.shadows:
         raise UserError(f"parts={run.parts} is more than shadows={run.shadows}: use at most so many")
     unknown = [stage for stage in run.stages if stage not in STAGES]
@@ -231,10 +237,32 @@ def settings(run: AuditConfig) -> dict[str, Any]:
     return plain
 
 
+def model_settings(run: AuditConfig) -> dict[str, Any]:
+    """The settings that decide what shadow models leave behind: of the attack, the views alone."""
+    return {**settings(run), "attack": run.attack.views}
+
+
 def audit_folder(run: AuditConfig) -> Path:
-    """`<root>/audits/digits/mlp/mixed-canaries-32-seed0-<hash>`: named by the settings, never by the time."""
-    name = f"{run.canary.name}-{run.membership.name}-{run.shadows}-seed{run.seed}-{digest_of(settings(run))}"
+    """`<root>/audits/digits/mlp/mixed-canaries-32-seed0-<hash>`: named by the settings of the models, never by the time."""
+    name = f"{run.canary.name}-{run.membership.name}-{run.shadows}-seed{run.seed}-{digest_of(model_settings(run))}"
     return Path(run.root) / "audits" / run.dataset.name / run.model.name / name
+
+
+def attack_folder(run: AuditConfig) -> Path:
+    """`<audit>/attack-hinge-<hash>`, with the results: other attacks on the same models lie beside it."""
+    return audit_folder(run) / f"attack-{run.attack.name}-{digest_of(settings(run))}"
+
+
+def shadow_path(run: AuditConfig, number: int) -> Path:
+    """The file of a shadow model; a folder beside it, of the same name without suffix, has its checkpoint while it is trained."""
+    return audit_folder(run) / "shadows" / f"shadow-{number:04}.h5"
+
+
+def piece_folder(run: AuditConfig) -> Path:
+    """Where a failure of what this start asks for is noted: the audit's folder, that of one model, or of a share of them."""
+    if run.shadow is not None:
+        return shadow_path(run, run.shadow).with_suffix("")
+    return audit_folder(run) / "shadows" / f"part{run.part}of{run.parts}" if run.parts > 1 else audit_folder(run)
 
 
 def wanted(run: AuditConfig) -> list[int]:

@@ -136,7 +136,9 @@ def load_attention(config: DatasetConfig) -> Dataset:
         UserError: the folder holds no finished run, or its attention is gone.
     """
     import polars as pl
+    import yaml
     from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
     from rich.console import Console
 
     from memgrid.config import members
@@ -146,10 +148,13 @@ def load_attention(config: DatasetConfig) -> Dataset:
     folder = Path(str(config.path)).absolute()
     if finished(folder) is None or not (folder / "samples.parquet").is_file():
         raise UserError(f"dataset.path={config.path} holds no finished run: give a folder such as memgrid-runs/runs/toy/rasy/rho0.5-...")
-    run = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(RunConfig), OmegaConf.load(folder / "config.yaml")))
+    try:
+        run = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(RunConfig), OmegaConf.load(folder / "config.yaml")))
+        samples = pl.read_parquet(folder / "samples.parquet", columns=["sequence_id", "side", "label"])
+    except (OSError, yaml.YAMLError, OmegaConfBaseException, pl.exceptions.PolarsError) as error:
+        raise UserError(f"dataset.path={config.path} has a damaged config.yaml or samples.parquet ({type(error).__name__})") from None
     assert isinstance(run, RunConfig)
     run = replace(run, root=str(folder.parents[3]))
-    samples = pl.read_parquet(folder / "samples.parquet")
     pool = members(run.cnn, run.compat)[0].reads
     store = Cell(run, Console(quiet=True)).store
     sides = {}
@@ -183,7 +188,8 @@ def foreign_images(data: Dataset, count: int, seed: int) -> np.ndarray:
         small = patch.reshape(height, zoom, width, zoom, 3).mean((1, 3)).transpose(2, 0, 1)
         made.append(small if channels == 3 else small.mean(0, keepdims=True))
     patches = np.stack(made)
-    return ((patches - patches.mean()) / patches.std()).astype(np.float32)
+    mean, deviation = (getattr(patches, name)(axis=(0, 2, 3), keepdims=True) for name in ("mean", "std"))
+    return ((patches - mean) / deviation).astype(np.float32)
 
 
 def views(images: Tensor, count: int, augment: str) -> Iterator[Tensor]:

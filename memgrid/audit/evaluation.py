@@ -76,10 +76,11 @@ def mean_roc(seen: Evidence, eta: float | str, moment: str, name: str) -> np.nda
     return np.mean(curves, 0) if curves else None
 
 
-def found_at(answers: np.ndarray, values: np.ndarray, rate: float) -> float:
-    """The share of positives above the lowest threshold at which at most `rate` of the negatives are."""
+def found_at(answers: np.ndarray, values: np.ndarray, rates: list[float]) -> np.ndarray:
+    """For each rate the share of positives above the lowest threshold at which at most `rate` of the negatives are, float64 (rates,)."""
     false, true, _ = roc_curve(answers, values, drop_intermediate=False)
-    return float(true[false <= rate].max())
+    shares: np.ndarray = true[np.searchsorted(false, rates, side="right") - 1]
+    return shares
 
 
 def predictions(seen: Evidence, etas: list[float], rates: list[float]) -> pl.DataFrame:
@@ -91,8 +92,9 @@ def predictions(seen: Evidence, etas: list[float], rates: list[float]) -> pl.Dat
     for eta in asked_of(seen, etas):
         positives = [int(answers[asked].sum()) for _, asked, answers in questions(seen, eta)]
         for moment, name in seen.found:
-            found = areas(seen, eta, moment, name)
             pairs = list(scores_of(seen, eta, moment, name))
+            found = np.array([roc_auc_score(*pair) for pair in pairs])
+            shares = np.mean([found_at(*pair, rates) for pair in pairs], 0) if pairs else [None] * len(rates)
             rows.append(
                 {
                     "question": question(eta),
@@ -101,7 +103,7 @@ def predictions(seen: Evidence, etas: list[float], rates: list[float]) -> pl.Dat
                     "predictor": name,
                     "auc": float(found.mean()) if len(found) else None,
                     "auc_std": float(found.std()) if len(found) else None,
-                    **{f"tpr_at_{rate:g}": float(np.mean([found_at(*pair, rate) for pair in pairs])) if pairs else None for rate in rates},
+                    **{f"tpr_at_{rate:g}": share for rate, share in zip(rates, shares, strict=True)},
                     "models": len(found),
                     "positives": float(np.mean(positives)) if positives else 0.0,
                 }
@@ -133,9 +135,10 @@ def attack_table(seen: Evidence, rates: list[float]) -> pl.DataFrame:
                 "samples": name,
                 "number": int((np.isfinite(seen.ratio).any(0) & chosen).sum()),
                 "auc": float(roc_auc_score(inside, ratio)),
-                **{f"tpr_at_{rate:g}": found_at(inside, ratio, rate) for rate in rates},
+                **{f"tpr_at_{rate:g}": share for rate, share in zip(rates, found_at(inside, ratio, rates), strict=True)},
                 "median_ratio": float(np.median(ratio[inside])),
                 "memorized_at_4": float((ratio[inside] >= 4).mean()),
+                "others_at_4": float((ratio[~inside] >= 4).mean()),
             }
         )
     return pl.DataFrame(rows)

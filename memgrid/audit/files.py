@@ -5,7 +5,7 @@
 | population.h5           | labels, truth int64 (N,), kind uint8 (N,), members bool (K, N)                                    |
 | shadows/shadow-0007.h5  | logits float32 (views, N, classes), members bool (N,), curve float32 (epochs, 2), and for start,  |
 |                         | trigger and end psmi, loss, gap, mahalanobis float32 (N,), NaN for samples that are no members     |
-| attack.h5               | scores float64 (views, K, N), ratio float64 (K, N): Λ, NaN for samples that are not audited       |
+| attack-*/attack.h5      | scores float64 (views, K, N), ratio float64 (K, N): Λ, NaN for samples that are not audited       |
 """
 
 from __future__ import annotations
@@ -63,8 +63,20 @@ def digest(arrays: Mapping[str, np.ndarray]) -> str:
     return total.hexdigest()
 
 
-def read_arrays(path: Path, identity: str) -> tuple[dict[str, float], dict[str, np.ndarray]] | None:
+def stamp(path: Path) -> str | None:
+    """The sum of a file's contents, as the file itself gives it; None if there is none to be read."""
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            return bytes(file.attrs["digest"]).decode()
+    except FAULTS:
+        return None
+
+
+def read_arrays(path: Path, identity: str, replaced: bool = False) -> tuple[dict[str, float], dict[str, np.ndarray]] | None:
     """The numbers and arrays of a file; None if there is none, or, with a warning, if it is damaged.
+
+    Args:
+        replaced: also None if it was made from something else, since the caller replaces it.
 
     Raises:
         UserError: it was made from something else or by another version, or the disk cannot read it.
@@ -86,5 +98,7 @@ def read_arrays(path: Path, identity: str) -> tuple[dict[str, float], dict[str, 
         )
         return None
     if version != FORMAT_VERSION or made_from != identity.encode():
+        if replaced:
+            return None
         raise UserError(f"{path} was made from other data or by another version of memgrid: start with force=true, or use another root")
     return {name: float(value) for name, value in found.items()}, arrays

@@ -64,9 +64,10 @@ def psmi(
     counts = inside.sum(0)
     prior = (counts / len(labels)).log()
     total = torch.zeros(len(labels), dtype=torch.float64, device=features.device)
+    wide = features.double()
     step = max(1, BLOCK.get(features.device.type, BLOCK["cpu"]) // (len(labels) * len(names)))
     for some in directions.to(features.device).split(step):
-        projected = features.double() @ some.T  # (samples, block)
+        projected = wide @ some.T  # (samples, block)
         means = inside.T @ projected / counts[:, None]  # (classes, block)
         centred = projected - means[own]
         variance = inside.T @ centred.square() / counts[:, None]

@@ -82,12 +82,13 @@ def sentences(metrics: dict[str, Any]) -> list[str]:
         )
     whole_attack = metrics["attack"][0]
     rates = ", ".join(
-        f"{whole_attack[key]:.0%} at {float(key.removeprefix('tpr_at_')):.1%}" for key in whole_attack if key.startswith("tpr_at_")
+        f"{whole_attack[key]:.0%} at {float(key.removeprefix('tpr_at_')):.3g} %" for key in whole_attack if key.startswith("tpr_at_")
     )
     told.append(
         f"The attack itself tells members from others with AUC {whole_attack['auc']:.2f}; true positives at false positives: {rates}."
     )
-    return told
+    others = f"{whole_attack['others_at_4']:.2%} of those that a model has not seen reach it too, by chance"
+    return [*told, f"{whole_attack['memorized_at_4']:.0%} of audited members have Λ ≥ 4; {others}."]
 
 
 def operating(metrics: dict[str, Any], name: str) -> str:
@@ -194,7 +195,7 @@ def sections(run: AuditConfig, metrics: dict[str, Any], seen: Evidence, out: Pat
                 draw(
                     out,
                     "moments",
-                    lambda path: figures.draw_moments(seen, [asked[0], asked[-1]], path),
+                    lambda path: figures.draw_moments(seen, list(dict.fromkeys((asked[0], asked[-1]))), path),
                     "AUC before, at and after the trigger",
                     "Bars: one deviation over models.",
                 )
@@ -220,7 +221,7 @@ def sections(run: AuditConfig, metrics: dict[str, Any], seen: Evidence, out: Pat
             ["Memorization is measured by the likelihood ratio attack, leaving out the model that is looked at."],
             [
                 page.listing(
-                    shares(attack, ["auc", *rates, "memorized_at_4"]),
+                    shares(attack, ["auc", *rates, "memorized_at_4", "others_at_4"]),
                     {
                         "samples": "samples",
                         "number": "number",
@@ -228,9 +229,11 @@ def sections(run: AuditConfig, metrics: dict[str, Any], seen: Evidence, out: Pat
                         **rates,
                         "median_ratio": "median Λ",
                         "memorized_at_4": "Λ ≥ 4 (%)",
+                        "others_at_4": "others with Λ ≥ 4 (%)",
                     },
                     "Members told from others",
-                    "Over all models and audited samples; the last two columns are of members.",
+                    "Over all models and audited samples; median Λ and Λ ≥ 4 are of members. That others reach Λ ≥ 4 is noise, and "
+                    "the more so the fewer models there are.",
                     "attack",
                 ),
                 draw(out, "attack", lambda path: figures.draw_attack(seen, path), "ROC curve of the attack", "By kind of sample."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from memgrid.audit.config import AuditConfig
 from memgrid.audit.data import Dataset, augmented, views
+from memgrid.audit.files import AuditWarning
 from memgrid.audit.networks import build, hidden
 from memgrid.audit.population import Population
 from memgrid.audit.predictors import PREDICTORS, predictors
@@ -22,6 +24,7 @@ from memgrid.schema import UserError
 from memgrid.trainer import trainer_of
 
 MOMENTS = ("start", "trigger", "end")
+KEPT = ("identity", "found", "noise", "curve", "fired", "trigger")  # in a checkpoint, beside the weights
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ class Trigger:
 
     def __init__(self, window: int, share: float) -> None:
         self.share, self.last = share, deque[float](maxlen=window)
-        self.first = 0.0
+        self.first: float | None = None
         self.fired = False
 
     def sees(self, losses: np.ndarray) -> bool:
@@ -58,7 +61,7 @@ class Trigger:
         if len(self.last) < (self.last.maxlen or 0):
             return False
         median = float(np.median(self.last))
-        self.first = self.first or median
+        self.first = median if self.first is None else self.first
         self.fired = median < self.share * self.first
         return self.fired
 
@@ -83,9 +86,9 @@ class Batches:
 class Shadow(lightning.LightningModule):
     """One shadow model."""
 
-    def __init__(self, run: AuditConfig, number: int, population: Population, data: Dataset) -> None:
+    def __init__(self, run: AuditConfig, number: int, population: Population, data: Dataset, identity: str) -> None:
         super().__init__()
-        self.run, self.number = run, number
+        self.run, self.number, self.identity = run, number, identity
         torch.manual_seed(self.seed(0))
         self.network = build(run.model, data)
         self.images, self.labels = torch.from_numpy(population.images), torch.from_numpy(population.labels)
@@ -154,13 +157,12 @@ class Shadow(lightning.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """What is not in the weights."""
-        names = ("found", "noise", "curve", "fired", "trigger")
-        checkpoint["audit"] = {name: getattr(self, name) for name in names}
+        checkpoint["audit"] = {name: getattr(self, name) for name in KEPT}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on as if nothing had been."""
-        for name, value in checkpoint["audit"].items():
-            setattr(self, name, value)
+        for name in KEPT:
+            setattr(self, name, checkpoint["audit"][name])
 
     def predict(self, moment: str) -> None:
         """Compute all predictors of the members.
@@ -179,11 +181,33 @@ class Shadow(lightning.LightningModule):
             self.found[moment, name][self.inside.numpy()] = values
 
 
-def train_shadow(run: AuditConfig, number: int, population: Population, data: Dataset, folder: Path) -> Outcome:
-    """Train one shadow model and look at it; a training that is cut off goes on from its last checkpoint in `folder`, if it has one."""
-    shadow = Shadow(run, number, population, data)
+def drop_unusable(path: Path, identity: str) -> None:
+    """Remove a checkpoint that cannot be read, with a warning, or that belongs to other data."""
+    if not path.exists():
+        return
+    try:
+        made_from = torch.load(path, map_location="cpu", weights_only=False)["audit"]["identity"]
+    except Exception as error:  # whatever damaged bytes make torch and pickle raise
+        warnings.warn(f"{path} is damaged ({type(error).__name__}): the training begins anew", AuditWarning, 2)
+        made_from = None
+    if made_from != identity:
+        path.unlink()
+
+
+def train_shadow(run: AuditConfig, number: int, population: Population, data: Dataset, folder: Path, identity: str) -> Outcome:
+    """Train one shadow model and look at it; a training that is cut off goes on from its last checkpoint in `folder`, if it has one.
+
+    Args:
+        identity: what the model is made from; a checkpoint of something else is not used.
+
+    Raises:
+        UserError: the training diverges.
+    """
+    shadow = Shadow(run, number, population, data, identity)
+    drop_unusable(folder / "last.ckpt", identity)
     with trainer_of(run.trainer, run.model.epochs, folder, run.model.checkpoint_epochs, bar=False) as (trainer, resumable):
         trainer.fit(shadow, Batches(shadow), ckpt_path=resumable, weights_only=False)
+    shadow.to(shadow.images.device)  # Lightning takes the weights off a GPU when it is done
     shadow.predict("end")
     lost = np.full(len(shadow.labels), np.nan, np.float32)
     found = {(moment, name): shadow.found.get((moment, name), lost) for moment in MOMENTS for name in PREDICTORS}
@@ -191,4 +215,5 @@ def train_shadow(run: AuditConfig, number: int, population: Population, data: Da
     held_out = hidden(shadow.network, torch.from_numpy(data.held_out_images).to(shadow.images.device))[1].argmax(-1).cpu().numpy()
     accuracy = float((held_out == data.held_out_labels).mean())
     curve = np.array(shadow.curve, np.float32)
+    shadow.images = torch.empty(0)  # Lightning's objects know each other: they would keep all images of all models for a while
     return Outcome(np.stack(seen), population.members[number], found, curve, shadow.fired, accuracy)

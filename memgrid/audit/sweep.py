@@ -7,8 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from memgrid.audit.config import AuditConfig, audit_folder, typed, validate, wanted
-from memgrid.results import finished
+from memgrid.audit.config import AuditConfig, attack_folder, audit_folder, piece_folder, shadow_path, typed, validate, wanted
 from memgrid.status import locked
 from memgrid.works import Kind
 
@@ -34,17 +33,17 @@ class Audits(Kind):
         return piece_folder(run)
 
     def result(self, run: AuditConfig) -> dict[str, Any] | None:
-        """The audit's metrics, or nothing but that its models are trained, where others are not."""
-        return None if run.force or not self.done(run) else finished(audit_folder(run)) or {}
+        """Nothing but that it is done: what an audit found lies in several files."""
+        return None if run.force or not self.done(run) else {}
 
     def done(self, run: AuditConfig) -> bool:
-        """Its shadow models are on disk, and, if all are, so is the result of the attack."""
+        """Its shadow models are on disk, and, if all are, so are the attack and the page."""
         if "train" in run.stages and not all(shadow_path(run, number).exists() for number in wanted(run)):
             return False
-        complete = all(shadow_path(run, number).exists() for number in range(run.shadows))
-        if "attack" in run.stages and complete:
-            return finished(audit_folder(run)) is not None
-        return "train" in run.stages
+        if not all(shadow_path(run, number).exists() for number in range(run.shadows)):
+            return "train" in run.stages
+        marks = {"attack": "metrics.json", "report": "report/index.html"}
+        return all((attack_folder(run) / mark).exists() for stage, mark in marks.items() if stage in run.stages)
 
     def busy(self, run: AuditConfig) -> bool:
         """Another process trains its only model."""
@@ -62,21 +61,9 @@ class Audits(Kind):
 
     def ending(self, run: AuditConfig) -> str:
         """With the page, where the whole audit is."""
-        page = audit_folder(run) / "report" / "index.html"
-        return f"done, the audit too: {page}" if page.exists() and finished(audit_folder(run)) is not None else "done"
+        page = attack_folder(run) / "report" / "index.html"
+        return f"done, the audit too: {page}" if page.exists() else "done"
 
     def needs_internet(self, run: AuditConfig) -> bool:
         """Never."""
         return False
-
-
-def shadow_path(run: AuditConfig, number: int) -> Path:
-    """The file of a shadow model; a folder beside it, of the same name without suffix, has its checkpoint while it is trained."""
-    return audit_folder(run) / "shadows" / f"shadow-{number:04}.h5"
-
-
-def piece_folder(run: AuditConfig) -> Path:
-    """Where a failure of what this start asks for is noted: the audit's folder, that of one model, or of a share of them."""
-    if run.shadow is not None:
-        return shadow_path(run, run.shadow).with_suffix("")
-    return audit_folder(run) / "shadows" / f"part{run.part}of{run.parts}" if run.parts > 1 else audit_folder(run)

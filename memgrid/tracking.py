@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 from memgrid.metrics import scores
 from memgrid.naming import settings
 from memgrid.schema import RunConfig, UserError, WandbConfig
-from memgrid.wandb_files import begun, logged_epochs, records
+from memgrid.wandb_files import arrived, begun, logged_epochs, records
 
 if TYPE_CHECKING:
     from pytorch_lightning.loggers import WandbLogger
@@ -227,7 +227,9 @@ def sync(root: Path) -> None:
     for folder, parts in waiting.items():
         try:
             with FileLock(folder / ".lock", timeout=0):  # held by a run that is going on
-                for path in parts:
+                for before, path in zip([None, *parts], parts, strict=False):
+                    if before is not None and not arrived(before, SERVER_SECONDS):
+                        push(before)  # the server tells where a part belongs: after nothing, it would replace what came before
                     if reason := push(path):
                         raise UserError(f"wandb did not take {path.parent} ({reason}), {pushed} runs were pushed before: start sync again")
                 pushed += 1
@@ -245,6 +247,7 @@ def push(path: Path) -> str | None:
     whole = max(end for _, end in records(path))
     if path.stat().st_size > whole:  # cut off in the middle of a record: wandb would not go on to the next part
         os.truncate(path, whole)
+    synced(path).unlink(missing_ok=True)  # wandb skips what bears it
     environment = {key: value for key, value in os.environ.items() if key not in NOT_INHERITED}
     environment["WANDB_DIR"] = str(path.parents[2])  # where wandb puts what it logs about pushing
     try:

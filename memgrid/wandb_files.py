@@ -1,13 +1,15 @@
-"""Reading wandb's own files, `run-<id>.wandb`: which run they belong to, and which epochs they hold."""
+"""Reading wandb's own files, `run-<id>.wandb`: which run they belong to, which epochs they hold, and whether those have arrived."""
 
 from __future__ import annotations
 
 import struct
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 HEADER, BLOCK, WHOLE, LAST = 7, 32768, 1, 4
+ARRIVAL_SECONDS = 20
 
 
 def records(path: Path) -> Iterator[tuple[Any, int]]:
@@ -41,7 +43,37 @@ def begun(path: Path) -> bool:
     return any(record.HasField("run") for record, _ in records(path))
 
 
+def logged_steps(path: Path) -> list[int]:
+    """The steps that a part of a run holds."""
+    items = (item for record, _ in records(path) for item in record.history.item)
+    return [int(item.value_json) for item in items if "_step" in (item.key, *item.nested_key)]
+
+
 def logged_epochs(parts: Iterable[Path]) -> set[int]:
     """The epochs that the parts of a run hold."""
     items = (item for path in parts for record, _ in records(path) for item in record.history.item)
     return {int(item.value_json) for item in items if "epoch" in (item.key, *item.nested_key)}
+
+
+def arrived(path: Path, timeout: int) -> bool:
+    """Whether the server shows the last step of a part within ARRIVAL_SECONDS; also True where it cannot be asked.
+
+    wandb's client was once seen to report success for rows that never arrived.
+
+    Args:
+        timeout: seconds that the server may take for an answer.
+    """
+    import wandb
+
+    run = next(record.run for record, _ in records(path) if record.HasField("run"))
+    last, deadline = max(logged_steps(path), default=-1), time.monotonic() + ARRIVAL_SECONDS
+    try:
+        api = wandb.Api(timeout=timeout)
+        known = api.run("/".join((run.entity or str(api.default_entity), run.project, run.run_id)))
+        while known.lastHistoryStep < last:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(1)
+    except (wandb.Error, ValueError):
+        return True
+    return True

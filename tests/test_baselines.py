@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from memgrid.baselines import BASELINES, Known, overlap, scored, without_attention
+from memgrid.baselines import Known, overlap, scored, without_attention
+from memgrid.results import BASELINES
 
 K, LENGTH = 8, 16
 

@@ -7,7 +7,7 @@ from runs_maker import Run, finish, rewrite
 
 from memgrid.cells import cells, named
 from memgrid.comparison import NAMES, added, learning, negatives, paired_interval, right
-from memgrid.results import REFERENCES, read_runs
+from memgrid.results import ANSWERS, read_runs
 from memgrid.tables import controls
 
 EVAL = 60
@@ -30,7 +30,7 @@ def finished(root, panel, baselines, order=(0, 1, 2), **given):
     folder = finish(run)
     answer(folder, "predictions.parquet", panel, run.settings["cnn"]["members"], order=order)
     for name, share in baselines.items():
-        answer(folder, REFERENCES, share, (name,), order=order)
+        answer(folder, ANSWERS, share, (name,), order=order)
     return folder
 
 
@@ -88,7 +88,7 @@ def test_older_runs_have_no_pairs_and_are_still_read(tmp_path):
 
 def test_a_damaged_file_is_passed_over(tmp_path):
     folder = finished(tmp_path, 0.9, {"tokens": 0.8})
-    (folder / REFERENCES).write_bytes(b"nothing")
+    (folder / ANSWERS).write_bytes(b"nothing")
     assert not added(rows_of(tmp_path)).height
 
 
@@ -134,6 +134,6 @@ def test_the_learning_curve_is_of_runs_that_differ_in_size_alone(tmp_path):
 
 
 def test_every_baseline_has_a_name():
-    from memgrid.baselines import BASELINES
+    from memgrid.results import BASELINES
 
     assert tuple(NAMES) == BASELINES

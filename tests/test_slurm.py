@@ -405,6 +405,7 @@ def test_shadow_models_fan_out_as_an_array(cluster, tmp_path):
     assert process.stdout.count(": done") == 4
     memgrid_here(*given, f"root={tmp_path / 'here'}", module="audit")
     (found,), (expected,) = (
-        [json.loads(path.read_text()) for path in (tmp_path / name).glob("audits/*/*/*/metrics.json")] for name in ("slurm", "here")
+        [json.loads(path.read_text()) for path in (tmp_path / name).glob("audits/*/*/*/attack-*/metrics.json")]
+        for name in ("slurm", "here")
     )
     assert found == expected

@@ -56,7 +56,8 @@ def psmi(
 
     Args:
         floor: least deviation of a class along a direction, as a share of that of all samples. A class with a single member has no
-            deviation of its own and takes that within all classes. Where all samples are the same along a direction, it tells nothing: 0.
+            deviation of its own and takes that within all classes; with floor 0, one that does not vary counts with deviation 1. Where all
+            samples are the same along a direction, it tells nothing: 0.
     """
     labels = labels.to(features.device)
     names, own = labels.unique(return_inverse=True)

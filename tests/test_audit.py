@@ -1,6 +1,7 @@
 """`python -m memgrid.audit` as a user starts it: the result, its order over seeds, kills, parts, damage, and refusals."""
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -156,7 +157,8 @@ def test_a_finished_audit_is_not_done_again(undisturbed, tmp_path):
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.h5")}
     shown = audit(tmp_path, *TINY).stdout
     assert "4 shadow models: 0 trained" in shown
-    assert "is an OOD canary" in shown
+    assert "Is an OOD canary: PSMI predicts best" in shown
+    assert re.search(r"\d% at 0\.1 %, \d+% at 1 %, \d+% at 5 %", " ".join(shown.split()))
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.h5")} == before
     assert_same_audit(tmp_path, undisturbed)
 

@@ -74,15 +74,17 @@ def sentences(metrics: dict[str, Any]) -> list[str]:
         (pl.col("moment") == "trigger") & pl.col("auc").is_not_null()
     )
     for (name,), rows in best.group_by("question", maintain_order=True):
+        asked = str(name)
         first, *rest = rows.sort("auc", descending=True).iter_rows(named=True)
         close = [NAMES[row["predictor"]] for row in rest if first["auc"] - row["auc"] < first["auc_std"]]
         beside = f" ({', '.join(close)} within one deviation of models)" if close else ""
         told.append(
-            f"{name}: {NAMES[first['predictor']]} predicts best, AUC {first['auc']:.2f}{beside}; PSMI < 0 {operating(metrics, str(name))}."
+            f"{asked[0].upper()}{asked[1:]}: {NAMES[first['predictor']]} predicts best, AUC {first['auc']:.2f}{beside}; "
+            f"PSMI < 0 {operating(metrics, asked)}."
         )
     whole_attack = metrics["attack"][0]
     rates = ", ".join(
-        f"{whole_attack[key]:.0%} at {float(key.removeprefix('tpr_at_')):.3g} %" for key in whole_attack if key.startswith("tpr_at_")
+        f"{whole_attack[key]:.0%} at {100 * float(key.removeprefix('tpr_at_')):g} %" for key in whole_attack if key.startswith("tpr_at_")
     )
     told.append(
         f"The attack itself tells members from others with AUC {whole_attack['auc']:.2f}; true positives at false positives: {rates}."

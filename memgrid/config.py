@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
-from memgrid.schema import MOST_PARTS, OWN_STAGES, STAGES, CNNConfig, RunConfig, UserError
+from memgrid.schema import MOST_PARTS, OWN_STAGES, STAGES, CNNConfig, RunConfig, TrainerConfig, UserError, WandbConfig
 from memgrid.taxonomy import Partition, Taxonomy, Thresholds
 
 
@@ -68,13 +69,11 @@ def validate(run: RunConfig) -> None:
             "cnn.kind": (run.cnn.kind, ("conv", "linear")),
             "cnn.scale": (run.cnn.scale, ("raw", "log")),
             "llm.dtype": (run.llm.dtype, ("float32", "bfloat16", "float16")),
-            "wandb.mode": (run.wandb.mode, ("offline", "online", "disabled")),
-            "trainer.accelerator": (run.trainer.accelerator, ("cpu", "gpu", "auto")),
-            "trainer.precision": (run.trainer.precision, ("32-true", "bf16-mixed", "16-mixed")),
             "localize.method": (run.localize.method, ("guided", "gradient", "integrated_gradients", "gradcam")),
             "intervene.queries": (run.intervene.queries, ("suffix", "all")),
         }
     )
+    validate_training(run.trainer, run.wandb, run.seed)
     validate_stages(run)
     validate_numbers(run)
     for key, name in (("llm", run.llm.name), ("corpus", run.corpus.name), ("taxonomy", run.taxonomy.name)):
@@ -92,14 +91,10 @@ def validate(run: RunConfig) -> None:
 
 def validate_stages(run: RunConfig) -> None:
     """Refuse stages that do not exist, and parts that they cannot do."""
-    unknown = [stage for stage in run.stages if stage not in STAGES]
-    if unknown or not run.stages:
-        what = f"{unknown[0]} is no stage" if unknown else "nothing would be done"
-        raise UserError(f"stages=[{','.join(run.stages)}]: {what}, choose from {', '.join(STAGES)}")
+    refuse_stages(run.stages, STAGES)
     if not 1 <= run.parts <= MOST_PARTS:
         raise UserError(f"parts={run.parts} is out of range: extraction can be divided into 1 to {MOST_PARTS} parts")
-    if not 0 <= run.part < run.parts:
-        raise UserError(f"part={run.part} is none of parts={run.parts}, which are counted from 0 to {run.parts - 1}: change one of the two")
+    refuse_part(run.part, run.parts)
     if run.parts > 1 and set(OWN_STAGES) & set(run.stages):
         raise UserError(
             f"parts={run.parts} extracts a part, and stages={run.stages} needs all: use stages=[extract], then the others without parts"
@@ -140,8 +135,6 @@ def validate_numbers(run: RunConfig) -> None:
             "cnn.learning_rate": (run.cnn.learning_rate, 1e-9, 10),
             "cnn.weight_decay": (run.cnn.weight_decay, 0, 10),
             "data.memory_gb": (run.data.memory_gb, 0, 1e6),
-            "trainer.threads": (1 if run.trainer.threads is None else run.trainer.threads, 1, 4096),
-            "seed": (run.seed, 0, 2**48),
         }
     )
     validate_doses(run)
@@ -156,6 +149,32 @@ def validate_doses(run: RunConfig) -> None:
         for share in shares:
             if not 0 < share <= 100:
                 raise UserError(f"intervene.{key}={share:g} is no share of positions in percent: use numbers above 0 and up to 100")
+
+
+def validate_training(trainer: TrainerConfig, wandb: WandbConfig, seed: int) -> None:
+    """Refuse what no training can be done with, of a run or of an audit; UserError."""
+    refuse_unknown(
+        {
+            "wandb.mode": (wandb.mode, ("offline", "online", "disabled")),
+            "trainer.accelerator": (trainer.accelerator, ("cpu", "gpu", "auto")),
+            "trainer.precision": (trainer.precision, ("32-true", "bf16-mixed", "16-mixed")),
+        }
+    )
+    refuse_outside({"trainer.threads": (1 if trainer.threads is None else trainer.threads, 1, 4096), "seed": (seed, 0, 2**48)})
+
+
+def refuse_stages(stages: Sequence[str], known: Sequence[str]) -> None:
+    """Raise UserError for stages of which one does not exist, or for none at all."""
+    unknown = [stage for stage in stages if stage not in known]
+    if unknown or not stages:
+        what = f"{unknown[0]} is no stage" if unknown else "nothing would be done"
+        raise UserError(f"stages=[{','.join(stages)}]: {what}, choose from {', '.join(known)}")
+
+
+def refuse_part(part: int, parts: int) -> None:
+    """Raise UserError for a part that there is not."""
+    if not 0 <= part < parts:
+        raise UserError(f"part={part} is none of parts={parts}, which are counted from 0 to {parts - 1}: change one of the two")
 
 
 def refuse_unknown(words: dict[str, tuple[str, tuple[str, ...]]]) -> None:

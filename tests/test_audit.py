@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import h5py
 import numpy as np
@@ -14,10 +15,13 @@ import polars as pl
 import pytest
 import torch
 from conftest import made_once, memgrid, memgrid_here
+from omegaconf import OmegaConf
 
 from memgrid.audit import stages
+from memgrid.audit.config import AuditConfig
 from memgrid.audit.files import read_arrays, write_arrays
 from memgrid.audit.population import KINDS
+from memgrid.audit.sweep import Audits
 from memgrid.schema import UserError
 from memgrid.tracking import unsynced
 
@@ -41,6 +45,11 @@ def results_of(root):
 
 def metrics_of(root):
     return json.loads((results_of(root) / "metrics.json").read_text())
+
+
+def kept_settings(root):
+    """What config.yaml says."""
+    return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(AuditConfig), OmegaConf.load(folder_of(root) / "config.yaml")))
 
 
 def area(metrics, question, moment, predictor):
@@ -381,9 +390,12 @@ def test_results_of_other_models_are_not_taken_for_those_of_these(undisturbed, t
         identity = file.attrs["identity"].decode()
     numbers, arrays = read_arrays(path, identity)
     write_arrays(path, identity, numbers, {**arrays, "logits": arrays["logits"][..., ::-1]})
+    run = replace(kept_settings(tmp_path), root=str(tmp_path))
+    assert not Audits().done(run)
     shown = audit(tmp_path, *TINY, "stages=[report]").stdout
     assert "the attack on these models has not been made" in shown
     assert "Λ of 300 samples" in audit(tmp_path, *TINY).stdout
+    assert Audits().done(run)
     assert metrics_of(tmp_path)["attack"] != metrics_of(undisturbed)["attack"]
 
 

@@ -33,7 +33,7 @@ KEY = "0123456789" * 4
 
 
 def records(path):
-    """A reader of its own, on purpose: the one in `memgrid.tracking` is what is tested, and wandb offers none."""
+    """A reader of its own, on purpose: the one in `memgrid.wandb_files` is what is tested, and wandb offers none."""
     data, at, parts = path.read_bytes(), HEADER, b""
     while at + HEADER <= len(data):
         if BLOCK - at % BLOCK < HEADER:

@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from memgrid.config import known, refuse_name, refuse_outside, refuse_small, refuse_unknown
+from memgrid.config import known, refuse_name, refuse_outside, refuse_part, refuse_small, refuse_stages, refuse_unknown, validate_training
 from memgrid.naming import digest_of
 from memgrid.schema import TrainerConfig, UserError, WandbConfig
 
@@ -150,9 +150,6 @@ def validate(run: AuditConfig) -> None:
             "model.kind": (run.model.kind, ("mlp", "small_cnn", "wrn16_4", "attention_cnn")),
             "model.optimizer": (run.model.optimizer, ("sgd", "adamw")),
             "attack.name": (run.attack.name, ("hinge", "logit")),
-            "trainer.accelerator": (run.trainer.accelerator, ("cpu", "gpu", "auto")),
-            "trainer.precision": (run.trainer.precision, ("32-true", "bf16-mixed", "16-mixed")),
-            "wandb.mode": (run.wandb.mode, ("offline", "online", "disabled")),
         }
     )
     refuse_small(
@@ -179,11 +176,21 @@ def validate(run: AuditConfig) -> None:
             "predictors.share": (run.predictors.share, 0, 1),
             "predictors.floor": (run.predictors.floor, 0, 1),
             "defence.slope": (run.defence.slope, 0, 1e6),
-            "trainer.threads": (1 if run.trainer.threads is None else run.trainer.threads, 1, 4096),
-            "seed": (run.seed, 0, 2**48),
         }
     )
+    validate_training(run.trainer, run.wandb, run.seed)
+    refuse_stages(run.stages, STAGES)
     validate_models(run)
+    validate_data(run)
+    for key, numbers, low, high in (("eta", run.attack.eta, -math.inf, math.inf), ("fpr", run.attack.fpr, 0, 1)):
+        told = {f"{number:g}" for number in numbers}  # as tables tell them
+        if not numbers or len(told) < len(numbers) or not all(low < number < high for number in numbers):
+            what = "numbers" if key == "eta" else "rates between 0 and 1"
+            raise UserError(f"attack.{key}=[{','.join(map(str, numbers))}] cannot be used: give one or more {what}, each once")
+
+
+def validate_data(run: AuditConfig) -> None:
+    """Refuse a data set that is not said where to find, and what cannot be done with it."""
     for key, name in (("dataset", run.dataset.name), ("model", run.model.name)):
         refuse_name(f"{key}.name", name)
     if run.dataset.kind == "digits" and run.dataset.path is not None:
@@ -197,11 +204,6 @@ def validate(run: AuditConfig) -> None:
             "of another domain and cannot be moved: use canary=clean or label_noise, and dataset.augment=none"
         )
     refuse_views(run.attack.views, run.dataset.augment)
-    for key, numbers, low, high in (("eta", run.attack.eta, -math.inf, math.inf), ("fpr", run.attack.fpr, 0, 1)):
-        told = {f"{number:g}" for number in numbers}  # as tables tell them
-        if not numbers or len(told) < len(numbers) or not all(low < number < high for number in numbers):
-            what = "numbers" if key == "eta" else "rates between 0 and 1"
-            raise UserError(f"attack.{key}=[{','.join(map(str, numbers))}] cannot be used: give one or more {what}, each once")
 
 
 def refuse_views(count: int, augment: str) -> None:
@@ -216,16 +218,11 @@ def validate_models(run: AuditConfig) -> None:
         raise UserError(f"shadows={run.shadows} is odd: each canary is in exactly half of the models, so take {run.shadows + 1}")
     if run.shadow is not None and not 0 <= run.shadow < run.shadows:
         raise UserError(f"shadow={run.shadow} is none of shadows={run.shadows}, which are counted from 0 to {run.shadows - 1}")
-    if not 0 <= run.part < run.parts:
-        raise UserError(f"part={run.part} is none of parts={run.parts}, which are counted from 0 to {run.parts - 1}: change one of the two")
+    refuse_part(run.part, run.parts)
     if run.shadow is not None and run.parts > 1:
         raise UserError(f"shadow={run.shadow} and parts={run.parts} cannot both say which models to train: leave one of them out")
     if run.parts > run.shadows:
         raise UserError(f"parts={run.parts} is more than shadows={run.shadows}: use at most so many")
-    unknown = [stage for stage in run.stages if stage not in STAGES]
-    if unknown or not run.stages:
-        what = f"{unknown[0]} is no stage" if unknown else "nothing would be done"
-        raise UserError(f"stages=[{','.join(run.stages)}]: {what}, choose from {', '.join(STAGES)}")
 
 
 def settings(run: AuditConfig) -> dict[str, Any]:

@@ -11,14 +11,17 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import h5py
 import numpy as np
 
+from memgrid.audit.config import AuditConfig, attack_folder, shadow_path
+from memgrid.naming import digest_of
 from memgrid.schema import UserError
 from memgrid.shard import FAULTS
 from memgrid.store import stop_if_unreadable, write_whole
@@ -102,3 +105,23 @@ def read_arrays(path: Path, identity: str, replaced: bool = False) -> tuple[dict
             return None
         raise UserError(f"{path} was made from other data or by another version of memgrid: start with force=true, or use another root")
     return {name: float(value) for name, value in found.items()}, arrays
+
+
+def models_on_disk(run: AuditConfig) -> str:
+    """Tells the shadow models on disk from others: an attack is one on these files."""
+    return digest_of([stamp(shadow_path(run, number)) for number in range(run.shadows)])
+
+
+def current_metrics(run: AuditConfig) -> dict[str, Any] | None:
+    """The result of the attack on the models that are on disk now; None if there is none that can be read."""
+    try:
+        found: dict[str, Any] = json.loads((attack_folder(run) / "metrics.json").read_text())
+        return found if found["models"] == models_on_disk(run) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def page_is_current(run: AuditConfig) -> bool:
+    """Whether the page has been drawn since the attack was made."""
+    page, made_from = attack_folder(run) / "report" / "index.html", attack_folder(run) / "metrics.json"
+    return page.exists() and made_from.exists() and page.stat().st_mtime_ns >= made_from.stat().st_mtime_ns

@@ -131,117 +131,105 @@ def sections(run: AuditConfig, metrics: dict[str, Any], seen: Evidence, out: Pat
         write_markdown(table, out / f"{name}.md")
     fired = "trigger" if any(metrics["triggers"]) else "end"
     rates = {f"tpr_at_{rate:g}": f"TPR at {100 * rate:g} % FPR" for rate in run.attack.fpr}
-    kinds = "canaries" if run.membership.name == "canaries" else "samples"
+    at_once = list(dict.fromkeys((asked[0], asked[-1])))
+    kinds = ", ".join(figures.KIND_NAMES[name] for name in OF[run.canary.name])
+
+    def drawn(key: str, title: str, make: Callable[[Path], None], heading: str, caption: str) -> page.Section:
+        """A section that is one figure."""
+        return page.Section(key, title, [], [draw(out, key, make, heading, caption)])
+
     return [
-        page.Section(
-            "result",
-            "What was predicted",
-            [
-                f"{run.shadows} models were trained on {metrics['data']['name']}, {metrics['data']['samples']} samples, and "
-                f"{metrics['audited']} {kinds} are audited: each is in half of the models. They reach {metrics['train_accuracy']:.1%} "
-                f"on what they are trained on, and {metrics['accuracy']:.1%} on held-out samples.",
-                *sentences(metrics),
-            ],
-            [
-                page.listing(
-                    shares(every.filter(pl.col("moment") == MOMENT_NAMES[fired]), ["auc", "auc_std", *rates]),
-                    {"predictor": "predictor", "auc": "AUC (%)", "auc_std": "±", **rates, "positives": "positives", "models": "models"},
-                    f"Predictors at the {fired}",
-                    "Means over models in which both answers occur; ± is one deviation over them. Positives: the mean number in a model.",
-                    "predictions",
-                    group="question",
-                    best="auc",
-                ),
-                page.listing(
-                    shares(zero, ["tpr", "fpr"]),
-                    {"question": "question", "tpr": "TPR (%)", "fpr": "FPR (%)", "models": "models"},
-                    "PSMI < 0",
-                    "An operating point that needs no tuning: how many of the samples asked for it finds, and of the others.",
-                    "below-zero",
-                ),
-            ],
-        ),
-        page.Section(
-            "curves",
+        page.Section("result", "What was predicted", introduction(run, metrics), predictor_tables(every, zero, fired, rates)),
+        drawn(
+            "rocs",
             "ROC curves",
-            [],
-            [
-                draw(
-                    out,
-                    "rocs",
-                    lambda path: figures.draw_rocs(seen, asked, fired, path),
-                    "ROC curves",
-                    f"At the {fired}, means over models, one panel for each question.",
-                )
-            ],
+            lambda path: figures.draw_rocs(seen, asked, fired, path),
+            "ROC curves",
+            f"At the {fired}, means over models, one panel for each question.",
         ),
-        page.Section(
+        drawn(
             "eta",
             "How much memorization",
-            [],
-            [
-                draw(
-                    out,
-                    "eta",
-                    lambda path: figures.draw_areas(seen, fired, path),
-                    "AUC against η",
-                    "The higher η, the rarer and the stronger is what counts as memorized. Bands: one deviation over models.",
-                )
-            ],
+            lambda path: figures.draw_areas(seen, fired, path),
+            "AUC against η",
+            "The higher η, the rarer and the stronger is what counts as memorized. Bands: one deviation over models.",
         ),
-        page.Section(
+        drawn(
             "moments",
             "When it can be predicted",
-            [],
-            [
-                draw(
-                    out,
-                    "moments",
-                    lambda path: figures.draw_moments(seen, list(dict.fromkeys((asked[0], asked[-1]))), path),
-                    "AUC before, at and after the trigger",
-                    "Bars: one deviation over models.",
-                )
-            ],
+            lambda path: figures.draw_moments(seen, at_once, path),
+            "AUC before, at and after the trigger",
+            "Bars: one deviation over models.",
         ),
-        page.Section(
+        drawn(
             "kinds",
             "Canaries",
-            [f"Canaries are {', '.join(figures.KIND_NAMES[name] for name in OF[run.canary.name])}."],
-            [
-                draw(
-                    out,
-                    "kinds",
-                    lambda path: figures.draw_kinds(seen, run.attack.eta, fired, path),
-                    "Distributions by kind",
-                    "At the left PSMI of members, at the right Λ of audited members; dotted: PSMI = 0, and the values of η.",
-                )
-            ],
+            lambda path: figures.draw_kinds(seen, run.attack.eta, fired, path),
+            "Distributions by kind",
+            f"Canaries: {kinds}. At the left PSMI of members, at the right Λ of audited members; dotted: PSMI = 0, and the values of η.",
         ),
-        page.Section(
-            "attack",
-            "The attack",
-            ["Memorization is measured by the likelihood ratio attack, leaving out the model that is looked at."],
-            [
-                page.listing(
-                    shares(attack, ["auc", *rates, "memorized_at_4", "others_at_4"]),
-                    {
-                        "samples": "samples",
-                        "number": "number",
-                        "auc": "AUC (%)",
-                        **rates,
-                        "median_ratio": "median Λ",
-                        "memorized_at_4": "Λ ≥ 4 (%)",
-                        "others_at_4": "others with Λ ≥ 4 (%)",
-                    },
-                    "Members told from others",
-                    "Over all models and audited samples; median Λ and Λ ≥ 4 are of members. That others reach Λ ≥ 4 is noise, and "
-                    "the more so the fewer models there are.",
-                    "attack",
-                ),
-                draw(out, "attack", lambda path: figures.draw_attack(seen, path), "ROC curve of the attack", "By kind of sample."),
-            ],
+        attack_section(attack, rates, draw(out, "attack", lambda path: figures.draw_attack(seen, path), "ROC curve", "By kind of sample.")),
+    ]
+
+
+def introduction(run: AuditConfig, metrics: dict[str, Any]) -> list[str]:
+    """What was done, and what came out."""
+    kinds = "canaries" if run.membership.name == "canaries" else "samples"
+    return [
+        f"{run.shadows} models were trained on {metrics['data']['name']}, {metrics['data']['samples']} samples, and "
+        f"{metrics['audited']} {kinds} are audited: each is in half of the models. They reach {metrics['train_accuracy']:.1%} "
+        f"on what they are trained on, and {metrics['accuracy']:.1%} on held-out samples.",
+        *sentences(metrics),
+    ]
+
+
+def predictor_tables(every: pl.DataFrame, zero: pl.DataFrame, moment: str, rates: dict[str, str]) -> list[page.Part]:
+    """How well each predictor did at a moment, and PSMI < 0.
+
+    Args:
+        rates: column and heading of each true-positive rate.
+    """
+    return [
+        page.listing(
+            shares(every.filter(pl.col("moment") == MOMENT_NAMES[moment]), ["auc", "auc_std", *rates]),
+            {"predictor": "predictor", "auc": "AUC (%)", "auc_std": "±", **rates, "positives": "positives", "models": "models"},
+            f"Predictors at the {moment}",
+            "Means over models in which both answers occur; ± is one deviation over them. Positives: the mean number in a model.",
+            "predictions",
+            group="question",
+            best="auc",
+        ),
+        page.listing(
+            shares(zero, ["tpr", "fpr"]),
+            {"question": "question", "tpr": "TPR (%)", "fpr": "FPR (%)", "models": "models"},
+            "PSMI < 0",
+            "An operating point that needs no tuning: how many of the samples asked for it finds, and of the others.",
+            "below-zero",
         ),
     ]
+
+
+def attack_section(attack: pl.DataFrame, rates: dict[str, str], curve: page.Picture) -> page.Section:
+    """How well the attack itself does; `rates` as in `predictor_tables`."""
+    headings = {
+        "samples": "samples",
+        "number": "number",
+        "auc": "AUC (%)",
+        **rates,
+        "median_ratio": "median Λ",
+        "memorized_at_4": "Λ ≥ 4 (%)",
+        "others_at_4": "others with Λ ≥ 4 (%)",
+    }
+    table = page.listing(
+        shares(attack, ["auc", *rates, "memorized_at_4", "others_at_4"]),
+        headings,
+        "Members told from others",
+        "Over all models and audited samples; median Λ and Λ ≥ 4 are of members. That others reach Λ ≥ 4 is noise, and "
+        "the more so the fewer models there are.",
+        "attack",
+    )
+    told = "Memorization is measured by the likelihood ratio attack, leaving out the model that is looked at."
+    return page.Section("attack", "The attack", [told], [table, curve])
 
 
 def shares(table: pl.DataFrame, columns: list[str]) -> pl.DataFrame:

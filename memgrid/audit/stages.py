@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +16,7 @@ from memgrid.audit import report
 from memgrid.audit.config import AuditConfig, attack_folder, audit_folder, model_settings, settings, shadow_path, wanted
 from memgrid.audit.data import Dataset, load_dataset
 from memgrid.audit.evaluation import Evidence, attack_table, below_zero, predictions
-from memgrid.audit.files import read_arrays, stamp, write_arrays
+from memgrid.audit.files import current_metrics, models_on_disk, page_is_current, read_arrays, write_arrays
 from memgrid.audit.lira import attack_scores, lira
 from memgrid.audit.networks import build
 from memgrid.audit.population import Population, draw_population
@@ -76,11 +74,6 @@ class Audit:
         return [number for number in range(self.run.shadows) if not shadow_path(self.run, number).exists()]
 
     @property
-    def models(self) -> str:
-        """Tells the shadow models on disk from others: an attack is one on these files."""
-        return digest_of([stamp(shadow_path(self.run, number)) for number in range(self.run.shadows)])
-
-    @property
     def piece(self) -> bool:
         """Whether this start trains some of the models only."""
         return len(wanted(self.run)) < self.run.shadows
@@ -97,17 +90,9 @@ class Audit:
             raise UserError(f"shadow={every.index(None)} is not in {self.folder}, or is damaged: add train to stages")
         return [one[0] for one in found], [one[1] for one in found]
 
-    def metrics(self) -> dict[str, Any] | None:
-        """The result of the attack on the models that are on disk now; None if there is none that can be read."""
-        try:
-            found: dict[str, Any] = json.loads((self.results / "metrics.json").read_text())
-            return found if found["models"] == self.models else None
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
-
     def attacked(self) -> Arrays | None:
         """The arrays of the attack, or None."""
-        found = read_arrays(self.results / "attack.h5", self.models, replaced=True)
+        found = read_arrays(self.results / "attack.h5", models_on_disk(self.run), replaced=True)
         return None if found is None else found[1]
 
     def evidence(self, ratio: np.ndarray, arrays: list[Arrays]) -> Evidence:
@@ -185,7 +170,7 @@ def attack(audit: Audit) -> None:
         audit.say("attack   left to a start without force=true: others may be training the other models again")
     else:
         with alone(audit.results):
-            if not run.force and audit.metrics() is not None and audit.attacked() is not None:
+            if not run.force and current_metrics(run) is not None and audit.attacked() is not None:
                 audit.say("attack   nothing: it is finished")
                 return
             measure(audit)
@@ -194,7 +179,7 @@ def attack(audit: Audit) -> None:
 
 def measure(audit: Audit) -> None:
     """Compute Λ and everything that is told of it, and write it down."""
-    run, population, models = audit.run, audit.population, audit.models
+    run, population, models = audit.run, audit.population, models_on_disk(audit.run)
     numbers, arrays = audit.trained()
     labels = torch.from_numpy(population.labels)
     scores = np.stack([attack_scores(torch.from_numpy(one["logits"]), labels, run.attack.name).numpy() for one in arrays], 1)
@@ -252,13 +237,12 @@ def tell(audit: Audit) -> None:
     Raises:
         UserError: files are missing or damaged, or the page cannot be written.
     """
-    metrics = audit.metrics()
+    metrics = current_metrics(audit.run)
     if metrics is None:
         audit.say("report   nothing: the attack on these models has not been made")
         return
-    page, made_from = audit.results / "report" / "index.html", audit.results / "metrics.json"
     with alone(audit.results):
-        if audit.run.force or not page.exists() or page.stat().st_mtime_ns < made_from.stat().st_mtime_ns:
+        if audit.run.force or not page_is_current(audit.run):
             if audit.seen is None:
                 if (attacked := audit.attacked()) is None:
                     raise UserError(f"{audit.results / 'attack.h5'} is missing or damaged: add attack to stages")

@@ -8,6 +8,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from memgrid.audit.config import AuditConfig, attack_folder, audit_folder, piece_folder, shadow_path, typed, validate, wanted
+from memgrid.audit.files import current_metrics, page_is_current
 from memgrid.status import locked
 from memgrid.works import Kind
 
@@ -37,13 +38,14 @@ class Audits(Kind):
         return None if run.force or not self.done(run) else {}
 
     def done(self, run: AuditConfig) -> bool:
-        """Its shadow models are on disk, and, if all are, so are the attack and the page."""
+        """Its shadow models are on disk, and, if all are, so are the attack on these and the page."""
         if "train" in run.stages and not all(shadow_path(run, number).exists() for number in wanted(run)):
             return False
         if not all(shadow_path(run, number).exists() for number in range(run.shadows)):
             return "train" in run.stages
-        marks = {"attack": "metrics.json", "report": "report/index.html"}
-        return all((attack_folder(run) / mark).exists() for stage, mark in marks.items() if stage in run.stages)
+        if "attack" in run.stages and current_metrics(run) is None:
+            return False
+        return "report" not in run.stages or page_is_current(run)
 
     def busy(self, run: AuditConfig) -> bool:
         """Another process trains its only model."""

@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from memgrid import launcher
 from memgrid.job import TERMINATED, in_job, log_file, stop_on_sigterm, stopping
 from memgrid.results import clear_failure, job_log, note_failure
-from memgrid.schema import UserError
+from memgrid.schema import CONF, UserError
 from memgrid.sweep import failures, one_sentence
 
 INTERRUPTED = 130
@@ -38,15 +38,25 @@ def start(task: Callable[[], object]) -> None:
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: "=" in word and not word.startswith("-"))
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # otherwise Hydra prints errors itself, and ends the process
     try:
+        refuse_no_choice(sys.argv[1:])
         task()
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
-    except UserError as error:  # of a launcher: those of runs are told above
+    except UserError as error:  # of the words or of a launcher: those of runs are told above
         sys.exit(f"memgrid: {error}")
     except (HydraException, OmegaConfBaseException) as error:
         sys.exit(f"memgrid: {one_sentence(error)}")
     if failures:
         sys.exit(1)
+
+
+def refuse_no_choice(words: list[str]) -> None:
+    """Raise UserError for a group that is set to null, of which Hydra makes a traceback."""
+    for word in words:
+        group, _, choice = word.partition("=")
+        if group and (CONF / group).is_dir() and "null" in choice.split(","):
+            names = sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+            raise UserError(f"{word} chooses nothing: use {', '.join(names)}, or leave {group} out")
 
 
 def attempt(work: Callable[[], None]) -> str | None:

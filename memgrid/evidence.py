@@ -17,7 +17,7 @@ from memgrid.cells import USUAL, NamedRun
 from memgrid.page import Fold, Part, Section, interval, listing, picture
 from memgrid.schema import CONF, UserError
 from memgrid.sections import DRAWN, Report, plural
-from memgrid.status import STATES, counts
+from memgrid.status import STATES, counts, to_tell
 from memgrid.tables import flow
 from memgrid.taxonomy import Taxonomy, Thresholds
 
@@ -229,12 +229,14 @@ def not_done(report: Report) -> Section:
     number, parts = counts(report.states), list[Part]()
     told = ", ".join(f"{many:,} {state}" for state, many in number.items() if many)
     text = [f"Of {plural(report.states.height, 'run')} below {report.root}: {told}."]
-    rows = report.states.filter(pl.col("state") != "done")
+    rows = report.states.filter(to_tell())
     if rows.height:
         order = pl.col("state").replace_strict({state: place for place, state in enumerate(STATES)})
         rows = rows.sort(order, maintain_order=True).with_columns(run=pl.concat_str("llm", "taxonomy", "name", separator="/"))
         columns = {"state": "state", "run": "run", "detail": "detail"}
-        parts.append(listing(rows, columns, "Runs without a result", "As python -m memgrid.status lists them.", "states"))
+        parts.append(
+            listing(rows, columns, "Runs without a result, or with a failure after it", "As python -m memgrid.status lists them.", "states")
+        )
     if report.left_out:
         table = pl.DataFrame({"folder": list(report.left_out), "error": list(report.left_out.values())})
         parts.append(listing(table, {"folder": "folder", "error": "why"}, "Results left out", "These could not be read."))

@@ -1,18 +1,24 @@
-"""`python -m memgrid.status [root=...] [state=failed]`: which runs are done, running, failed, stopped or missing, from the disk alone."""
+"""`python -m memgrid.status [root=...] [state=failed]`: which runs and audits are done, running, failed, stopped or missing.
+
+Read from the disk alone, so it works beside everything that runs, and after all of it has ended.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
 import polars as pl
 from filelock import FileLock, Timeout
+from omegaconf import OmegaConf
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from yaml import YAMLError
 
 from memgrid.job import last_line
 from memgrid.results import failure, job_log, run_folders
@@ -35,14 +41,20 @@ def states(root: Path) -> pl.DataFrame:
     """A row per run below `<root>/runs`, and per failed job without training below `<root>/jobs`, sorted by folder.
 
     The columns: llm, taxonomy, name, state (see `STATES`), detail and folder.
-    The detail is the error and the log of a failed run, and the time of the last checkpoint of a stopped or running one.
+    The detail is the error and the log of a failed run, also of one that failed after it had its result, and the time of the last
+    checkpoint of a stopped or running one.
     """
-    rows = []
-    for folder in (*run_folders(root), *run_folders(root, "jobs")):
-        found = state_of(folder)
-        if found is not None:
-            llm, taxonomy, name = folder.parts[-3:]
-            rows.append((llm, taxonomy, name, *found, str(folder)))
+    return rows_of([*run_folders(root), *run_folders(root, "jobs")], state_of)
+
+
+def audit_states(root: Path) -> pl.DataFrame:
+    """The same of each audit below `<root>/audits`: its dataset and its model stand where a run has its LLM and its taxonomy."""
+    return rows_of(run_folders(root, "audits"), state_of_audit)
+
+
+def rows_of(folders: list[Path], look: Callable[[Path], tuple[str, str] | None]) -> pl.DataFrame:
+    """A row for each folder with a state."""
+    rows = [(*folder.parts[-3:], *found, str(folder)) for folder in folders if (found := look(folder)) is not None]
     return pl.DataFrame(rows, schema=SCHEMA, orient="row")
 
 
@@ -50,19 +62,46 @@ def state_of(folder: Path) -> tuple[str, str] | None:
     """A run's state and what there is to say about it; None for a folder that no run made."""
     present = {entry.name for entry in os.scandir(folder)}
     if "metrics.json" in present:
-        return "done", ""
+        return "done", f"but a later start failed: {failed(folder)}" if "failed.json" in present else ""
     # A lock that nobody made is nobody's: looking must not leave files behind.
     if ".lock" in present and locked(folder):
         return "running", checkpoint(folder) or "before its first epoch ended"
     if "failed.json" in present:
-        told = failure(folder) or {}
-        return "failed", str(told.get("error", "")) + (f" (log: {told['log']})" if told.get("log") else "")
+        return "failed", failed(folder)
     last = checkpoint(folder)
     if last or ".lock" in present:
         log = job_log(folder)
         end = f"; {last_line(log) or 'nothing'} (log: {log})" if log is not None else ""
         return "stopped", (last or "before its first epoch ended") + end
     return ("missing", "") if "config.yaml" in present else None
+
+
+def state_of_audit(folder: Path) -> tuple[str, str] | None:
+    """An audit's state and how many shadow models it has; None for a folder that no audit made.
+
+    See `memgrid.audit.config` for the names of its files.
+    """
+    try:
+        wanted = int(OmegaConf.load(folder / "config.yaml").shadows)
+    except FileNotFoundError:
+        return None
+    except (OSError, YAMLError, AttributeError, TypeError, ValueError):
+        return "failed", f"{folder / 'config.yaml'} is damaged: remove it, and start the audit again"
+    trained, attacks = len(list(folder.glob("shadows/shadow-*.h5"))), len(list(folder.glob("attack-*/metrics.json")))
+    told = f"{trained} of {wanted} shadow models" + ("" if trained < wanted or attacks else ", no attack")
+    failures = [f"{one.parent.name}: {failed(one.parent)}" for one in sorted(folder.glob("shadows/*/failed.json"))]
+    failures += [failed(folder)] if (folder / "failed.json").exists() else []
+    if trained == wanted and attacks:
+        return "done", f"but a later start failed: {failures[0]}" if failures else ""
+    if any(locked(lock.parent) for lock in (*folder.glob("shadows/*/.lock"), *folder.glob("attack-*/.lock"))):
+        return "running", told
+    return ("failed", f"{told}; {failures[0]}") if failures else ("stopped", told)
+
+
+def failed(folder: Path) -> str:
+    """The error with which what belongs into a folder failed, and the log that tells more."""
+    told = failure(folder) or {}
+    return str(told.get("error", "")) + (f" (log: {told['log']})" if told.get("log") else "")
 
 
 def locked(folder: Path) -> bool:
@@ -85,16 +124,21 @@ def checkpoint(folder: Path) -> str:
     return f"last checkpoint {datetime.fromtimestamp(written):%Y-%m-%d %H:%M}"
 
 
+def to_tell() -> pl.Expr:
+    """Which rows want somebody's attention: what is not done, or failed after it was."""
+    return (pl.col("state") != "done") | (pl.col("detail") != "")
+
+
 def counts(table: pl.DataFrame) -> dict[str, int]:
     """How many runs are in each state, in the order of `STATES`; a state without runs counts 0."""
     return {state: table.filter(pl.col("state") == state).height for state in STATES}
 
 
-def counts_table(table: pl.DataFrame, root: Path) -> Table:
-    """A row per state that some run is in."""
-    shown = Table(title=f"{table.height} runs below {escape(str(root))}", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+def counts_table(table: pl.DataFrame, what: str) -> Table:
+    """A row per state that some of `what`, runs or audits, are in."""
+    shown = Table(box=SIMPLE_HEAD, pad_edge=False)
     shown.add_column("state")
-    shown.add_column("runs", justify="right")
+    shown.add_column(what, justify="right")
     shown.add_column("which means")
     for state, number in counts(table).items():
         if number:
@@ -106,7 +150,7 @@ def rows_table(rows: pl.DataFrame) -> Table:
     """A row per run; errors and folders are wrapped, never cut."""
     shown = Table(box=SIMPLE_HEAD, pad_edge=False)
     shown.add_column("state", no_wrap=True)
-    shown.add_column("run", overflow="fold")
+    shown.add_column("run or audit", overflow="fold")
     shown.add_column("detail", overflow="fold")
     for row in rows.iter_rows(named=True):
         run = escape(f"{row['llm']}/{row['taxonomy']}/{row['name']}")
@@ -130,18 +174,22 @@ def parse(arguments: list[str]) -> tuple[Path, str | None]:
 
 
 def main(arguments: list[str]) -> None:
-    """Print how many runs are in each state, then those that are not done, or those of the given state.
+    """Print how many runs and audits are in each state, then those that are not done or failed later, or those of the given state.
 
     Raises:
-        UserError: an argument is unknown, or there is no run.
+        UserError: an argument is unknown, or there is neither a run nor an audit.
     """
     root, state = parse(arguments)
-    table = states(root)
+    found = {"runs": states(root), "audits": audit_states(root)}
+    table = pl.concat(found.values())
     if not table.height:
-        raise UserError(f"root={root} holds no run: start one with `python -m memgrid.run root={root}`")
+        raise UserError(f"root={root} holds no run and no audit: start one with `python -m memgrid.run root={root}`")
     console = Console()
-    console.print(counts_table(table, root))
-    rows = table.filter(pl.col("state") != "done" if state is None else pl.col("state") == state)
+    for what, some in found.items():
+        if some.height:
+            console.print(f"{some.height} {what if some.height > 1 else what.removesuffix('s')} below {escape(str(root))}", soft_wrap=True)
+            console.print(counts_table(some, what))
+    rows = table.filter(to_tell() if state is None else pl.col("state") == state)
     rows = rows.sort(pl.col("state").replace_strict({name: place for place, name in enumerate(STATES)}), maintain_order=True)
     shown = rows if state else rows.head(ROWS)
     if shown.height:

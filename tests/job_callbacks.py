@@ -2,6 +2,7 @@
 
 import os
 import time
+from pathlib import Path
 
 from hydra.experimental.callback import Callback
 
@@ -15,17 +16,36 @@ class HardExit(Callback):
             os._exit(3)
 
 
-class Slow(Callback):
-    """Makes every epoch take so many seconds longer, so that there is something to interrupt."""
+class Held(Callback):
+    """Stops a training in its second epoch, or an extraction after its first shard, so that something can happen to it.
 
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
+    Then `folder` has a file `held-<seed>`. It goes on when there is a file `go` too; a start after the first is not stopped.
+    """
 
-    def on_job_start(self, **_):
+    def __init__(self, folder: str) -> None:
+        self.folder = Path(folder)
+
+    def on_job_start(self, config, **_):
         from memgrid.classifier import Panel
+        from memgrid.extract import ShardWriter
 
-        def wait(panel):
+        def hold():
+            mark = self.folder / f"held-{config.seed}"
+            if mark.exists():
+                return
+            mark.touch()
+            while not (self.folder / "go").exists():
+                time.sleep(0.1)
+
+        def at_the_end_of_an_epoch(panel):
             print("epoch", panel.current_epoch, flush=True)
-            time.sleep(self.seconds)
+            if panel.current_epoch == 1:
+                hold()
 
-        Panel.on_train_epoch_end = wait
+        def after_a_shard(writer, flush=ShardWriter.flush):
+            flush(writer)
+            writer.wait()
+            hold()
+
+        Panel.on_train_epoch_end = at_the_end_of_an_epoch
+        ShardWriter.flush = after_a_shard

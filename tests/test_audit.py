@@ -479,5 +479,10 @@ def test_a_failed_model_is_named_by_the_attack(tmp_path, monkeypatch):
     assert process.returncode == 1
     assert "shadow-0002 failed: RuntimeError: the fan has stopped" in process.stdout
     monkeypatch.undo()
+    shown = " ".join(memgrid_here(f"root={tmp_path}", module="status").stdout.split())
+    assert "1 audit below" in shown
+    assert "3 of 4 shadow models; shadow-0002: RuntimeError: the fan has stopped" in shown
     assert "waits for" not in audit(tmp_path, *TINY).stdout
     assert not list(tmp_path.rglob("failed.json"))
+    (line,) = [line for line in memgrid_here(f"root={tmp_path}", module="status").stdout.splitlines() if line.split()[:1] == ["done"]]
+    assert line.split()[1] == "1"

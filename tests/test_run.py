@@ -115,6 +115,8 @@ def test_a_damaged_shard_is_extracted_again(extracted, quick):
         (["rho=abc"], ["rho=abc", "could not be converted to Float"]),
         (["nosuch=3"], ["nosuch"]),
         (["experiment=nope"], ["experiment=nope is unknown: use benchmark_taxonomies, causal, controls, ", "optimize_rho, smoke"]),
+        (["cnn=null"], ["cnn=null chooses nothing: use linear, panel, paper, single, or leave cnn out"]),
+        (["taxonomy=rasy,null", "-m"], ["taxonomy=rasy,null chooses nothing: use code, "]),
         (["delta=[1"], ["'[1'"]),
         (["compat=mine"], ["compat=mine is unknown"]),
         (["cnn.learning_rate=-1"], ["cnn.learning_rate=-1.0 is out of range"]),

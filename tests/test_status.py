@@ -10,7 +10,7 @@ from filelock import FileLock
 from runs_maker import Run, begin, finish, leave
 
 from memgrid.results import note_failure, note_job
-from memgrid.status import states
+from memgrid.status import audit_states, states
 
 HOLD = """
 import sys, time
@@ -109,15 +109,43 @@ def test_a_failed_job_without_training_is_told_until_it_succeeds(quick, tmp_path
 
 def test_a_finished_run_is_done_whatever_else_lies_there(root):
     folder = finish(Run(root, "a", seed=7))
-    note_failure(folder, "an earlier attempt")
+    note_failure(folder, "such as intervene")
     with FileLock(folder / ".lock"):
         assert state(states(root), 7) == "done"
+    shown = " ".join(memgrid_here(f"root={root}", module="status").stdout.split())
+    assert "but a later start failed: such as intervene" in shown
 
 
 def test_a_folder_that_no_run_made_is_nothing(root):
     (root / "runs" / "a" / "rasy" / "notes").mkdir()
     (root / "runs" / "a" / "rasy" / ".cache").mkdir()
     assert states(root).height == 4
+
+
+def test_an_audit_in_every_state(tmp_path):
+    """Made by hand; tests/test_audit.py looks at real ones."""
+    folder = tmp_path / "audits" / "digits" / "mlp" / "clean"
+    attack, shadows = folder / "attack-hinge-0", folder / "shadows"
+    for one in (attack, shadows / "shadow-0001"):
+        one.mkdir(parents=True)
+    found = lambda: audit_states(tmp_path).select("llm", "taxonomy", "name", "state", "detail").rows()  # noqa: E731
+    assert found() == []
+    (folder / "config.yaml").write_text("shadows: 2\n")
+    (shadows / "shadow-0000.h5").touch()
+    assert found() == [("digits", "mlp", "clean", "stopped", "1 of 2 shadow models")]
+    note_failure(shadows / "shadow-0001", "no fan")
+    assert found()[0][3:] == ("failed", "1 of 2 shadow models; shadow-0001: no fan")
+    with FileLock(shadows / "shadow-0001" / ".lock"):
+        assert found()[0][3:] == ("running", "1 of 2 shadow models")
+    (shadows / "shadow-0001.h5").touch()
+    (shadows / "shadow-0001" / "failed.json").unlink()
+    assert found()[0][3:] == ("stopped", "2 of 2 shadow models, no attack")
+    (attack / "metrics.json").touch()
+    assert found()[0][3:] == ("done", "")
+    note_failure(folder, "no room for the page")
+    assert found()[0][3:] == ("done", "but a later start failed: no room for the page")
+    (folder / "config.yaml").write_text("{")
+    assert found()[0][3:] == ("failed", f"{folder / 'config.yaml'} is damaged: remove it, and start the audit again")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
@@ -141,7 +169,11 @@ def test_the_command_line(root, held):
 
 @pytest.mark.parametrize(
     ("arguments", "told"),
-    [(("rot=x",), "rot=x"), (("state=lost",), "state=lost is unknown: use done, running, failed, stopped, missing"), ((), "holds no run")],
+    [
+        (("rot=x",), "rot=x"),
+        (("state=lost",), "state=lost is unknown: use done, running, failed, stopped, missing"),
+        ((), "holds no run and no audit"),
+    ],
 )
 def test_mistakes_are_one_sentence(tmp_path, arguments, told):
     process = memgrid(*arguments, module="status", check=False, cwd=tmp_path)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 
 import numpy as np
@@ -213,10 +214,12 @@ def test_online_without_a_login_is_one_sentence(tmp_path, monkeypatch):
         pass
 
 
-# Killed when the second epoch is logged and its checkpoint is not yet written.
+# Killed when wandb's file has the second epoch and its checkpoint is not yet written.
 KILLED = """
 import os, signal, time
+from pathlib import Path
 from pytorch_lightning.callbacks import ModelCheckpoint
+from test_tracking import epochs
 from memgrid import tracking
 from memgrid.run import main
 
@@ -225,7 +228,8 @@ save = ModelCheckpoint.on_train_epoch_end
 
 def save_or_die(self, trainer, module):
     if trainer.current_epoch == 1:
-        time.sleep(1)
+        while not any(1 in epochs(path) for path in Path(trainer.default_root_dir).rglob("run-*.wandb")):
+            time.sleep(0.05)
         os.kill(os.getpid(), signal.SIGKILL)
     save(self, trainer, module)
 
@@ -243,6 +247,7 @@ def requeued(done, quick, tmp_path_factory):
             shutil.copytree(done / name, root / name)
         given = [*quick, "wandb=offline", "control.members=0", f"root={root}"]
         environment = {key: value for key, value in os.environ.items() if key != "WANDB_SERVICE"}  # a process of wandb's of its own
+        environment["PYTHONPATH"] = str(Path(__file__).parent)
         killed = subprocess.run([sys.executable, "-c", KILLED, *given], capture_output=True, text=True, timeout=300, env=environment)
         assert killed.returncode == -signal.SIGKILL, killed.stderr
         (first,) = root.glob("runs/**/wandb/offline-run-*/run-*.wandb")

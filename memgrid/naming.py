@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-
-from omegaconf import OmegaConf
 
 from memgrid.config import members, partition, taxonomy
 from memgrid.schema import OWN_STAGES, RunConfig, UserError
@@ -21,7 +20,7 @@ HARDWARE = {"llm": {"device", "device_map", "batch_tokens"}, "trainer": {"thread
 
 def settings(run: RunConfig) -> dict[str, Any]:
     """The settings that decide a run's result, as plain containers; δ, ρ and rouge are None where the taxonomy does not depend on them."""
-    plain: dict[str, Any] = OmegaConf.to_container(OmegaConf.structured(run))  # type: ignore[assignment]
+    plain = asdict(run)
     plain = {key: value for key, value in plain.items() if key not in NOT_IN_RUN_ID}
     for group, keys in HARDWARE.items():
         plain[group] = {key: value for key, value in plain[group].items() if key not in keys}

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ import torch
 from filelock import FileLock
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from job_callbacks import held
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("WANDB_MODE", "offline")
@@ -68,6 +70,18 @@ def memgrid(*arguments, module="run", cwd=None, check=True, env=None):
     )
     assert not check or process.returncode == 0, process.stdout + process.stderr
     return process
+
+
+def kill_in_the_middle(folder: Path, *arguments, sent: int = signal.SIGKILL) -> int:
+    """Run `python -m memgrid.run` until `job_callbacks.Held` stops it, and kill it; returns its status. `folder` is for its marks."""
+    folder.mkdir()
+    words = [sys.executable, "-m", "memgrid.run", *map(str, arguments), held(folder)]
+    path = os.pathsep.join(filter(None, (str(Path(__file__).parent), os.environ.get("PYTHONPATH"))))
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": path}) as process:
+        while not list(folder.iterdir()) and process.poll() is None:
+            time.sleep(0.02)
+        process.send_signal(sent)
+        return process.wait(60)
 
 
 def refusal(function, *arguments) -> str:

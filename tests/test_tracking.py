@@ -228,7 +228,8 @@ save = ModelCheckpoint.on_train_epoch_end
 
 def save_or_die(self, trainer, module):
     if trainer.current_epoch == 1:
-        while not any(1 in epochs(path) for path in Path(trainer.default_root_dir).rglob("run-*.wandb")):
+        run = Path(trainer.default_root_dir).parent
+        while not any(1 in epochs(path) for path in run.rglob("run-*.wandb")):
             time.sleep(0.05)
         os.kill(os.getpid(), signal.SIGKILL)
     save(self, trainer, module)

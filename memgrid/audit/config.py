@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig
 
 from memgrid.config import known, refuse_name, refuse_outside, refuse_part, refuse_small, refuse_stages, refuse_unknown, validate_training
 from memgrid.naming import digest_of
@@ -227,7 +227,7 @@ def validate_models(run: AuditConfig) -> None:
 
 def settings(run: AuditConfig) -> dict[str, Any]:
     """The settings that decide an audit's result, as plain containers."""
-    plain: dict[str, Any] = OmegaConf.to_container(OmegaConf.structured(run))  # type: ignore[assignment]
+    plain = asdict(run)
     plain = {key: value for key, value in plain.items() if key not in NOT_IN_NAME}
     for group, keys in HARDWARE.items():
         plain[group] = {key: value for key, value in plain[group].items() if key not in keys}

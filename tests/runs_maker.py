@@ -38,7 +38,7 @@ def composed(overrides):
 
 @functools.cache
 def cell_of(taxonomy, overrides, **changes):
-    """A cell's configuration, settings, partition and a folder with its name, for one LLM and seed; the real functions take milliseconds each."""
+    """A cell's configuration, settings, partition and a folder with its name, for one LLM and seed; the real functions are slow."""
     run = composed(overrides)
     written = yaml.safe_load((CONF / "taxonomy" / f"{taxonomy}.yaml").read_text())
     run = dataclasses.replace(run, taxonomy=TaxonomyConfig(**written), **changes)

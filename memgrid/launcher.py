@@ -28,7 +28,7 @@ from omegaconf import OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from memgrid.job import last_line, log_file, requeue_in_peace, stop_on_sigterm
-from memgrid.results import note_failure
+from memgrid.results import note_failure, note_queued, queued_as
 from memgrid.schema import UserError
 from memgrid.sweep import Sweep, Sweeper, failures, one_sentence, run_of
 from memgrid.watch import Watch
@@ -82,7 +82,8 @@ class Launcher(BaseSubmititLauncher):  # type: ignore[misc]
             for number, words in enumerate(job_overrides, initial_job_idx)
         ]
         self.check([work.run for work in every])
-        missing = [work for work in every if wanted(work.run, self.kind)]
+        waiting = self.waiting()
+        missing = [work for work in every if wanted(work.run, self.kind, waiting)]
         if len(missing) < len(every):
             print(f"memgrid: {len(every) - len(missing)} of {len(every)} runs are done or under way", flush=True)
         self.work_off(groups(missing, self.kind))
@@ -91,21 +92,26 @@ class Launcher(BaseSubmititLauncher):  # type: ignore[misc]
     def work_off(self, waiting: list[list[Work]]) -> None:
         """Submit each group of runs as one job, and tell how it ended."""
         active: dict[str, tuple[Any, list[Work]]] = {}
-        watch, refused = Watch(self.queue), False
+        watch, refused, fewer = Watch(self.queue), False, len(waiting)
         try:
             while waiting or active:
-                if waiting and not refused and (room := self.room(len(active))):
+                if waiting and not refused and (room := min(self.room(len(active)), len(waiting), fewer)):
                     try:
                         active |= self.submit(waiting[:room])
                         waiting = waiting[room:]
                     except UserError as error:
-                        if not active:
+                        # There may be a limit to what a user can have in the queue: fewer may fit.
+                        fewer = room // 2
+                        if not fewer and not active:
                             raise
-                        refused = True  # there may be a limit to what a user can have in the queue
-                        print(f"memgrid: {error}; {len(waiting)} jobs wait until others have ended", flush=True)
-                for job_id in watch.ended({job_id: job.paths.result_pickle for job_id, (job, _) in active.items()}):
+                        if not fewer:
+                            refused = True
+                            print(f"memgrid: {error}; {len(waiting)} jobs wait until others have ended", flush=True)
+                ended = watch.ended({job_id: job.paths.result_pickle for job_id, (job, _) in active.items()})
+                for job_id in ended:
                     tell_end(*active.pop(job_id), self.kind)
-                    refused = False
+                if refused and ended:
+                    refused, fewer = False, len(ended)
                 if active:
                     time.sleep(1)
         except KeyboardInterrupt:
@@ -176,6 +182,10 @@ class Launcher(BaseSubmititLauncher):  # type: ignore[misc]
     def queue(self) -> set[str] | None:
         """Ids of the jobs that wait or run; None where that cannot be told at the moment."""
 
+    def waiting(self) -> set[str]:
+        """Ids of the jobs in the queue that an earlier start may have put there."""
+        return set()
+
     @abstractmethod
     def farewell(self, jobs: list[str]) -> str:
         """What becomes of the jobs of an interrupted launcher."""
@@ -210,12 +220,28 @@ class SlurmLauncher(Launcher):
 
     def queue(self) -> set[str] | None:
         """What squeue lists of this user."""
-        words = ["squeue", "-h", "-r", "-u", str(os.getuid()), "-o", "%i"]
+        return self.listed()
+
+    def listed(self, *options: str) -> set[str] | None:
+        """The same, narrowed by options of squeue."""
+        words = ["squeue", "-h", "-r", "-u", str(os.getuid()), "-o", "%i", *options]
         try:
             asked = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
         except (OSError, subprocess.TimeoutExpired):
             return None
         return set(asked.stdout.split()) if asked.returncode == 0 else None
+
+    def waiting(self) -> set[str]:
+        """This user's jobs but for those that are ending."""
+        return self.listed("-t", "PD,R,S,CF") or set()
+
+    def submit(self, batch: list[list[Work]]) -> dict[str, tuple[Any, list[Work]]]:
+        """Submit an array, and note for each run as which job it waits."""
+        jobs = super().submit(batch)
+        for job_id, (job, works) in jobs.items():
+            for work in works:
+                note_queued(self.kind.folder(work.run), job_id, job.paths.result_pickle)
+        return jobs
 
     def farewell(self, jobs: list[str]) -> str:
         """They stay where they are."""
@@ -274,7 +300,7 @@ def tell_end(job: Any, works: list[Work], kind: Kind) -> None:
         told = result if orderly else [str(result).strip().rpartition("\n")[2]] * len(works)
     for work, sentence in zip(works, told, strict=True):
         if not orderly:
-            if kind.done(work.run):
+            if kind.done(work.run) and not work.run.force:  # an old result is none of a run that was to be done again
                 sentence = None  # this run was done before its job ended
             else:
                 note_failure(kind.folder(work.run), str(sentence), log)
@@ -287,14 +313,17 @@ def tell_end(job: Any, works: list[Work], kind: Kind) -> None:
         )
 
 
-def wanted(run: Any, kind: Kind) -> bool:
-    """Whether a run needs a job; not if it is done, if another process is at it, or if what is there cannot be read, which is told."""
+def wanted(run: Any, kind: Kind, queue: set[str]) -> bool:
+    """Whether a run needs a job; not if it is done, in the queue, or worked on, or if what is there cannot be read, which is told."""
     try:
         if kind.result(run) is not None:
             return False
     except UserError as error:
         failures.append(str(error))
         print(f"memgrid: {kind.name(run)}: FAILED: {error}", flush=True)
+        return False
+    if (job_id := queued_as(kind.folder(run))) in queue:
+        print(f"memgrid: {kind.name(run)}: job {job_id} is in the queue for it", flush=True)
         return False
     busy = kind.busy(run)
     if busy:

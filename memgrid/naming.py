@@ -56,11 +56,11 @@ def run_folder(run: RunConfig) -> Path:
 
 
 def work_folder(run: RunConfig) -> Path:
-    """Where a run's failure is noted: its folder, or, without training, `<root>/jobs/<llm>/<taxonomy>/extract-part3of8`."""
+    """Where a run's failure is noted: its folder, or, without training, `<root>/jobs/<llm>/<taxonomy>/extract-part3of8-<hash>`."""
     if set(OWN_STAGES) & set(run.stages):
         return run_folder(run)
     part = [f"part{run.part}of{run.parts}"] if run.parts > 1 else []
-    return Path(run.root) / "jobs" / run.llm.name / run.taxonomy.name / "-".join([*run.stages, *part])
+    return Path(run.root) / "jobs" / run.llm.name / run.taxonomy.name / "-".join([*run.stages, *part, digest_of(settings(run))])
 
 
 def training_key(run: RunConfig) -> str:

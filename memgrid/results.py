@@ -77,6 +77,21 @@ def job_log(folder: Path) -> Path | None:
         return None
 
 
+def note_queued(folder: Path, job_id: str, result: Path) -> None:
+    """Note as which job a run was put into the queue, and where that leaves its result, for whoever types the same command again."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json({"job": job_id, "result": str(result)}, folder / "queued.json")
+
+
+def queued_as(folder: Path) -> str | None:
+    """The job as which a run was last put into the queue, or None if that has ended; one that left no result is gone from the queue."""
+    try:
+        noted = json.loads((folder / "queued.json").read_text())
+        return None if Path(noted["result"]).exists() else str(noted["job"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def clear_failure(folder: Path) -> None:
     """Forget a failure: the run starts again."""
     (folder / "failed.json").unlink(missing_ok=True)

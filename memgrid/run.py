@@ -33,8 +33,7 @@ def run_cell(run: RunConfig, console: Console) -> None:
     prepare_root(run.root)
     folder = work_folder(run)
     if not owns(run):
-        with noted(folder):
-            return go_through(run, folder, console)  # leaves nothing in the run's folder
+        return run_shared(run, folder, console)
     if "train" not in run.stages and finished(folder) is None:
         raise UserError(f"stages={run.stages} needs trained networks, and {folder} holds none: add train to stages")
     folder.mkdir(parents=True, exist_ok=True)
@@ -53,6 +52,21 @@ def run_cell(run: RunConfig, console: Console) -> None:
                 go_through(run, folder, console)
     except Timeout:
         raise UserError(f"another process is working on {folder}: wait for it, or stop it") from None
+
+
+def run_shared(run: RunConfig, folder: Path, console: Console) -> None:
+    """Do stages whose results all runs share. While that lasts, and if it does not end well, `status` finds a folder of the job's own."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        lock = FileLock(folder / ".lock", timeout=0).acquire()
+    except Timeout:
+        go_through(run, folder, console)  # another process does the same: they share the work
+        return
+    with lock:
+        note_job(folder, log_file())
+        with noted(folder):
+            go_through(run, folder, console)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def go_through(run: RunConfig, folder: Path, console: Console) -> None:

@@ -21,7 +21,7 @@ from rich.table import Table
 from yaml import YAMLError
 
 from memgrid.job import last_line
-from memgrid.results import failure, job_log, run_folders
+from memgrid.results import failure, job_log, queued_as, run_folders
 from memgrid.schema import RunConfig, UserError
 
 # In the order in which they are told.
@@ -38,7 +38,7 @@ SCHEMA = dict.fromkeys(("llm", "taxonomy", "name", "state", "detail", "folder"),
 
 
 def states(root: Path) -> pl.DataFrame:
-    """A row per run below `<root>/runs`, and per failed job without training below `<root>/jobs`, sorted by folder.
+    """A row per run below `<root>/runs`, and per job without training below `<root>/jobs` that is not done, sorted by folder.
 
     The columns: llm, taxonomy, name, state (see `STATES`), detail and folder.
     The detail is the error and the log of a failed run, also of one that failed after it had its result, and the time of the last
@@ -61,18 +61,21 @@ def rows_of(folders: list[Path], look: Callable[[Path], tuple[str, str] | None])
 def state_of(folder: Path) -> tuple[str, str] | None:
     """A run's state and what there is to say about it; None for a folder that no run made."""
     present = {entry.name for entry in os.scandir(folder)}
-    if "metrics.json" in present:
-        return "done", f"but a later start failed: {failed(folder)}" if "failed.json" in present else ""
+    done = "metrics.json" in present
     # A lock that nobody made is nobody's: looking must not leave files behind.
     if ".lock" in present and locked(folder):
-        return "running", checkpoint(folder) or "before its first epoch ended"
+        return "running", running(folder, done)
+    if done and "intervene.partial.jsonl" in present:
+        return "stopped", "in intervene" + (f": {failed(folder)}" if "failed.json" in present else "")
+    if done:
+        return "done", f"but a later start failed: {failed(folder)}" if "failed.json" in present else ""
     if "failed.json" in present:
         return "failed", failed(folder)
-    last = checkpoint(folder)
+    last, trains = checkpoint(folder), folder.parts[-4] == "runs"
     if last or ".lock" in present:
-        log = job_log(folder)
-        end = f"; {last_line(log) or 'nothing'} (log: {log})" if log is not None else ""
-        return "stopped", (last or "before its first epoch ended") + end
+        return "stopped", (last or ("before its first epoch ended" if trains else "before its end")) + ending(folder)
+    if job_id := queued_as(folder):
+        return "missing", f"submitted as job {job_id}"
     return ("missing", "") if "config.yaml" in present else None
 
 
@@ -91,11 +94,26 @@ def state_of_audit(folder: Path) -> tuple[str, str] | None:
     told = f"{trained} of {wanted} shadow models" + ("" if trained < wanted or attacks else ", no attack")
     failures = [f"{one.parent.name}: {failed(one.parent)}" for one in sorted(folder.glob("shadows/*/failed.json"))]
     failures += [failed(folder)] if (folder / "failed.json").exists() else []
-    if trained == wanted and attacks:
-        return "done", f"but a later start failed: {failures[0]}" if failures else ""
     if any(locked(lock.parent) for lock in (*folder.glob("shadows/*/.lock"), *folder.glob("attack-*/.lock"))):
         return "running", told
+    if unfinished := [one.name for one in sorted(folder.glob("attack-*")) if not (one / "metrics.json").exists()]:
+        told += f", {unfinished[0]} without a result"
+    elif trained == wanted and attacks:
+        return "done", f"but a later start failed: {failures[0]}" if failures else ""
     return ("failed", f"{told}; {failures[0]}") if failures else ("stopped", told)
+
+
+def running(folder: Path, done: bool) -> str:
+    """How far a run is that a process works on."""
+    if folder.parts[-4] != "runs":
+        return ""
+    return "after its training" if done else checkpoint(folder) or "before its first epoch ended"
+
+
+def ending(folder: Path) -> str:
+    """How the log of the job ends that was cut off; nothing outside a job."""
+    log = job_log(folder)
+    return f"; {last_line(log) or 'nothing'} (log: {log})" if log is not None else ""
 
 
 def failed(folder: Path) -> str:

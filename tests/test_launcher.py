@@ -1,9 +1,14 @@
 """The launchers' own parts; test_slurm.py has them at work."""
 
+from types import SimpleNamespace
+
 import pytest
 from conftest import memgrid_here
 
-from memgrid.launcher import reason
+from memgrid import launcher
+from memgrid.launcher import SlurmLauncher, reason, tell_end
+from memgrid.schema import UserError
+from memgrid.works import Work
 
 
 @pytest.mark.parametrize(
@@ -45,3 +50,66 @@ def test_a_launcher_without_a_sweep_is_refused(given, quick, tmp_path):
 )
 def test_what_sbatch_says_in_one_line(output, told):
     assert reason(output) == told
+
+
+class Limited(SlurmLauncher):
+    """A site where a user may have `most` jobs."""
+
+    _EXECUTOR = "slurm"
+
+    def __init__(self, most, folder):
+        self.most, self.folder, self.max_array_size, self.kind = most, folder, 1000, None
+        self.batches, self.active, self.refusals, self.looks = [], [], 0, 0
+
+    def submit(self, batch):
+        if len(self.active) + len(batch) > self.most:
+            self.refusals += 1
+            raise UserError("SLURM refused the jobs: QOSMaxSubmitJobPerUserLimit")
+        self.batches.append(len(batch))
+        jobs = {
+            str(works[0].number): (SimpleNamespace(paths=SimpleNamespace(result_pickle=self.folder / f"{works[0].number}.pkl")), works)
+            for works in batch
+        }
+        self.active += [job.paths.result_pickle for job, _ in jobs.values()]
+        return jobs
+
+    def queue(self):
+        return None
+
+    def time_passes(self, _):
+        """Every now and then the oldest jobs end."""
+        self.looks += 1
+        if self.looks % 12 == 0:
+            for path in self.active[:7]:
+                path.touch()
+            self.active = self.active[7:]
+
+
+@pytest.mark.parametrize("most", [1, 100, 153])
+def test_an_array_that_a_site_refuses_is_submitted_in_parts(most, tmp_path, monkeypatch, capsys):
+    limited, told = Limited(most, tmp_path), []
+    monkeypatch.setattr(launcher, "tell_end", lambda job, works, kind: told.append(works[0].number))
+    monkeypatch.setattr(launcher.time, "sleep", limited.time_passes)
+    limited.work_off([[Work(number, [], None)] for number in range(153)])
+    assert sorted(told) == list(range(153))
+    assert sum(limited.batches) == 153
+    assert max(limited.batches) == {1: 1, 100: 76, 153: 153}[most]
+    assert ("jobs wait until others have ended" in capsys.readouterr().out) == (most < 153)
+    assert limited.refusals < 2 * len(limited.batches) + 8
+
+
+def test_a_site_that_takes_no_job_at_all_ends_the_sweep(tmp_path):
+    with pytest.raises(UserError, match="QOSMaxSubmit"):
+        Limited(0, tmp_path).work_off([[Work(number, [], None)] for number in range(5)])
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_an_old_result_is_none_of_a_forced_run_whose_job_died(force, tmp_path, monkeypatch, capsys):
+    paths = SimpleNamespace(stderr=tmp_path / "log", stdout=tmp_path / "log", result_pickle=tmp_path / "none.pkl")
+    (tmp_path / "log").write_text("slurmstepd: error: CANCELLED\n")
+    kind = SimpleNamespace(done=lambda _: True, folder=lambda _: tmp_path, name=lambda _: "it", ending=lambda _: "done, min-F1 12.3")
+    monkeypatch.setattr(launcher, "failures", told := [])
+    tell_end(SimpleNamespace(job_id="3", paths=paths), [Work(0, [], SimpleNamespace(force=force))], kind)
+    assert ("done, min-F1" in capsys.readouterr().out) == (not force)
+    assert told == (["job 3 ended without a result: slurmstepd: error: CANCELLED"] if force else [])
+    assert (tmp_path / "failed.json").exists() == force

@@ -322,16 +322,20 @@ def test_one_bad_job_never_costs_the_others(cluster, prepared, quick, tmp_path):
 def test_the_launching_process_is_disposable(cluster, prepared, quick, tmp_path):
     root = tmp_path / "root"
     shutil.copytree(prepared, root)
-    sweep = Launched(cluster, root, *quick, *LONG, "seed=0,1")
-    sweep.job()
-    wait_for(lambda: len(sweep.held()) == 2, 240, lambda: str(logs(root)))
+    sweep = Launched(cluster, root, *quick, *LONG, "seed=0,1", WAITING)
+    jobs = sweep.job().partition("_")[0]
+    wait_for(lambda: len(list(root.glob("runs/*/*/*/queued.json"))) == 2, 60)
     sweep.process.kill()
     sweep.output()
-    sweep.again()  # while they run
-    out = sweep.output()
-    assert sweep.process.returncode == 0
-    assert out.count("another process is working on it") == 2
-    assert len(cluster.queue()) == 2
+    for state in ("waiting", "running"):
+        sweep.again()
+        out = sweep.output()
+        assert sweep.process.returncode == 0
+        assert out.count("is in the queue for it") == 2, state
+        assert len(cluster.queue()) == 2
+        if state == "waiting":
+            cluster.command("scontrol", "release", jobs)
+            wait_for(lambda: len(sweep.held()) == 2, 240, lambda: str(logs(root)))
     sweep.go_on()
     cluster.empty()
     assert len(results(root)) == 2

@@ -9,7 +9,7 @@ from conftest import memgrid, memgrid_here
 from filelock import FileLock
 from runs_maker import Run, begin, finish, leave
 
-from memgrid.results import note_failure, note_job
+from memgrid.results import note_failure, note_job, note_queued
 from memgrid.status import audit_states, states
 
 HOLD = """
@@ -100,18 +100,22 @@ def test_a_failed_job_without_training_is_told_until_it_succeeds(quick, tmp_path
     words = (*quick, f"root={tmp_path}", "part=1", "parts=3")
     assert memgrid_here(*words, "stages=[extract]", check=False).returncode == 1
     (row,) = states(tmp_path).rows(named=True)
-    assert (row["llm"], row["taxonomy"], row["name"], row["state"]) == ("toy", "rasy", "extract-part1of3", "failed")
+    assert (row["llm"], row["taxonomy"], row["name"].rpartition("-")[0], row["state"]) == ("toy", "rasy", "extract-part1of3", "failed")
     assert "add label to stages" in row["detail"]
     memgrid_here(*words, "stages=[label]")
     memgrid_here(*words, "stages=[extract]")
     assert not states(tmp_path).height
 
 
-def test_a_finished_run_is_done_whatever_else_lies_there(root):
+def test_a_finished_run_is_done_unless_a_later_stage_is_under_way(root):
     folder = finish(Run(root, "a", seed=7))
     note_failure(folder, "such as intervene")
+    assert state(states(root), 7) == "done"
     with FileLock(folder / ".lock"):
-        assert state(states(root), 7) == "done"
+        assert state(states(root), 7) == "running"  # at a stage after training
+    (folder / "intervene.partial.jsonl").touch()
+    assert state(states(root), 7) == "stopped"
+    (folder / "intervene.partial.jsonl").unlink()
     shown = " ".join(memgrid_here(f"root={root}", module="status").stdout.split())
     assert "but a later start failed: such as intervene" in shown
 
@@ -126,8 +130,7 @@ def test_an_audit_in_every_state(tmp_path):
     """Made by hand; tests/test_audit.py looks at real ones."""
     folder = tmp_path / "audits" / "digits" / "mlp" / "clean"
     attack, shadows = folder / "attack-hinge-0", folder / "shadows"
-    for one in (attack, shadows / "shadow-0001"):
-        one.mkdir(parents=True)
+    (shadows / "shadow-0001").mkdir(parents=True)
     found = lambda: audit_states(tmp_path).select("llm", "taxonomy", "name", "state", "detail").rows()  # noqa: E731
     assert found() == []
     (folder / "config.yaml").write_text("shadows: 2\n")
@@ -140,12 +143,31 @@ def test_an_audit_in_every_state(tmp_path):
     (shadows / "shadow-0001.h5").touch()
     (shadows / "shadow-0001" / "failed.json").unlink()
     assert found()[0][3:] == ("stopped", "2 of 2 shadow models, no attack")
+    attack.mkdir()
     (attack / "metrics.json").touch()
     assert found()[0][3:] == ("done", "")
+    (folder / "attack-logit-0").mkdir()
+    assert found()[0][3:] == ("stopped", "2 of 2 shadow models, attack-logit-0 without a result")
+    (folder / "attack-logit-0").rmdir()
     note_failure(folder, "no room for the page")
     assert found()[0][3:] == ("done", "but a later start failed: no room for the page")
     (folder / "config.yaml").write_text("{")
     assert found()[0][3:] == ("failed", f"{folder / 'config.yaml'} is damaged: remove it, and start the audit again")
+
+
+def test_a_job_without_training_is_told_while_it_lasts(tmp_path):
+    folder = tmp_path / "jobs" / "toy" / "rasy" / "extract-part1of3-0123456789"
+    note_queued(folder, "7_1", tmp_path / "7_1_result.pkl")
+    found = lambda: states(tmp_path).select("name", "state", "detail").rows()  # noqa: E731
+    assert found() == [(folder.name, "missing", "submitted as job 7_1")]
+    note_job(folder, tmp_path / "7_1.out")
+    (tmp_path / "7_1.out").write_text("slurmstepd: error: CANCELLED\n")
+    with FileLock(folder / ".lock"):
+        assert found() == [(folder.name, "running", "")]
+    assert found() == [(folder.name, "stopped", f"before its end; slurmstepd: error: CANCELLED (log: {tmp_path / '7_1.out'})")]
+    (tmp_path / "7_1_result.pkl").touch()
+    (folder / ".lock").unlink()
+    assert found() == []
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

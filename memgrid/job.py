@@ -144,15 +144,14 @@ def check_gpu(run: RunConfig) -> None:
     Raises:
         UserError: it does.
     """
-    askers = [f"llm.device={run.llm.device}"] if run.llm.device.startswith("cuda") else []
-    if "train" in run.stages:
+    given = in_job() and bool(os.environ.get("CUDA_VISIBLE_DEVICES"))
+    asked = run.llm.device.startswith("cuda")
+    if asked or (given and run.llm.device == "auto" and {"label", "plan", "extract", "intervene"} & set(run.stages)):
+        need_gpu(f"{'' if asked else 'this job was given a GPU and '}llm.device={run.llm.device}")
+    if {"train", "localize"} & set(run.stages):
         check_trainer(run.trainer)
-    given = os.environ.get("CUDA_VISIBLE_DEVICES")
-    reads = {"label", "extract"} & set(run.stages)
-    if not askers and in_job() and given and reads and run.llm.device == "auto":
-        askers.append(f"this job was given a GPU and llm.device={run.llm.device}")
-    if askers:
-        need_gpu(askers[0])
+        if given and run.trainer.accelerator == "auto":
+            need_gpu("this job was given a GPU and trainer.accelerator=auto")
 
 
 def check_trainer(config: TrainerConfig) -> None:

@@ -27,10 +27,11 @@ from hydra_plugins.hydra_submitit_launcher.submitit_launcher import BaseSubmitit
 from omegaconf import OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from memgrid.job import last_line, log_file, requeue_in_peace, stop_on_sigterm
-from memgrid.results import note_failure, note_queued, queued_as
+from memgrid.job import log_file, requeue_in_peace, stop_on_sigterm
+from memgrid.outcomes import reason, tell_end, wanted
+from memgrid.results import note_failure, note_queued
 from memgrid.schema import UserError
-from memgrid.sweep import Sweep, Sweeper, failures, one_sentence, run_of
+from memgrid.sweep import Sweep, Sweeper, one_sentence, run_of
 from memgrid.watch import Watch
 from memgrid.works import Kind, Work, changes, groups
 
@@ -211,6 +212,9 @@ class SlurmLauncher(Launcher):
             raise UserError("stages has fetch, which needs the internet: run it first, here and without hydra/launcher=slurm")
         if self.max_array_size < 1:
             raise UserError(f"hydra.launcher.max_array_size={self.max_array_size} is too small: it must be at least 1")
+        idle = [run for run in runs if "train" in run.stages and run.trainer.accelerator == "cpu"]
+        if idle and "gpu" in str(self.params["gres"]):
+            print("memgrid: the jobs get a GPU that no training will use: add trainer=gpu, unless that is meant", flush=True)
         if lacking := [name for name in ("sbatch", "srun", "squeue") if shutil.which(name) is None]:
             raise UserError(f"hydra/launcher=slurm finds no {lacking[0]} here: use it on a cluster's login node, or hydra/launcher=local")
 
@@ -285,53 +289,3 @@ class LocalLauncher(Launcher):
     def farewell(self, jobs: list[str]) -> str:
         """They are processes of this terminal."""
         return "the jobs end with this process: the same command goes on where they stopped"
-
-
-def tell_end(job: Any, works: list[Work], kind: Kind) -> None:
-    """A line for each run of a job that has ended, from its result or, where there is none, from the end of its log."""
-    from submitit.core.utils import pickle_load
-
-    log = job.paths.stderr if job.paths.stderr.exists() else job.paths.stdout
-    told: list[str | None] = [f"job {job.job_id} ended without a result: {last_line(log) or 'it left no log'}"] * len(works)
-    orderly = False
-    if job.paths.result_pickle.exists():
-        how, result = pickle_load(job.paths.result_pickle)
-        orderly = how == "success"
-        told = result if orderly else [str(result).strip().rpartition("\n")[2]] * len(works)
-    for work, sentence in zip(works, told, strict=True):
-        if not orderly:
-            if kind.done(work.run) and not work.run.force:  # an old result is none of a run that was to be done again
-                sentence = None  # this run was done before its job ended
-            else:
-                note_failure(kind.folder(work.run), str(sentence), log)
-        if sentence is not None:
-            failures.append(sentence)
-        name = kind.name(work.run)
-        print(
-            f"memgrid: {name}: FAILED: {sentence} (log: {log})" if sentence is not None else f"memgrid: {name}: {kind.ending(work.run)}",
-            flush=True,
-        )
-
-
-def wanted(run: Any, kind: Kind, queue: set[str]) -> bool:
-    """Whether a run needs a job; not if it is done, in the queue, or worked on, or if what is there cannot be read, which is told."""
-    try:
-        if kind.result(run) is not None:
-            return False
-    except UserError as error:
-        failures.append(str(error))
-        print(f"memgrid: {kind.name(run)}: FAILED: {error}", flush=True)
-        return False
-    if (job_id := queued_as(kind.folder(run))) in queue:
-        print(f"memgrid: {kind.name(run)}: job {job_id} is in the queue for it", flush=True)
-        return False
-    busy = kind.busy(run)
-    if busy:
-        print(f"memgrid: {kind.name(run)}: another process is working on it", flush=True)
-    return not busy
-
-
-def reason(output: str) -> str:
-    """The line of sbatch's output that says what is wrong."""
-    lines = [line.strip() for line in output.strip().splitlines()] or ["no reason was given"]
-    return next((line for line in lines if "error" in line or "unrecognized" in line), lines[-1]).rpartition("sbatch: ")[2]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from memgrid.results import write_json
-from memgrid.schema import RunConfig
+from memgrid.schema import RunConfig, UserError
 
 LATER = ("localize", "intervene")
 
@@ -75,6 +76,31 @@ def is_done(run: RunConfig, folder: Path, stage: str) -> bool:
 def undone(run: RunConfig, folder: Path) -> list[str]:
     """The stages after training that the run asks for and that are not done."""
     return [stage for stage in LATER if stage in run.stages and not is_done(run, folder, stage)]
+
+
+def named(stage: str, given: dict[str, Any]) -> dict[str, Any]:
+    """A stage's settings under the names that they are typed with."""
+    return {f"{stage}.{key}": value for key, value in given.items()}
+
+
+def refuse_rivals(runs: Iterable[RunConfig], folder_of: Callable[[RunConfig], Path]) -> None:
+    """A run keeps one result of each stage after training: two of a sweep would take each other's place, again and again.
+
+    Raises:
+        UserError: two runs differ in nothing but settings of such a stage.
+    """
+    seen: dict[Path, tuple[str, dict[str, Any]]] = {}
+    for run in runs:
+        for stage in (stage for stage in LATER if stage in run.stages):
+            path, wanted = mark_path(run, folder_of(run), stage), (run.localize.method, settings_of(run, stage))
+            other = seen.setdefault(path, wanted)
+            if other != wanted:
+                before, now = ({"localize.method": method, **named(stage, given)} for method, given in (other, wanted))
+                key = next(key for key in now if now[key] != before[key])
+                raise UserError(
+                    f"{key}={before[key]} and {key}={now[key]} of the same run cannot be swept over: {path} holds one result, so give each "
+                    "a root of its own (labels and attention can be copied or linked)"
+                )
 
 
 def said(run: RunConfig, folder: Path) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from memgrid.config import typed, validate
 from memgrid.corpus import load_corpus
-from memgrid.marks import undone
+from memgrid.marks import refuse_rivals, undone
 from memgrid.naming import run_folder, training_key, work_folder
 from memgrid.results import finished, write_config
 from memgrid.schema import OWN_STAGES, RunConfig, UserError
@@ -29,6 +30,10 @@ class Runs(Kind):
     def validate(self, run: RunConfig) -> None:
         """As `memgrid.config.validate`."""
         validate(run)
+
+    def together(self, runs: Sequence[RunConfig]) -> None:
+        """As `memgrid.marks.refuse_rivals`."""
+        refuse_rivals(runs, run_folder)
 
     def plan(self, run: RunConfig) -> None:
         """Leave the configuration of a training in its folder: what has this alone is missing."""

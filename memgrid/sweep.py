@@ -55,6 +55,7 @@ class Sweep(Callback):  # type: ignore[misc]
         """Refuse the whole sweep for one bad combination: a typo in the last is found before the first starts."""
         try:
             self.planned = dict(combinations(config, self.kind))
+            self.kind.together(list(self.planned.values()))
             for root in {run.root for run in self.planned.values()}:
                 prepare_root(root)  # Hydra would make its own folder there, and fail with a traceback
         except (UserError, HydraException, OmegaConfBaseException) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,10 @@ class Kind(ABC):
     @abstractmethod
     def validate(self, run: Any) -> None:
         """UserError if the settings are invalid."""
+
+    def together(self, runs: Sequence[Any]) -> None:
+        """UserError if the runs of a sweep, each valid, are not so together."""
+        return
 
     @abstractmethod
     def plan(self, run: Any) -> None:

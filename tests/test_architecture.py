@@ -79,6 +79,7 @@ ORDER = [
     "runs",
     "sweep",
     "watch",
+    "outcomes",
     "launcher",
     "app",
     "run",

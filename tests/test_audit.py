@@ -99,7 +99,8 @@ def test_canaries_of_another_domain_are_predicted_best_by_psmi(seeds):
     ood = [{name: area(metrics_of(root), "is an OOD canary", "trigger", name) for name in ("psmi", "loss", "gap")} for root in seeds]
     mean = {name: np.mean([one[name] for one in ood]) for name in ood[0]}
     assert mean["psmi"] > 0.95
-    assert mean["psmi"] > mean["loss"] + 0.01 > mean["gap"]
+    assert mean["psmi"] > mean["loss"] + 0.01
+    assert mean["loss"] > mean["gap"] + 0.002
     assert min(one["psmi"] for one in ood) > 0.92
 
 

@@ -76,9 +76,17 @@ def test_a_given_gpu_that_torch_does_not_see_is_missed(in_a_job, monkeypatch):
     assert refusal(check_gpu, run).startswith(
         "this job was given a GPU and llm.device=auto, but torch sees no GPU (CUDA_VISIBLE_DEVICES=0)"
     )
-    check_gpu(RunConfig(llm=LLMConfig(device="cpu"), stages=["extract"]))
+    for stage in ("label", "plan", "intervene"):
+        assert "llm.device=auto, but torch sees no GPU" in refusal(check_gpu, replace(run, stages=[stage]))
+    on_cpu = LLMConfig(device="cpu")
+    check_gpu(RunConfig(llm=on_cpu, stages=["extract"]))
+    for stage in ("train", "localize"):
+        auto, gpu = (RunConfig(llm=on_cpu, stages=[stage], trainer=TrainerConfig(accelerator=name)) for name in ("auto", "gpu"))
+        assert "this job was given a GPU and trainer.accelerator=auto" in refusal(check_gpu, auto)
+        assert refusal(check_gpu, gpu).startswith("trainer.accelerator=gpu, but torch sees no GPU")
     monkeypatch.delenv("SUBMITIT_EXECUTOR")
     check_gpu(run)
+    check_gpu(auto)
 
 
 def test_extraction_needs_no_gpu_for_its_trainer(monkeypatch):

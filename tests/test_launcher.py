@@ -6,7 +6,7 @@ import pytest
 from conftest import memgrid_here
 
 from memgrid import launcher
-from memgrid.launcher import SlurmLauncher, reason, tell_end
+from memgrid.launcher import SlurmLauncher
 from memgrid.schema import UserError
 from memgrid.works import Work
 
@@ -38,18 +38,6 @@ def test_a_launcher_without_a_sweep_is_refused(given, quick, tmp_path):
     assert process.returncode == 1
     assert "submits the runs of a sweep: add -m" in process.stderr
     assert not (tmp_path / "root").exists()
-
-
-@pytest.mark.parametrize(
-    ("output", "told"),
-    [
-        ("sbatch: error: Batch job submission failed: Invalid account\n", "error: Batch job submission failed: Invalid account"),
-        ("sbatch: unrecognized option '--hodl'\nTry \"sbatch --help\" for more information\n", "unrecognized option '--hodl'"),
-        ("", "no reason was given"),
-    ],
-)
-def test_what_sbatch_says_in_one_line(output, told):
-    assert reason(output) == told
 
 
 class Limited(SlurmLauncher):
@@ -101,15 +89,3 @@ def test_an_array_that_a_site_refuses_is_submitted_in_parts(most, tmp_path, monk
 def test_a_site_that_takes_no_job_at_all_ends_the_sweep(tmp_path):
     with pytest.raises(UserError, match="QOSMaxSubmit"):
         Limited(0, tmp_path).work_off([[Work(number, [], None)] for number in range(5)])
-
-
-@pytest.mark.parametrize("force", [False, True])
-def test_an_old_result_is_none_of_a_forced_run_whose_job_died(force, tmp_path, monkeypatch, capsys):
-    paths = SimpleNamespace(stderr=tmp_path / "log", stdout=tmp_path / "log", result_pickle=tmp_path / "none.pkl")
-    (tmp_path / "log").write_text("slurmstepd: error: CANCELLED\n")
-    kind = SimpleNamespace(done=lambda _: True, folder=lambda _: tmp_path, name=lambda _: "it", ending=lambda _: "done, min-F1 12.3")
-    monkeypatch.setattr(launcher, "failures", told := [])
-    tell_end(SimpleNamespace(job_id="3", paths=paths), [Work(0, [], SimpleNamespace(force=force))], kind)
-    assert ("done, min-F1" in capsys.readouterr().out) == (not force)
-    assert told == (["job 3 ended without a result: slurmstepd: error: CANCELLED"] if force else [])
-    assert (tmp_path / "failed.json").exists() == force

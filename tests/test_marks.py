@@ -6,8 +6,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from memgrid.config import register, typed
-from memgrid.marks import delta_path, is_done, mean_curves, randomised, read_mark, said, undone, write_mark
-from memgrid.schema import CONF
+from memgrid.marks import delta_path, is_done, mean_curves, randomised, read_mark, refuse_rivals, said, undone, write_mark
+from memgrid.schema import CONF, UserError
 
 SANITY = {
     "A": {"delta": {"0": 1.0, "1": 0.5, "10": 0.3}, "decisiveness": {"0": 1.0, "1": 0.2, "10": 0.0}},
@@ -81,3 +81,16 @@ def test_curves_are_means_over_classes():
     delta, decisive = mean_curves(SANITY).values()
     assert delta == pytest.approx({0: 1.0, 1: 0.6, 10: 0.4})
     assert decisive == pytest.approx({0: 1.0, 1: 0.3, 10: -0.1})
+
+
+def test_a_sweep_over_what_a_run_keeps_once_is_refused(run, tmp_path):
+    few = replace(run, intervene=replace(run.intervene, heads=1))
+    with pytest.raises(
+        UserError, match=r"^intervene.heads=None and intervene.heads=1 of the same run cannot be swept over: \S+ holds"
+    ):
+        refuse_rivals([run, few], lambda _: tmp_path)
+    gradient = replace(run, localize=replace(run.localize, method="gradient"))
+    with pytest.raises(UserError, match=r"^localize.method=guided and localize.method=gradient of the same run"):
+        refuse_rivals([run, gradient], lambda _: tmp_path)
+    refuse_rivals([replace(one, stages=["localize"]) for one in (run, few, gradient)], lambda _: tmp_path)
+    refuse_rivals([run, replace(few, seed=1)], lambda one: tmp_path / str(one.seed))

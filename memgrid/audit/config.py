@@ -229,6 +229,8 @@ def settings(run: AuditConfig) -> dict[str, Any]:
     """The settings that decide an audit's result, as plain containers."""
     plain = asdict(run)
     plain = {key: value for key, value in plain.items() if key not in NOT_IN_NAME}
+    if run.dataset.path is not None:
+        plain["dataset"]["path"] = str(Path(run.dataset.path).absolute())  # from whatever folder it was typed
     for group, keys in HARDWARE.items():
         plain[group] = {key: value for key, value in plain[group].items() if key not in keys}
     return plain

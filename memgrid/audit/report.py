@@ -21,6 +21,8 @@ from memgrid.audit.population import OF
 from memgrid.schema import UserError
 from memgrid.tables import write_markdown
 
+FEW = 16  # models: with fewer, a ratio that leaves one out is visibly biased
+SHARES = {"auc", "auc_std", "tpr", "fpr", "memorized_at_4", "others_at_4"}  # columns from 0 to 1, beside tpr_at_…
 KINDS = {"all audited": "all audited", **figures.KIND_NAMES}
 
 
@@ -33,21 +35,24 @@ def summary(metrics: dict[str, Any]) -> dict[str, float]:
     return {**found, "attack_auc": metrics["attack"][0]["auc"], "accuracy": metrics["accuracy"]}
 
 
-def areas_table(metrics: dict[str, Any], moment: str) -> pl.DataFrame:
+def moment(triggers: list[int]) -> str:
+    """When predictors are judged: at the trigger, or at the end if it fired in no model."""
+    return "trigger" if any(triggers) else "end"
+
+
+def areas_table(metrics: dict[str, Any], when: str) -> pl.DataFrame:
     """A row per predictor, a column per question: the area under the ROC curve at a moment."""
-    rows = pl.DataFrame(metrics["predictions"], infer_schema_length=None).filter(pl.col("moment") == moment)
+    rows = pl.DataFrame(metrics["predictions"], infer_schema_length=None).filter(pl.col("moment") == when)
     wide = rows.pivot("question", index="predictor", values="auc", maintain_order=True)
     return wide.with_columns(pl.col("predictor").replace(NAMES))
 
 
 def print_result(metrics: dict[str, Any], folder: Path, console: Console) -> None:
     """The areas at the trigger, what they say, and where everything lies."""
-    chosen = metrics["settings"]
-    table = Table(
-        title=f"{chosen['dataset']['name']} · {chosen['model']['name']} · {chosen['canary']['name']} canaries · AUC at the trigger",
-        title_justify="left",
-    )
-    areas = areas_table(metrics, "trigger")
+    chosen, when = metrics["settings"], moment(metrics["triggers"])
+    what = f"{chosen['dataset']['name']} · {chosen['model']['name']} · {chosen['canary']['name']} canaries"
+    table = Table(title=f"{what} · AUC at the {when}", title_justify="left")
+    areas = areas_table(metrics, when)
     for name in areas.columns:
         table.add_column(name, justify="left" if name == "predictor" else "right")
     for row in areas.iter_rows():
@@ -68,10 +73,11 @@ def sentences(metrics: dict[str, Any]) -> list[str]:
     told = [
         f"The trigger fired in {len(fired)} of {models} models, after {np.median(fired):.0f} of {whole} steps (median)."
         if fired
-        else f"The trigger fired in none of {models} models: raise predictors.share, or train longer."
+        else f"The trigger fired in none of {models} models, so all is said of the end: raise predictors.share, lower "
+        "predictors.window, or train longer."
     ]
     best = pl.DataFrame(metrics["predictions"], infer_schema_length=None).filter(
-        (pl.col("moment") == "trigger") & pl.col("auc").is_not_null()
+        (pl.col("moment") == moment(metrics["triggers"])) & pl.col("auc").is_not_null()
     )
     for (name,), rows in best.group_by("question", maintain_order=True):
         asked = str(name)
@@ -110,7 +116,7 @@ def write_report(run: AuditConfig, metrics: dict[str, Any], seen: Evidence, fold
         (out / "figures").mkdir(parents=True, exist_ok=True)
         made = sections(run, metrics, seen, out)
         when = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
-        footer = f"Written on {when} by memgrid {__version__} from {folder}: python -m memgrid.audit, with the settings of its config.yaml"
+        footer = f"Written on {when} by memgrid {__version__} from {folder}: python -m memgrid.audit, with the settings in its metrics.json"
         title = f"memgrid audit: {run.dataset.name}, {run.model.name}"
         subtitle = "Which training samples does a classifier memorize? Predicted early from one model, and checked against shadow models."
         (out / "index.html").write_text(page.render(title, subtitle, made, footer))
@@ -128,8 +134,8 @@ def sections(run: AuditConfig, metrics: dict[str, Any], seen: Evidence, out: Pat
     zero = pl.DataFrame(metrics["below_zero"], infer_schema_length=None)
     for name, table in (("predictions", every), ("attack", attack), ("below-zero", zero)):
         table.write_csv(out / f"{name}.csv")
-        write_markdown(table, out / f"{name}.md")
-    fired = "trigger" if any(metrics["triggers"]) else "end"
+        write_markdown(in_percent(table), out / f"{name}.md")
+    fired = moment(metrics["triggers"])
     rates = {f"tpr_at_{rate:g}": f"TPR at {100 * rate:g} % FPR" for rate in run.attack.fpr}
     at_once = list(dict.fromkeys((asked[0], asked[-1])))
     kinds = ", ".join(figures.KIND_NAMES[name] for name in OF[run.canary.name])
@@ -138,6 +144,7 @@ def sections(run: AuditConfig, metrics: dict[str, Any], seen: Evidence, out: Pat
         """A section that is one figure."""
         return page.Section(key, title, [], [draw(out, key, make, heading, caption)])
 
+    curve = draw(out, "attack", lambda path: figures.draw_attack(seen, path), "ROC curve", "By kind of sample.")
     return [
         page.Section("result", "What was predicted", introduction(run, metrics), predictor_tables(every, zero, fired, rates)),
         drawn(
@@ -168,7 +175,7 @@ def sections(run: AuditConfig, metrics: dict[str, Any], seen: Evidence, out: Pat
             "Distributions by kind",
             f"Canaries: {kinds}. At the left PSMI of members, at the right Λ of audited members; dotted: PSMI = 0, and the values of η.",
         ),
-        attack_section(attack, rates, draw(out, "attack", lambda path: figures.draw_attack(seen, path), "ROC curve", "By kind of sample.")),
+        attack_section(attack, rates, run.shadows, curve),
     ]
 
 
@@ -183,7 +190,7 @@ def introduction(run: AuditConfig, metrics: dict[str, Any]) -> list[str]:
     ]
 
 
-def predictor_tables(every: pl.DataFrame, zero: pl.DataFrame, moment: str, rates: dict[str, str]) -> list[page.Part]:
+def predictor_tables(every: pl.DataFrame, zero: pl.DataFrame, when: str, rates: dict[str, str]) -> list[page.Part]:
     """How well each predictor did at a moment, and PSMI < 0.
 
     Args:
@@ -191,9 +198,9 @@ def predictor_tables(every: pl.DataFrame, zero: pl.DataFrame, moment: str, rates
     """
     return [
         page.listing(
-            shares(every.filter(pl.col("moment") == MOMENT_NAMES[moment]), ["auc", "auc_std", *rates]),
+            shares(every.filter(pl.col("moment") == MOMENT_NAMES[when]), ["auc", "auc_std", *rates]),
             {"predictor": "predictor", "auc": "AUC (%)", "auc_std": "±", **rates, "positives": "positives", "models": "models"},
-            f"Predictors at the {moment}",
+            f"Predictors at the {when}",
             "Means over models in which both answers occur; ± is one deviation over them. Positives: the mean number in a model.",
             "predictions",
             group="question",
@@ -203,14 +210,14 @@ def predictor_tables(every: pl.DataFrame, zero: pl.DataFrame, moment: str, rates
             shares(zero, ["tpr", "fpr"]),
             {"question": "question", "tpr": "TPR (%)", "fpr": "FPR (%)", "models": "models"},
             "PSMI < 0",
-            "An operating point that needs no tuning: how many of the samples asked for it finds, and of the others.",
+            f"At the {when}. An operating point that needs no tuning: how many of the samples asked for it finds, and of the others.",
             "below-zero",
         ),
     ]
 
 
-def attack_section(attack: pl.DataFrame, rates: dict[str, str], curve: page.Picture) -> page.Section:
-    """How well the attack itself does; `rates` as in `predictor_tables`."""
+def attack_section(attack: pl.DataFrame, rates: dict[str, str], models: int, curve: page.Picture) -> page.Section:
+    """How well the attack itself does with so many models; `rates` as in `predictor_tables`."""
     headings = {
         "samples": "samples",
         "number": "number",
@@ -229,12 +236,23 @@ def attack_section(attack: pl.DataFrame, rates: dict[str, str], curve: page.Pict
         "attack",
     )
     told = "Memorization is measured by the likelihood ratio attack, leaving out the model that is looked at."
+    if models < FEW:
+        told += (
+            f" That takes a member's own model from the side of members: with as few as {models} models Λ leans towards others, and an AUC "
+            "a little below 50 % means nothing."
+        )
     return page.Section("attack", "The attack", [told], [table, curve])
 
 
 def shares(table: pl.DataFrame, columns: list[str]) -> pl.DataFrame:
     """The table with some columns in percent."""
     return table.with_columns(pl.col(name) * 100 for name in columns)
+
+
+def in_percent(table: pl.DataFrame) -> pl.DataFrame:
+    """The table with all its shares in percent, and named so."""
+    names = [name for name in table.columns if name in SHARES or name.startswith("tpr_at_")]
+    return shares(table, names).rename({name: f"{name} (%)" for name in names})
 
 
 def draw(out: Path, name: str, make: Callable[[Path], None], title: str, caption: str) -> page.Picture:

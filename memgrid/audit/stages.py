@@ -29,6 +29,7 @@ from memgrid.schema import UserError
 from memgrid.tracking import record
 
 LOCK_SECONDS = 3600  # for another process that evaluates the same audit: minutes at the size of CIFAR-10
+LOOK_SECONDS = 1  # whoever asks whether a lock is held, such as `status`, holds it for a moment
 Arrays = dict[str, np.ndarray]
 
 
@@ -114,6 +115,11 @@ def prepare(audit: Audit) -> None:
     """
     build(audit.run.model, audit.data)
     drawn = audit.population
+    if not (sizes := drawn.members.sum(1)).all():
+        raise UserError(
+            f"shadow={int(sizes.argmin())} would be trained on nothing: of the {len(drawn.labels)} samples of dataset {audit.data.name!r} "
+            f"{int(drawn.audited.sum())} are audited, so take more samples or fewer canaries"
+        )
     if not np.isfinite(lira(np.zeros((1, *drawn.members.shape)), drawn.members)).any():
         raise UserError(
             f"shadows={audit.run.shadows} with canary.count={audit.run.canary.count} are too few: of no canary two models have a variance"
@@ -142,7 +148,7 @@ def train_one(audit: Audit, number: int) -> bool:
     checkpoints = path.with_suffix("")
     checkpoints.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(checkpoints / ".lock", timeout=0):
+        with FileLock(checkpoints / ".lock", timeout=LOOK_SECONDS):
             if audit.run.force:
                 for one in (path, checkpoints / "last.ckpt"):
                     one.unlink(missing_ok=True)
@@ -187,6 +193,7 @@ def measure(audit: Audit) -> None:
     audit.seen = audit.evidence(ratio, arrays)
     write_arrays(audit.results / "attack.h5", models, {}, {"scores": scores, "ratio": ratio})
     curves = np.stack([one["curve"] for one in arrays])
+    answers = [one["logits"][0].argmax(1) == population.labels for one in arrays]  # of the images as they are, when training has ended
     batches = -(-population.members.sum(1) // run.model.batch_size)
     metrics = {
         "settings": settings(run),
@@ -194,18 +201,18 @@ def measure(audit: Audit) -> None:
         "data": {"name": audit.data.name, "fingerprint": audit.data.fingerprint, "samples": len(labels)},
         "audited": int(population.audited.sum()),
         "accuracy": float(np.mean([one["accuracy"] for one in numbers])),
-        "train_accuracy": float(curves[:, -1, 1].mean()),
+        "train_accuracy": float(np.mean([right[inside].mean() for right, inside in zip(answers, population.members, strict=True)])),
         "triggers": [int(one["trigger"]) for one in numbers],
         "steps": int(run.model.epochs * np.median(batches)),
         "predictions": predictions(audit.seen, run.attack.eta, run.attack.fpr).to_dicts(),
-        "below_zero": below_zero(audit.seen, run.attack.eta, "trigger").to_dicts(),
+        "below_zero": below_zero(audit.seen, run.attack.eta, report.moment([int(one["trigger"]) for one in numbers])).to_dicts(),
         "attack": attack_table(audit.seen, run.attack.fpr).to_dicts(),
     }
+    rows = [{"train_loss": float(loss), "train_accuracy": float(right)} for loss, right in curves.mean(0)]
+    record(run.wandb, audit.results, f"audit/{run.dataset.name}/{run.model.name}", settings(run), rows, report.summary(metrics))
     write_json(metrics, audit.results / "metrics.json")
     for path in (audit.folder / "shadows").glob("*/failed.json"):
         clear_failure(path.parent)  # of starts that asked for some of the models
-    rows = [{"train_loss": float(loss), "train_accuracy": float(right)} for loss, right in curves.mean(0)]
-    record(run.wandb, audit.results, f"audit/{run.dataset.name}/{run.model.name}", settings(run), rows, report.summary(metrics))
 
 
 @contextmanager

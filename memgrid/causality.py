@@ -152,8 +152,9 @@ def doses_of(report: Report, told: Told, table: pl.DataFrame, number: int) -> li
     ending = f"-{number}" if number > 1 else ""
     caption = (
         f"{told.name}: what is left when the most decisive q % of a class's attention is switched off, and controls. From the left: "
-        "samples still extractable, log-probability of the suffix, and what the same masks do to text that is not memorized. Bands and "
-        "bars are 95 % intervals over samples, of random masks from the lowest to the highest of their seeds. Dotted: nothing masked."
+        "samples still extractable, log-probability of the suffix, and what the same masks do to "
+        f"{told.mark.get('damage_on', 'other text')}. Bands and bars are 95 % intervals over samples, of random masks from the lowest to "
+        "the highest of their seeds. Dotted: nothing masked."
     )
     made: list[Part] = [report.drawn(f"doses{ending}", partial(draw_doses, table), "What is left, dose by dose", caption)]
     if table["masked"].str.contains(r"^layer:\d+$").any():

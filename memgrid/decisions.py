@@ -27,6 +27,8 @@ from memgrid.marks import delta_path, mean_curves, said, undone, write_mark
 from memgrid.schema import RunConfig, UserError
 from memgrid.store import Store
 
+UNREAD, NOT_MEMORIZED = "text that the model never read", "training text that is not memorized"
+
 
 def once(run: RunConfig, stage: str, folder: Path, say: Callable[[str], None], do: Callable[[], None]) -> None:
     """Do a stage after training unless it is done; either way, tell what it found."""
@@ -107,10 +109,14 @@ def numbers(title: str, delta: np.ndarray, k: int, samples: int) -> dict[str, An
     }
 
 
-def switch_off(run: RunConfig, language_model: Callable[[], LanguageModel], corpus: Corpus, folder: Path) -> None:
+def switch_off(run: RunConfig, language_model: Callable[[], LanguageModel], corpus: Corpus, unread: np.ndarray, folder: Path) -> None:
     """Switch off where the run's networks decide, write the table, its figures, and last the mark.
 
     The model is loaded only if the Δ maps are there.
+
+    Args:
+        unread: ids of sequences that the model never read, on which general damage is measured; where there are none, on the eval samples
+            of the class that is not memorized.
 
     Raises:
         UserError: there are no Δ maps of the run's method, or no class has an extractable sample.
@@ -123,9 +129,11 @@ def switch_off(run: RunConfig, language_model: Callable[[], LanguageModel], corp
     chosen = eval_samples(corpus, pl.read_parquet(folder / "samples.parquet"), len(maps.classes), None, run.seed)
     rules = taxonomy(run).classes
     spared = [label for label, title in enumerate(maps.classes) if set(rules[title]) == {"non_memorized"}]
-    ordinary = np.concatenate([np.zeros(0, np.int64), *(chosen[label] for label in spared)])
+    some = np.random.default_rng(run.seed).permutation(np.sort(unread))[: 2 * run.intervene.ordinary]  # a few may be extractable
+    ordinary = some if len(some) else np.concatenate([np.zeros(0, np.int64), *(chosen[label] for label in spared)])
     memorized = {label: ids for label, ids in enumerate(chosen) if label not in spared}
     table = intervene(language_model(), corpus, maps.delta, list(maps.classes), memorized, ordinary, run.intervene, folder)
     draw_doses(table, folder / "figures" / "doses")
     draw_layers(table, folder / "figures" / "dose-layers")
-    write_mark(run, folder, "intervene", maps.inputs, {"verdict": verdict(table)})
+    text = UNREAD if len(some) else NOT_MEMORIZED
+    write_mark(run, folder, "intervene", maps.inputs, {"verdict": verdict(table), "damage_on": text})

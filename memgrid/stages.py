@@ -128,6 +128,16 @@ class Cell:
         return self.labels.read(self.groups)
 
     @property
+    def unread(self) -> np.ndarray:
+        """Ids of the sequences that stand nowhere in the training text and are not memorized, int64; none if duplicates are not known."""
+        asked = ("memorized", "duplicates")
+        if self.labels.missing(asked):
+            return np.zeros(0, np.int64)
+        known = self.labels.read(asked)
+        ids: np.ndarray = self.corpus.sequence_id[(known["duplicates"].to_numpy() == 0) & ~known["memorized"].to_numpy()]
+        return ids
+
+    @property
     def titles(self) -> list[str]:
         """The names of the classes."""
         return list(self.taxonomy.classes)
@@ -183,18 +193,24 @@ def fetch_stage(cell: Cell) -> None:
 
 def label_stage(cell: Cell) -> None:
     """Compute the label groups that the taxonomy needs and the disk lacks."""
-    missing = []
-    for group in cell.labels.missing(cell.groups):
-        with cell.labels.turn(group) as still:
-            if still:
-                make_labels(cell, group)
-                missing.append(group)
+    missing = complete(cell, cell.groups)
     judged = judge_code(cell) if "code" in cell.taxonomy.needs else 0
     made = [f"{judged} judged for code" if group == "code" else group for group in missing]
     if judged and "code" not in missing:
         made.append(f"{judged} more judged for code")
     total = len(cell.corpus.sequence_id)
     cell.say(f"label    {total} sequences: {int(cell.features['memorized'].sum())} memorized ({', '.join(made) or 'nothing'} computed)")
+
+
+def complete(cell: Cell, groups: tuple[str, ...]) -> list[str]:
+    """Compute those of some label groups that the disk lacks; returns which."""
+    made = []
+    for group in cell.labels.missing(groups):
+        with cell.labels.turn(group) as still:
+            if still:
+                make_labels(cell, group)
+                made.append(group)
+    return made
 
 
 def make_labels(cell: Cell, group: str) -> None:
@@ -313,7 +329,13 @@ def localize_stage(cell: Cell) -> None:
 
 def intervene_stage(cell: Cell) -> None:
     """Switch off where the networks decide while the model decodes, draw what that does, and tell."""
-    once(cell.run, "intervene", cell.folder, cell.say, lambda: switch_off(cell.run, lambda: cell.lm, cell.corpus, cell.folder))
+
+    def do() -> None:
+        if cell.run.intervene.ordinary:
+            complete(cell, ("memorized", "duplicates"))
+        switch_off(cell.run, lambda: cell.lm, cell.corpus, cell.unread, cell.folder)
+
+    once(cell.run, "intervene", cell.folder, cell.say, do)
 
 
 STAGES: dict[str, Callable[[Cell], None]] = {

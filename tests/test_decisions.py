@@ -3,14 +3,18 @@
 import json
 import shutil
 import signal
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
 import pytest
 from conftest import CAUSES, kill_in_the_middle, memgrid_here
 from matplotlib.image import imread
+from rich.console import Console
+from runs_maker import composed
 
 from memgrid.decisions import file_name, numbers
+from memgrid.stages import Cell
 
 CHAIN = "stages=[label,extract,train,localize,intervene]"
 RESULTS = ("localize-guided.h5", "localize-guided.json", "intervene.parquet", "intervene.json")
@@ -33,6 +37,7 @@ def test_a_finished_run_gains_both_without_training_again(done, caused):
     assert all((after / name).exists() for name in RESULTS)
     assert not list(after.glob("*.jsonl"))
     located, found = (json.loads((after / name).read_text()) for name in ("localize-guided.json", "intervene.json"))
+    assert found["damage_on"] == "text that the model never read"
     assert located["inputs"] == found["inputs"]
     assert [one["class"] for one in located["classes"]] == ["Non-Memo", "Guess", "Recall"]
     assert set(located["sanity"]) == {"Non-Memo", "Guess", "Recall"}
@@ -138,3 +143,12 @@ def test_numbers_of_a_map_are_shares():
 
 def test_titles_become_names_of_files():
     assert [file_name(title) for title in ("Non-Memo", "Recite[5]", "../a b", "//")] == ["Non-Memo", "Recite-5", "a-b", "class"]
+
+
+def test_damage_is_measured_on_what_the_model_never_read(caused, quick, mini):
+    cell = Cell(composed((*quick, f"root={caused}")), Console(quiet=True))
+    kinds = dict(pl.read_parquet(mini / "sequences.parquet").select("sequence_id", "kind").iter_rows())
+    assert len(cell.unread) > 50
+    assert {kinds[number] for number in cell.unread.tolist()} == {"held_out"}
+    elsewhere = Cell(replace(cell.run, root=str(mini)), Console(quiet=True))
+    assert not len(elsewhere.unread)  # nothing is labelled there

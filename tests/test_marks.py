@@ -85,9 +85,7 @@ def test_curves_are_means_over_classes():
 
 def test_a_sweep_over_what_a_run_keeps_once_is_refused(run, tmp_path):
     few = replace(run, intervene=replace(run.intervene, heads=1))
-    with pytest.raises(
-        UserError, match=r"^intervene.heads=None and intervene.heads=1 of the same run cannot be swept over: \S+ holds"
-    ):
+    with pytest.raises(UserError, match=r"^intervene.heads=None and intervene.heads=1 of the same run cannot be swept over: \S+ holds"):
         refuse_rivals([run, few], lambda _: tmp_path)
     gradient = replace(run, localize=replace(run.localize, method="gradient"))
     with pytest.raises(UserError, match=r"^localize.method=guided and localize.method=gradient of the same run"):

@@ -168,6 +168,11 @@ def need_gpu(asker: str) -> None:
         raise UserError(f"{asker}, but torch sees no GPU ({seen}): ask for one with hydra.launcher.gres, or set the device to cpu")
 
 
+def training_device(config: TrainerConfig) -> str:
+    """Where networks are trained: `cuda` if a GPU may be used and torch sees one, else `cpu`."""
+    return "cuda" if config.accelerator != "cpu" and visible_gpus() else "cpu"
+
+
 def visible_gpus() -> int:
     """How many GPUs torch can use."""
     import torch

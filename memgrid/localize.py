@@ -26,6 +26,7 @@ from memgrid.config import members, partition
 from memgrid.corpus import Corpus
 from memgrid.data import AttentionData
 from memgrid.deltas import made_from, write_delta
+from memgrid.job import training_device
 from memgrid.naming import digest_of, training_key
 from memgrid.ngrams import sequence_hashes
 from memgrid.results import finished
@@ -75,8 +76,7 @@ def load_panel(run: RunConfig, store: Store, folder: Path) -> TrainedPanel:
     digest = hashlib.sha256()
     for name, weights in sorted(panel.state_dict().items()):
         digest.update(name.encode() + weights.contiguous().numpy().tobytes())
-    on_gpu = run.trainer.accelerator != "cpu" and torch.cuda.is_available()
-    panel.to("cuda" if on_gpu else "cpu").eval().requires_grad_(False)
+    panel.to(training_device(run.trainer)).eval().requires_grad_(False)
     return TrainedPanel(run, panel, titles, tuple(np.argsort(partition(run).order).tolist()), digest.hexdigest())
 
 

@@ -14,12 +14,14 @@ import torch
 
 from memgrid.classifier import Panel
 from memgrid.config import members
+from memgrid.job import training_device
 from memgrid.lm import LanguageModel
 from memgrid.naming import training_key
 from memgrid.schema import RunConfig
 from memgrid.store import Store
 
 ROUNDS = 3
+MIXED = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}  # trainer.precision → the type that autocast uses
 
 
 @dataclass
@@ -92,20 +94,24 @@ def sample_bytes(length: int, layers: int) -> int:
 
 
 def measure(run: RunConfig, lm: LanguageModel, classes: int) -> Pace:
-    """Time a batch of each kind, median of a few rounds."""
+    """Time a batch of each kind, median of a few rounds: where the model lies, and where and in what precision networks are trained."""
     length, k, layers = run.corpus.length, run.corpus.k, lm.identity.layers
     batch = lm.batch_size(length)
     tokens = np.random.default_rng(0).integers(1, lm.model.config.vocab_size, (batch, length))
-    panel = Panel(members(run.cnn, run.compat), run.cnn, layers, length, k, classes, 0, run.trainer.channels_last)
+    device, mixed = training_device(run.trainer), MIXED.get(run.trainer.precision)
+    panel = Panel(members(run.cnn, run.compat), run.cnn, layers, length, k, classes, 0, run.trainer.channels_last).to(device)
     optimizer = panel.configure_optimizers()
-    maps = torch.rand(run.cnn.batch_size, length * (length + 1) // 2, layers).half()
-    labels = torch.arange(run.cnn.batch_size) % classes
+    maps = torch.rand(run.cnn.batch_size, length * (length + 1) // 2, layers, device=device).half()
+    labels = torch.arange(run.cnn.batch_size, device=device) % classes
 
     def step() -> None:
-        images = panel.logits({"mean": maps, "max": maps} if any(m.reads == "max" for m in panel.members) else {"mean": maps})
-        torch.stack([torch.nn.functional.cross_entropy(logits, labels) for logits in images.values()]).sum().backward()
+        with torch.autocast(device, mixed, enabled=mixed is not None):
+            images = panel.logits({"mean": maps, "max": maps} if any(m.reads == "max" for m in panel.members) else {"mean": maps})
+            loss = torch.stack([torch.nn.functional.cross_entropy(logits, labels) for logits in images.values()]).sum()
+        loss.backward()
         optimizer.step()
         optimizer.zero_grad()
+        loss.item()  # waits for a GPU
 
     return Pace(
         read=seconds(lambda: lm.pooled_maps(tokens)) / batch,

@@ -75,8 +75,8 @@ def go_through(run: RunConfig, folder: Path, console: Console) -> None:
         write_config(OmegaConf.structured(run), folder)
     if "fetch" not in run.stages:
         os.environ["HF_HUB_OFFLINE"] = "1"  # read when the hub's library is imported, with the stages
-    from memgrid.stages import STAGES as DO  # imports torch, which a finished or a refused run can do without
-    from memgrid.stages import Cell
+    from memgrid.cell import Cell  # imports torch, which a finished or a refused run can do without
+    from memgrid.stages import STAGES as DO
 
     check_gpu(run)
     cell = Cell(run, console)

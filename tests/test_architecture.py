@@ -74,6 +74,7 @@ ORDER = [
     "evidence",
     "causality",
     "report",
+    "cell",
     "stages",
     "works",
     "runs",

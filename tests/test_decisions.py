@@ -13,8 +13,8 @@ from matplotlib.image import imread
 from rich.console import Console
 from runs_maker import composed
 
+from memgrid.cell import Cell
 from memgrid.decisions import file_name, numbers
-from memgrid.stages import Cell
 
 CHAIN = "stages=[label,extract,train,localize,intervene]"
 RESULTS = ("localize-guided.h5", "localize-guided.json", "intervene.parquet", "intervene.json")

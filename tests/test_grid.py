@@ -39,7 +39,8 @@ def judge_of_code(corpus: Path, path: Path) -> Path:
 
 def whole_grid(overrides: list[str]) -> dict:
     """Label and select every run of both experiments in one process; CPU seconds, peak memory in GB, and what came out."""
-    from memgrid.stages import Cell, label_stage
+    from memgrid.cell import Cell
+    from memgrid.stages import label_stage
 
     register()
     with initialize_config_dir(str(CONF), version_base="1.3"):

@@ -14,12 +14,12 @@ from rich.console import Console
 
 from memgrid import localize as room
 from memgrid.attribution import METHODS
+from memgrid.cell import Cell
 from memgrid.config import register, typed
 from memgrid.deltas import made_from, read_delta
 from memgrid.localize import batches, eval_samples, load_panel, localize, one_sample, sanity
 from memgrid.results import finished
 from memgrid.schema import CONF
-from memgrid.stages import Cell
 
 
 def cell_of(*overrides):

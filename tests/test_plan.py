@@ -5,17 +5,19 @@ from functools import cache
 import numpy as np
 import polars as pl
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
 from rich.console import Console
 
 from memgrid import plan as plan_module
 from memgrid import stages
+from memgrid.cell import Cell
 from memgrid.config import register, typed
 from memgrid.label import Labels
 from memgrid.plan import Pace, duration, plan, sample_bytes
 from memgrid.schema import CONF
 from memgrid.shard import Identity, Maps
-from memgrid.stages import Cell, plan_stage
+from memgrid.stages import plan_stage
 from memgrid.store import Store
 
 DUPLICATION, COMPLETION = ("recite", "recollect"), ("reconstruct", "guess", "code")
@@ -50,6 +52,16 @@ def test_runs_add_up_without_counting_twice(tmp_path):
     lines = plan(composed("cnn=single", "control.members=0", "taxonomy=guess"), store, np.arange(0, 40), 30, memorized, pace)
     assert "3 runs of toy (2 trainings) want 60" in lines[0]
     assert "training: about 1 s" in lines[1]
+
+
+@pytest.mark.parametrize(("precision", "kind"), [("32-true", torch.float32), ("bf16-mixed", torch.bfloat16)])
+def test_the_pace_of_training_is_that_of_its_precision(precision, kind, toy_lm, monkeypatch):
+    seen, loss = [], torch.nn.functional.cross_entropy
+    monkeypatch.setattr(torch.nn.functional, "cross_entropy", lambda logits, labels: seen.append(logits.dtype) or loss(logits, labels))
+    run = composed("cnn=single", "cnn.batch_size=8", f"trainer.precision={precision}")
+    pace = plan_module.measure(run, replace(toy_lm, batch_tokens=256), 3)
+    assert set(seen) == {kind}
+    assert min(pace.read, pace.continue_, pace.train) > 0
 
 
 def test_bytes_are_those_of_a_real_shard(tmp_path):

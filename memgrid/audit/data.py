@@ -141,9 +141,9 @@ def load_attention(config: DatasetConfig) -> Dataset:
     from omegaconf.errors import OmegaConfBaseException
     from rich.console import Console
 
+    from memgrid.cell import Cell
     from memgrid.config import members
     from memgrid.schema import RunConfig
-    from memgrid.stages import Cell
 
     folder = Path(str(config.path)).absolute()
     if finished(folder) is None or not (folder / "samples.parquet").is_file():

@@ -10,6 +10,7 @@ import subprocess
 import time
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from threading import Event, Thread
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol", "squeue", "scancel", "sinfo")
 CONF = """
@@ -132,10 +133,30 @@ def started(folder: Path):
         daemons.enter_context(daemon(["slurmctld", "-D", "-f", env["SLURM_CONF"], "-c"], env, folder))
         daemons.enter_context(daemon(["slurmd", "-D", "-f", env["SLURM_CONF"], "-N", host], env, folder))
         wait_for(lambda: cluster.command("sinfo", "-h", "-o", "%T", check=False) == "idle", 30, lambda: logs(folder))
+        daemons.enter_context(operator(cluster, host))
         try:
             yield cluster
         finally:
             cluster.cancel_all()
+
+
+@contextmanager
+def operator(cluster: Cluster, host: str):
+    """Somebody who brings the node back: SLURM drains it when a killed process takes a minute to end, as one may on a busy disk."""
+    ended = Event()
+
+    def watch() -> None:
+        while not ended.wait(2):
+            if cluster.command("sinfo", "-h", "-o", "%T", check=False).startswith(("drain", "down")):
+                cluster.command("scontrol", "update", f"nodename={host}", "state=resume", check=False)
+
+    thread = Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join(60)
 
 
 @contextmanager

@@ -60,7 +60,8 @@ def run_shared(run: RunConfig, folder: Path, console: Console) -> None:
     try:
         lock = FileLock(folder / ".lock", timeout=0).acquire()
     except Timeout:
-        go_through(run, folder, console)  # another process does the same: they share the work
+        with noted(folder):
+            go_through(run, folder, console)  # another process does the same: they share the work
         return
     with lock:
         note_job(folder, log_file())

@@ -144,20 +144,27 @@ def check_gpu(run: RunConfig) -> None:
     Raises:
         UserError: it does.
     """
-    given = in_job() and bool(os.environ.get("CUDA_VISIBLE_DEVICES"))
     asked = run.llm.device.startswith("cuda")
-    if asked or (given and run.llm.device == "auto" and {"label", "plan", "extract", "intervene"} & set(run.stages)):
-        need_gpu(f"{'' if asked else 'this job was given a GPU and '}llm.device={run.llm.device}")
+    if asked:
+        need_gpu(f"llm.device={run.llm.device}")
+    elif run.llm.device == "auto" and {"label", "plan", "extract", "intervene"} & set(run.stages):
+        need_given_gpu("llm.device=auto")
     if {"train", "localize"} & set(run.stages):
         check_trainer(run.trainer)
-        if given and run.trainer.accelerator == "auto":
-            need_gpu("this job was given a GPU and trainer.accelerator=auto")
 
 
 def check_trainer(config: TrainerConfig) -> None:
-    """Refuse a training on a GPU where torch sees none; UserError."""
+    """Refuse a training on a GPU that was asked for, or given to this job, where torch sees none; UserError."""
     if config.accelerator == "gpu":
         need_gpu("trainer.accelerator=gpu")
+    elif config.accelerator == "auto":
+        need_given_gpu("trainer.accelerator=auto")
+
+
+def need_given_gpu(setting: str) -> None:
+    """Raise UserError if this job was given a GPU that torch does not see: `auto` would compute on the CPU for hours, and say nothing."""
+    if in_job() and os.environ.get("CUDA_VISIBLE_DEVICES"):
+        need_gpu(f"this job was given a GPU and {setting}")
 
 
 def need_gpu(asker: str) -> None:

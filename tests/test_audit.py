@@ -275,6 +275,12 @@ def test_a_trigger_that_never_fires_is_told_and_stops_nothing(tmp_path):
     shown = audit(tmp_path, *TINY, "predictors.window=5000", "model.epochs=2").stdout
     assert "The trigger fired in none of 4 models" in shown
     assert area(metrics_of(tmp_path), "Λ ≥ 4", "trigger", "psmi") is None
+    assert "AUC at the end" in shown
+    assert "so all is said of the end" in shown
+    assert all(row["models"] for row in metrics_of(tmp_path)["below_zero"] if row["question"] == "is an OOD canary")
+    attack = (results_of(tmp_path) / "report" / "attack.md").read_text()
+    assert f"| {100 * metrics_of(tmp_path)['attack'][0]['auc']:.1f} |" in attack
+    assert "auc (%)" in attack
     assert (results_of(tmp_path) / "report" / "index.html").is_file()
 
 
@@ -487,3 +493,34 @@ def test_a_failed_model_is_named_by_the_attack(tmp_path, monkeypatch):
     assert not list(tmp_path.rglob("failed.json"))
     (line,) = [line for line in memgrid_here(f"root={tmp_path}", module="status").stdout.splitlines() if line.split()[:1] == ["done"]]
     assert line.split()[1] == "1"
+
+
+def test_the_accuracy_on_members_is_that_of_the_trained_models(undisturbed):
+    found = contents(undisturbed)
+    labels = found["population.h5", "labels"]
+    files = [name for name, array in found if array == "logits"]
+    right = [(found[name, "logits"][0].argmax(1) == labels)[found[name, "members"]].mean() for name in files]
+    assert len(right) == 4
+    assert metrics_of(undisturbed)["train_accuracy"] == pytest.approx(np.mean(right))
+
+
+def test_a_model_without_members_is_refused(tmp_path):
+    given = ("shadows=4", "canary=clean", "dataset.samples=12", "canary.count=10", "seed=129", "wandb=off")
+    process = audit(tmp_path, *given, check=False)
+    assert process.returncode == 1
+    assert "would be trained on nothing: of the 10 samples of dataset 'digits' 10 are audited" in process.stderr
+    assert process.stderr.count("\n") == 1
+
+
+def test_an_audit_that_wandb_refused_is_recorded_by_the_next_start(tmp_path, monkeypatch):
+    def refuses(*_):
+        raise UserError("wandb=online could not start a run")
+
+    monkeypatch.setattr(stages, "record", refuses)
+    assert "wandb=online could not start" in audit(tmp_path, *TINY, check=False).stderr
+    assert not list(tmp_path.rglob("metrics.json"))
+    told = []
+    monkeypatch.setattr(stages, "record", lambda *given: told.append(given))
+    assert "4 shadow models: 0 trained" in audit(tmp_path, *TINY).stdout
+    assert len(told) == 1
+    assert (results_of(tmp_path) / "metrics.json").exists()

@@ -282,3 +282,9 @@ def test_every_piece_of_a_sweep_has_a_name_and_a_folder_of_its_own():
     assert len({kind.folder(run) for run in pieces}) == len({kind.name(run) for run in pieces}) == len(pieces)
     assert len({kind.shared(run) for run in pieces}) == len(pieces)
     assert not any(kind.busy(run) or kind.done(run) for run in pieces)
+
+
+def test_the_same_folder_of_data_typed_in_two_ways_is_the_same_audit(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    relative, absolute = (composed("dataset=cifar10", f"dataset.path={path}", f"root={tmp_path}") for path in ("cifar", tmp_path / "cifar"))
+    assert audit_folder(relative) == audit_folder(absolute)

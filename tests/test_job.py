@@ -11,7 +11,7 @@ import pytest
 from conftest import refusal
 
 from memgrid import job
-from memgrid.job import check_gpu, check_room, check_tasks, last_line, log_file
+from memgrid.job import check_gpu, check_room, check_tasks, check_trainer, last_line, log_file
 from memgrid.schema import LLMConfig, RunConfig, TrainerConfig
 
 STOPPABLE = """
@@ -80,6 +80,8 @@ def test_a_given_gpu_that_torch_does_not_see_is_missed(in_a_job, monkeypatch):
         assert "llm.device=auto, but torch sees no GPU" in refusal(check_gpu, replace(run, stages=[stage]))
     on_cpu = LLMConfig(device="cpu")
     check_gpu(RunConfig(llm=on_cpu, stages=["extract"]))
+    told = refusal(check_trainer, TrainerConfig(accelerator="auto"))  # as an audit asks
+    assert told.startswith("this job was given a GPU and trainer.accelerator=auto, but torch sees no GPU")
     for stage in ("train", "localize"):
         auto, gpu = (RunConfig(llm=on_cpu, stages=[stage], trainer=TrainerConfig(accelerator=name)) for name in ("auto", "gpu"))
         assert "this job was given a GPU and trainer.accelerator=auto" in refusal(check_gpu, auto)

@@ -198,7 +198,7 @@ def predictor_tables(every: pl.DataFrame, zero: pl.DataFrame, when: str, rates: 
     """
     return [
         page.listing(
-            shares(every.filter(pl.col("moment") == MOMENT_NAMES[when]), ["auc", "auc_std", *rates]),
+            shares(every.filter(pl.col("moment") == MOMENT_NAMES[when])),
             {"predictor": "predictor", "auc": "AUC (%)", "auc_std": "±", **rates, "positives": "positives", "models": "models"},
             f"Predictors at the {when}",
             "Means over models in which both answers occur; ± is one deviation over them. Positives: the mean number in a model.",
@@ -207,7 +207,7 @@ def predictor_tables(every: pl.DataFrame, zero: pl.DataFrame, when: str, rates: 
             best="auc",
         ),
         page.listing(
-            shares(zero, ["tpr", "fpr"]),
+            shares(zero),
             {"question": "question", "tpr": "TPR (%)", "fpr": "FPR (%)", "models": "models"},
             "PSMI < 0",
             f"At the {when}. An operating point that needs no tuning: how many of the samples asked for it finds, and of the others.",
@@ -228,7 +228,7 @@ def attack_section(attack: pl.DataFrame, rates: dict[str, str], models: int, cur
         "others_at_4": "others with Λ ≥ 4 (%)",
     }
     table = page.listing(
-        shares(attack, ["auc", *rates, "memorized_at_4", "others_at_4"]),
+        shares(attack),
         headings,
         "Members told from others",
         "Over all models and audited samples; median Λ and Λ ≥ 4 are of members. That others reach Λ ≥ 4 is noise, and "
@@ -244,15 +244,19 @@ def attack_section(attack: pl.DataFrame, rates: dict[str, str], models: int, cur
     return page.Section("attack", "The attack", [told], [table, curve])
 
 
-def shares(table: pl.DataFrame, columns: list[str]) -> pl.DataFrame:
-    """The table with some columns in percent."""
-    return table.with_columns(pl.col(name) * 100 for name in columns)
+def share_names(table: pl.DataFrame) -> list[str]:
+    """The columns that hold shares from 0 to 1."""
+    return [name for name in table.columns if name in SHARES or name.startswith("tpr_at_")]
+
+
+def shares(table: pl.DataFrame) -> pl.DataFrame:
+    """The table with its shares in percent."""
+    return table.with_columns(pl.col(name) * 100 for name in share_names(table))
 
 
 def in_percent(table: pl.DataFrame) -> pl.DataFrame:
-    """The table with all its shares in percent, and named so."""
-    names = [name for name in table.columns if name in SHARES or name.startswith("tpr_at_")]
-    return shares(table, names).rename({name: f"{name} (%)" for name in names})
+    """The same for a reader without the page's headings: their names say so."""
+    return shares(table).rename({name: f"{name} (%)" for name in share_names(table)})
 
 
 def draw(out: Path, name: str, make: Callable[[Path], None], title: str, caption: str) -> page.Picture:

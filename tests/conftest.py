@@ -20,11 +20,15 @@ from unittest import mock
 import numpy as np
 import polars as pl
 import pytest
+import submitit  # noqa: F401
 import torch
 from filelock import FileLock
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from job_callbacks import held
+
+# submitit is imported above, before any test is collected: at its first import it configures logging, which closes the handlers that logging
+# knows. rouge_score brings in absl, whose handler keeps pytest's stderr: it must not be there yet, whichever files a worker gets.
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("WANDB_MODE", "offline")

@@ -19,6 +19,7 @@ lint: .venv/ready
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache --no-timings
 
 bench: .venv/ready
 	@$(BIN)/python -m benchmarks

@@ -9,7 +9,7 @@ import numpy as np
 from benchmarks import reference
 from benchmarks.measure import Row, interleaved
 from benchmarks.shapes import K, Settings
-from memgrid.rouge import rouge_scores
+from memgrid.label.rouge import rouge_scores
 
 
 def population(rows: int) -> tuple[np.ndarray, np.ndarray]:

@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from rouge_score.rouge_scorer import RougeScorer  # type: ignore[import-untyped]
 from torch import Tensor, nn
 
-from memgrid.attention import attention_of
+from memgrid.lm.pooling import attention_of
 
 
 @torch.inference_mode()

@@ -10,9 +10,12 @@ import numpy as np
 import torch
 from omegaconf import OmegaConf
 
-from memgrid.lm import LanguageModel, load_language_model
-from memgrid.schema import CONF, CNNConfig, LLMConfig
-from memgrid.store import Identity, Maps, Store
+from memgrid.config.schema import CNNConfig, LLMConfig
+from memgrid.io.paths import CONF
+from memgrid.lm.load import load_language_model
+from memgrid.lm.model import LanguageModel
+from memgrid.store.shard import Identity, Maps
+from memgrid.store.store import Store
 
 LENGTH, K = 64, 32
 CELLS = LENGTH * (LENGTH + 1) // 2

@@ -10,8 +10,9 @@ from omegaconf import OmegaConf
 
 from benchmarks.measure import Row, Target
 from benchmarks.shapes import LAYERS_12B, LENGTH, REFERENCE_BYTES_12B, Settings, random_maps, store_of
-from memgrid.schema import CONF, SelectConfig
-from memgrid.select import draw, select
+from memgrid.config.schema import SelectConfig
+from memgrid.io.paths import CONF
+from memgrid.label.select import draw, select
 from memgrid.taxonomy import Taxonomy, Thresholds
 
 TAXONOMIES = ("rasy", "guess_recite", "prashanth", "recite", "guess_or_recollect")

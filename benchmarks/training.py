@@ -12,10 +12,10 @@ import torch
 from benchmarks import reference
 from benchmarks.measure import Row, interleaved, paired_ratio, timed_row
 from benchmarks.shapes import CLASSES, HEADS_12B, LAYERS_12B, LENGTH, K, Settings, paper_panel, random_labels, random_maps, store_of
-from memgrid.classifier import Panel
-from memgrid.cnn import AttentionCNN
-from memgrid.config import Member, members
-from memgrid.data import Batch, StreamedMaps
+from memgrid.config.derive import Member, members
+from memgrid.train.data import Batch, StreamedMaps
+from memgrid.train.networks import AttentionCNN
+from memgrid.train.panel import Panel
 
 ONE = Member(kernel_size=8, features=16, pooling="mean")
 

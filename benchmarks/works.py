@@ -16,11 +16,11 @@ import torch
 
 from benchmarks import reference
 from benchmarks.shapes import K, model_shaped_like_70m, random_tokens, store_of
-from memgrid.corpus import Corpus
-from memgrid.extract import extract
-from memgrid.lm import LanguageModel
-from memgrid.schema import ExtractConfig
-from memgrid.store import Maps
+from memgrid.config.schema import ExtractConfig
+from memgrid.corpus.corpus import Corpus
+from memgrid.lm.model import LanguageModel
+from memgrid.store.extract import extract
+from memgrid.store.shard import Maps
 
 
 @torch.inference_mode()

@@ -14,15 +14,18 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.markup import escape
 
-from memgrid.app import attempt, noted, restarted, start
-from memgrid.config import register, typed
-from memgrid.job import check_gpu, check_tasks, in_job, log_file
-from memgrid.marks import LATER, results_of, said
-from memgrid.naming import prepare_root, work_folder
-from memgrid.report import print_result
-from memgrid.results import finished, note_job, write_config
-from memgrid.runs import owns, result_of
-from memgrid.schema import CONF, STAGES, RunConfig, UserError
+from memgrid.config.names import work_folder
+from memgrid.config.schema import RunConfig
+from memgrid.config.validate import register, typed
+from memgrid.errors import UserError
+from memgrid.io.files import write_config
+from memgrid.io.paths import CONF
+from memgrid.launch.cli import attempt, noted, restarted, start
+from memgrid.launch.job import check_tasks, in_job, log_file
+from memgrid.pipeline.sweep import owns, result_of
+from memgrid.results.findings import print_result, said
+from memgrid.results.folder import finished, note_job, prepare_root
+from memgrid.results.records import LATER, results_of
 
 JOB_WAITS, TERMINAL_WAITS = 600, 1  # seconds for another process that works on the same run
 
@@ -76,14 +79,9 @@ def go_through(run: RunConfig, folder: Path, console: Console) -> None:
         write_config(OmegaConf.structured(run), folder)
     if "fetch" not in run.stages:
         os.environ["HF_HUB_OFFLINE"] = "1"  # read when the hub's library is imported, with the stages
-    from memgrid.cell import Cell  # imports torch, which a finished or a refused run can do without
-    from memgrid.stages import STAGES as DO
+    from memgrid.pipeline.stages import do_stages  # imports torch, which a finished or a refused run can do without
 
-    check_gpu(run)
-    cell = Cell(run, console)
-    for stage in STAGES:
-        if stage in run.stages:
-            DO[stage](cell)
+    do_stages(run, console)
 
 
 def clear(run: RunConfig, folder: Path) -> None:

@@ -5,151 +5,21 @@ Read from the disk alone, so it works beside everything that runs, and after all
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Callable
-from datetime import datetime
 from pathlib import Path
 
 import polars as pl
-from filelock import FileLock, Timeout
-from omegaconf import OmegaConf
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
-from yaml import YAMLError
 
-from memgrid.job import last_line
-from memgrid.results import failure, job_log, queued_as, run_folders
-from memgrid.schema import RunConfig, UserError
+from memgrid.config.schema import RunConfig
+from memgrid.errors import UserError
+from memgrid.results.states import STATES, audit_states, counts, states, to_tell
 
-# In the order in which they are told.
-STATES = {
-    "done": "has its result",
-    "running": "a process works on it",
-    "failed": "ended with an error",
-    "stopped": "was cut off: goes on from its last checkpoint when started again",
-    "missing": "wanted by a sweep, not started yet",
-}
 STYLES = {"done": "green", "running": "cyan", "failed": "bold red", "stopped": "yellow", "missing": "magenta"}
 ROWS = 60  # of runs that are not done, without state=...
-SCHEMA = dict.fromkeys(("llm", "taxonomy", "name", "state", "detail", "folder"), pl.String)
-
-
-def states(root: Path) -> pl.DataFrame:
-    """A row per run below `<root>/runs`, and per job without training below `<root>/jobs` that is not done, sorted by folder.
-
-    The columns: llm, taxonomy, name, state (see `STATES`), detail and folder.
-    The detail is the error and the log of a failed run, also of one that failed after it had its result, and the time of the last
-    checkpoint of a stopped or running one.
-    """
-    return rows_of([*run_folders(root), *run_folders(root, "jobs")], state_of)
-
-
-def audit_states(root: Path) -> pl.DataFrame:
-    """The same of each audit below `<root>/audits`: its dataset and its model stand where a run has its LLM and its taxonomy."""
-    return rows_of(run_folders(root, "audits"), state_of_audit)
-
-
-def rows_of(folders: list[Path], look: Callable[[Path], tuple[str, str] | None]) -> pl.DataFrame:
-    """A row for each folder with a state."""
-    rows = [(*folder.parts[-3:], *found, str(folder)) for folder in folders if (found := look(folder)) is not None]
-    return pl.DataFrame(rows, schema=SCHEMA, orient="row")
-
-
-def state_of(folder: Path) -> tuple[str, str] | None:
-    """A run's state and what there is to say about it; None for a folder that no run made."""
-    present = {entry.name for entry in os.scandir(folder)}
-    done = "metrics.json" in present
-    # A lock that nobody made is nobody's: looking must not leave files behind.
-    if ".lock" in present and locked(folder):
-        return "running", running(folder, done)
-    if done and "intervene.partial.jsonl" in present:
-        return "stopped", "in intervene" + (f": {failed(folder)}" if "failed.json" in present else "")
-    if done:
-        return "done", f"but a later start failed: {failed(folder)}" if "failed.json" in present else ""
-    if "failed.json" in present:
-        return "failed", failed(folder)
-    last, trains = checkpoint(folder), folder.parts[-4] == "runs"
-    if last or ".lock" in present:
-        return "stopped", (last or ("before its first epoch ended" if trains else "before its end")) + ending(folder)
-    if job_id := queued_as(folder):
-        return "missing", f"submitted as job {job_id}"
-    return ("missing", "") if "config.yaml" in present else None
-
-
-def state_of_audit(folder: Path) -> tuple[str, str] | None:
-    """An audit's state and how many shadow models it has; None for a folder that no audit made.
-
-    See `memgrid.audit.config` for the names of its files.
-    """
-    try:
-        wanted = int(OmegaConf.load(folder / "config.yaml").shadows)
-    except FileNotFoundError:
-        return None
-    except (OSError, YAMLError, AttributeError, TypeError, ValueError):
-        return "failed", f"{folder / 'config.yaml'} is damaged: remove it, and start the audit again"
-    trained, attacks = len(list(folder.glob("shadows/shadow-*.h5"))), len(list(folder.glob("attack-*/metrics.json")))
-    told = f"{trained} of {wanted} shadow models" + ("" if trained < wanted or attacks else ", no attack")
-    failures = [f"{one.parent.name}: {failed(one.parent)}" for one in sorted(folder.glob("shadows/*/failed.json"))]
-    failures += [failed(folder)] if (folder / "failed.json").exists() else []
-    if any(locked(lock.parent) for lock in (*folder.glob("shadows/*/.lock"), *folder.glob("attack-*/.lock"))):
-        return "running", told
-    if unfinished := [one.name for one in sorted(folder.glob("attack-*")) if not (one / "metrics.json").exists()]:
-        told += f", {unfinished[0]} without a result"
-    elif trained == wanted and attacks:
-        return "done", f"but a later start failed: {failures[0]}" if failures else ""
-    return ("failed", f"{told}; {failures[0]}") if failures else ("stopped", told)
-
-
-def running(folder: Path, done: bool) -> str:
-    """How far a run is that a process works on."""
-    if folder.parts[-4] != "runs":
-        return ""
-    return "after its training" if done else checkpoint(folder) or "before its first epoch ended"
-
-
-def ending(folder: Path) -> str:
-    """How the log of the job ends that was cut off; nothing outside a job."""
-    log = job_log(folder)
-    return f"; {last_line(log) or 'nothing'} (log: {log})" if log is not None else ""
-
-
-def failed(folder: Path) -> str:
-    """The error with which what belongs into a folder failed, and the log that tells more."""
-    told = failure(folder) or {}
-    return str(told.get("error", "")) + (f" (log: {told['log']})" if told.get("log") else "")
-
-
-def locked(folder: Path) -> bool:
-    """Whether a process holds the run's lock, now."""
-    try:
-        with FileLock(folder / ".lock", timeout=0):
-            return False
-    except Timeout:
-        return True
-    except OSError:
-        return False  # another user's folder, which may be read only: what the disk holds decides
-
-
-def checkpoint(folder: Path) -> str:
-    """When the last checkpoint was written, or nothing."""
-    try:
-        written = (folder / "checkpoints" / "last.ckpt").stat().st_mtime
-    except OSError:
-        return ""
-    return f"last checkpoint {datetime.fromtimestamp(written):%Y-%m-%d %H:%M}"
-
-
-def to_tell() -> pl.Expr:
-    """Which rows want somebody's attention: what is not done, or failed after it was."""
-    return (pl.col("state") != "done") | (pl.col("detail") != "")
-
-
-def counts(table: pl.DataFrame) -> dict[str, int]:
-    """How many runs are in each state, in the order of `STATES`; a state without runs counts 0."""
-    return {state: table.filter(pl.col("state") == state).height for state in STATES}
 
 
 def counts_table(table: pl.DataFrame, what: str) -> Table:

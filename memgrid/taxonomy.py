@@ -32,7 +32,7 @@ class Thresholds:
 
 @dataclass(frozen=True)
 class Rule:
-    """A condition, the feature groups (see `memgrid.label`) that it reads, and a sentence for people."""
+    """A condition, the feature groups (see `memgrid.label.labels`) that it reads, and a sentence for people."""
 
     condition: Callable[[Thresholds], pl.Expr]
     needs: tuple[str, ...]

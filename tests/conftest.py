@@ -27,16 +27,17 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from job_callbacks import held
 
-# submitit is imported above, before any test is collected: at its first import it configures logging, which closes the handlers that logging
-# knows. rouge_score brings in absl, whose handler keeps pytest's stderr: it must not be there yet, whichever files a worker gets.
+# submitit is imported above, before any test is collected: at its first import it configures logging, which closes the handlers that
+# logging knows. rouge_score brings in absl, whose handler keeps pytest's stderr: it must not be there yet, whichever files a worker gets.
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("WANDB_MODE", "offline")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-from memgrid.corpus import TOY
-from memgrid.lm import load_language_model
-from memgrid.schema import LLMConfig, UserError
+from memgrid.config.schema import LLMConfig
+from memgrid.errors import UserError
+from memgrid.io.paths import TOY
+from memgrid.lm.load import load_language_model
 
 PER_KIND = {"chunk": 260, "held_out": 120, "repeat": 80, "unseen_repeat": 40, "increment": 40, "unseen_increment": 40}
 QUICK = (

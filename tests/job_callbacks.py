@@ -32,9 +32,9 @@ class Held(Callback):
         self.folder = Path(folder)
 
     def on_job_start(self, config, **_):
-        from memgrid.classifier import Panel
-        from memgrid.extract import ShardWriter
-        from memgrid.intervene import Journal
+        from memgrid.intervene.experiment import Journal
+        from memgrid.store.writer import ShardWriter
+        from memgrid.train.panel import Panel
 
         def hold():
             mark = self.folder / f"held-{config.seed}"

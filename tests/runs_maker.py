@@ -16,11 +16,14 @@ import yaml
 from hydra import compose, initialize_config_dir
 from matplotlib.image import imsave
 
-from memgrid.config import partition, register, typed
+from memgrid.config.derive import partition
+from memgrid.config.names import digest_of, run_folder, settings
+from memgrid.config.schema import TaxonomyConfig
+from memgrid.config.validate import register, typed
+from memgrid.io.files import write_json
+from memgrid.io.paths import CONF
 from memgrid.metrics import confusion_matrix, panel_scores, reordered, scores
-from memgrid.naming import digest_of, run_folder, settings
-from memgrid.results import note_failure, write_json
-from memgrid.schema import CONF, TaxonomyConfig
+from memgrid.results.folder import note_failure
 
 TAXONOMIES = sorted(path.stem for path in (CONF / "taxonomy").glob("*.yaml"))
 DELTAS = (5, 50, 1000)
@@ -61,7 +64,7 @@ class Run:
 
     @property
     def key(self):
-        """As `memgrid.naming.training_key`."""
+        """As `memgrid.config.names.training_key`."""
         return digest_of(self.settings if self.compat == "paper" else {**self.settings, "taxonomy": self.divided.key})
 
     @property
@@ -177,7 +180,7 @@ def make_runs(root, pictures=False, **choice):
 
 
 def make_labels(root, llm="toy", corpus="toy", rows=3000, groups=("memorized", "duplicates", "templates", "rouge"), seed=0):
-    """Label files of a corpus, as `memgrid.label` writes them; returns their folder."""
+    """Label files of a corpus, as `memgrid.label.labels` writes them; returns their folder."""
     rng = np.random.default_rng(seed)
     rouge = rng.beta(1, 3, rows)
     columns = {

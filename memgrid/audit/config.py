@@ -9,9 +9,19 @@ from typing import Any
 
 from omegaconf import MISSING, DictConfig
 
-from memgrid.config import known, refuse_name, refuse_outside, refuse_part, refuse_small, refuse_stages, refuse_unknown, validate_training
-from memgrid.naming import digest_of
-from memgrid.schema import TrainerConfig, UserError, WandbConfig
+from memgrid.config.names import digest_of
+from memgrid.config.schema import TrainerConfig, WandbConfig
+from memgrid.config.validate import (
+    known,
+    refuse_name,
+    refuse_outside,
+    refuse_part,
+    refuse_small,
+    refuse_stages,
+    refuse_unknown,
+    validate_training,
+)
+from memgrid.errors import UserError
 
 STAGES = ("prepare", "train", "attack", "report")
 HELD_OUT = 6  # of data sets without a test set of their own, every so many-th sample is held out
@@ -78,7 +88,7 @@ class PredictorsConfig:
     """When predictors are computed, and how.
 
     `window` last losses of single samples, whose median falls below `share` of its first value: then, once, and not before. PSMI takes so
-    many `directions`; `floor`: see `memgrid.audit.predictors.psmi`.
+    many `directions`; `floor`: see `memgrid.audit.shadow.predictors.psmi`.
     """
 
     name: str = MISSING

@@ -10,8 +10,8 @@ import numpy as np
 import polars as pl
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from memgrid.audit.population import KINDS
-from memgrid.audit.predictors import PREDICTORS
+from memgrid.audit.shadow.population import KINDS
+from memgrid.audit.shadow.predictors import PREDICTORS
 
 GRID = np.linspace(0, 1, 201)  # false-positive rates at which curves of several models are averaged
 ETAS = np.arange(1, 10.5, 0.5)

@@ -13,9 +13,9 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator, PercentFor
 from sklearn.metrics import roc_curve
 
 from memgrid.audit.evaluation import ETAS, GRID, Evidence, areas, mean_roc, question
-from memgrid.audit.population import KINDS
-from memgrid.audit.predictors import PREDICTORS
-from memgrid.figures import COLOURS, DOUBLE, KEY_LINE, Legend, draw_key, figure, key_lines, place
+from memgrid.audit.shadow.population import KINDS
+from memgrid.audit.shadow.predictors import PREDICTORS
+from memgrid.report.figures.style import COLOURS, DOUBLE, KEY_LINE, Legend, draw_key, figure, key_lines, place
 
 Looks = dict[str, tuple[str, Any]]  # colour and line style by key
 NAMES = {"psmi": "PSMI", "loss": "loss", "gap": "logit gap", "mahalanobis": "Mahalanobis distance"}

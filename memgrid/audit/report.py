@@ -12,14 +12,15 @@ import polars as pl
 from rich.console import Console
 from rich.table import Table
 
-from memgrid import __version__, page
+from memgrid import __version__
 from memgrid.audit import figures
 from memgrid.audit.config import AuditConfig
 from memgrid.audit.evaluation import Evidence, asked_of
 from memgrid.audit.figures import MOMENT_NAMES, NAMES
-from memgrid.audit.population import OF
-from memgrid.schema import UserError
-from memgrid.tables import write_markdown
+from memgrid.audit.shadow.population import OF
+from memgrid.errors import UserError
+from memgrid.report import page
+from memgrid.report.tables import write_markdown
 
 FEW = 16  # models: with fewer, a ratio that leaves one out is visibly biased
 SHARES = {"auc", "auc_std", "tpr", "fpr", "memorized_at_4", "others_at_4"}  # columns from 0 to 1, beside tpr_at_…

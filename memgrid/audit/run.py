@@ -9,13 +9,14 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from memgrid.app import attempt, noted, restarted, start
 from memgrid.audit.config import STAGES, AuditConfig, audit_folder, piece_folder, typed
 from memgrid.audit.stages import DO, Audit
-from memgrid.job import check_tasks, check_trainer, log_file
-from memgrid.naming import prepare_root
-from memgrid.results import note_job, write_config
-from memgrid.schema import CONF
+from memgrid.io.files import write_config
+from memgrid.io.paths import CONF
+from memgrid.launch.cli import attempt, noted, restarted, start
+from memgrid.launch.job import check_tasks, log_file
+from memgrid.results.folder import note_job, prepare_root
+from memgrid.train.devices import check_trainer
 
 
 def run_audit(run: AuditConfig, console: Console) -> None:

@@ -14,19 +14,20 @@ from rich.console import Console
 
 from memgrid.audit import report
 from memgrid.audit.config import AuditConfig, attack_folder, audit_folder, model_settings, settings, shadow_path, wanted
-from memgrid.audit.data import Dataset, load_dataset
 from memgrid.audit.evaluation import Evidence, attack_table, below_zero, predictions
-from memgrid.audit.files import current_metrics, models_on_disk, page_is_current, read_arrays, write_arrays
-from memgrid.audit.lira import attack_scores, lira
-from memgrid.audit.networks import build
-from memgrid.audit.population import Population, draw_population
-from memgrid.audit.predictors import PREDICTORS
-from memgrid.audit.shadow import MOMENTS, train_shadow
-from memgrid.naming import digest_of
-from memgrid.progress import progress_bar
-from memgrid.results import clear_failure, failure, write_json
-from memgrid.schema import UserError
-from memgrid.tracking import record
+from memgrid.audit.shadow.data import Dataset, load_dataset
+from memgrid.audit.shadow.files import current_metrics, models_on_disk, page_is_current, read_arrays, write_arrays
+from memgrid.audit.shadow.lira import attack_scores, lira
+from memgrid.audit.shadow.networks import build
+from memgrid.audit.shadow.population import Population, draw_population
+from memgrid.audit.shadow.predictors import PREDICTORS
+from memgrid.audit.shadow.training import MOMENTS, train_shadow
+from memgrid.config.names import digest_of
+from memgrid.errors import UserError
+from memgrid.io.files import write_json
+from memgrid.io.progress import progress_bar
+from memgrid.results.folder import clear_failure, failure
+from memgrid.tracking.log import record
 
 LOCK_SECONDS = 3600  # for another process that evaluates the same audit: minutes at the size of CIFAR-10
 LOOK_SECONDS = 1  # whoever asks whether a lock is held, such as `status`, holds it for a moment

@@ -8,13 +8,13 @@ from typing import Any
 from omegaconf import DictConfig
 
 from memgrid.audit.config import AuditConfig, attack_folder, audit_folder, piece_folder, shadow_path, typed, validate, wanted
-from memgrid.audit.files import current_metrics, page_is_current
-from memgrid.status import locked
-from memgrid.works import Kind
+from memgrid.audit.shadow.files import current_metrics, page_is_current
+from memgrid.io.locks import locked
+from memgrid.launch.tasks import Kind
 
 
 class Audits(Kind):
-    """Audits, or single shadow models of them; see `memgrid.works.Kind` for what each method is for."""
+    """Audits, or single shadow models of them; see `memgrid.launch.tasks.Kind` for what each method is for."""
 
     numbered = ("shadow", "part")
 

@@ -21,13 +21,14 @@ from omegaconf import DictConfig, OmegaConf
 from tokenizers import Tokenizer
 from transformers import GPTNeoXForCausalLM, PreTrainedTokenizerFast
 
-from memgrid.corpus import TOY
-from memgrid.lm import load_language_model
+from memgrid.config.schema import LLMConfig
+from memgrid.errors import UserError
+from memgrid.io.paths import CONF, TOY
+from memgrid.lm.load import load_language_model
 from memgrid.pretrain.documents import END_OF_TEXT, MixConfig, build_documents, train_tokenizer, training_windows
 from memgrid.pretrain.sequences import OfferConfig, build_sequences
 from memgrid.pretrain.sources import read_sources
 from memgrid.pretrain.train import ModelConfig, OptimizerConfig, train_model
-from memgrid.schema import CONF, LLMConfig, UserError
 
 
 @dataclass

@@ -9,9 +9,9 @@ import numpy as np
 import polars as pl
 from tokenizers import Tokenizer
 
-from memgrid.ngrams import window_hashes
+from memgrid.corpus.ngrams import window_hashes
+from memgrid.io.progress import progress_bar
 from memgrid.pretrain import templates
-from memgrid.progress import progress_bar
 
 NEAR_DUPLICATE = 32  # template sequences never share this many consecutive tokens, or the leak-free split would tie them all together
 Reader = Callable[[np.ndarray], np.ndarray]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
-from memgrid.progress import progress_bar
+from memgrid.io.progress import progress_bar
 
 
 @dataclass

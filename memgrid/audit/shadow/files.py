@@ -1,0 +1,127 @@
+"""The files of an audit: HDF5, written whole, summed, and believed only if they belong to the audit that reads them.
+
+| file                    | datasets                                                                                          |
+|-------------------------|---------------------------------------------------------------------------------------------------|
+| population.h5           | labels, truth int64 (N,), kind uint8 (N,), members bool (K, N)                                    |
+| shadows/shadow-0007.h5  | logits float32 (views, N, classes), members bool (N,), curve float32 (epochs, 2), and for start,  |
+|                         | trigger and end psmi, loss, gap, mahalanobis float32 (N,), NaN for samples that are no members     |
+| attack-*/attack.h5      | scores float64 (views, K, N), ratio float64 (K, N): Λ, NaN for samples that are not audited       |
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import h5py
+import numpy as np
+
+from memgrid.audit.config import AuditConfig, attack_folder, shadow_path
+from memgrid.config.names import digest_of
+from memgrid.errors import UserError
+from memgrid.io.files import stop_if_unreadable, write_whole
+from memgrid.store.shard import FAULTS
+
+FORMAT_VERSION = 1
+
+
+class AuditWarning(UserWarning):
+    """A file is damaged and is made anew."""
+
+
+def write_arrays(path: Path, identity: str, numbers: Mapping[str, float], arrays: Mapping[str, np.ndarray]) -> None:
+    """Write a file whole or not at all.
+
+    Args:
+        identity: what the arrays were made from. numbers: scalars, kept as attributes.
+
+    Raises:
+        UserError: the folder cannot take it.
+    """
+
+    def fill(target: BinaryIO) -> None:
+        """HDF5's 1.10 format sums its metadata; data are summed by Fletcher-32, and all of them by SHA-256.
+
+        Words are kept as bytes of fixed length: HDF5 puts strings where no sum protects them, and damage there can make it read forever.
+        """
+        with h5py.File(target, "w", libver=("v110", "v110")) as file:
+            for name, array in arrays.items():
+                file.create_dataset(name, data=array, chunks=array.shape, fletcher32=True)
+            words = {"identity": np.bytes_(identity), "digest": np.bytes_(digest(arrays))}
+            file.attrs.update({"format_version": FORMAT_VERSION, **words, **numbers})
+
+    write_whole(path, fill)
+
+
+def digest(arrays: Mapping[str, np.ndarray]) -> str:
+    """A sum of all arrays with their names, in hexadecimal digits."""
+    total = hashlib.sha256()
+    for name in sorted(arrays):
+        total.update(f"{name} {arrays[name].dtype} {arrays[name].shape}".encode())
+        total.update(np.ascontiguousarray(arrays[name]).data)
+    return total.hexdigest()
+
+
+def stamp(path: Path) -> str | None:
+    """The sum of a file's contents, as the file itself gives it; None if there is none to be read."""
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            return bytes(file.attrs["digest"]).decode()
+    except FAULTS:
+        return None
+
+
+def read_arrays(path: Path, identity: str, replaced: bool = False) -> tuple[dict[str, float], dict[str, np.ndarray]] | None:
+    """The numbers and arrays of a file; None if there is none, or, with a warning, if it is damaged.
+
+    Args:
+        replaced: also None if it was made from something else, since the caller replaces it.
+
+    Raises:
+        UserError: it was made from something else or by another version, or the disk cannot read it.
+    """
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            found = dict(file.attrs)
+            version, made_from, told = (found.pop(name) for name in ("format_version", "identity", "digest"))
+            arrays: dict[str, np.ndarray] = {}
+            file.visititems(lambda name, item: arrays.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
+        if told != digest(arrays).encode():
+            raise ValueError("its contents do not match their digest")
+    except FileNotFoundError:
+        return None
+    except FAULTS as error:
+        stop_if_unreadable(path, error)
+        warnings.warn(
+            f"{path} is damaged ({str(error).splitlines()[0] if str(error) else type(error).__name__}): it is made anew", AuditWarning, 2
+        )
+        return None
+    if version != FORMAT_VERSION or made_from != identity.encode():
+        if replaced:
+            return None
+        raise UserError(f"{path} was made from other data or by another version of memgrid: start with force=true, or use another root")
+    return {name: float(value) for name, value in found.items()}, arrays
+
+
+def models_on_disk(run: AuditConfig) -> str:
+    """Tells the shadow models on disk from others: an attack is one on these files."""
+    return digest_of([stamp(shadow_path(run, number)) for number in range(run.shadows)])
+
+
+def current_metrics(run: AuditConfig) -> dict[str, Any] | None:
+    """The result of the attack on the models that are on disk now; None if there is none that can be read."""
+    try:
+        found: dict[str, Any] = json.loads((attack_folder(run) / "metrics.json").read_text())
+        return found if found["models"] == models_on_disk(run) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def page_is_current(run: AuditConfig) -> bool:
+    """Whether the page has been drawn since the attack was made."""
+    page, made_from = attack_folder(run) / "report" / "index.html", attack_folder(run) / "metrics.json"
+    return page.exists() and made_from.exists() and page.stat().st_mtime_ns >= made_from.stat().st_mtime_ns

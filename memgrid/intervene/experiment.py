@@ -1,0 +1,255 @@
+"""Causal interventions: switch off where a class's decision comes from, and measure whether the model still reproduces its text.
+
+For a class and a dose q, the most decisive q % of the positions of its Δ map are masked while the model decodes the class's samples, and
+beside them controls of the same size (see `memgrid.intervene.positions.Regions`). Every mask is a row of the table:
+
+    class, q (percent; 0 for the row `none`), masked (see `memgrid.intervene.positions.Trial`), seed (of random masks)
+    positions, overlap, decisive, removed: what the mask takes away (see `Regions.describe`)
+    samples: how many sequences were read: extractable ones only, so that a class of non-memorized sequences has no rows
+    extractable, extractable_low, extractable_high: the share that is still extractable, with a 95 % bootstrap interval over samples
+    suffix_logprob: mean log-probability of the suffix, nats per token
+    damage: by how much the mask raises the loss on the suffix of ordinary text, nats per token; null without ordinary
+        text, and for masks of a single layer
+    kept: for each sample, in the order of its id, whether it is still extractable: what `memgrid.intervene.statistics` pairs
+
+Random masks come several times, with different seeds: their spread is that of the draw.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from jaxtyping import Float
+
+from memgrid.config.schema import InterveneConfig
+from memgrid.corpus.corpus import Corpus
+from memgrid.errors import UserError
+from memgrid.intervene.masking import MaskedReader, PositionMask, prove_masking
+from memgrid.intervene.positions import Regions, Trial, amount, candidates
+from memgrid.intervene.statistics import share_interval
+from memgrid.io.files import write_whole
+from memgrid.io.progress import progress_bar
+from memgrid.lm.model import LanguageModel
+
+TABLE, JOURNAL = "intervene.parquet", "intervene.partial.jsonl"
+FORMAT = 1  # raised when what is measured changes: older files are measured again
+CHOICE_SEED = 0xC401CE
+
+
+def intervene(
+    lm: LanguageModel,
+    corpus: Corpus,
+    delta: Float[np.ndarray, "classes layers length length"],
+    classes: list[str],
+    samples: Mapping[int, np.ndarray],
+    ordinary_ids: np.ndarray,
+    config: InterveneConfig,
+    folder: Path,
+) -> pl.DataFrame:
+    """The table of all interventions, which is also written to `<folder>/intervene.parquet`, whole or not at all.
+
+    An equal experiment that is finished there is not computed again; a killed one goes on after its last mask. One process per folder.
+
+    Args:
+        delta: the classes' Δ maps, lower triangles.
+        samples: sequence ids by index of the class; of these, extractable ones are read. A class with none (such as Non-Memo) has nothing
+            to lose and is skipped; its Δ map still serves as a control for the others.
+        ordinary_ids: sequences that are not extractable, on which damage is measured; extractable ones among them are left out.
+
+    Raises:
+        UserError: a setting is out of its range, the model's attention cannot be switched off, or no class has an extractable sample.
+        ValueError: the Δ maps do not have the shape of the model's attention.
+    """
+    experiment = Experiment(lm, corpus, delta, classes, config)
+    key = experiment.key(samples, ordinary_ids)
+    table = finished_table(folder / TABLE, key)
+    if table is not None:
+        return table
+    prove_masking(lm)
+    ordinary = experiment.sequences(ordinary_ids, False, config.ordinary)
+    wanted = {label: ids for label, given in sorted(samples.items()) if len(ids := experiment.sequences(given, True, config.samples))}
+    if not wanted:
+        raise UserError(f"no sample of {', '.join(classes)} is extractable from llm {lm.identity.name!r}: there is nothing to switch off")
+    journal = Journal(folder / JOURNAL, f"{key} {drawn_digest(ordinary, *wanted.values())}")
+    trials = experiment.run(wanted, ordinary, journal)
+    table = pl.DataFrame([row_of(classes[trial.label], trial, journal.done[trial]) for trial in trials], schema=SCHEMA)
+    write_table(table, folder / TABLE, {"key": key, "settings": asdict(config), "ids": {classes[c]: wanted[c].tolist() for c in wanted}})
+    journal.path.unlink(missing_ok=True)
+    return table
+
+
+SCHEMA: dict[str, Any] = {
+    "class": pl.String,
+    "q": pl.Float64,
+    "masked": pl.String,
+    "seed": pl.Int64,
+    "positions": pl.Int64,
+    "overlap": pl.Float64,
+    "decisive": pl.Float64,
+    "removed": pl.Float64,
+    "samples": pl.Int64,
+    "extractable": pl.Float64,
+    "extractable_low": pl.Float64,
+    "extractable_high": pl.Float64,
+    "suffix_logprob": pl.Float64,
+    "damage": pl.Float64,
+    "kept": pl.List(pl.Boolean),
+}
+
+
+def check(config: InterveneConfig, among: np.ndarray) -> None:
+    """Refuse settings out of their range, in one sentence."""
+    for percent in [*config.percent, *([] if config.layers_at is None else [config.layers_at])]:
+        amount(percent, among)
+    for name, least in (("seeds", 1), ("samples", 1), ("ordinary", 0), ("heads", 1)):
+        value = getattr(config, name)
+        if value is not None and value < least:
+            raise UserError(f"{name}={value} is too small for an intervention: use at least {least}")
+
+
+def trials_of(label: int, classes: list[str], layers: int, config: InterveneConfig) -> Iterator[Trial]:
+    """All masks of one class, in the order in which they are measured."""
+    yield Trial(label, 0.0, "none")
+    others = [f"other:{name}" for number, name in enumerate(classes) if number != label]
+    for percent in sorted(set(config.percent)):
+        yield Trial(label, percent, "target")
+        yield from (Trial(label, percent, "random", seed) for seed in range(config.seeds))
+        yield from (Trial(label, percent, masked) for masked in (*others, "least", "attended"))
+    if config.layers_at is not None:
+        for layer in range(1, layers + 1):
+            yield Trial(label, config.layers_at, f"layer:{layer}")
+            yield Trial(label, config.layers_at, f"random-layer:{layer}", 0)
+
+
+def finished_table(path: Path, key: str) -> pl.DataFrame | None:
+    """The table of an equal experiment, or None; a damaged file is none."""
+    try:
+        noted = json.loads(pl.read_parquet_metadata(path)["memgrid"])
+        return pl.read_parquet(path, glob=False) if noted["key"] == key else None
+    except (OSError, pl.exceptions.PolarsError, KeyError, ValueError):
+        return None
+
+
+def drawn_digest(*ids: np.ndarray) -> str:
+    """A digest of the sequences that were drawn."""
+    return hashlib.sha256(b"".join(part.tobytes() + b"|" for part in ids)).hexdigest()
+
+
+def write_table(table: pl.DataFrame, path: Path, noted: dict[str, Any]) -> None:
+    """Write the table, and in its metadata what it was made of: `key`, `settings` and the `ids` of every class's samples."""
+    write_whole(path, lambda file: table.write_parquet(file, metadata={"memgrid": json.dumps(noted)}))
+
+
+class Experiment:
+    """Reads samples and ordinary text under one mask after the other; the arguments are those of `intervene`."""
+
+    def __init__(self, lm: LanguageModel, corpus: Corpus, delta: np.ndarray, classes: list[str], config: InterveneConfig) -> None:
+        self.lm, self.corpus, self.delta, self.classes, self.config = lm, corpus, delta, classes, config
+        self.among = candidates(lm.identity.layers, corpus.tokens.shape[1], corpus.k, config.queries)
+        if delta.shape != (len(classes), *self.among.shape):
+            raise ValueError(f"{len(classes)} Δ maps of {self.among.shape} are needed, not {delta.shape}")
+        check(config, self.among)
+        self.nothing = PositionMask(np.zeros_like(self.among))
+
+    def key(self, samples: Mapping[int, np.ndarray], ordinary_ids: np.ndarray) -> str:
+        """A digest of everything that decides the table."""
+        settings = {**asdict(self.config), "format": FORMAT, "classes": self.classes, "labels": sorted(samples), "k": self.corpus.k}
+        origin = [self.lm.identity.fingerprint, self.corpus.fingerprint, self.delta.shape]
+        digest = hashlib.sha256(json.dumps([settings, origin], sort_keys=True).encode())
+        digest.update(np.ascontiguousarray(self.delta, np.float32).data)
+        for ids in (ordinary_ids, *(samples[label] for label in sorted(samples))):
+            digest.update(np.sort(np.asarray(ids, np.int64)).tobytes() + b"|")
+        return digest.hexdigest()
+
+    def tokens(self, ids: np.ndarray) -> np.ndarray:
+        """The tokens of sequences, int32 (n, length)."""
+        return self.corpus.tokens[self.corpus.rows_of(ids)]
+
+    def reader(self, ids: np.ndarray) -> MaskedReader:
+        """A reader of sequences."""
+        return MaskedReader(self.lm, self.tokens(ids), self.corpus.k, self.config.queries == "suffix")
+
+    def sequences(self, ids: np.ndarray, extractable: bool, count: int) -> np.ndarray:
+        """At most `count` of the ids that are extractable, or are not, while nothing is masked: drawn by a fixed seed, sorted, int64."""
+        ids = np.unique(np.asarray(ids, np.int64))
+        if not len(ids) or not count:
+            return ids[:0]
+        ids = ids[self.reader(ids).read(self.nothing)[0] == extractable]
+        return np.sort(np.random.default_rng(CHOICE_SEED).permutation(ids)[:count])
+
+    def run(self, wanted: dict[int, np.ndarray], ordinary: np.ndarray, journal: Journal) -> list[Trial]:
+        """Measure what the journal lacks; returns all trials."""
+        trials = {label: list(trials_of(label, self.classes, len(self.among), self.config)) for label in wanted}
+        every = [trial for part in trials.values() for trial in part]
+        damaged = self.reader(ordinary) if len(ordinary) else None
+        with progress_bar() as progress:
+            task = progress.add_task("switching off attention", total=len(every), completed=len(journal.done))
+            for label, ids in wanted.items():
+                missing = [trial for trial in trials[label] if trial not in journal.done]
+                for trial, record in self.measure(label, ids, damaged, missing):
+                    journal.add(trial, record)
+                    progress.advance(task)
+        return every
+
+    def measure(
+        self, label: int, ids: np.ndarray, ordinary: MaskedReader | None, trials: list[Trial]
+    ) -> Iterator[tuple[Trial, dict[str, Any]]]:
+        """What each mask takes away, and what it does to the samples of a class and to ordinary text."""
+        if not trials:
+            return
+        reader = self.reader(ids)
+        regions = Regions(self.delta, label, self.classes, mean_attention(self.lm, self.tokens(ids)), self.among)
+        for trial in trials:
+            positions = regions.mask(trial)
+            mask = PositionMask(positions, self.config.heads)
+            kept, logprob = reader.read(mask)
+            damage = None
+            if ordinary is not None and trial.layer is None:  # of single layers, only what they do to the class is asked
+                damage = float((ordinary.read(self.nothing)[1] - ordinary.read(mask)[1]).mean(dtype=np.float64))
+            outcome = {"suffix_logprob": float(logprob.mean(dtype=np.float64)), "damage": damage, "kept": kept.tolist()}
+            yield trial, {**regions.describe(trial, positions), **outcome}
+
+
+def mean_attention(lm: LanguageModel, tokens: np.ndarray) -> Float[np.ndarray, "layers length length"]:
+    """The attention while the model reads sequences, mean over heads and sequences, float64."""
+    length, size = tokens.shape[1], lm.batch_size(tokens.shape[1])
+    parts = [lm.pooled_maps(tokens[start : start + size])["mean"].sum(0, dtype=np.float64) for start in range(0, len(tokens), size)]
+    made = np.zeros((lm.identity.layers, length, length))
+    made[:, *np.tril_indices(length)] = (np.sum(parts, axis=0) / len(tokens)).T
+    return made
+
+
+def row_of(name: str, trial: Trial, record: dict[str, Any]) -> dict[str, Any]:
+    """A row of the table, from what the journal holds of a mask."""
+    kept = np.array(record["kept"])
+    low, high = share_interval(kept)
+    shares = {"samples": len(kept), "extractable": float(kept.mean()), "extractable_low": low, "extractable_high": high}
+    return {"class": name, "q": trial.percent, "masked": trial.masked, "seed": trial.seed, **record, **shares}
+
+
+class Journal:
+    """What has been measured: a line of JSON per mask, appended as soon as it is known; a torn last line is measured again."""
+
+    def __init__(self, path: Path, key: str) -> None:
+        self.path = path
+        self.done: dict[Trial, dict[str, Any]] = {}
+        lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+        if lines and lines[0] == key.encode():
+            for line in lines[1:]:
+                *trial, record = json.loads(line)
+                self.done[Trial(*trial)] = record
+        whole = [key.encode(), *lines[1 : len(self.done) + 1]] if self.done else [key.encode()]
+        write_whole(path, lambda file: file.write(b"\n".join(whole) + b"\n"))
+
+    def add(self, trial: Trial, record: dict[str, Any]) -> None:
+        """Keep what was measured of a mask."""
+        self.done[trial] = record
+        with self.path.open("ab") as file:
+            file.write(json.dumps([trial.label, trial.percent, trial.masked, trial.seed, record]).encode() + b"\n")

@@ -1,0 +1,196 @@
+"""Attention with positions switched off: a function that transformers calls in every layer, and what a model still says under it."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from transformers import AttentionInterface
+from transformers.masking_utils import AttentionMaskInterface, eager_mask
+
+from memgrid.errors import UserError
+from memgrid.lm.model import LanguageModel
+from memgrid.lm.pooling import attend, attention_of, attention_scores
+
+MASKED = "memgrid_masked"
+PREFIX_BYTES = 1 << 30  # keys and values of prefixes that a reader keeps; beyond, they are computed again
+
+
+class PositionMask:
+    """Positions whose attention is switched off, on all heads or, at each position, on the most attentive ones.
+
+    A mask knows of layers, queries and keys, never of tokens. So what the model computes at a position still depends on no later token,
+    and one pass under teacher forcing tells what greedy decoding under the mask does: as long as decoding has reproduced the suffix it
+    has read the same tokens, its next choice is the pass's arg max there, and the first that differs ends both alike. (With `heads`, the
+    choice of heads at a position depends on tokens up to the query, hence on nothing later either.)
+
+    Args:
+        positions: bool (layers, length, length); what lies above the diagonal is never attended and means nothing.
+        heads: at each position only so many heads are switched off, for each sequence those with the largest weight there (given the
+            masks of earlier layers, before this layer's own).
+
+    Raises:
+        ValueError: a row would keep no key.
+    """
+
+    def __init__(self, positions: Bool[np.ndarray, "layers length length"], heads: int | None = None) -> None:
+        length = positions.shape[-1]
+        if (positions | ~np.tri(length, dtype=bool)).all(-1).any():
+            raise ValueError("a row of the mask switches all its keys off: nothing would be left to sum to 1")
+        self.heads = heads
+        self.layers = [torch.from_numpy(layer) if layer.any() else None for layer in np.ascontiguousarray(positions)]
+        self.first_query = int(np.flatnonzero(positions.any((0, 2))).min(initial=length))
+        self.digest = hashlib.sha256(np.packbits(positions).tobytes() + repr((positions.shape, heads)).encode()).digest()
+
+    def switch_off(self, layer: int, scores: Float[Tensor, "batch heads queries keys"]) -> None:
+        """Set masked scores to minus infinity, in place: their weights become exactly 0, and the softmax renormalises the rest.
+
+        That equals dividing by what is left of a row, but holds however little that is. The queries are the last ones of the keys.
+        """
+        off = self.layers[layer]
+        if off is None:
+            return
+        queries, keys = scores.shape[-2:]
+        off = off[keys - queries : keys, :keys].to(scores.device)
+        if self.heads is None or self.heads >= scores.shape[1]:
+            scores.masked_fill_(off, -torch.inf)
+            return
+        query, key = off.nonzero(as_tuple=True)
+        chosen = torch.softmax(scores, -1, dtype=torch.float32)[:, :, query, key].topk(self.heads, dim=1).indices
+        scores[torch.arange(len(scores), device=scores.device)[:, None, None], chosen, query, key] = -torch.inf
+
+
+_mask: PositionMask | None = None
+
+
+def masked_attention(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, scaling: float | None = None, **_: Any
+) -> tuple[Tensor, None]:
+    """Attention as in `memgrid.lm.pooling.pooled_attention`, with the positions of the current mask switched off.
+
+    It also works on the last tokens only, while a cache of keys and values holds all tokens before them.
+    """
+    scores, value = attention_scores(query, key, value, attention_mask, scaling)
+    if _mask is not None:
+        layer = module.layer_idx
+        assert isinstance(layer, int)
+        _mask.switch_off(layer, scores)
+    return attend(module, scores, value), None
+
+
+AttentionInterface.register(MASKED, masked_attention)
+AttentionMaskInterface.register(MASKED, eager_mask)
+
+
+@contextmanager
+def masking(model: Any, mask: PositionMask | None) -> Iterator[None]:
+    """What the model reads or generates inside is read under the mask; without one, as it is."""
+    global _mask
+    _mask = mask
+    try:
+        with attention_of(model, MASKED):
+            yield
+    finally:
+        _mask = None
+
+
+@torch.inference_mode()
+def prove_masking(lm: LanguageModel) -> None:
+    """Check a known output: where every token can look at itself only, the last output does not depend on the tokens before it.
+
+    A layer that does not take its attention from our function would give itself away.
+
+    Raises:
+        UserError: the model still looks back.
+    """
+    tokens = np.stack([np.arange(1, 9), np.arange(9, 17)]) % lm.identity.vocabulary
+    tokens[:, -1] = 1
+    alone = PositionMask(np.repeat(np.tri(8, k=-1, dtype=bool)[None], lm.identity.layers, 0))
+    gaps = []
+    for mask in (alone, None):
+        inputs = torch.from_numpy(tokens).to(lm.device)
+        with masking(lm.model, mask):
+            state = lm.model.base_model(input_ids=inputs, attention_mask=torch.ones_like(inputs), use_cache=False).last_hidden_state
+        gaps.append((state[0, -1] - state[1, -1]).abs().max().item())
+    if not gaps[0] < 0.01 * gaps[1]:
+        raise UserError(
+            f"llm {lm.identity.name!r} ({type(lm.model).__name__}) does not use transformers' attention interface in every layer: "
+            "its attention cannot be switched off"
+        )
+
+
+class MaskedReader:
+    """Sequences that are read again and again, each time under another mask; only what a mask can change is computed.
+
+    Only outputs that predict the suffix go through the language-model head. With `suffix_only`, no mask touches a query before k - 1:
+    the prefix is read once and its keys and values are kept.
+
+    Args:
+        tokens: (n, length), any integers.
+    """
+
+    def __init__(self, lm: LanguageModel, tokens: Int[np.ndarray, "n length"], k: int, suffix_only: bool) -> None:
+        self.lm, self.k, self.split = lm, k, suffix_only and k > 1
+        self.suffix = tokens.shape[1] - k
+        size = lm.batch_size(self.suffix if self.split else tokens.shape[1])
+        self.batches = torch.from_numpy(np.ascontiguousarray(tokens, np.int64)).to(lm.device).split(size)
+        names = inspect.signature(lm.model.forward).parameters
+        self.few = {"logits_to_keep": self.suffix} if "logits_to_keep" in names else {}
+        self._prefixes: dict[int, Any] = {}
+        self._bytes = 0
+        self._known: dict[bytes, tuple[np.ndarray, np.ndarray]] = {}
+
+    @torch.inference_mode()
+    def read(self, mask: PositionMask) -> tuple[Bool[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+        """Whether the model still decodes each suffix under the mask, and the suffix's mean log-probability (nats per token), float32."""
+        if self.split and mask.first_query < self.k - 1:
+            raise ValueError("this reader keeps its prefixes: the mask may only have queries from k - 1 on")
+        if mask.digest not in self._known:
+            with masking(self.lm.model, mask):
+                parts = [suffix_scores(self._logits(number, batch), batch[:, self.k :]) for number, batch in enumerate(self.batches)]
+            extractable, logprob = (torch.cat(part).cpu().numpy() for part in zip(*parts, strict=True))
+            self._known[mask.digest] = (extractable, logprob)
+        return self._known[mask.digest]
+
+    def _logits(self, number: int, batch: Tensor) -> Float[Tensor, "batch suffix vocabulary"]:
+        """The logits at the positions from k - 1 on that predict the suffix; the last token is not read, since it predicts nothing."""
+        inputs = batch[:, :-1]
+        ones = torch.ones_like(inputs)
+        prefix = self._prefix(number, inputs[:, : self.k - 1]) if self.split else None
+        if prefix is None:
+            return self.lm.model(input_ids=inputs, attention_mask=ones, use_cache=False, **self.few).logits[:, -self.suffix :]
+        return self.lm.model(input_ids=inputs[:, self.k - 1 :], attention_mask=ones, past_key_values=prefix, use_cache=True).logits
+
+    def _prefix(self, number: int, inputs: Tensor) -> Any:
+        """A copy of a batch's keys and values of the first k - 1 tokens; None if the model forgets some (sliding windows)."""
+        cache = self._prefixes.get(number)
+        if cache is None:
+            cache = self.lm.model.base_model(input_ids=inputs, attention_mask=torch.ones_like(inputs), use_cache=True).past_key_values
+            kept: list[Any] = [getattr(layer, "keys", None) for layer in cache.layers]
+            if any(keys is None or keys.shape[-2] != inputs.shape[1] for keys in kept):
+                self.split = False
+                return None
+            size = 2 * sum(keys.nbytes for keys in kept)
+            if self._bytes + size > PREFIX_BYTES:
+                return cache
+            self._prefixes[number] = cache
+            self._bytes += size
+        return copy.deepcopy(cache)
+
+
+def suffix_scores(
+    logits: Float[Tensor, "batch suffix vocabulary"], suffix: Int[Tensor, "batch suffix"]
+) -> tuple[Bool[Tensor, " batch"], Float[Tensor, " batch"]]:
+    """Whether the arg max is the suffix at every position, and the suffix's mean log-probability (nats)."""
+    logits = logits.float()
+    given = logits.gather(-1, suffix[..., None])[..., 0] - logits.logsumexp(-1)
+    # max is several times faster here than argmax
+    return (logits.max(-1).indices == suffix).all(-1), given.mean(-1)

@@ -1,0 +1,1 @@
+"""Files, locks, logs, the hub and progress bars."""

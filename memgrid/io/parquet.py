@@ -1,0 +1,66 @@
+"""Tables that users bring: read, and refused in one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import polars as pl
+
+from memgrid.errors import UserError
+
+# What a column can be asked to hold, and as what it is then read.
+KINDS = {
+    "integers": pl.Int64(),
+    "numbers": pl.Float64(),
+    "booleans": pl.Boolean(),
+    "strings": pl.String(),
+    "lists of integers": pl.List(pl.Int32),
+}
+
+
+def read_table(path: Path, wanted: Mapping[str, str], hint: str = "") -> pl.DataFrame:
+    """The columns of a parquet file that are wanted, each as its kind is read (see `KINDS`); nothing else of the file is loaded.
+
+    Raises:
+        UserError: the file cannot be read, a column is missing or holds something else, or an entry is null or too large.
+    """
+    require_columns(path, wanted, hint)
+    query = pl.scan_parquet(path, glob=False).select(pl.col(column).cast(KINDS[kind]) for column, kind in wanted.items())
+    try:
+        table = query.collect()
+    except pl.exceptions.InvalidOperationError as error:
+        raise UserError(f"{path} holds a number that is too large: {first_line(error)}") from None
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise UserError(f"{path} cannot be read as parquet: {first_line(error)}") from None
+    for column in wanted:
+        if table[column].null_count():
+            raise UserError(f"column {column!r} of {path} has {table[column].null_count()} nulls: every row needs a value")
+    return table
+
+
+def require_columns(path: Path, wanted: Mapping[str, str], hint: str = "") -> None:
+    """Refuse a parquet file that lacks a column or holds something else in it; the sentence ends with the hint."""
+    try:
+        schema = pl.scan_parquet(path, glob=False).collect_schema()
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise UserError(f"{path} cannot be read as parquet: {first_line(error)}") from None
+    for column, kind in wanted.items():
+        if column not in schema:
+            raise UserError(f"{path} lacks the column {column!r} ({kind}); it has {', '.join(schema)}{hint}")
+        if not fits(schema[column], kind):
+            raise UserError(f"column {column!r} of {path} must hold {kind}, not {schema[column]}{hint}")
+
+
+def fits(dtype: pl.DataType, kind: str) -> bool:
+    """Whether a column of that type holds what `kind` says."""
+    if kind == "lists of integers":
+        return isinstance(dtype, pl.List | pl.Array) and fits(dtype.inner, "integers")  # type: ignore[arg-type]
+    if kind in ("integers", "numbers"):
+        return dtype.is_integer() or (kind == "numbers" and dtype.is_float())
+    return dtype == KINDS[kind]
+
+
+def first_line(error: Exception) -> str:
+    """What an error of another library says, as far as it fits into a sentence."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0].partition(". ")[0]

@@ -1,0 +1,1 @@
+"""Labels of sequences: what taxonomies ask for, and which sequences become samples."""

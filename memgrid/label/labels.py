@@ -1,0 +1,213 @@
+"""Labels: the features of every sequence that the rules of taxonomies read, one parquet file per group, computed when needed.
+
+| group      | columns                                                  | from                                  |
+|------------|----------------------------------------------------------|---------------------------------------|
+| memorized  | memorized, confidence, prefix_logprob, suffix_logprob    | the LLM, one pass under teacher forcing |
+| duplicates | duplicates                                               | exact 64-gram counts in the documents |
+| templates  | is_repeating, is_incrementing                            | the text                              |
+| rouge      | rouge_l, rouge_3                                         | the token ids of prefix and suffix    |
+| code       | is_code, null where nobody needs it yet                  | a judge (`memgrid.label.code`) on the text |
+
+Where the corpus brings the columns of a group itself, those are taken.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import polars as pl
+from filelock import FileLock
+
+from memgrid.config.schema import LabelConfig
+from memgrid.corpus.corpus import Corpus
+from memgrid.corpus.ngrams import count_occurrences
+from memgrid.io.progress import progress_bar
+from memgrid.label.code import judge
+from memgrid.label.rouge import rouge_scores
+from memgrid.label.templates import is_incrementing, is_repeating
+from memgrid.lm.model import LanguageModel, ModelIdentity, Scores
+
+Columns = dict[str, np.ndarray]
+
+BLOCK_ROWS = 4096  # that are scored between two writes
+
+
+class Detokenizer(Protocol):
+    """What knows the text of tokens: a tokenizer alone, or a whole model."""
+
+    def detokenize(self, tokens: np.ndarray) -> list[str]:
+        """The text of each row."""
+
+
+def label_memorized(corpus: Corpus, lm: LanguageModel, rows: slice = slice(None)) -> list[Scores]:
+    """Whether the continuation equals the suffix, and how sure the model was, of the sequences in some rows; see `lm.model.Scores`."""
+    tokens, size = corpus.tokens[rows], lm.batch_size(corpus.tokens.shape[1])
+    batches = [tokens[start : start + size] for start in range(0, len(tokens), size)]
+    with progress_bar() as bar:
+        return [lm.score(batch, corpus.k) for batch in bar.track(batches, description="reading sequences")]
+
+
+def memorized_columns(scores: list[Scores]) -> Columns:
+    """The columns of the group `memorized`, from the scores of batches in the corpus's order."""
+    names = ("memorized", "confidence", "prefix_logprob", "suffix_logprob")
+    return {name: np.concatenate([getattr(score, name) for score in scores]) for name in names}
+
+
+def label_duplicates(corpus: Corpus, _: None) -> Columns:
+    """Exact occurrences of each sequence in the training documents, at any offset, int64."""
+    return {"duplicates": count_occurrences(corpus.tokens, corpus.documents())}
+
+
+def label_templates(corpus: Corpus, tokenizer: Detokenizer) -> Columns:
+    """Whether the text repeats itself and whether it counts (Prashanth et al. 2024)."""
+    texts = tokenizer.detokenize(corpus.tokens)
+    return {
+        "is_repeating": np.array([is_repeating(text) for text in texts]),
+        "is_incrementing": np.array([is_incrementing(text) for text in texts]),
+    }
+
+
+def label_rouge(corpus: Corpus, _: None) -> Columns:
+    """ROUGE-L and ROUGE-3 between prefix and suffix, F-measure, float64 in [0, 1]."""
+    rouge_l, rouge_3 = rouge_scores(corpus.prefix, corpus.suffix)
+    return {"rouge_l": rouge_l, "rouge_3": rouge_3}
+
+
+# What is computed for the whole corpus at once; `memorized` and `code` cost more, and are computed bit by bit.
+GROUPS: dict[str, Callable[[Corpus, Any], Columns]] = {
+    "duplicates": label_duplicates,
+    "templates": label_templates,
+    "rouge": label_rouge,
+}
+
+
+def given_columns(corpus: Corpus, group: str) -> Columns | None:
+    """The columns of a group that the corpus brings, or None; how sure the model was, no corpus knows: NaN."""
+    wanted = {"memorized": ["memorized"], "duplicates": ["duplicates"], "templates": ["is_repeating", "is_incrementing"]}.get(group, [])
+    if not wanted or not all(name in corpus.given for name in wanted):
+        return None
+    unknown = np.full(len(corpus.tokens), np.nan, np.float32)
+    scores = {"confidence": unknown, "prefix_logprob": unknown, "suffix_logprob": unknown} if group == "memorized" else {}
+    return {name: corpus.given[name] for name in wanted} | scores
+
+
+class Labels:
+    """The label files of one LLM and corpus: `<root>/labels/<llm>/<corpus>/<group>.parquet`."""
+
+    def __init__(self, root: Path, llm: ModelIdentity, corpus: Corpus, config: LabelConfig | None = None) -> None:
+        self.folder = root / "labels" / llm.name / corpus.name
+        self.corpus, self.config = corpus, config or LabelConfig()
+        # What the files were made from; a file made from something else is computed again.
+        self.identity = {"corpus": corpus.fingerprint, "k": corpus.k, "llm": llm.fingerprint}
+
+    def path(self, group: str) -> Path:
+        """The file of one group."""
+        return self.folder / (f"code-{self.config.code}.parquet" if group == "code" else f"{group}.parquet")
+
+    def made_from(self, group: str) -> str:
+        """What a group's file has to say of its origin."""
+        return json.dumps(self.identity | (asdict(self.config) if group == "code" else {}))
+
+    def has(self, group: str) -> bool:
+        """Whether the group's file is there, readable and made from this corpus and LLM."""
+        return made_from(self.path(group), self.made_from(group))
+
+    def missing(self, groups: Iterable[str]) -> list[str]:
+        """The groups that have to be computed."""
+        return [group for group in groups if not self.has(group)]
+
+    def asks(self, group: str) -> str | None:
+        """What has to be there to compute a group: the `lm`, its `tokenizer`, or nothing."""
+        wanted = {"memorized": "lm", "templates": "tokenizer", "code": "tokenizer"}.get(group)
+        return None if given_columns(self.corpus, group) is not None else wanted
+
+    @contextmanager
+    def turn(self, group: str) -> Iterator[bool]:
+        """One process at a time computes a group; yields whether it is still missing when the turn comes."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.folder / f".{group}.turn.lock"):
+            yield not self.has(group)
+
+    def compute(self, group: str, model: LanguageModel | Detokenizer | None) -> None:
+        """Compute one group, or take it from the corpus, and keep it; of `code`, every row."""
+        if group == "code":
+            assert model is not None
+            self.judge_code(np.arange(len(self.corpus.tokens)), model)
+        elif (given := given_columns(self.corpus, group)) is not None:
+            self.write(group, given)
+        elif group == "memorized":
+            assert isinstance(model, LanguageModel)
+            self.score_in_blocks(lambda rows: label_memorized(self.corpus, model, rows))
+        else:
+            self.write(group, GROUPS[group](self.corpus, model))
+
+    def score_in_blocks(self, score: Callable[[slice], list[Scores]]) -> None:
+        """Compute the group `memorized` and keep every block of rows as soon as it is read: a process that is killed loses one.
+
+        Args:
+            score: the scores of the sequences in some rows, in their order, as a list of batches.
+        """
+        blocks = self.folder / ".memorized"
+        blocks.mkdir(parents=True, exist_ok=True)
+        tables = []
+        for start in range(0, len(self.corpus.tokens), BLOCK_ROWS):
+            rows, path = slice(start, start + BLOCK_ROWS), blocks / f"{start:012d}.parquet"
+            if not made_from(path, self.made_from("memorized")):
+                self.put(path, memorized_columns(score(rows)), rows, "memorized")
+            tables.append(pl.read_parquet(path))
+        whole = pl.concat(tables).drop("sequence_id")
+        self.write("memorized", {column.name: column for column in whole})
+        shutil.rmtree(blocks)
+
+    def judge_code(self, rows: np.ndarray, tokenizer: Detokenizer) -> None:
+        """Judge some rows of the corpus, beside those that were judged before: milliseconds a row, and a run needs few."""
+        answers = judge(self.config)(tokenizer.detokenize(self.corpus.tokens[rows])) if len(rows) else []
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.folder / ".code.lock"):  # other processes add their answers
+            self.write("code", {"is_code": self.code().scatter(rows, pl.Series(answers, dtype=pl.Boolean))})
+
+    def code(self) -> pl.Series:
+        """Boolean per row of the corpus, null where nobody has judged yet."""
+        if self.has("code"):
+            return self.read(["code"])["is_code"].clone()
+        return pl.Series("is_code", [None], dtype=pl.Boolean).new_from_index(0, len(self.corpus.tokens))
+
+    def write(self, group: str, columns: Mapping[str, np.ndarray | pl.Series]) -> None:
+        """Put a group's file in place at once, whole."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.put(self.path(group), columns, slice(None), group)
+
+    def put(self, path: Path, columns: Mapping[str, np.ndarray | pl.Series], rows: slice, group: str) -> None:
+        """Write columns of some rows, whole or not at all, with what they were made from."""
+        table = pl.DataFrame({"sequence_id": self.corpus.sequence_id[rows], **columns})
+        temporary = path.with_suffix(f".{os.getpid()}.tmp")
+        table.write_parquet(temporary, metadata={"memgrid": self.made_from(group)})
+        os.replace(temporary, path)
+
+    def read(self, groups: Iterable[str]) -> pl.DataFrame:
+        """The groups side by side: sequence_id and their columns, a row per sequence in the corpus's order."""
+        tables = [read_once(str(self.path(group)), self.path(group).stat().st_mtime_ns) for group in groups]
+        return pl.concat([tables[0], *(table.drop("sequence_id") for table in tables[1:])], how="horizontal")
+
+
+def made_from(path: Path, origin: str) -> bool:
+    """Whether a label file is there, readable and made from what it should be."""
+    try:
+        return pl.read_parquet_metadata(path).get("memgrid") == origin
+    except (OSError, pl.exceptions.PolarsError):
+        return False
+
+
+@lru_cache(maxsize=8)
+def read_once(path: str, modified: int) -> pl.DataFrame:
+    """A label file, kept in memory for the next run of a sweep; `modified` (nanoseconds) makes a new file a new entry."""
+    return pl.read_parquet(path)

@@ -1,0 +1,1 @@
+"""Sweeps: combinations, jobs, and launchers for SLURM and local processes."""

@@ -1,0 +1,85 @@
+"""Jobs on a SLURM cluster (`hydra/launcher=slurm`)."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from typing import Any
+
+from hydra_plugins.hydra_submitit_launcher.config import SlurmQueueConf
+
+from memgrid.errors import UserError
+from memgrid.launch.base import PREFIX, Launcher
+from memgrid.launch.tasks import Work
+from memgrid.results.folder import note_queued
+
+
+@dataclass
+class SlurmSettings(SlurmQueueConf):  # type: ignore[misc]
+    """What conf/hydra/launcher/slurm.yaml may set."""
+
+    _target_: str = f"{PREFIX}.SlurmLauncher"
+    max_array_size: int = 1000
+
+
+class SlurmLauncher(Launcher):
+    """Job arrays of at most `max_array_size`, all in the queue at once."""
+
+    _EXECUTOR = "slurm"
+
+    def __init__(self, max_array_size: int, **params: Any) -> None:
+        super().__init__(**params)
+        self.max_array_size = max_array_size
+
+    def check(self, runs: list[Any]) -> None:
+        """Refuse what no job on a cluster can do.
+
+        Raises:
+            UserError: a run is one task; compute nodes have no internet; or there is no SLURM here.
+        """
+        super().check(runs)
+        if any(self.kind.needs_internet(run) for run in runs):
+            raise UserError("stages has fetch, which needs the internet: run it first, here and without hydra/launcher=slurm")
+        if self.max_array_size < 1:
+            raise UserError(f"hydra.launcher.max_array_size={self.max_array_size} is too small: it must be at least 1")
+        idle = [run for run in runs if "train" in run.stages and run.trainer.accelerator == "cpu"]
+        if idle and "gpu" in str(self.params["gres"]):
+            print("memgrid: the jobs get a GPU that no training will use: add trainer=gpu, unless that is meant", flush=True)
+        if lacking := [name for name in ("sbatch", "srun", "squeue") if shutil.which(name) is None]:
+            raise UserError(f"hydra/launcher=slurm finds no {lacking[0]} here: use it on a cluster's login node, or hydra/launcher=local")
+
+    def room(self, active: int) -> int:
+        """An array."""
+        return self.max_array_size
+
+    def queue(self) -> set[str] | None:
+        """What squeue lists of this user."""
+        return self.listed()
+
+    def listed(self, *options: str) -> set[str] | None:
+        """The same, narrowed by options of squeue."""
+        words = ["squeue", "-h", "-r", "-u", str(os.getuid()), "-o", "%i", *options]
+        try:
+            asked = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return set(asked.stdout.split()) if asked.returncode == 0 else None
+
+    def waiting(self) -> set[str]:
+        """This user's jobs but for those that are ending."""
+        return self.listed("-t", "PD,R,S,CF") or set()
+
+    def submit(self, batch: list[list[Work]]) -> dict[str, tuple[Any, list[Work]]]:
+        """Submit an array, and note for each run as which job it waits."""
+        jobs = super().submit(batch)
+        for job_id, (job, works) in jobs.items():
+            for work in works:
+                note_queued(self.kind.folder(work.run), job_id, job.paths.result_pickle)
+        return jobs
+
+    def farewell(self, jobs: list[str]) -> str:
+        """They stay where they are."""
+        arrays = " ".join(dict.fromkeys(job.partition("_")[0] for job in jobs))
+        return f"the jobs go on without this process: `scancel {arrays}` ends them, and the same command collects their results"

@@ -1,0 +1,108 @@
+"""Before the first run of a sweep: every combination is composed and validated, and leaves its configuration, so that none is forgotten."""
+
+from __future__ import annotations
+
+import copy
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, ClassVar
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException, MissingConfigException
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, open_dict, read_write
+from omegaconf.errors import OmegaConfBaseException
+
+from memgrid.errors import UserError
+from memgrid.launch.tasks import Kind
+from memgrid.results.folder import prepare_root
+
+failures: list[str] = []  # what went wrong in the runs of this process
+NUMBER = re.compile(r"(\w+)=(\d+)")
+
+
+class Sweeper(BasicSweeper):  # type: ignore[misc]
+    """Hydra's sweeper, but without its own check of every combination: `Sweep` has composed them, at a tenth of a second each."""
+
+    def __init__(self, max_batch_size: int | None = None, params: dict[str, str] | None = None) -> None:
+        # Hydra loads its plugins' modules again when it looks for them: in BasicSweeper's own __init__, super() would mean another class.
+        self.max_batch_size, self.params = max_batch_size, params or {}
+        self.overrides, self.batch_index = None, 0
+        self.hydra_context = self.config = self.launcher = None
+
+    def validate_batch_is_legal(self, batch: list[list[str]]) -> None:
+        """Nothing is left to find."""
+
+
+class Sweep(Callback):  # type: ignore[misc]
+    """Hydra makes and calls it; see `hydra.callbacks` in conf/run.yaml.
+
+    Attributes:
+        kind: what is swept over. planned: every combination, as it was typed → its settings.
+    """
+
+    started: ClassVar[Sweep]
+
+    def __init__(self, kind: Kind) -> None:
+        self.kind, self.planned = kind, dict[tuple[str, ...], Any]()
+        Sweep.started = self
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        """Refuse the whole sweep for one bad combination: a typo in the last is found before the first starts."""
+        try:
+            self.planned = dict(combinations(config, self.kind))
+            self.kind.together(list(self.planned.values()))
+            for root in {run.root for run in self.planned.values()}:
+                prepare_root(root)  # Hydra would make its own folder there, and fail with a traceback
+        except (UserError, HydraException, OmegaConfBaseException) as error:
+            # Hydra turns a callback's exception into a warning, but not this one.
+            sys.exit(f"memgrid: {error if isinstance(error, UserError) else one_sentence(error)}; nothing was started")
+        for run in self.planned.values():
+            self.kind.plan(run)
+
+
+def one_sentence(error: HydraException | OmegaConfBaseException) -> str:
+    """What Hydra or OmegaConf refuse: they take several lines for it."""
+    if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
+        group, _, name = error.missing_cfg_file.rpartition("/")
+        return f"{group}={name} is unknown: use {', '.join(error.options)}, or a file of your own with --config-dir"
+    lines = [line.strip() for one in (error, error.__cause__) if one is not None for line in str(one).splitlines()]
+    kept = [
+        line for line in lines if line and not line.startswith(("full_key:", "reference_type=", "object_type=", "To append", "See http"))
+    ]
+    told = ": ".join(dict.fromkeys(line.rstrip(".") for line in kept))
+    return f"{told}: look for its name in conf/" if "Key '" in told else told
+
+
+def combinations(config: DictConfig, kind: Kind) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every run of a sweep in its order: how it was typed, and its settings, validated.
+
+    Raises:
+        UserError: one is invalid.
+    """
+    loader = GlobalHydra.instance().config_loader()
+    swept = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
+    overrides = OverridesParser.create(config_loader=loader).parse_overrides([*swept, *config.hydra.overrides.task])
+    composed: dict[tuple[str, ...], Any] = {}
+    for combination in BasicSweeper.split_arguments(overrides, None)[0]:
+        # Runs that differ in such a number alone, as parts do: composing each would take minutes for a large sweep.
+        found = [match for word in combination if (match := NUMBER.fullmatch(word)) and match[1] in kind.numbered]
+        others = tuple(word for word in combination if word not in {match[0] for match in found})
+        if others in composed and found:
+            run = replace(composed[others], **{match[1]: int(match[2]) for match in found})
+            kind.validate(run)
+        else:
+            run = composed[others] = run_of(loader.load_sweep_config(config, combination), kind)
+        yield tuple(combination), run
+
+
+def run_of(composed: DictConfig, kind: Kind) -> Any:
+    """A composed configuration, which also has Hydra's own part, as one run; UserError if it is invalid."""
+    own = copy.deepcopy(composed)
+    with read_write(own), open_dict(own):
+        del own["hydra"]
+    return kind.typed(own)

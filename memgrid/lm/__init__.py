@@ -1,0 +1,1 @@
+"""The language model: continuation, extractability and pooled attention in one pass."""

@@ -1,0 +1,156 @@
+"""The language model: load it, ask it for continuations, and read its attention while it decodes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformers import GenerationConfig
+
+from memgrid.errors import UserError
+from memgrid.lm.pooling import POOLED, AttentionRecorder, attention_of, recording
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What teacher forcing tells of sequences; all arrays have one entry per sequence.
+
+    Attributes:
+        memorized: bool; the arg max at every position from k - 1 on is the next token.
+        confidence: float32; mean probability of the most probable token at the positions that predict the suffix.
+        prefix_logprob: float32; mean log-probability (nats) of the prefix tokens after the first.
+        suffix_logprob: float32; mean log-probability (nats) of the suffix tokens.
+        suffix_probability: float32; mean probability of the suffix tokens.
+    """
+
+    memorized: np.ndarray
+    confidence: np.ndarray
+    prefix_logprob: np.ndarray
+    suffix_logprob: np.ndarray
+    suffix_probability: np.ndarray
+
+
+def scores_of(logits: Float[Tensor, "batch length vocabulary"], inputs: Int[Tensor, "batch length"], k: int) -> Scores:
+    """What the logits of one pass say of the tokens that were read."""
+    logits = logits[:, :-1].float()
+    # Log-probabilities only where they are asked for: a second tensor of all of them costs more time than the model's last layers.
+    total = logits.logsumexp(-1)
+    highest, predicted = logits.max(-1)
+    best, given = highest - total, logits.gather(-1, inputs[:, 1:, None])[..., 0] - total
+    return Scores(
+        memorized=(predicted[:, k - 1 :] == inputs[:, k:]).all(-1).cpu().numpy(),
+        confidence=best[:, k - 1 :].exp().mean(-1).cpu().numpy(),
+        prefix_logprob=given[:, : k - 1].mean(-1).cpu().numpy() if k > 1 else np.zeros(len(inputs), np.float32),
+        suffix_logprob=given[:, k - 1 :].mean(-1).cpu().numpy(),
+        suffix_probability=given[:, k - 1 :].exp().mean(-1).cpu().numpy(),
+    )
+
+
+@dataclass(frozen=True)
+class ModelIdentity:
+    """What a model is, known without loading its weights; `fingerprint` tells its weights and dtype from all others."""
+
+    name: str
+    revision: str
+    fingerprint: str
+    layers: int
+    vocabulary: int
+
+
+@dataclass(frozen=True)
+class Tokenizer:
+    """A tokenizer without its model."""
+
+    tokenizer: Any
+
+    def detokenize(self, tokens: Int[np.ndarray, "batch length"]) -> list[str]:
+        """The text of each sequence, nothing cleaned up."""
+        return self.tokenizer.batch_decode(tokens, skip_special_tokens=False, clean_up_tokenization_spaces=False)  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class LanguageModel(Tokenizer):
+    """A causal language model with its tokenizer."""
+
+    identity: ModelIdentity
+    model: Any
+    device: torch.device
+    batch_tokens: int
+
+    def batch_size(self, length: int) -> int:
+        """How many sequences of `length` tokens are computed at once."""
+        return max(1, self.batch_tokens // length)
+
+    @torch.inference_mode()
+    def score(self, tokens: Int[np.ndarray, "batch length"], k: int) -> Scores:
+        """Read sequences once under teacher forcing (DESIGN 4: one pass equals greedy decoding, up to exact ties)."""
+        inputs = self._tensor(tokens)
+        return scores_of(self.model(input_ids=inputs, attention_mask=torch.ones_like(inputs), use_cache=False).logits, inputs, k)
+
+    @torch.inference_mode()
+    def score_and_pool(self, tokens: Int[np.ndarray, "batch length"], k: int) -> tuple[Scores, dict[str, np.ndarray]]:
+        """`score` and `pooled_maps` in one pass, for corpora of which most sequences' attention will be wanted."""
+        inputs = self._tensor(tokens)
+        with self.pooling(inputs) as recorder:
+            logits = self.model(input_ids=inputs, attention_mask=torch.ones_like(inputs), use_cache=False).logits
+        return scores_of(logits, inputs, k), recorder.maps()
+
+    @torch.inference_mode()
+    def continue_greedily(
+        self, prefix: Int[np.ndarray, "batch k"], steps: int
+    ) -> tuple[Int[np.ndarray, "batch steps"], Float[np.ndarray, " batch"]]:
+        """The greedy continuation, int32, and the mean probability of its tokens, float32.
+
+        The end-of-text token is a token like any other here: a training sequence may contain it.
+        """
+        inputs = self._tensor(prefix)
+        greedy = GenerationConfig(
+            do_sample=False,
+            max_new_tokens=steps,
+            eos_token_id=None,
+            pad_token_id=0,
+            use_cache=True,
+            output_logits=True,
+            return_dict_in_generate=True,
+        )
+        self.model.generation_config.eos_token_id = None
+        # The mask is all ones, explicitly: transformers would otherwise guess padding from token 0.
+        made = self.model.generate(inputs, attention_mask=torch.ones_like(inputs), generation_config=greedy)
+        best = torch.stack([logits.float().softmax(-1).amax(-1) for logits in made.logits])
+        return made.sequences[:, prefix.shape[1] :].cpu().numpy().astype(np.int32), best.mean(0).cpu().numpy()
+
+    @torch.inference_mode()
+    def pooled_maps(self, decoded: Int[np.ndarray, "batch length"]) -> dict[str, np.ndarray]:
+        """The attention while the model reads `decoded`, as `mean` and `max` over heads: float16 (batch, cells, layers).
+
+        The language-model head is not computed. Cells are the lower triangle, row by row.
+        """
+        inputs = self._tensor(decoded)
+        with self.pooling(inputs) as recorder:
+            self.model.base_model(input_ids=inputs, attention_mask=torch.ones_like(inputs), use_cache=False)
+        return recorder.maps()
+
+    @contextmanager
+    def pooling(self, inputs: Tensor) -> Iterator[AttentionRecorder]:
+        """What the model reads inside is pooled.
+
+        Raises:
+            UserError: not every layer reported.
+        """
+        layers = self.identity.layers
+        recorder = AttentionRecorder(len(inputs), inputs.shape[1], layers)
+        with attention_of(self.model, POOLED), recording(recorder):
+            yield recorder
+        if len(recorder.layers) != layers:
+            raise UserError(
+                f"llm {self.identity.name!r} sent {len(recorder.layers)} of its {layers} layers through transformers' attention interface"
+            )
+
+    def _tensor(self, tokens: np.ndarray) -> Int[Tensor, "batch length"]:
+        return torch.from_numpy(np.ascontiguousarray(tokens, dtype=np.int64)).to(self.device)

@@ -1,0 +1,168 @@
+"""One run's corpus, labels, samples, store and language model, which its stages share; a sweep in one process shares what it can."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, astuple, replace
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from rich.console import Console
+
+from memgrid.config import derive
+from memgrid.config.names import run_folder
+from memgrid.config.schema import CorpusConfig, RunConfig, SelectConfig
+from memgrid.corpus.corpus import Corpus, load_corpus
+from memgrid.corpus.semantic_filters import load_semantic_filters
+from memgrid.corpus.text import prepare_text
+from memgrid.errors import UserError
+from memgrid.label.labels import Labels
+from memgrid.label.select import Draw, draw, match, quartiles, select, to_judge
+from memgrid.lm.load import identify, load_language_model, load_tokenizer
+from memgrid.lm.model import LanguageModel, ModelIdentity, Tokenizer
+from memgrid.store.extract import open_store
+from memgrid.store.store import Store
+from memgrid.taxonomy import UNDECIDED
+
+
+@lru_cache(maxsize=2)
+def shared_corpus(config: str) -> Corpus:
+    """A corpus that the runs of a sweep in one process share."""
+    given = CorpusConfig(**json.loads(config))
+    return load_semantic_filters(given) if given.kind == "semantic_filters" else load_corpus(given)
+
+
+@lru_cache(maxsize=4)
+def shared_draw(corpus: Corpus, seed: int, *config: Any) -> Draw:
+    """Priorities and sides, which no taxonomy or threshold changes: drawn once for a sweep in one process."""
+    return draw(corpus.sequence_id, corpus.tokens, SelectConfig(*config), seed)
+
+
+class Cell:
+    """One run's corpus, labels, samples, store and language model, each made when it is first asked for."""
+
+    def __init__(self, run: RunConfig, console: Console) -> None:
+        self.run, self.console = run, console
+        self.root = Path(run.root)
+        self.folder = run_folder(run)
+        self.taxonomy = derive.taxonomy(run)
+
+    def say(self, line: str) -> None:
+        """Tell the user what is going on."""
+        self.console.print(line, highlight=False, soft_wrap=True)
+
+    @cached_property
+    def corpus(self) -> Corpus:
+        """The sequences.
+
+        Raises:
+            UserError: a token is none of the model's.
+        """
+        config = self.run.corpus
+        if config.kind == "text":
+            prepared = prepare_text(config, self.tokenizer.tokenizer, self.root / "corpora" / config.name)
+            config = replace(config, kind="tables", path=str(prepared))
+        corpus = shared_corpus(json.dumps(asdict(config)))
+        low, high = int(corpus.tokens.min()), int(corpus.tokens.max())
+        if low < 0 or high >= self.identity.vocabulary:
+            raise UserError(
+                f"corpus {corpus.name!r} has token id {high if low >= 0 else low}, but llm {self.identity.name!r} knows only 0 to "
+                f"{self.identity.vocabulary - 1}: the corpus was tokenized for another model"
+            )
+        return corpus
+
+    @cached_property
+    def identity(self) -> ModelIdentity:
+        """The language model's identity, without loading it."""
+        return identify(self.run.llm)
+
+    @cached_property
+    def lm(self) -> LanguageModel:
+        """The language model, loaded when a stage has something to compute."""
+        return load_language_model(self.run.llm)
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The model's tokenizer, for stages that need no weights."""
+        return Tokenizer(load_tokenizer(self.run.llm))
+
+    @cached_property
+    def labels(self) -> Labels:
+        """The label files."""
+        return Labels(self.root, self.identity, self.corpus, self.run.label)
+
+    @cached_property
+    def store(self) -> Store:
+        """The attention of this LLM and corpus."""
+        return open_store(self.root, self.corpus, self.identity, self.run.extract.compress, self.run.select.decoded)
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The groups of labels that the run reads."""
+        matched = ("duplicates",) if self.run.select.non_memorized == "matched" else ()
+        return tuple(dict.fromkeys(("memorized", *self.taxonomy.needs, *matched)))
+
+    @cached_property
+    def features(self) -> pl.DataFrame:
+        """What the taxonomy's rules read, a row per sequence of the corpus.
+
+        Raises:
+            UserError: labels are missing.
+        """
+        missing = self.labels.missing(self.groups)
+        if missing:
+            raise UserError(f"labels {', '.join(missing)} are not in {self.labels.folder}: add label to stages")
+        return self.labels.read(self.groups)
+
+    @property
+    def unread(self) -> np.ndarray:
+        """Ids of the sequences that stand nowhere in the training text and are not memorized, int64; none if duplicates are not known."""
+        asked = ("memorized", "duplicates")
+        if self.labels.missing(asked):
+            return np.zeros(0, np.int64)
+        known = self.labels.read(asked)
+        ids: np.ndarray = self.corpus.sequence_id[(known["duplicates"].to_numpy() == 0) & ~known["memorized"].to_numpy()]
+        return ids
+
+    @property
+    def titles(self) -> list[str]:
+        """The names of the classes."""
+        return list(self.taxonomy.classes)
+
+    @property
+    def drawn(self) -> Draw:
+        """The order and the sides of the corpus."""
+        usual = SelectConfig()  # no draw depends on what makes negatives hard
+        config = replace(self.run.select, non_memorized=usual.non_memorized, decoded=usual.decoded)
+        return shared_draw(self.corpus, self.run.seed, *astuple(config))
+
+    def classify(self) -> np.ndarray:
+        """The class of every sequence, int8."""
+        return self.taxonomy.classify(self.features, derive.thresholds(self.run))
+
+    @cached_property
+    def samples(self) -> pl.DataFrame:
+        """The selected sequences with class and side."""
+        titles, classes = self.titles, self.classify()
+        if len(to_judge(self.drawn, classes, self.taxonomy.decided_by_code, self.run.select)):
+            raise UserError(f"of too few sequences {self.labels.folder} knows whether they are code: add label to stages")
+        negative, matched = self.taxonomy.non_memorized, None
+        if self.run.select.non_memorized == "matched" and negative is not None:
+            matched = match(classes, self.features["duplicates"].to_numpy(), negative, len(titles))
+        samples = select(self.drawn, self.corpus.sequence_id, classes, titles, self.run.select, matched)
+        counts = [f"{title} {int((classes == index).sum())}" for index, title in enumerate(titles)]
+        if undecided := int((classes == UNDECIDED).sum()):
+            counts.append(f"not judged since nobody needs it {undecided}")
+        taken = {side: samples.filter(pl.col("side") == side).height // len(titles) for side in ("train", "eval")}
+        self.say(f"select   {', '.join(counts)} labelled; {taken['train']} to train and {taken['eval']} to evaluate on from each")
+        wanted = {"train": self.run.select.train_per_class, "eval": self.run.select.eval_per_class}
+        if taken != wanted:
+            self.say(
+                f"         fewer than the {wanted['train']} and {wanted['eval']} wanted: every class takes as many as the smallest has"
+            )
+        if matched is not None:
+            self.say(f"         {quartiles(samples, titles, matched, self.corpus.rows_of(samples['sequence_id'].to_numpy()))}")
+        return samples

@@ -1,0 +1,131 @@
+"""What a sweep will cost, before anything heavy: distinct samples, bytes on disk, passes through the model, and time on this machine.
+
+Works from the labels. The runs of a sweep in one process add up, so that the last line printed is the sweep's.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from memgrid.config.derive import members
+from memgrid.config.names import training_key
+from memgrid.config.schema import RunConfig
+from memgrid.lm.model import LanguageModel
+from memgrid.store.store import Store
+from memgrid.train.devices import training_device
+from memgrid.train.panel import Panel
+
+ROUNDS = 3
+MIXED = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}  # trainer.precision → the type that autocast uses
+
+
+@dataclass
+class Bill:
+    """What the runs of one store want so far."""
+
+    runs: int = 0
+    trainings: set[str] = field(default_factory=set)  # equal partitions are one
+    trained: int = 0
+    wanted: dict[int, bool] = field(default_factory=dict)  # sequence id → memorized
+    summed: int = 0
+    bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Seconds per sample on this machine: one pass, one continuation, and one training step per network."""
+
+    read: float
+    continue_: float
+    train: float
+
+
+_bills: dict[str, Bill] = {}
+
+
+def plan(run: RunConfig, store: Store, ids: np.ndarray, train: int, memorized: np.ndarray, pace: Pace) -> list[str]:
+    """Add a run to its store's bill and tell the sum, in a few lines.
+
+    Args:
+        ids: the sequence ids that the run wants, int64.
+        train: how many of them are for training.
+        memorized: bool, aligned with ids; the others need a continuation.
+    """
+    bill = _bills.setdefault(str(store.folder), Bill())
+    bill.runs += 1
+    bill.summed += len(ids)
+    if training_key(run) not in bill.trainings:
+        bill.trainings.add(training_key(run))
+        bill.trained += train * run.cnn.epochs * (len(members(run.cnn, run.compat)) + run.control.members)
+    bill.wanted.update(zip(ids.tolist(), memorized.tolist(), strict=True))
+    bill.bytes = len(bill.wanted) * sample_bytes(store.identity.length, store.identity.layers)
+    missing = store.missing(np.array(sorted(bill.wanted), np.int64))
+    continued = sum(not bill.wanted[sequence] for sequence in missing.tolist())
+    extract = duration(len(missing) * pace.read + continued * pace.continue_)
+    lines = [
+        f"{bill.runs} runs of {run.llm.name} ({len(bill.trainings)} trainings) want {len(bill.wanted):,} distinct samples "
+        f"({bill.summed:,} if each run kept its own), "
+        f"{bill.bytes / 1e9:.2f} GB on disk",
+        f"{len(missing):,} are missing: {len(missing):,} passes and {continued:,} continuations, {extract} on this machine; "
+        f"training: {duration(bill.trained * pace.train)}",
+    ]
+    if len(_bills) > 1:
+        total = sum(one.bytes for one in _bills.values())
+        lines.append(f"all {len(_bills)} models and corpora together: {total / 1e9:.2f} GB on disk")
+    return lines
+
+
+def duration(seconds: float) -> str:
+    """Such as `about 40 s`, `about 12 min` or `about 30 h`."""
+    for unit, size in (("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"about {seconds / size:.0f} {unit}"
+    return f"about {seconds:.0f} s"
+
+
+def sample_bytes(length: int, layers: int) -> int:
+    """Bytes of one sample in a shard: two float16 triangles per layer, the tokens, id, confidence and checksums."""
+    return 2 * 2 * (length * (length + 1) // 2) * layers + 4 * length + 8 + 4 + 16
+
+
+def measure(run: RunConfig, lm: LanguageModel, classes: int) -> Pace:
+    """Time a batch of each kind, median of a few rounds: where the model lies, and where and in what precision networks are trained."""
+    length, k, layers = run.corpus.length, run.corpus.k, lm.identity.layers
+    batch = lm.batch_size(length)
+    tokens = np.random.default_rng(0).integers(1, lm.model.config.vocab_size, (batch, length))
+    device, mixed = training_device(run.trainer), MIXED.get(run.trainer.precision)
+    panel = Panel(members(run.cnn, run.compat), run.cnn, layers, length, k, classes, 0, run.trainer.channels_last).to(device)
+    optimizer = panel.configure_optimizers()
+    maps = torch.rand(run.cnn.batch_size, length * (length + 1) // 2, layers, device=device).half()
+    labels = torch.arange(run.cnn.batch_size, device=device) % classes
+
+    def step() -> None:
+        with torch.autocast(device, mixed, enabled=mixed is not None):
+            images = panel.logits({"mean": maps, "max": maps} if any(m.reads == "max" for m in panel.members) else {"mean": maps})
+            loss = torch.stack([torch.nn.functional.cross_entropy(logits, labels) for logits in images.values()]).sum()
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        loss.item()  # waits for a GPU
+
+    return Pace(
+        read=seconds(lambda: lm.pooled_maps(tokens)) / batch,
+        continue_=seconds(lambda: lm.continue_greedily(tokens[:, :k], length - k)) / batch,
+        train=seconds(step) / run.cnn.batch_size / len(panel.members),
+    )
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Median wall time of a few rounds after a warm-up."""
+    work()
+    rounds = []
+    for _ in range(ROUNDS):
+        started = time.perf_counter()
+        work()
+        rounds.append(time.perf_counter() - started)
+    return float(np.median(rounds))

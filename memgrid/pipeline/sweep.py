@@ -1,0 +1,108 @@
+"""What `python -m memgrid.run` sweeps over: when a run is done, which runs share a job, and what is said of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from memgrid.config.names import run_folder, training_key, work_folder
+from memgrid.config.schema import OWN_STAGES, RunConfig
+from memgrid.config.validate import typed, validate
+from memgrid.corpus.corpus import load_corpus
+from memgrid.errors import UserError
+from memgrid.io.files import write_config
+from memgrid.io.locks import locked
+from memgrid.launch.tasks import Kind
+from memgrid.results.folder import finished
+from memgrid.results.records import refuse_rivals, undone
+
+
+class Runs(Kind):
+    """Runs of memgrid.run; see `memgrid.launch.tasks.Kind` for what each method is for."""
+
+    numbered = ("part",)
+
+    def typed(self, config: DictConfig) -> RunConfig:
+        """As `memgrid.config.validate.typed`."""
+        return typed(config)
+
+    def validate(self, run: RunConfig) -> None:
+        """As `memgrid.config.validate.validate`."""
+        validate(run)
+
+    def together(self, runs: Sequence[RunConfig]) -> None:
+        """As `memgrid.results.records.refuse_rivals`."""
+        refuse_rivals(runs, run_folder)
+
+    def plan(self, run: RunConfig) -> None:
+        """Leave the configuration of a training in its folder: what has this alone is missing."""
+        folder = run_folder(run)
+        if "train" in run.stages and not (folder / "config.yaml").exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            write_config(OmegaConf.structured(run), folder)
+
+    def folder(self, run: RunConfig) -> Path:
+        """As `memgrid.config.names.work_folder`."""
+        return work_folder(run)
+
+    def result(self, run: RunConfig) -> dict[str, Any] | None:
+        """As `result_of`."""
+        return result_of(run)
+
+    def done(self, run: RunConfig) -> bool:
+        """It is finished, and so is every later stage that it asks for."""
+        return owns(run) and finished(run_folder(run)) is not None and not undone(run, run_folder(run))
+
+    def busy(self, run: RunConfig) -> bool:
+        """Somebody holds the lock of its folder."""
+        return owns(run) and (run_folder(run) / ".lock").exists() and locked(run_folder(run))
+
+    def shared(self, run: RunConfig) -> tuple[Any, ...]:
+        """Equal trainings, or, without training, the same part of one model and corpus."""
+        return (run.root, *((training_key(run),) if owns(run) else (run.llm.name, run.corpus.name, run.part, run.parts)))
+
+    def name(self, run: RunConfig) -> str:
+        """Its folder, or what it does, such as `extract for toy/rasy, part 3 of 8`."""
+        if owns(run):
+            return "/".join(run_folder(run).parts[-3:])
+        part = f", part {run.part} of {run.parts}" if run.parts > 1 else ""
+        return f"{' and '.join(run.stages)} for {run.llm.name}/{run.taxonomy.name}{part}"
+
+    def ending(self, run: RunConfig) -> str:
+        """With the score of its training."""
+        metrics = finished(run_folder(run)) if owns(run) else None
+        return f"done, min-F1 {metrics['panel']['min_f1']['mean']:.1f}" if metrics else "done"
+
+    def needs_internet(self, run: RunConfig) -> bool:
+        """To fetch."""
+        return "fetch" in run.stages
+
+
+def owns(run: RunConfig) -> bool:
+    """Whether the run's results lie in a folder of its own."""
+    return bool(set(OWN_STAGES) & set(run.stages))
+
+
+def result_of(run: RunConfig) -> dict[str, Any] | None:
+    """The result of a run that need not be done again, or None: it is finished, and so is every later stage that it asks for.
+
+    Raises:
+        UserError: a user's tables hold other sequences than when the run was finished: its name tells their place alone.
+    """
+    if run.force or not owns(run):
+        return None
+    done = finished(run_folder(run))
+    if (
+        done is not None
+        and run.corpus.kind == "tables"
+        and run.corpus.path
+        and load_corpus(run.corpus).fingerprint != done["origin"]["corpus"]
+    ):
+        raise UserError(
+            f"corpus.path={run.corpus.path} holds other sequences than when this run was finished: give them another corpus.name, "
+            "or put the old ones back"
+        )
+    return None if undone(run, run_folder(run)) else done

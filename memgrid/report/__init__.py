@@ -1,0 +1,1 @@
+"""From finished runs on disk to tables, figures and one page."""

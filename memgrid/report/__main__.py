@@ -1,0 +1,102 @@
+"""`python -m memgrid.report [root=...]`: tables, figures and one page for all finished runs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import polars as pl
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from memgrid.config.schema import RunConfig
+from memgrid.errors import UserError
+from memgrid.report.facts import Report
+from memgrid.report.report import gather, write_report
+from memgrid.report.tables import ranking
+
+# Columns of the table in the terminal, narrow enough for 80 characters; the files have them all.
+SHOWN = {
+    "label": "setting",
+    "runs": "runs",
+    "min_f1": "min-F1",
+    "spread": "±",
+    "interval": "95 % interval",
+    "mean_f1": "mean",
+    "shuffled_min_f1": "shuffled",
+    "confidence_min_f1": "confidence",
+}
+ROWS = 30  # in the terminal
+WIDE = 110
+PAIR = ("prashanth", "rasy")
+KNOWN = ("root=", "out=", "flow=")
+
+
+def parse(arguments: list[str]) -> tuple[Path, Path, tuple[str, str]]:
+    """The root, the folder to write to, and the two taxonomies of the flow.
+
+    Raises:
+        UserError: an argument is unknown or malformed.
+    """
+    if unknown := [argument for argument in arguments if not argument.startswith(KNOWN)]:
+        raise UserError(f"the report knows only root=<folder>, out=<folder> and flow=<taxonomy>,<taxonomy>, not {' '.join(unknown)}")
+    given = dict(argument.split("=", 1) for argument in arguments)
+    pair = tuple(given.get("flow", ",".join(PAIR)).split(","))
+    if len(pair) != 2:
+        raise UserError(f"flow={given['flow']} does not name two taxonomies: write them with a comma, such as flow={','.join(PAIR)}")
+    root = Path(given.get("root", RunConfig().root))
+    return root, Path(given.get("out", root / "report")), pair
+
+
+def ranking_table(report: Report, width: int) -> Table:
+    """The first rows of the ranking, for a terminal of so many characters; a narrow one has no room for the interval."""
+    columns = {name: heading for name, heading in SHOWN.items() if width >= WIDE or name != "interval"}
+    tested = report.tables["controls"].select(pl.col("setting").alias("label"), "shuffled_min_f1", "confidence_min_f1")
+    table = ranking(report.benchmark).join(tested, on="label", how="left", maintain_order="left")
+    interval = pl.format("{} to {}", pl.col("low").round(1), pl.col("high").round(1))
+    shown = Table(
+        title=f"{len(report.runs)} finished run{'s' * (len(report.runs) > 1)} below {escape(str(report.root))}",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+    )
+    for name, heading in columns.items():
+        shown.add_column(heading, justify="left" if name == "label" else "right", overflow="fold")
+    for row in table.with_columns(interval=interval).head(ROWS).select(*columns).iter_rows(named=True):
+        shown.add_row(
+            *("–" if value is None else f"{value:.1f}" if isinstance(value, float) else escape(str(value)) for value in row.values())
+        )
+    return shown
+
+
+def remarks(report: Report) -> list[str]:
+    """What there is to say below the ranking in the terminal."""
+    shown, out = report.benchmark, report.out
+    lines = []
+    if len(shown) > ROWS:
+        lines.append(f"and {len(shown) - ROWS} more rows in {out}/ranking.csv")
+    if len(shown) < len(report.rows):
+        lines.append(f"{len(report.rows) - len(shown)} rows of the sweep over ρ are in {out}/rho.csv")
+    if noise := report.noise:
+        lines.append(f"Trainings of the same partition differ by {noise.mean:.1f} points on average, {noise.largest:.1f} at most.")
+    return [*lines, f"Written to {out}: index.html, runs.csv and runs.md and other tables, figures/"]
+
+
+def main(arguments: list[str]) -> None:
+    """Write the report, print the ranking, and say where everything is."""
+    report = gather(*parse(arguments))
+    write_report(report)
+    console = Console()
+    console.print(ranking_table(report, console.width))
+    for line in remarks(report):
+        console.print(line, style="dim", soft_wrap=True, highlight=False)
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except UserError as error:
+        sys.exit(f"memgrid: {error}")

@@ -1,0 +1,117 @@
+"""What the sections of a report have in common: its runs, rows, tables and figures."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from memgrid.report.page import Picture, interval, picture
+from memgrid.report.rows import Cell, NamedRun, models_of
+from memgrid.report.tables import benchmark, mean, ranking
+
+
+@dataclass(frozen=True)
+class NoiseFloor:
+    """How far two trainings of one partition lie apart in min-F1, in points: over so many pairs, on average, in 19 of 20, and at most."""
+
+    pairs: int
+    mean: float
+    most: float
+    largest: float
+
+
+def noise_floor(rows: Iterable[Cell]) -> NoiseFloor | None:
+    """Differences of min-F1 between trainings of the same partition by the same LLM: other seeds, or equal partitions trained separately.
+
+    A result that was taken over from an equal partition is no second training. None where there is no pair.
+    """
+    trainings: dict[tuple[Any, ...], list[float]] = defaultdict(list)
+    for cell in rows:
+        for run in cell.runs:
+            trainings[(*run.place, run.divided.key, run.llm)].append(run.metrics["panel"]["min_f1"]["mean"])
+    apart = [abs(a - b) for found in trainings.values() for a, b in combinations(found, 2)]
+    return NoiseFloor(len(apart), mean(apart), float(np.quantile(apart, 0.95)), max(apart)) if apart else None
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything that the page is made from.
+
+    Attributes:
+        usual: the values of settings that some runs do not share, in most runs.
+        left_out: folders of runs that could not be read → why.
+        pair: names of the two taxonomies of the flow.
+    """
+
+    root: Path
+    out: Path
+    runs: list[NamedRun]
+    rows: list[Cell]
+    tables: dict[str, pl.DataFrame]
+    usual: dict[str, str]
+    states: pl.DataFrame
+    left_out: dict[str, str]
+    pair: tuple[str, str]
+
+    @cached_property
+    def benchmark(self) -> list[Cell]:
+        """The rows that the ranking shows."""
+        return benchmark(self.rows)
+
+    @cached_property
+    def models(self) -> list[str]:
+        """The language models, small ones first."""
+        return models_of(self.runs)
+
+    @cached_property
+    def noises(self) -> dict[str, NoiseFloor]:
+        """How far trainings of one partition lie apart, for each compat that has such, the one with the most rows first."""
+        number = Counter(cell.first.settings["compat"] for cell in self.rows)
+        found = {
+            name: noise_floor([cell for cell in self.rows if cell.first.settings["compat"] == name]) for name, _ in number.most_common()
+        }
+        return {name: noise for name, noise in found.items() if noise is not None}
+
+    @cached_property
+    def noise(self) -> NoiseFloor | None:
+        """The noise floor of most rows."""
+        return next(iter(self.noises.values()), None)
+
+    def drawn(self, name: str, draw: Callable[[Path], Any], title: str, caption: str) -> Picture:
+        """Draw a figure and put it on the page."""
+        path = self.out / "figures" / name
+        draw(path)
+        return picture(path.with_name(f"{name}.png"), title, caption, f"{title}. {caption}", f"figures/{name}.pdf")
+
+    def ranked(self, llm: str | None = None) -> pl.DataFrame:
+        """The ranking with what the page puts beside the names."""
+        table = ranking(self.benchmark, llm)
+        if not table.height:
+            return table
+        every = ", ".join(self.models)
+        several = len({run.settings["corpus"]["name"] for run in self.runs}) > 1
+        lacking = pl.when(pl.lit(llm is None) & (pl.col("llms") != every)).then(pl.format("only {}", "llms"))
+        corpora = pl.when(several).then(pl.format("corpus {}", "corpus"))
+        other = pl.when(pl.col("compat") != "none").then(pl.format("compat={}", "compat"))
+        return table.with_columns(interval(), only=lacking, corpus_shown=corpora, compat_shown=other)
+
+    def best_of_families(self) -> pl.DataFrame:
+        """The best row of each family; rows that were run on all models and with the usual settings come first."""
+        table = self.ranked()
+        usual = table.group_by("corpus", "compat").len().sort("len", "corpus", descending=[True, False]).row(0)
+        odd = (pl.col("variant") != "") | pl.col("only").is_not_null() | (pl.col("corpus") != usual[0]) | (pl.col("compat") != usual[1])
+        best = table.sort(odd, maintain_order=True).unique("family", keep="first", maintain_order=True)
+        return best.sort("min_f1", descending=True, maintain_order=True)
+
+
+def plural(number: int, word: str) -> str:
+    """Such as `3 runs`."""
+    return f"{number:,} {word}{'' if number == 1 else 's'}"

@@ -1,0 +1,1 @@
+"""Figures, for runs and for the page."""

@@ -1,0 +1,106 @@
+"""Figures of comparisons, each as PNG and PDF: what attention adds for each pair of classes, and how scores grow with samples."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
+
+from memgrid.report.figures.ranking import GREY, cell, dot, numbers, points
+from memgrid.report.figures.style import (
+    COLOURS,
+    KEY_LINE,
+    SINGLE,
+    STEPS,
+    Legend,
+    draw_key,
+    figure,
+    key_lines,
+    limits,
+    place,
+    rows,
+    text_width,
+)
+
+# Verdict on a pair → what it means, colour, marker.
+VERDICTS = {
+    "adds": ("attention adds", COLOURS[2], "o"),
+    "nothing seen": ("no difference can be seen", GREY, "s"),
+    "worse": ("attention is worse", COLOURS[3], "D"),
+}
+# Column of the learning curve → name, colour, marker, line.
+LINES: dict[str, tuple[str, str, str, str]] = {
+    "min_f1": ("attention, CNNs", COLOURS[0], "o", "-"),
+    "probe": ("attention, linear probe", COLOURS[5], "^", "-"),
+    "together": ("all without attention", COLOURS[1], "s", "--"),
+    "confidence": ("confidence alone", COLOURS[2], "D", ":"),
+}
+NARROWEST = 6.0  # axis of differences, in points
+
+
+def draw_added(table: pl.DataFrame, path: Path) -> None:
+    """By how many points of accuracy attention is better than the best without it, with a 95 % interval, a row per pair of classes.
+
+    Args:
+        table: pair, difference, low, high, verdict (a key of `VERDICTS`).
+    """
+    difference, low, high = (numbers(table, name) for name in ("difference", "low", "high"))
+    known = [one for one in VERDICTS if one in set(table["verdict"])]
+    legend: Legend = [[(dot(*VERDICTS[one][1:]), VERDICTS[one][0]) for one in known] + [(Line2D([], [], color="0.2"), "95 % interval")]]
+    least, most = min(0.0, low.min()), max(0.0, high.max())
+    air = max(0.06 * (most - least), (NARROWEST - (most - least)) / 2)
+    shown = [cell(one, "+.1f") for one in difference]
+    with rows(path, table["pair"].to_list(), legend, (least - air, most + air), ("points", shown)) as axes:
+        axes.set_xlabel("accuracy with attention − best accuracy without (points)")
+        axes.axvline(0, color="0.3", linewidth=0.8, zorder=1)
+        for one in known:
+            y = np.flatnonzero(table["verdict"] == one)
+            axes.hlines(y, low[y], high[y], color=VERDICTS[one][1], linewidth=1.2, zorder=3)
+            points(axes, difference[y], y, *VERDICTS[one][1:])
+
+
+def draw_learning(table: pl.DataFrame, path: Path) -> None:
+    """The min-F1 over the train samples per class, on a logarithmic scale, beside that of what needs no attention.
+
+    Args:
+        table: train, min_f1, low, high, together, confidence, probe; sorted by train; nulls are not known.
+    """
+    train = numbers(table, "train")
+    present = [name for name in LINES if np.isfinite(numbers(table, name)).any()]
+    styles: dict[str, dict[str, Any]] = {
+        name: {"color": colour, "marker": marker, "linestyle": line, "markersize": 3.5} for name, (_, colour, marker, line) in LINES.items()
+    }
+    width, left, tall = SINGLE, 0.55, 2.0
+    key = key_lines([[(Line2D([], [], **styles[name]), LINES[name][0]) for name in present]], width - 0.2)
+    top = 0.15 + KEY_LINE * len(key)
+    with figure(path, width, top + tall + 0.45) as made:
+        draw_key(made, key)
+        axes = place(made, left, top, width - left - 0.15, tall)
+        for name in present:
+            axes.plot(train, numbers(table, name), **styles[name])
+        axes.fill_between(train, numbers(table, "low"), numbers(table, "high"), color=styles["min_f1"]["color"], alpha=0.13, linewidth=0)
+        reach = limits(*(numbers(table, name) for name in (*present, "low", "high")))
+        axes.set(xscale="log", ylim=reach, xlabel="train samples per class", ylabel="min-F1 (%)")
+        axes.set_xlim(train.min() / 1.15, train.max() * 1.15)
+        shown = ticks(train, width - left - 0.15)
+        axes.xaxis.set_major_locator(FixedLocator(shown))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.set_xticks(shown, [f"{one:g}" for one in shown])
+        axes.yaxis.set_major_locator(MaxNLocator("auto", steps=STEPS))
+        axes.tick_params(length=2)
+        axes.grid(color="0.9", linewidth=0.5)
+
+
+def ticks(train: np.ndarray, width: float) -> list[float]:
+    """The sizes that have room for their number on a logarithmic axis of so many inches."""
+    sizes = np.unique(train)
+    inch = width / max(np.log(sizes[-1] * 1.15**2 / sizes[0]), 0.1)
+    shown: list[float] = []
+    for size in sizes:
+        if not shown or inch * np.log(size / shown[-1]) > text_width(f"{size:g}") + 0.08:
+            shown.append(float(size))
+    return shown

@@ -1,0 +1,248 @@
+"""Charts of a report, each as PNG and PDF: settings against each other, and taxonomies against each other.
+
+All scores are in percent. Charts with a row per setting are two columns wide and grow in height: text never shrinks.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
+
+from memgrid.report.figures.style import (
+    COLOURS,
+    DOUBLE,
+    KEY_LINE,
+    SINGLE,
+    STEPS,
+    TITLE,
+    Legend,
+    count_lines,
+    draw_key,
+    figure,
+    key_lines,
+    limits,
+    place,
+    rows,
+    text_width,
+    wrapped,
+)
+
+# Family of a taxonomy → what it is, colour, marker.
+FAMILIES = {
+    "4A": ("4A: duplication first", COLOURS[0], "o"),
+    "4B": ("4B: completion first", COLOURS[1], "s"),
+    "3A": ("3A: one node", COLOURS[2], "^"),
+    "3B": ("3B: either of two", COLOURS[3], "D"),
+    "other": ("other", COLOURS[4], "v"),
+}
+# Which ROUGE ρ is applied to → name, colour, marker, line.
+ROUGES = {
+    "both": ("ROUGE-L or ROUGE-3", COLOURS[0], "o", "-"),
+    "l": ("ROUGE-L", COLOURS[3], "s", "--"),
+    "3": ("ROUGE-3", COLOURS[2], "^", ":"),
+}
+CONTROLS = {  # column → name, colour, marker
+    "min_f1": ("attention", COLOURS[0], "o"),
+    "confidence_min_f1": ("the model's own confidence alone", COLOURS[2], "|"),
+    "shuffled_min_f1": ("attention, shuffled labels", COLOURS[3], "X"),
+    "probe_min_f1": ("linear probe on attention", COLOURS[5], "^"),
+    "together_min_f1": ("all that needs no attention", COLOURS[1], "s"),
+}
+GREY = "0.55"
+GAP = 0.1  # between bars of a flow, in inches
+# Markers that look equally large.
+SIZES = {"D": 4.8, "s": 5.0, "^": 6.2, "v": 6.2, "X": 6.0, "|": 9.0}
+
+
+def numbers(table: pl.DataFrame, column: str) -> np.ndarray:
+    """The column as float64, null as NaN."""
+    return table[column].cast(pl.Float64).to_numpy().astype(float)
+
+
+def dot(colour: str, marker: str, x: Any = (), y: Any = (), **kwargs: Any) -> Line2D:
+    """A marker, for a legend or at so many places; `|` is a thick stroke."""
+    given = {"markersize": SIZES.get(marker, 5.5), "markeredgewidth": 2 if marker == "|" else 1, **kwargs}
+    return Line2D(x, y, color=colour, marker=marker, linestyle="none", **given)
+
+
+def points(axes: Axes, x: np.ndarray, y: np.ndarray, colour: str, marker: str) -> None:
+    """Markers with a white edge, so that two at nearly the same place are still two."""
+    edge: dict[str, Any] = {} if marker == "|" else {"markeredgecolor": "white", "markeredgewidth": 0.5}
+    axes.add_line(dot(colour, marker, x, y, zorder=4, **edge))
+
+
+def cell(value: float, form: str = ".1f") -> str:
+    """A number of the column at the right, or a dash."""
+    return format(value, form).replace("-", "−") if np.isfinite(value) else "–"
+
+
+def draw_ranking(table: pl.DataFrame, path: Path, noise: float | None = None) -> None:
+    """The settings' min-F1, with the spread over the panel and the interval, by family.
+
+    Args:
+        table: setting, family (4A, 4B, 3A, 3B, other), min_f1, spread (standard deviation over the panel), low, high (95 %); sorted.
+        noise: so many points below the best are no difference.
+    """
+    score, spread, low, high = (numbers(table, name) for name in ("min_f1", "spread", "low", "high"))
+    families = np.array([one if one in FAMILIES else "other" for one in table["family"]])
+    known = [one for one in FAMILIES if one in families[np.isfinite(score)]]
+    marks: list[tuple[Artist, str]] = [
+        (Line2D([], [], color="0.2", linewidth=1), "95 % interval"),
+        (Line2D([], [], color="0.2", linewidth=5, alpha=0.35, solid_capstyle="butt"), "± standard deviation over the panel"),
+    ]
+    found = score[np.isfinite(score)]
+    band = (found.max() - noise, found.max()) if noise and len(found) else ()
+    if band:
+        marks.append((Patch(color="0.88"), f"noise floor ({noise:g} points below the best)"))
+    legend: Legend = [[(dot(*FAMILIES[one][1:]), FAMILIES[one][0]) for one in known], marks]
+    reach = limits(score, low, high, score - spread, score + spread, np.array(band))
+    with rows(path, table["setting"].to_list(), legend, reach, ("min-F1", [cell(one) for one in score])) as axes:
+        if band:
+            axes.axvspan(*band, color="0.88", linewidth=0, zorder=0)
+        for one in known:
+            y = np.flatnonzero(families == one)
+            colour = FAMILIES[one][1]
+            axes.hlines(y, score[y] - spread[y], score[y] + spread[y], color=colour, alpha=0.35, linewidth=5, zorder=2)
+            axes.hlines(y, low[y], high[y], color=colour, linewidth=1, zorder=3)
+            points(axes, score[y], y, *FAMILIES[one][1:])
+
+
+def draw_protocols(table: pl.DataFrame, path: Path) -> None:
+    """The min-F1 of each setting by our protocol and by the paper's.
+
+    Args:
+        table: setting, min_f1 (ours), paper_min_f1.
+    """
+    ours, paper = numbers(table, "min_f1"), numbers(table, "paper_min_f1")
+    markers = dot(COLOURS[0], "o"), dot(COLOURS[3], "D", markerfacecolor="white")
+    names = "ours: last epoch, mean over the panel", "the paper's: sum over the panel and its last epochs"
+    column = ("difference", [cell(one, "+.1f") for one in ours - paper])
+    with rows(path, table["setting"].to_list(), [list(zip(markers, names, strict=True))], limits(ours, paper), column) as axes:
+        y = np.arange(table.height)
+        axes.hlines(y, np.fmin(ours, paper), np.fmax(ours, paper), color=GREY, linewidth=1.5, zorder=2)
+        axes.add_line(dot(COLOURS[3], "D", paper, y, markerfacecolor="white", zorder=3))
+        axes.add_line(dot(COLOURS[0], "o", ours, y, markersize=4.5, zorder=4))
+
+
+def draw_controls(table: pl.DataFrame, path: Path) -> None:
+    """The min-F1 of each setting beside what its controls reach.
+
+    Args:
+        table: setting, min_f1 (attention), and some of the others of `CONTROLS`; a null was not run.
+    """
+    scores = {name: numbers(table, name) for name in CONTROLS if name in table.columns}
+    present = [name for name in scores if np.isfinite(scores[name]).any()]
+    legend = [[(dot(*CONTROLS[name][1:]), CONTROLS[name][0]) for name in present]]
+    with rows(path, table["setting"].to_list(), legend, limits(*scores.values())) as axes:
+        y = np.arange(table.height)
+        for name in reversed(present):
+            points(axes, scores[name], y, *CONTROLS[name][1:])
+
+
+def draw_spread(table: pl.DataFrame, path: Path) -> None:
+    """The min-F1 of each member of the panel, by setting: colour for kernel size, marker for pooling, filling for features.
+
+    Args:
+        table: setting, member (such as k6-f10-mean), min_f1.
+    """
+    settings = table["setting"].unique(maintain_order=True).to_list()
+    score, row = numbers(table, "min_f1"), np.array([settings.index(one) for one in table["setting"]])
+    members = [member_parts(one) for one in table["member"]]
+    styles, legend = member_styles(members)
+    lanes = {one: 0.56 * (lane + 0.5) / len(styles) - 0.28 for lane, one in enumerate(styles)}
+    inside = [score[(row == one) & np.isfinite(score)] for one in range(len(settings))]
+    ranges = [cell(np.ptp(one) if len(one) else np.nan) for one in inside]
+    with rows(path, settings, legend, limits(score), ("range", ranges), pitch=0.3) as axes:
+        for y, found in enumerate(inside):
+            if len(found):
+                axes.hlines(y, found.min(), found.max(), color="0.8", linewidth=1)
+                axes.vlines(found.mean(), y - 0.34, y + 0.34, color=GREY, linewidth=1)
+        for member, style in styles.items():
+            mine = np.array([one == member for one in members])
+            axes.plot(score[mine], row[mine] + lanes[member], markersize=4.5, linestyle="none", markeredgewidth=0.9, **style)
+
+
+def member_parts(name: str) -> tuple[int, int, str]:
+    """Kernel size, features and pooling of `k6-f10-mean`; zeros and the name itself for what is no such name."""
+    parts = re.fullmatch(r"k(\d+)-f(\d+)-(\w+)", name)
+    return (int(parts[1]), int(parts[2]), parts[3]) if parts else (0, 0, name)
+
+
+def member_styles(members: list[tuple[int, int, str]]) -> tuple[dict[tuple[int, int, str], dict[str, Any]], Legend]:
+    """How each member is drawn, and the legend for it."""
+    kernels, features, poolings = (sorted(set(values)) for values in zip(*members, strict=True))
+    colours = dict(zip(kernels, itertools.cycle(COLOURS[at] for at in (0, 3, 2, 4, 1, 5)), strict=False))
+    fills = dict(zip(reversed(features), itertools.cycle(("full", "none", "left", "top")), strict=False))
+    markers = {one: {"mean": "o", "max": "^"}.get(one, "D") for one in poolings}
+    styles = {one: {"color": colours[one[0]], "fillstyle": fills[one[1]], "marker": markers[one[2]]} for one in sorted(set(members))}
+    legend: Legend = [
+        [(Patch(color=colours[one]), f"kernel {one}") for one in kernels if one]
+        + [(dot(GREY, "s", fillstyle=fills[one]), f"{one} features") for one in features if one],
+        [(dot(GREY, markers[one]), f"{one} pooling" if one in ("mean", "max") else one) for one in poolings]
+        + [(dot(GREY, "|", markeredgewidth=1), "mean over the panel")],
+    ]
+    return styles, legend
+
+
+def draw_rho_curve(table: pl.DataFrame, path: Path) -> None:
+    """The min-F1 over ρ: a panel per language model, a line per ROUGE that ρ is applied to, with its interval.
+
+    Args:
+        table: llm, rouge (both, l, 3), rho, min_f1, low, high.
+    """
+    table = table.drop_nulls("min_f1")
+    llms = table["llm"].unique(maintain_order=True).to_list()
+    known = [one for one in ROUGES if one in set(table["rouge"])]
+    lines: dict[str, dict[str, Any]] = {
+        one: {"color": ROUGES[one][1], "marker": ROUGES[one][2], "linestyle": ROUGES[one][3], "markersize": 3.5} for one in known
+    }
+    columns = min(4, max(len(llms), 1))
+    width = SINGLE if columns == 1 else DOUBLE
+    key = key_lines([[(Line2D([], [], **lines[one]), ROUGES[one][0]) for one in known]], width - 0.2)
+    left, gap, tall, below = 0.55, 0.15, 1.8, 0.45
+    wide = (width - left - 0.1 + gap) / columns - gap
+    names = [wrapped(llm, wide, 2, TITLE) for llm in llms]
+    head, above = 0.1 + KEY_LINE * len(key), 0.12 + 0.16 * max(map(count_lines, names))
+    reach = limits(*(numbers(table, name) for name in ("min_f1", "low", "high")))
+    with figure(path, width, head + -(-len(llms) // columns) * (above + tall + below)) as made:
+        draw_key(made, key)
+        for index, (llm, name) in enumerate(zip(llms, names, strict=True)):
+            row, column = divmod(index, columns)
+            axes = place(made, left + column * (wide + gap), head + row * (above + tall + below) + above, wide, tall)
+            draw_rho_panel(axes, table.filter(pl.col("llm") == llm).sort("rho"), lines, wide)
+            axes.set(ylim=reach, xlabel="ρ", ylabel="" if column else "min-F1 (%)")
+            axes.tick_params(length=2, labelleft=not column)
+            axes.set_title(name, pad=4)
+            axes.yaxis.set_major_locator(MaxNLocator("auto", steps=STEPS))
+
+
+def draw_rho_panel(axes: Axes, table: pl.DataFrame, lines: dict[str, dict[str, Any]], wide: float) -> None:
+    """One language model's curves, sorted by ρ; where there is only one ρ, points side by side."""
+    every = np.unique(numbers(table, "rho").round(6))
+    air = max(0.06 * np.ptp(every), 0.05)
+    axes.set_xlim(every[0] - air, every[-1] + air)
+    room = wide * np.ptp(every) / (np.ptp(every) + 2 * air)
+    names = [f"{one:g}" for one in every]
+    each = max(map(text_width, names)) + 0.05
+    step = next((n for n in range(1, len(every)) if -(-len(every) // n) * each < room), len(every))
+    axes.set_xticks(every[::step], names[::step])
+    axes.grid(color="0.9", linewidth=0.5)
+    for lane, (rouge, style) in enumerate(lines.items()):
+        mine = table.filter(pl.col("rouge") == rouge)
+        rho, score, low, high = (numbers(mine, name) for name in ("rho", "min_f1", "low", "high"))
+        if len(every) == 1:
+            rho = rho + air * (lane - (len(lines) - 1) / 2) / 2
+        if len(rho) == 1:  # no band can be seen
+            axes.vlines(rho, low, high, color=style["color"], linewidth=1)
+        axes.fill_between(rho, low, high, color=style["color"], alpha=0.13, linewidth=0)
+        axes.plot(rho, score, **style)

@@ -1,0 +1,178 @@
+"""The report's page: what its parts are, and one self-contained HTML file made from them."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import polars as pl
+from PIL import Image
+
+from memgrid import __version__
+from memgrid.io.paths import PACKAGE
+from memgrid.report.tables import shown
+
+ROWS = 200  # of a table on the page; the files have them all
+CSS_WIDTH = 0.62  # CSS pixels per pixel of a figure at 200 dpi: its text of 8 pt comes out as 13 px
+LONG = {"setting", "detail", "error", "meaning"}  # columns that need room
+MONO = {"folder", "run"}
+
+
+@dataclass
+class Entry:
+    """A cell of a table: its text, smaller lines below it, and how it looks."""
+
+    value: str
+    small: Sequence[str] = ()
+    style: str = ""
+
+
+@dataclass
+class Column:
+    """A column's heading, and whether it holds text."""
+
+    heading: str
+    text: bool
+
+
+@dataclass
+class Group:
+    """Rows of a table under a common heading."""
+
+    heading: str
+    rows: list[list[Entry]]
+
+
+@dataclass
+class Listing:
+    """A table of the page; `file` is the stem of the files that hold it whole."""
+
+    title: str
+    caption: str
+    columns: list[Column]
+    groups: list[Group]
+    file: str = ""
+    more: str = ""
+    kind: str = "table"
+
+
+@dataclass
+class Picture:
+    """A figure of the page: its PNG, base64, and where its PDF lies beside the page."""
+
+    title: str
+    caption: str
+    alt: str
+    png: str
+    width: int
+    pdf: str = ""
+    kind: str = "figure"
+
+
+@dataclass
+class Fold:
+    """Parts that are folded away under a title until somebody wants them; printing unfolds them."""
+
+    title: str
+    parts: Sequence[Listing | Picture]
+    kind: str = "fold"
+
+
+Part = Listing | Picture | Fold
+
+
+@dataclass
+class Section:
+    """A part of the page with a heading; without parts it only says why."""
+
+    key: str
+    title: str
+    text: list[str] = field(default_factory=list)
+    parts: list[Part] = field(default_factory=list)
+
+
+def picture(png: Path, title: str, caption: str, alt: str, pdf: str = "") -> Picture:
+    """A figure for the page from a PNG file, in 256 colours: a third of the bytes, and nobody sees the difference on a screen."""
+    content = BytesIO()
+    with Image.open(png) as full:
+        full.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(content, "PNG")
+        return Picture(title, caption, alt, base64.b64encode(content.getvalue()).decode(), round(full.width * CSS_WIDTH), pdf)
+
+
+def listing(
+    table: pl.DataFrame,
+    columns: Mapping[str, str],
+    title: str,
+    caption: str,
+    file: str = "",
+    group: str | None = None,
+    small: Sequence[str] = (),
+    best: str | None = None,
+) -> Listing:
+    """A table for the page, at most `ROWS` rows of it.
+
+    Args:
+        columns: which columns of the table, and their headings.
+        group: a column; rows are put under its values, in the order in which they come.
+        small: columns whose text is put, smaller, under the first column.
+        best: a column whose highest value in every group is set in bold.
+    """
+    rows = table.head(ROWS)
+    parts = [("", rows)] if group is None else [(str(values[0]), part) for values, part in rows.group_by(group, maintain_order=True)]
+    kinds = [Column(heading.replace("-F1", "\u2011F1"), is_text(table.schema[name], name)) for name, heading in columns.items()]
+    groups = [
+        Group(heading, [row_cells(row, columns, small, top(part, best)) for row in part.iter_rows(named=True)]) for heading, part in parts
+    ]
+    more = f"The first {rows.height} of {table.height} rows." if rows.height < table.height else ""
+    return Listing(title, caption, kinds, groups, file, more)
+
+
+def is_text(dtype: pl.DataType, name: str) -> bool:
+    """Whether a column stands at the left."""
+    return dtype in (pl.String, pl.Boolean) and not name.endswith("interval")
+
+
+def curly(text: str) -> str:
+    """The text with typographic apostrophes."""
+    return re.sub(r"(?<=\w)'(?=s\b)|(?<=s)'(?=[ .,:;]|$)", "’", text)
+
+
+def top(part: pl.DataFrame, best: str | None) -> dict[str, Any]:
+    """The highest value of the column to be marked; a single row has no best."""
+    return {best: part[best].max()} if best and part.height > 1 else {}
+
+
+def row_cells(row: Mapping[str, Any], columns: Mapping[str, str], small: Sequence[str], marked: Mapping[str, Any]) -> list[Entry]:
+    """A row's cells."""
+    cells = []
+    for place, name in enumerate(columns):
+        value = row[name]
+        styles = ["text"] * (isinstance(value, str | bool) and not name.endswith("interval"))
+        styles += ["long"] * (name in LONG) + ["mono"] * (name in MONO)
+        styles += ["best"] * (name in marked and value == marked[name])
+        lines = [f"{SMALL.get(key, '')}{row[key]}" for key in small if row[key]] if place == 0 else []
+        cells.append(Entry("–" if value is None else shown(name, value), lines, " ".join(styles)))
+    return cells
+
+
+SMALL = {"also": "= also: ", "compat": "compat="}
+
+
+def interval(low: str = "low", high: str = "high") -> pl.Expr:
+    """The column `interval`, such as `84.1–90.2`."""
+    return pl.format("{}–{}", pl.col(low).round(1).cast(pl.String), pl.col(high).round(1).cast(pl.String)).alias("interval")
+
+
+def render(title: str, subtitle: str, sections: Sequence[Section], footer: str) -> str:
+    """The page as HTML; every text is escaped."""
+    folder = jinja2.FileSystemLoader(PACKAGE / "assets")
+    environment = jinja2.Environment(loader=folder, autoescape=True, undefined=jinja2.StrictUndefined)
+    environment.filters["curly"] = curly
+    template = environment.get_template("report.html.j2")
+    return template.render(title=title, subtitle=subtitle, sections=sections, footer=footer, version=__version__)

@@ -1,0 +1,111 @@
+"""A report on all finished runs below a root, from the disk alone: tables, figures and one page."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from memgrid import __version__
+from memgrid.errors import UserError
+from memgrid.report.baseline_tables import added, learning, negatives
+from memgrid.report.cause_tables import intervened, interventions_table, localized, localized_table
+from memgrid.report.read import read_runs, some_runs, warn_left_out
+from memgrid.report.rows import Cell, NamedRun, cells, models_of, named, variants
+from memgrid.report.tables import (
+    confusions_table,
+    controls,
+    members_table,
+    protocols,
+    ranking,
+    rho_table,
+    runs_table,
+    sizes_table,
+    write_markdown,
+)
+
+if TYPE_CHECKING:
+    from memgrid.report.facts import Report
+
+
+def make_tables(runs: list[NamedRun], rows: list[Cell], states: pl.DataFrame) -> dict[str, pl.DataFrame]:
+    """All tables by the stem of their files."""
+    models = models_of(runs)
+    return {
+        "runs": runs_table(runs),
+        "ranking": ranking(rows),
+        **{f"ranking-{llm}": ranking(rows, llm) for llm in models if len(models) > 1},
+        "sizes": sizes_table(rows),
+        "rho": rho_table(rows),
+        "confusions": confusions_table(rows),
+        "protocols": protocols(rows),
+        "controls": controls(rows),
+        "added": added(rows),
+        "negatives": negatives(rows),
+        "learning": learning(rows),
+        "members": members_table(rows),
+        "states": states,
+        "localized": localized_table(localized(runs)),
+        "interventions": interventions_table(intervened(runs)),
+    }
+
+
+def write_tables(tables: dict[str, pl.DataFrame], out: Path) -> None:
+    """Every table as CSV and Markdown; what an earlier report wrote of one that is empty now is removed."""
+    for name, table in tables.items():
+        if table.height:
+            table.write_csv(out / f"{name}.csv")
+            write_markdown(table, out / f"{name}.md")
+        else:
+            for suffix in (".csv", ".md"):
+                (out / f"{name}{suffix}").unlink(missing_ok=True)
+
+
+def gather(root: Path, out: Path, pair: tuple[str, str]) -> Report:
+    """Read all finished runs below `root` and make their tables; warns of runs that cannot be read.
+
+    Raises:
+        UserError: there is no finished run, or a taxonomy of the flow is unknown.
+    """
+    from memgrid.report.facts import Report
+    from memgrid.report.sections.checks import taxonomy_named  # draws: a run that prints its result can do without
+    from memgrid.results.states import states
+
+    found, left_out = read_runs(root)
+    warn_left_out(left_out)
+    runs = named(some_runs(found, left_out, root))
+    for name in pair:
+        taxonomy_named(name, runs)
+    rows, known = cells(runs), states(root)
+    return Report(root, out, runs, rows, make_tables(runs, rows, known), variants(found)[1], known, left_out, pair)
+
+
+def write_report(report: Report) -> None:
+    """Write tables, figures and the page into the report's folder.
+
+    Raises:
+        UserError: it cannot be written to.
+    """
+    from memgrid.report import page
+    from memgrid.report.sections import baselines as contrast
+    from memgrid.report.sections import causes as causality
+    from memgrid.report.sections import checks as evidence
+    from memgrid.report.sections import scores as sections
+
+    out = report.out
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        write_tables(report.tables, out)
+        *before, last = evidence.of_what_they_rest_on(report)
+        made = [*sections.of_scores(report), *contrast.of_contrasts(report), *before, *causality.of_causes(report), last]
+        title = f"memgrid: {', '.join(report.models)}"
+        subtitle = "How do language models reproduce their training text? What CNNs can tell from attention alone."
+        when = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
+        footer = (
+            f"Written on {when} by memgrid {__version__} from the runs below {report.root}: python -m memgrid.report root={report.root}"
+        )
+        (out / "index.html").write_text(page.render(title, subtitle, made, footer))
+    except OSError as error:
+        raise UserError(f"out={out} cannot be written to ({error.strerror}): choose another folder with out=<path>") from None

@@ -1,0 +1,285 @@
+"""Which finished runs belong together, and what they are called.
+
+A *cell* is a row of the ranking: all runs that differ only in LLM and seed, equal partitions counted once. Runs with other settings of
+the network, the trainer, the selection or the corpus are never mixed into one row: `variant` says in what they differ.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from memgrid.config.names import CAME_LATER
+from memgrid.config.schema import RunConfig
+from memgrid.taxonomy import RULES, Partition, Taxonomy, Thresholds
+
+USUAL = RunConfig()
+OWN_NAMES = ("rasy", "prashanth")  # of taxonomies that are equal, these are named first
+NAMES_A_ROW = {"llm.name", "taxonomy.name", "taxonomy.classes", "delta", "rho", "rouge", "seed", "compat", "corpus.name"}
+NAMES_A_MODEL = ("llm.", "corpus.splits", "corpus.path", "corpus.column")  # these differ between LLMs by nature
+CONTROLS_ONLY = ("control.",)  # decides nothing about the panel's own scores
+# Settings that are named only where they are not the default; that one is the usual one, however many runs have another.
+LATER = {f"{group}.{key}": str(value) for group, defaults in CAME_LATER.items() for key, value in defaults.items()}
+OPTIONAL = ("label.",)  # only in the settings of taxonomies that read it
+
+
+@dataclass(frozen=True)
+class NamedRun:
+    """A finished run with the names under which it appears, and how it divides sequences."""
+
+    metrics: dict[str, Any]
+    setting: str
+    identity: str
+    family: str
+    divided: Partition
+    variant: str
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Its settings."""
+        return self.metrics["settings"]
+
+    @property
+    def llm(self) -> str:
+        """Its language model."""
+        return self.settings["llm"]["name"]
+
+    @property
+    def place(self) -> tuple[str, str, str]:
+        """Runs at different places are never in one row: corpus, compat and variant."""
+        return self.settings["corpus"]["name"], self.settings["compat"], self.variant
+
+    @property
+    def cell(self) -> tuple[str, ...]:
+        """Which row it belongs to. The paper trained equal partitions separately: so does compat=paper."""
+        return (*self.place, self.divided.key if self.settings["compat"] == "none" else self.identity)
+
+    @property
+    def training(self) -> tuple[Any, ...]:
+        """Equal for runs of one row that are the same training."""
+        settings = self.settings
+        given = () if settings["compat"] == "none" else (settings["delta"], settings["rho"], settings["rouge"])
+        return self.llm, settings["seed"], given
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A row of the ranking: its names and its runs, one per LLM and seed."""
+
+    label: str
+    setting: str
+    also: tuple[str, ...]
+    runs: tuple[NamedRun, ...]
+
+    @property
+    def first(self) -> NamedRun:
+        """A run of the taxonomy that the row is named after."""
+        return self.runs[0]
+
+    def of(self, llm: str | None) -> tuple[NamedRun, ...]:
+        """The runs of one LLM, or all."""
+        return tuple(run for run in self.runs if llm in (None, run.llm))
+
+    def confusion(self, runs: Sequence[NamedRun], paper: bool = False) -> np.ndarray:
+        """The runs' confusion matrices summed, classes in the order of the row's taxonomy; `paper`: the last three epochs."""
+        classes = len(self.first.metrics["classes"])
+        total = np.zeros((classes, classes), int)
+        for run in runs:
+            counts = np.array(run.metrics["paper_protocol"]["confusion"] if paper else run.metrics["confusion"])
+            place = np.array(run.divided.order)[np.argsort(self.first.divided.order)]
+            total += counts[np.ix_(place, place)]
+        return total
+
+
+def named(runs: Sequence[dict[str, Any]]) -> list[NamedRun]:
+    """Finished runs with their names; two taxonomies with the same class titles but other rules get different names."""
+    partitions = [partition_of(run["settings"]) for run in runs]
+    identities = [identity_of(run["settings"], divided) for run, divided in zip(runs, partitions, strict=True)]
+    names = {identity: setting_name(run) for run, identity in zip(runs, identities, strict=True)}
+    taxonomies = {identity: run["settings"]["taxonomy"]["name"] for run, identity in zip(runs, identities, strict=True)}
+    for suffix in (taxonomies, {identity: f"rules {json.loads(identity)[1]}" for identity in names}):
+        shared = {name for name, number in Counter(names.values()).items() if number > 1}
+        names = {identity: f"{name} ({suffix[identity]})" if name in shared else name for identity, name in names.items()}
+    return [
+        NamedRun(run, names[identity], identity, family(run["settings"]["taxonomy"]["classes"]), divided, variant)
+        for run, identity, divided, variant in zip(runs, identities, partitions, variants(runs)[0], strict=True)
+    ]
+
+
+def models_of(runs: Iterable[NamedRun]) -> list[str]:
+    """The language models, by the numbers in their names: pythia-2.8b, pythia-6.9b, pythia-12b."""
+    return sorted({run.llm for run in runs}, key=lambda name: ([float(part) for part in re.findall(r"\d+(?:\.\d+)?", name)], name))
+
+
+def partition_of(settings: dict[str, Any]) -> Partition:
+    """How a run divides sequences; thresholds that it does not depend on are None in its settings, or any number with compat=paper."""
+    thresholds = [usual if given is None else given for given, usual in zip(given_thresholds(settings), usual_thresholds(), strict=True)]
+    return cached_partition(json.dumps(settings["taxonomy"]["classes"]), *thresholds)
+
+
+def given_thresholds(settings: dict[str, Any]) -> tuple[int | None, float | None, str | None]:
+    """δ, ρ and rouge of a run."""
+    return settings["delta"], settings["rho"], settings["rouge"]
+
+
+def usual_thresholds() -> tuple[int, float, str]:
+    """δ, ρ and rouge where nothing is said."""
+    return USUAL.delta, USUAL.rho, USUAL.rouge
+
+
+@lru_cache(maxsize=4096)
+def cached_partition(classes: str, delta: int, rho: float, rouge: str) -> Partition:
+    """A taxonomy's partition, computed once: a report asks for it thousands of times."""
+    return taxonomy_of(classes).partition(Thresholds(delta, rho, rouge))
+
+
+@lru_cache(maxsize=1024)
+def taxonomy_of(classes: str) -> Taxonomy:
+    """The taxonomy of these classes, as JSON."""
+    return Taxonomy.of("", json.loads(classes))
+
+
+def identity_of(settings: dict[str, Any], divided: Partition) -> str:
+    """Equal for runs of one taxonomy at the same thresholds, of those that it depends on."""
+    taxonomy = settings["taxonomy"]
+    return json.dumps([taxonomy["name"], json.dumps(taxonomy["classes"]), divided.delta, divided.rho, divided.rouge])
+
+
+def setting_name(metrics: dict[str, Any], rho: bool = True) -> str:
+    """Such as `Non-Memo, Recollect[5], Code, Others`: the classes, with [δ] where a rule reads it and ρ where it is not the usual one.
+
+    Args:
+        rho: False leaves ρ out.
+    """
+    settings = metrics["settings"]
+    divided = partition_of(settings)
+    titles = [title_with_delta(title, rules, divided.delta) for title, rules in settings["taxonomy"]["classes"].items()]
+    usual = divided.rho is None or (divided.rho, divided.rouge) == usual_thresholds()[1:]
+    scored = {"l": ", ROUGE-L", "3": ", ROUGE-3"}.get(divided.rouge or "", "")
+    return ", ".join(titles) + ("" if usual or not rho else f" (ρ={divided.rho:g}{scored})")
+
+
+def title_with_delta(title: str, rules: str | list[str], delta: int | None) -> str:
+    """Such as `Recite[1k]-or-Code`: [δ] after every part of the title whose rule reads it, or after the title."""
+    names = [rules] if isinstance(rules, str) else rules
+    reads = ["duplicates" in RULES[name].needs for name in names]
+    if delta is None or not any(reads):
+        return title
+    mark = f"[{delta // 1000}k]" if delta and delta % 1000 == 0 else f"[{delta}]"
+    parts = title.split("-or-")
+    if len(parts) != len(names):
+        return title + mark
+    return "-or-".join(part + mark if read else part for part, read in zip(parts, reads, strict=True))
+
+
+def family(classes: Mapping[str, str | list[str]]) -> str:
+    """The paper's family: Non-Memo, then nodes, then others.
+
+    `4A`: a node on duplicates, one on how the text can be completed; `4B`: the other way round; `3A`: one node; `3B`: one node or another;
+    `other`: anything else.
+    """
+    rules = [[value] if isinstance(value, str) else list(value) for value in classes.values()]
+    if len(rules) < 3 or rules[0] != ["non_memorized"] or rules[-1] != ["memorized"]:
+        return "other"
+    nodes = [["duplicates" in RULES[name].needs for name in names] for names in rules[1:-1]]
+    known: dict[tuple[tuple[bool, ...], ...], str] = {
+        ((True,), (False,)): "4A",
+        ((False,), (True,)): "4B",
+        ((True,),): "3A",
+        ((False,),): "3A",
+    }
+    if len(nodes) == 1 and len(nodes[0]) == 2:
+        return "3B"
+    return known.get(tuple(tuple(node) for node in nodes), "other")
+
+
+def variants(runs: Sequence[dict[str, Any]]) -> tuple[list[str], dict[str, str]]:
+    """In what settings each run differs from most others of its corpus and compat, such as `cnn.epochs=3`; empty for most.
+
+    What an LLM has to itself (its path, its precision) counts only where it differs between runs of that LLM.
+
+    Returns:
+        A text per run, and the usual value of every setting that occurs in one.
+    """
+    groups: dict[tuple[str, ...], list[int]] = defaultdict(list)
+    flat = [flattened(run["settings"]) for run in runs]
+    for index, run in enumerate(runs):
+        groups[run["settings"]["corpus"]["name"], run["settings"]["compat"]].append(index)
+    differs: list[list[str]] = [[] for _ in runs]
+    usual: dict[str, str] = {}
+    for group in groups.values():
+        for key in sorted({key for index in group for key in flat[index]}):
+            parts: dict[str, list[int]] = defaultdict(list)
+            for index in group:
+                if key in flat[index] or not key.startswith(OPTIONAL):
+                    parts[runs[index]["settings"]["llm"]["name"] if key.startswith(NAMES_A_MODEL) else ""].append(index)
+            for part in parts.values():
+                values = [flat[index].get(key, LATER.get(key, "unset")) for index in part]
+                most = LATER.get(key, Counter(values).most_common(1)[0][0])
+                for index, value in zip(part, values, strict=True):
+                    if value != most:
+                        differs[index].append(f"{key}={value}")
+                        usual[key] = most
+    return [", ".join(texts) for texts in differs], usual
+
+
+def flattened(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """The settings that a row must share, as `group.key` → text."""
+    flat: dict[str, str] = {}
+    for key, value in settings.items():
+        name = f"{prefix}{key}"
+        if name in NAMES_A_ROW or f"{name}.".startswith(CONTROLS_ONLY):
+            continue
+        if isinstance(value, dict):
+            flat |= flattened(value, f"{name}.")
+        else:
+            flat[name] = panel_text(value) if name == "cnn.members" else as_typed(value)
+    return flat
+
+
+def as_typed(value: Any) -> str:
+    """A setting's value as it is given on the command line."""
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    return f"[{','.join(map(as_typed, value))}]" if isinstance(value, list) else str(value)
+
+
+def panel_text(members: list[str]) -> str:
+    """A panel in short, such as `k6,8-f10,16-mean`, where it is a product; else all its names."""
+    parsed = [match.groups() if (match := re.fullmatch(r"k(\d+)-f(\d+)-(\w+)", name)) else None for name in members]
+    known = [one for one in parsed if one]
+    sides = [list(dict.fromkeys(column)) for column in zip(*known, strict=True)]
+    if len(known) < len(members) or list(itertools.product(*sides)) != known:
+        return "+".join(members)
+    return "-".join(head + ",".join(side) for head, side in zip(("k", "f", ""), sides, strict=True))
+
+
+def cells(runs: Sequence[NamedRun]) -> list[Cell]:
+    """The rows of the ranking, in no particular order."""
+    groups: dict[tuple[str, ...], list[NamedRun]] = defaultdict(list)
+    for run in runs:
+        groups[run.cell].append(run)
+    several = [len({run.place[part] for run in runs}) > 1 for part in range(3)]
+    made = []
+    for group in groups.values():
+        number = Counter(run.setting for run in group)
+        own = {run.setting: run.settings["taxonomy"]["name"] in OWN_NAMES for run in group}
+        first, *also = sorted(number, key=lambda name: (-number[name], not own[name], name))
+        # A run that took over another's result comes after one that was trained; one with controls before one without.
+        ranked = sorted(
+            group, key=lambda run: (run.setting != first, run.metrics["same_as"] is not None, not run.metrics["control"], run.llm)
+        )
+        chosen = {run.training: run for run in reversed(ranked)}
+        kept = tuple(sorted(chosen.values(), key=lambda run: (run.setting != first, run.llm, run.settings["seed"])))
+        corpus, compat, variant = kept[0].place
+        shown = [corpus * several[0], f"compat={compat}" if several[1] and compat != "none" else "", variant]
+        made.append(Cell(" · ".join(filter(None, (first, *shown))), first, tuple(also), kept))
+    return made

@@ -1,0 +1,138 @@
+"""What the report's page says of what attention adds to what needs none, of hard negatives, and of more samples."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import polars as pl
+
+from memgrid.report.baseline_tables import ADDS, NOTHING, SIZES, WORSE, grouped, train_samples
+from memgrid.report.facts import Report, plural
+from memgrid.report.figures.baselines import draw_added, draw_learning
+from memgrid.report.page import Fold, Part, Section, interval, listing
+from memgrid.report.sections.scores import DRAWN, MATRICES
+from memgrid.results.folder import BASELINES
+
+AGAIN = "run them again with force=true, such as python -m memgrid.run force=true"
+HEADINGS = {name: name for name in BASELINES} | {"likelihood": "prefix likelihood"}
+
+
+def of_contrasts(report: Report) -> list[Section]:
+    """The sections on what results have to be read beside; one that has nothing to show says why."""
+    return [adds(report), hard(report), curve(report)]
+
+
+def adds(report: Report) -> Section:
+    """Each pair of classes: attention against the best that needs no attention."""
+    title, table = "What attention adds", report.tables["added"]
+    # Of a learning curve, only the run with most samples.
+    fewer = {cell.label for group in grouped(report.rows, SIZES) for cell in sorted(group, key=train_samples)[:-1]}
+    labels = [cell.label for cell in report.benchmark if cell.label not in fewer]
+    table = table.filter(pl.col("setting").is_in(labels)) if table.height else table
+    without = len(labels) - (table["setting"].n_unique() if table.height else 0)
+    missing = f"{plural(without, 'setting')} {'has' if without == 1 else 'have'} no answers of baselines on disk: {AGAIN}."
+    if not table.height:
+        return Section("adds", title, [missing[0].upper() + missing[1:]])
+    caption = (
+        "Accuracy in percent on the eval samples of two classes, asked which of the two it is (a guess: 50): of the CNNs, and of what "
+        "needs no attention: a bag of the decoded tokens, the overlap of prefix and suffix, the model's own confidence, how likely the "
+        "prefix is to the model, and all of these together. The difference is that from the best of them on the same samples, which "
+        "favours them a little; its 95 % interval is drawn over eval samples, paired. A dash: not known."
+    )
+    order = {label: place for place, label in enumerate(report.ranked()["label"])}
+    table = table.sort(pl.col("setting").replace_strict(order, default=len(order)), maintain_order=True)
+    several = table["setting"].n_unique() > 1
+    names = {cell.label: cell.setting for cell in report.benchmark}
+    # Where all have the same classes, the pair names them: only what differs besides is said.
+    alike = len({names[label] for label in table["setting"]}) == 1
+    besides = (
+        pl.col("setting").map_elements(lambda label: label.removeprefix(names[label]), pl.String)
+        if alike
+        else pl.format(" · {}", "setting")
+    )
+    drawn = table.head(DRAWN).with_columns(pair=pl.format("{}{}", "pair", besides) if several else pl.col("pair"))
+    first = f" The first {DRAWN} of {table.height} pairs." if table.height > DRAWN else ""
+    what = f"A point right of 0: attention tells the two classes apart better than the best that needs none, on the same samples.{first}"
+    figure = report.drawn("added", partial(draw_added, drawn), title, what)
+    columns = {"pair": "pair", "attention": "attention", **HEADINGS, "difference": "difference", "interval": "95 % interval"}
+    whole = pl.col("pair").str.replace_all(" ", "\u00a0").str.replace_all("-", "\u2011")  # names of a few words stay in one line
+    ends = [pl.col(name).round(1).cast(pl.String) for name in ("low", "high")]  # a dash between negative numbers could not be read
+    shown = table.with_columns(pl.format("{} to {}", *ends).alias("interval"), pair=whole)
+    made = listing(shown, {**columns, "meaning": "what it says"}, "Pairs of classes", caption, "added", "setting" if several else None)
+    return Section("adds", title, [counted(table), *([missing] if without else [])], [figure, made])
+
+
+def counted(table: pl.DataFrame) -> str:
+    """How many pairs of each verdict there are, and the clearest of the two that matter most."""
+    number = {verdict: table.filter(pl.col("verdict") == verdict) for verdict in (ADDS, NOTHING, WORSE)}
+    text = (
+        f"Of {plural(table.height, 'pair')} of classes, attention adds something to the best that needs no attention in "
+        f"{number[ADDS].height}, nothing that can be seen in {number[NOTHING].height}, and is worse than it in {number[WORSE].height}."
+    )
+    for verdict, highest in ((ADDS, True), (WORSE, False)):
+        if number[verdict].height:
+            row = number[verdict].sort("difference", descending=highest).row(0, named=True)
+            text += f" The largest: {row['pair']} ({row['setting']}): {row['meaning']}."
+    return text
+
+
+def hard(report: Report) -> Section:
+    """Hard negatives beside ordinary ones."""
+    title, table = "Hard negatives", report.tables["negatives"]
+    if not table.height:
+        way = "python -m memgrid.run -m select.non_memorized=any,matched select.decoded=continuation,suffix"
+        return Section("negatives", title, [f"No setting was run with harder negatives than usual: {way} does."])
+    caption = (
+        "The same setting with other sequences that are not memorized. Drawn: from any, or matched (in pairs with sequences of the "
+        "memorized class that has most duplicates, equally frequent in the training corpus). Read with: the model's own words, or the "
+        "true suffix. Min-F1 over all classes, F1 of the negatives, how many of them are called what they are, and what the others are "
+        "called most often."
+    )
+    columns = {"setting": "setting", "drawn": "drawn", "read": "read with", "train": "train", "runs": "runs", "min_f1": "min-F1"}
+    columns |= {"interval": "95 % interval", "f1": "F1 of negatives", "kept": "called so", "mistake": "mistaken for"}
+    mistake = pl.format("{} ({} %)", "called", pl.col("mistaken").round(0).cast(pl.Int64))
+    made = listing(table.with_columns(interval(), mistake=mistake), columns, title, caption, "negatives")
+    return Section("negatives", title, told(table), [made])
+
+
+def told(table: pl.DataFrame) -> list[str]:
+    """A sentence per hard variant of each setting, against the ordinary one if that was run."""
+    text = []
+    for _, group in table.group_by("group", maintain_order=True):
+        usual, *others = group.iter_rows(named=True)
+        if (usual["drawn"], usual["read"]) != ("any", "own words"):
+            text.append(f"{usual['setting']}: the ordinary run is missing, so that nothing can be said of what hard negatives change.")
+            continue
+        for row in others:
+            names = [f"{row['negative']} matched in duplicates"] * (row["drawn"] == "matched")
+            names += [f"{row['negative']} read with its true suffix"] * (row["read"] == "true suffix")
+            change = row["min_f1"] - usual["min_f1"]
+            apart = row["low"] > usual["high"] or row["high"] < usual["low"]
+            doubt = "" if apart else ", within the intervals of both"
+            text.append(
+                f"{row['setting']}, {' and '.join(names)}: the min-F1 is {row['min_f1']:.1f} instead of {usual['min_f1']:.1f} "
+                f"({change:+.1f} points{doubt}); {row['mistaken']:.0f} % of these negatives are called {row['called']}, ordinarily "
+                f"{usual['mistaken']:.0f} % are called {usual['called']}."
+            )
+    return text
+
+
+def curve(report: Report) -> Section:
+    """How scores grow with train samples."""
+    title, table = "More samples", report.tables["learning"]
+    if not table.height:
+        way = "python -m memgrid.run -m select.train_per_class=50,100,200,400"
+        return Section("learning", title, [f"No setting was run with several numbers of samples per class: {way} does."])
+    caption = (
+        "Min-F1 over the train samples per class: of the CNNs, with the 95 % interval over eval samples, of a linear probe on attention, "
+        "of the model's confidence, and of all that needs no attention. A curve that still rises says that more samples would help."
+    )
+    parts: list[Part] = []
+    for index, (_, points) in enumerate(table.group_by("setting", maintain_order=True)):
+        if index < MATRICES:
+            name = f"learning-{index + 1}" if index else "learning"
+            parts.append(report.drawn(name, partial(draw_learning, points), f"More samples: {points['setting'][0]}", caption))
+    columns = {"setting": "setting", "train": "train", "eval": "eval", "runs": "runs", "min_f1": "min-F1", "interval": "95 % interval"}
+    columns |= {"probe": "linear probe", "confidence": "confidence", "together": "all without attention"}
+    made = listing(table.with_columns(interval()), columns, title, "Samples per class, and min-F1 in percent.", "learning")
+    return Section("learning", title, [], [*parts, Fold("The numbers", [made])])

@@ -1,0 +1,178 @@
+"""What the report's page says of where networks decide, and of whether the model needs that: from Δ maps and interventions on disk."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import polars as pl
+
+from memgrid.errors import UserError
+from memgrid.localize.maps import DeltaMaps, read_delta
+from memgrid.report.cause_tables import Told, intervened, localized
+from memgrid.report.facts import Report, plural
+from memgrid.report.figures.doses import draw_doses, draw_layers
+from memgrid.report.figures.maps import draw_delta, draw_layer_shares, draw_randomisation, draw_teaser
+from memgrid.report.page import Fold, Part, Picture, Section, listing, picture
+from memgrid.results.findings import mean_curves, randomised, sentences
+
+SHOWN = 3  # runs whose figures are on the page
+PAGES = 9  # of maps layer by layer, of the best run
+CHAIN = "python -m memgrid.run 'stages=[label,extract,train,localize,intervene]'"
+WHERE = {
+    **{"class": "class", "samples": "samples", "layer": "most decisive layer", "layer_share": "its share"},
+    **{"within_prefix": "prefix to itself", "suffix_to_prefix": "suffix to prefix", "within_suffix": "suffix to itself"},
+    **{"half": "half of Δ lies on", "sanity_decisiveness": "D, random weights", "sanity_delta": "Δ, random weights"},
+}
+DOSES = {
+    **{"class": "class", "samples": "samples", "q": "q", "target": "most decisive"},
+    **{"random": "random", "difference": "difference", "interval": "95 % interval"},
+    **{"attended": "most attended", "attended_difference": "difference", "attended_interval": "95 % interval"},
+}
+
+
+def of_causes(report: Report) -> list[Section]:
+    """The sections on causes; one that has nothing to show says why."""
+    return [where(report), causal(report)]
+
+
+def where(report: Report) -> Section:
+    """Δ maps: classes side by side, shares of layers, layer by layer, and whether they are about the networks at all."""
+    title, text = "Where it decides", list[str]()
+    parts: list[Part] = []
+    every = localized(report.runs)
+    if not every:
+        return Section("where", title, [f"No run was localized: {CHAIN} does that too."])
+    shown: list[Told] = []
+    looked_at = 0
+    for told in every:
+        if len(shown) == SHOWN:
+            break
+        looked_at += 1
+        try:
+            maps = read_delta(told.folder / f"localize-{told.mark['method']}.h5")
+        except UserError as error:
+            text.append(f"{told.name} is left out: {error}.")
+            continue
+        shown.append(told)
+        parts += maps_of(report, told, maps, len(shown))
+    text += [f"{told.name}. {line}" if len(every) > 1 else line for told in shown for line in randomised(told.mark)]
+    text.append("A sequence of each class, token by token: sequence-* in figures/ of a run's folder; this page shows no text of sequences.")
+    text += rest(len(every) - looked_at, "localized", "teaser-*, layers-* and delta-*")
+    table = with_group(report.tables["localized"])
+    caption = (
+        "Shares of a class's Δ in percent; “half of Δ lies on” so many percent of all positions. The last columns are rank correlations "
+        "with the maps of networks with random weights in all layers: 1 would say that maps are not about the networks; Δ keeps the "
+        "attention whatever the networks are, D does not."
+    )
+    parts.append(listing(table, WHERE, "Where each class is decided", caption, "localized", "group"))
+    return Section("where", title, text, parts)
+
+
+def maps_of(report: Report, told: Told, maps: DeltaMaps, number: int) -> list[Part]:
+    """The figures of one run's Δ maps."""
+    titles, ending = list(maps.classes), f"-{number}" if number > 1 else ""
+    caption = (
+        f"{told.name}: where the networks' decision for each class comes from (Δ by {maps.method}, summed over layers, mean over "
+        f"{told.mark['samples']}), as a share of the class's largest value. Rows are queries, columns keys; lines mark where the "
+        "suffix begins."
+    )
+    made: list[Part] = [
+        report.drawn(f"teaser{ending}", partial(draw_teaser, maps.delta, titles, maps.k), "Where each class is decided", caption),
+        report.drawn(
+            f"layers{ending}",
+            partial(draw_layer_shares, maps.delta, titles),
+            "Layers",
+            f"{told.name}: how much of each class's Δ lies in each layer; the thin line: as much in all.",
+        ),
+    ]
+    if told.mark["sanity"]:
+        caption = (
+            f"{told.name}: rank correlation with the trained networks' maps, when more and more layers have random weights (mean over "
+            "classes). Maps that are about the networks fall far below 1."
+        )
+        draw = partial(draw_randomisation, mean_curves(told.mark["sanity"]))
+        made.append(report.drawn(f"randomisation{ending}", draw, "Maps of networks with random weights", caption))
+    return [*made, *pages(report, maps)] if number == 1 else made
+
+
+def pages(report: Report, maps: DeltaMaps) -> list[Part]:
+    """The classes layer by layer, folded away."""
+    drawn: list[Picture] = []
+    for number, (title, delta) in enumerate(zip(maps.classes, maps.delta, strict=True), 1):
+        for path in draw_delta(delta, title, maps.k, report.out / "figures" / f"delta-{number}"):
+            if len(drawn) < PAGES:
+                caption = "Six layers on a page, all layers of a class on one scale."
+                name = path.name
+                drawn.append(
+                    picture(path.with_name(f"{name}.png"), f"Δ of {title}", caption, f"Δ of {title}. {caption}", f"figures/{name}.pdf")
+                )
+    return [Fold("Layer by layer", drawn)]
+
+
+def causal(report: Report) -> Section:
+    """Interventions: what stays extractable when the decisive attention is switched off, against controls of the same size."""
+    title, text = "Is it causal?", list[str]()
+    parts: list[Part] = []
+    every = intervened(report.runs)
+    if not every:
+        return Section("causal", title, [f"No run has an intervention: {CHAIN} makes one."])
+    text.append(
+        "The most decisive q % of a class's positions are switched off while the model decodes the class's samples, and beside them as "
+        "many other positions of the same layers. Each sentence compares the shares that stay extractable, sample by sample; intervals "
+        "are for one dose each, and over many doses about one in twenty excludes 0 by chance."
+    )
+    shown = looked_at = 0
+    for told in every:
+        if shown == SHOWN:
+            break
+        looked_at += 1
+        try:
+            table = pl.read_parquet(told.folder / "intervene.parquet", glob=False)
+        except (OSError, pl.exceptions.PolarsError):
+            text.append(f"{told.name} is left out: its intervene.parquet is missing or damaged.")
+            continue
+        shown += 1
+        text += [f"{told.name}. {line}" if len(every) > 1 else line for line in sentences(told.mark)]
+        parts += doses_of(report, told, table, shown)
+    text += rest(len(every) - looked_at, "interventions", "doses and dose-layers")
+    caption = (
+        "Percent of samples that stay extractable when the most decisive attention is masked, and under two controls: random positions of "
+        "the same layers and distances (mean over seeds), and those of the same layers that are attended most. Differences are most "
+        "decisive less control: below 0, the decisive matters more."
+    )
+    either = pl.format("{} to {}", pl.col("low").round(0).cast(pl.Int64), pl.col("high").round(0).cast(pl.Int64)).alias("interval")
+    attended = pl.format("{} to {}", pl.col("attended_low").round(0).cast(pl.Int64), pl.col("attended_high").round(0).cast(pl.Int64))
+    numbers = with_group(report.tables["interventions"]).with_columns(either, attended.alias("attended_interval"))
+    parts.append(listing(numbers, DOSES, "Doses", caption, "interventions", "group"))
+    return Section("causal", title, text, parts)
+
+
+def doses_of(report: Report, told: Told, table: pl.DataFrame, number: int) -> list[Part]:
+    """The figures of one run's intervention."""
+    ending = f"-{number}" if number > 1 else ""
+    caption = (
+        f"{told.name}: what is left when the most decisive q % of a class's attention is switched off, and controls. From the left: "
+        "samples still extractable, log-probability of the suffix, and what the same masks do to "
+        f"{told.mark.get('damage_on', 'other text')}. Bands and bars are 95 % intervals over samples, of random masks from the lowest to "
+        "the highest of their seeds. Dotted: nothing masked."
+    )
+    made: list[Part] = [report.drawn(f"doses{ending}", partial(draw_doses, table), "What is left, dose by dose", caption)]
+    if table["masked"].str.contains(r"^layer:\d+$").any():
+        caption = (
+            f"{told.name}: the share that is lost when the decisive positions of a single layer are switched off; as many random ones."
+        )
+        made.append(report.drawn(f"dose-layers{ending}", partial(draw_layers, table), "Layer by layer", caption))
+    return made
+
+
+def with_group(table: pl.DataFrame) -> pl.DataFrame:
+    """The table with a heading for the rows of each run and method, and classes that are not broken at their hyphens."""
+    whole = pl.col("class").str.replace_all("-", "\u2011")
+    return table.with_columns(whole, group=pl.format("{} · {} · seed {} · {}", "setting", "llm", "seed", "method"))
+
+
+def rest(number: int, file: str, figures: str) -> list[str]:
+    """Where those lie that are not shown."""
+    if not number:
+        return []
+    return [f"The figures of {plural(number, 'more run')} ({figures}) lie in the folders that {file}.csv names."]

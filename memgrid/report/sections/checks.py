@@ -1,0 +1,255 @@
+"""What the report's page says of what scores rest on: flow, attention itself, protocols, controls, single CNNs, what is missing."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from omegaconf import OmegaConf
+
+from memgrid.errors import UserError
+from memgrid.io.paths import CONF
+from memgrid.report.facts import Report, plural
+from memgrid.report.figures import ranking as charts
+from memgrid.report.figures.flow import draw_flow
+from memgrid.report.page import Fold, Part, Section, interval, listing, picture
+from memgrid.report.rows import USUAL, NamedRun
+from memgrid.report.sections.scores import DRAWN
+from memgrid.report.tables import flow
+from memgrid.results.states import STATES, counts, to_tell
+from memgrid.taxonomy import Taxonomy, Thresholds
+
+SPREAD = 20  # settings whose single CNNs are drawn
+FLOWS = 6
+EXAMPLES = 4
+
+
+def of_what_they_rest_on(report: Report) -> list[Section]:
+    """The sections after those on scores; one that has nothing to show says why."""
+    return [flows(report), examples(report), side_by_side(report), control(report), spread(report), not_done(report)]
+
+
+def flows(report: Report) -> Section:
+    """How sequences go from the classes of one taxonomy to those of another (the paper's Figure 2)."""
+    left, right = (taxonomy_named(name, report.runs) for name in report.pair)
+    title, text = f"From {left.name} to {right.name}", []
+    parts: list[Part] = []
+    for llm, corpus in dict.fromkeys((run.llm, run.settings["corpus"]["name"]) for run in report.runs):
+        runs = [run for run in report.runs if (run.llm, run.settings["corpus"]["name"]) == (llm, corpus)]
+        sides = [(taxonomy, usual_of(taxonomy, runs)) for taxonomy in (left, right)]
+        features, why = read_features(report.root, llm, corpus, sides)
+        if features is None:
+            text.append(f"No flow for {llm} on {corpus}: {why}.")
+        elif len(parts) < FLOWS:
+            counts = flow(features, *sides)
+            heads = [f"{taxonomy.name}{limits(taxonomy, thresholds)}" for taxonomy, thresholds in sides]
+            caption = (
+                f"All {counts.sum():,} memorized sequences of {corpus} for {llm}: on the left as {heads[0]} divides them, on the right as "
+                f"{heads[1]} does; a ribbon is as thick as the number of sequences that are in both classes."
+            )
+            kept = [counts.sum(1 - axis) > 0 for axis in (0, 1)]
+            titles = [
+                [name for name, any_ in zip(side[0].classes, some, strict=True) if any_] for side, some in zip(sides, kept, strict=True)
+            ]
+            if counts.any():
+                draw = partial(draw_flow, counts[kept[0]][:, kept[1]], (heads[0], titles[0]), (heads[1], titles[1]))
+                parts.append(report.drawn(f"flow-{llm}-{corpus}", draw, title, caption))
+    return Section("flow", title, text, parts)
+
+
+def taxonomy_named(name: str, runs: list[NamedRun]) -> Taxonomy:
+    """The taxonomy as the runs had it, or else as conf/ has it.
+
+    Raises:
+        UserError: neither knows it.
+    """
+    for run in runs:
+        if run.settings["taxonomy"]["name"] == name:
+            return Taxonomy.of(name, run.settings["taxonomy"]["classes"])
+    path = CONF / "taxonomy" / f"{name}.yaml"
+    if not path.is_file():
+        known = sorted({run.settings["taxonomy"]["name"] for run in runs} | {one.stem for one in path.parent.glob("*.yaml")})
+        raise UserError(f"flow={name} is no known taxonomy: use two of {', '.join(known)}, such as flow=prashanth,rasy")
+    written: Any = OmegaConf.to_container(OmegaConf.load(path))
+    return Taxonomy.of(name, written["classes"])
+
+
+def usual_of(taxonomy: Taxonomy, runs: list[NamedRun]) -> Thresholds:
+    """The thresholds that most runs have: those of this taxonomy first, then any."""
+    own = sorted(runs, key=lambda run: run.settings["taxonomy"]["name"] != taxonomy.name)
+    deltas = [run.divided.delta for run in own if run.divided.delta is not None]
+    rhos = [(run.divided.rho, run.divided.rouge) for run in own if run.divided.rho is not None and run.divided.rouge is not None]
+    delta = USUAL.delta if USUAL.delta in deltas or not deltas else Counter(deltas).most_common(1)[0][0]
+    usual = (USUAL.rho, USUAL.rouge)
+    rho, rouge = usual if usual in rhos or not rhos else Counter(rhos).most_common(1)[0][0]
+    return Thresholds(delta, rho or USUAL.rho, rouge)
+
+
+def limits(taxonomy: Taxonomy, thresholds: Thresholds) -> str:
+    """The thresholds that matter to it, such as ` (δ=50)`."""
+    divided = taxonomy.partition(thresholds)
+    told = [] if divided.delta is None else [f"δ={divided.delta}"]
+    told += [] if divided.rho is None else [f"ρ={divided.rho:g}"]
+    told += {"l": ["ROUGE-L"], "3": ["ROUGE-3"]}.get(divided.rouge or "", [])
+    return f" ({', '.join(told)})" if told else ""
+
+
+def read_features(root: Path, llm: str, corpus: str, sides: list[tuple[Taxonomy, Thresholds]]) -> tuple[pl.DataFrame | None, str]:
+    """What both taxonomies' rules read, a row per sequence of a corpus; or None and why not."""
+    folder = root / "labels" / llm / corpus
+    groups = list(dict.fromkeys(["memorized", *(group for taxonomy, _ in sides for group in taxonomy.needs)]))
+    # Whether a text is code was judged by one of several; the first who did is asked.
+    files = {group: next(iter(sorted(folder.glob(f"{group}*.parquet"))), None) for group in groups}
+    missing = [group for group, path in files.items() if path is None]
+    if missing:
+        return None, f"{folder} has no labels {', '.join(missing)} (stages=[label] with a taxonomy that reads them makes them)"
+    try:
+        paths = [path for path in files.values() if path is not None]
+        tables = [pl.read_parquet(path) for path in paths]
+        origins = {json.dumps(origin_of(path), sort_keys=True) for path in paths}
+    except (OSError, ValueError, pl.exceptions.PolarsError):
+        return None, f"a label file in {folder} is damaged"
+    if len(origins) > 1 or len({table.height for table in tables}) > 1:
+        return None, f"the labels in {folder} were not all made from the same corpus and model"
+    features = pl.concat([tables[0], *(table.drop("sequence_id") for table in tables[1:])], how="horizontal")
+    if "is_code" in features.columns and (unknown := features.filter(pl.col("memorized") & pl.col("is_code").is_null()).height):
+        return None, f"whether the text is code has not been judged for {plural(unknown, 'memorized sequence')}"
+    return features, ""
+
+
+def origin_of(path: Path) -> dict[str, Any]:
+    """The corpus and the model that a label file was made from."""
+    found = json.loads(pl.read_parquet_metadata(path).get("memgrid", "{}"))
+    return {key: found.get(key) for key in ("corpus", "k", "llm")}
+
+
+def examples(report: Report) -> Section:
+    """An example of attention per class (the paper's Figure 3), from the best run of each LLM that drew one."""
+    best = {cell.label: cell for cell in report.benchmark}
+    parts: list[Part] = []
+    for llm in report.models:
+        runs = [run for label in report.ranked(llm)["label"] for run in best[label].of(llm)]
+        found = next((pair for run in runs if (pair := (run, drawn_example(run)))[1]), None)
+        if found is None or len(parts) == EXAMPLES:
+            continue
+        run, png = found
+        assert png is not None
+        name = f"attention-{llm}"
+        (report.out / "figures").mkdir(parents=True, exist_ok=True)
+        for suffix in (".png", ".pdf"):
+            if png.with_suffix(suffix).is_file():
+                shutil.copyfile(png.with_suffix(suffix), report.out / "figures" / f"{name}{suffix}")
+        caption = (
+            f"One eval sample of each class of {run.setting}, {llm}, seed {run.settings['seed']}: how much every token (rows, queries) "
+            "attends to every earlier one (columns, keys), in some layers, on a logarithmic scale. Lines mark where the suffix begins."
+        )
+        pdf = f"figures/{name}.pdf" if png.with_suffix(".pdf").is_file() else ""
+        parts.append(picture(report.out / "figures" / f"{name}.png", f"Attention of {llm}", caption, caption, pdf))
+    text = [] if parts else ["No run has left a figure of examples (figures/attention.png in its folder)."]
+    return Section("attention", "Attention, an example of each class", text, parts)
+
+
+def drawn_example(run: NamedRun) -> Path | None:
+    """The run's own figure of examples, if it drew one."""
+    path = Path(run.metrics["folder"]) / "figures" / "attention.png"
+    return path if path.is_file() else None
+
+
+def side_by_side(report: Report) -> Section:
+    """The paper's protocol beside ours."""
+    table = on_page(report, "protocols")
+    caption = (
+        "The same trainings scored twice. Ours: the last epoch, each CNN for itself, then the mean. The paper's: the confusion matrices of "
+        "the last three epochs, all CNNs and all model sizes summed to one, then scored once. A sum evens out single CNNs, so its worst "
+        "class looks better when CNNs fail in different classes."
+    )
+    drawn = table.head(DRAWN)
+    title = "The paper's protocol and ours"
+    picture = report.drawn("protocols", partial(charts.draw_protocols, drawn), title, caption)
+    columns = {"setting": "setting", "runs": "runs", "min_f1": "min-F1", "interval": "95 % interval", "paper_min_f1": "paper's min-F1"}
+    columns |= {"difference": "ours − paper's"}
+    made = listing(table.with_columns(interval()), columns, title, "Min-F1 in percent, best first.", "protocols")
+    return Section("protocols", title, [], [picture, Fold("The numbers", [made])])
+
+
+def on_page(report: Report, name: str) -> pl.DataFrame:
+    """A table without the points of a sweep over ρ."""
+    table = report.tables[name]
+    return table.filter(pl.col("setting").is_in([cell.label for cell in report.benchmark])) if table.height else table
+
+
+def control(report: Report) -> Section:
+    """Shuffled labels, and what the model's confidence alone tells."""
+    table, title = on_page(report, "controls"), "Controls"
+    if not table.height:
+        return Section("controls", title, ["No run had controls: control.members=1 trains one CNN again on shuffled labels."])
+    text = []
+    known = table.drop_nulls("confidence_min_f1")
+    beaten = known.filter(pl.col("confidence_min_f1") >= pl.col("min_f1")).height
+    if beaten:
+        text.append(
+            f"In {beaten} of {plural(known.height, 'setting')} the model's own confidence, one number per sequence, tells classes apart "
+            "at least as well as attention does: there, nothing shows that attention is needed."
+        )
+    caption = (
+        "Min-F1 of the panel, of the same CNN trained on shuffled labels (must fall to chance or below), of a small decision tree that "
+        "sees only how sure the model was while decoding, of all that needs no attention together, and of a linear probe that sees eight "
+        "numbers of each layer's attention."
+    )
+    drawn = table.head(DRAWN)
+    figure = report.drawn("controls", partial(charts.draw_controls, drawn), title, caption)
+    columns = {"setting": "setting", "runs": "runs", "min_f1": "min-F1", "interval": "95 % interval"}
+    columns |= {"shuffled_min_f1": "shuffled labels", "confidence_min_f1": "confidence alone", "tokens_min_f1": "tokens"}
+    columns |= {"overlap_min_f1": "overlap", "likelihood_min_f1": "prefix likelihood", "together_min_f1": "all of these"}
+    columns |= {"probe_min_f1": "linear probe", "chance": "chance"}
+    more = "Chance: answering every class equally often. A dash: the control was not run, or the confidence is not known."
+    made = listing(table.with_columns(interval()), columns, title, more, "controls")
+    return Section("controls", title, text, [figure, Fold("The numbers", [made])])
+
+
+def spread(report: Report) -> Section:
+    """Every CNN of the panel."""
+    table = on_page(report, "members")
+    best = report.ranked()["label"].head(SPREAD).to_list()
+    place = {label: index for index, label in enumerate(best)}
+    some = table.filter(pl.col("setting").is_in(best)).sort(pl.col("setting").replace_strict(place, default=-1), maintain_order=True)
+    first = f" The best {SPREAD} settings." if len(report.benchmark) > SPREAD else ""
+    caption = (
+        "The min-F1 of every CNN of every run, by setting: how much depends on the network, the seed and the model, not on the taxonomy."
+        f"{first} All: members.csv."
+    )
+    title = "The panel's CNNs"
+    return Section("panel", title, [], [report.drawn("panel", partial(charts.draw_spread, some), title, caption)])
+
+
+def not_done(report: Report) -> Section:
+    """What is missing, running, stopped or failed, and what could not be read."""
+    number, parts = counts(report.states), list[Part]()
+    told = ", ".join(f"{many:,} {state}" for state, many in number.items() if many)
+    text = [f"Of {plural(report.states.height, 'run')} below {report.root}: {told}."]
+    rows = report.states.filter(to_tell())
+    if rows.height:
+        order = pl.col("state").replace_strict({state: place for place, state in enumerate(STATES)})
+        rows = rows.sort(order, maintain_order=True).with_columns(run=pl.concat_str("llm", "taxonomy", "name", separator="/"))
+        columns = {"state": "state", "run": "run", "detail": "detail"}
+        parts.append(
+            listing(rows, columns, "Runs without a result, or with a failure after it", "As python -m memgrid.status lists them.", "states")
+        )
+    if report.left_out:
+        table = pl.DataFrame({"folder": list(report.left_out), "error": list(report.left_out.values())})
+        parts.append(listing(table, {"folder": "folder", "error": "why"}, "Results left out", "These could not be read."))
+    lacking = report.ranked().drop_nulls("only")
+    if lacking.height:
+        models = ", ".join(report.models)
+        caption = (
+            f"Settings that were not run on all of {models}: their rows over all runs are not the mean over the same models as the others'."
+        )
+        parts.append(listing(lacking, {"setting": "setting", "only": "was run"}, "Settings without some models", caption))
+    if not parts:
+        text.append("Nothing is missing or failed.")
+    return Section("missing", "What is missing or failed", text, parts)

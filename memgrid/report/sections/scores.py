@@ -1,0 +1,186 @@
+"""What the report's page says of scores: ranking, language models, ρ, confusion. Figures are drawn into `<out>/figures`."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import polars as pl
+
+from memgrid.report.facts import NoiseFloor, Report, plural
+from memgrid.report.figures import ranking as charts
+from memgrid.report.figures.style import draw_confusions
+from memgrid.report.page import Fold, Listing, Part, Picture, Section, interval, listing
+from memgrid.report.rows import OWN_NAMES
+from memgrid.report.tables import ALL, ranking
+
+DRAWN = 60  # rows of a chart
+MATRICES = 6
+FAMILIES = {"4A": "duplication, then completion", "4B": "completion, then duplication", "3A": "one node", "3B": "one node or another"}
+SCORES = {
+    "min_f1": "min-F1",
+    "spread": "±",
+    "interval": "95 % interval",
+    "mean_f1": "mean-F1",
+    "min_precision": "min P",
+    "mean_precision": "mean P",
+    "min_recall": "min R",
+    "mean_recall": "mean R",
+    "eval_loss": "loss",
+    "paper_min_f1": "paper's min-F1",
+}
+SMALL = ("also", "only", "corpus_shown", "compat_shown", "variant")
+
+
+def of_scores(report: Report) -> list[Section]:
+    """The sections on scores; one that has nothing to show says why."""
+    return [summary(report), overall(report), sizes(report), rho(report), confusions(report)]
+
+
+def summary(report: Report) -> Section:
+    """What was run, the best of each family, and how large the noise is."""
+    adopted = sum(run.metrics["same_as"] is not None for run in report.runs)
+    corpora = sorted({run.settings["corpus"]["name"] for run in report.runs})
+    cnns = sum(len(run.metrics["members"]) for run in report.runs if run.metrics["same_as"] is None)
+    twice = f"; {adopted} of them have equal partitions and took over the result of another" if adopted else ""
+    text = [
+        f"{plural(len(report.runs), 'finished run')} of {plural(len(report.rows), 'setting')} on {', '.join(report.models)} "
+        f"(corpus {', '.join(corpora)}){twice}. CNNs trained to tell the classes of a taxonomy apart from attention alone: {cnns:,}.",
+        noise_text(report.noises),
+    ]
+    if report.usual:
+        usual = ", ".join(f"{key}={value}" for key, value in report.usual.items())
+        text.append(f"Some runs have other settings than most: these are rows of their own and say what differs. Most runs have {usual}.")
+    best = report.best_of_families()
+    meaning = pl.col("family").replace_strict(FAMILIES, default="other taxonomies").alias("meaning")
+    columns = {"setting": "setting", **{key: SCORES[key] for key in list(SCORES)[:3]}, "family": "family", "meaning": "its nodes"}
+    caption = "The best setting of each family by min-F1, the F1 of the class that is hardest to tell."
+    text = [line for line in text if line]
+    return Section(
+        "summary", "What was run", text, [listing(best.with_columns(meaning), columns, "Best of each family", caption, small=SMALL)]
+    )
+
+
+def noise_text(noises: dict[str, NoiseFloor]) -> str:
+    """What differences mean nothing."""
+    if not noises:
+        return (
+            "No partition was trained more than once, so how large the noise is cannot be said: run some settings with other seeds "
+            "(seed=0,1,2). In the paper's tables, equal partitions that were trained separately differ by up to 1.5 points."
+        )
+    parts = []
+    for compat, noise in noises.items():
+        which = f" (compat={compat})" if len(noises) > 1 or compat != "none" else ""
+        parts.append(
+            f"by {noise.mean:.1f} points on average and by {noise.largest:.1f} at most{which}, over {plural(noise.pairs, 'pair')}; "
+            f"in 19 of 20 pairs by no more than {noise.most:.1f}"
+        )
+    return (
+        "The noise floor: two trainings of the same partition on the same model (other seeds, or equal partitions trained separately) "
+        f"differ in min-F1 {'; '.join(parts)}. Between single trainings, smaller differences than that say nothing."
+    )
+
+
+def chart(report: Report, table: pl.DataFrame, name: str, where: str) -> Picture:
+    """The ranking as a figure."""
+    first = f" The best {DRAWN} of {table.height} are drawn." if table.height > DRAWN else ""
+    band = None if report.noise is None else round(report.noise.most, 1)
+    shade = " Settings in the grey band are no worse than the best by more than the noise." if band else ""
+    caption = (
+        f"Each dot is a setting's min-F1, the mean over its CNNs{where}; the thick bar is one standard deviation over the CNNs, the thin "
+        f"line the 95 % interval from drawing the eval samples again. Colours and shapes tell the families.{shade}{first}"
+    )
+    drawn = table.head(DRAWN).select(pl.col("label").alias("setting"), "family", "min_f1", "spread", "low", "high")
+    return report.drawn(name, partial(charts.draw_ranking, drawn, noise=band), "Taxonomies ranked by min-F1", caption)
+
+
+def ranking_list(table: pl.DataFrame, title: str, caption: str, file: str) -> Listing:
+    """A ranking as a table, by number of classes as in the paper."""
+    table = table.with_columns(group=pl.format("{} classes", "classes")).sort("classes", descending=True, maintain_order=True)
+    columns = {"setting": "setting", **SCORES, "family": "family", "runs": "runs"}
+    return listing(table, columns, title, caption, file, "group", SMALL, "min_f1")
+
+
+def overall(report: Report) -> Section:
+    """The ranking over all LLMs and seeds (the paper's Tables 1 and 3)."""
+    table = report.ranked()
+    caption = (
+        "Scores in percent, means over runs (seeds and models) of the last epoch: ± is the standard deviation over all CNNs, the interval "
+        "is drawn over eval samples, P and R are precision and recall (of the worst class, and the mean over classes), the loss is in nats "
+        "per sample. The paper's min-F1 follows its protocol: confusion matrices of three epochs, all CNNs and model sizes summed, then "
+        "scored. Classes after “= also” divide the sequences alike, so they are one row."
+    )
+    hidden = len(report.rows) - len(report.benchmark)
+    text = [f"{plural(hidden, 'row')} of the sweep over ρ stand in a section of their own; ranking.csv holds them too."] if hidden else []
+    parts: list[Part] = [
+        chart(report, table, "ranking", " and runs"),
+        ranking_list(table, "Ranking over all runs", caption, "ranking"),
+    ]
+    return Section("ranking", "Taxonomies ranked by min-F1", text, parts)
+
+
+def sizes(report: Report) -> Section:
+    """The ranking for each LLM (the paper's Tables 5-7)."""
+    if len(report.models) < 2:
+        return Section("sizes", "Each language model", [f"All runs are on one language model, {report.models[0]}."])
+    labels = [cell.label for cell in report.benchmark]
+    table = report.tables["sizes"].filter(pl.col("setting").is_in(labels))
+    columns = {"setting": "setting", ALL: "all", **{name: name for name in report.models}}
+    parts: list[Part] = [
+        listing(table, columns, "Min-F1 by language model", "Best overall first; a dash where the setting was not run.", "sizes")
+    ]
+    for name in report.models:
+        own = report.ranked(name)
+        made = ranking_list(own, f"Ranking on {name}", "As the ranking over all runs, for this model alone.", f"ranking-{name}")
+        parts.append(Fold(f"Ranking on {name}", [chart(report, own, f"ranking-{name}", f" and seeds, on {name}"), made]))
+    return Section("sizes", "Each language model", [], parts)
+
+
+def rho(report: Report) -> Section:
+    """The sweep over ρ (the paper's Table 4)."""
+    table, title = report.tables["rho"], "The ROUGE threshold ρ"
+    if not table.height:
+        return Section(
+            "rho", title, ["No taxonomy was run at more than one ρ: python -m memgrid.run -m taxonomy=rasy rho=0.3,0.5,0.7 does."]
+        )
+    parts: list[Part] = []
+    keys = ["setting", "taxonomy", "corpus", "compat", "variant"]
+    for index, (names, swept) in enumerate(table.group_by(keys, maintain_order=True)):
+        if index == MATRICES:
+            break
+        setting = " · ".join(filter(None, map(str, (names[0], "compat=paper" if names[3] == "paper" else "", names[4]))))
+        suffix = f"-{index + 1}" if index else ""
+        caption = (
+            f"Min-F1 of {setting} over ρ: a memorized sequence counts as Guess when the ROUGE between its prefix and suffix is at least ρ. "
+            "A line for each score that ρ is applied to; the band is the 95 % interval over eval samples."
+        )
+        parts.append(report.drawn(f"rho{suffix}", partial(charts.draw_rho_curve, swept), "Min-F1 over ρ", caption))
+        columns = {"rouge_l": "ROUGE-L", "rouge_3": "ROUGE-3", "rho": "ρ", "runs": "runs", **SCORES}
+        whole = swept.filter(pl.col("llm") == ALL).with_columns(interval())
+        parts.append(listing(whole, columns, f"ρ and ROUGE: {setting}", "Best min-F1 first, over all models.", "rho", best="min_f1"))
+    return Section("rho", title, [], parts)
+
+
+def confusions(report: Report) -> Section:
+    """Confusion matrices of the best of each family and of the named taxonomies (the paper's Figures 5 and 7-12)."""
+    order = report.ranked()["label"].to_list()
+    labels = report.best_of_families()["label"].to_list()
+    known = {cell.label: cell for cell in report.benchmark}
+    for name in OWN_NAMES:
+        own = [label for label in order if known[label].first.settings["taxonomy"]["name"] == name]
+        labels += own[:1] if not set(own) & set(labels) else []
+    chosen = [known[label] for label in labels[:MATRICES]]
+    parts: list[Part] = []
+    for name in (None, *(report.models if len(report.models) > 1 else ())):
+        entries = [
+            (f"{cell.label}: min-F1 {ranking([cell], name)['min_f1'][0]:.1f}", cell.confusion(runs), cell.first.metrics["classes"])
+            for cell in chosen
+            if (runs := cell.of(name))
+        ]
+        if entries:
+            where = f"on {name}" if name else "over all models and seeds"
+            caption = f"Shares of the true class in percent, {where}: last epoch, all CNNs. Rows are true classes, columns predicted ones."
+            stem = f"confusion-{name}" if name else "confusion"
+            made = report.drawn(stem, partial(draw_confusions, entries), f"Confusion {where}", caption)
+            parts.append(Fold(made.title, [made]) if name else made)
+    text = ["The best setting of each family, and the taxonomies that have names. All settings: confusions.csv."]
+    return Section("confusion", "Confusion matrices", text, parts)

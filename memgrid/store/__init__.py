@@ -1,0 +1,1 @@
+"""Attention on disk: HDF5 shards that are whole or absent."""

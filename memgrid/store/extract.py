@@ -1,0 +1,136 @@
+"""Extraction: attention of the samples that the store lacks, while the model decodes them."""
+
+from __future__ import annotations
+
+import warnings
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+
+from memgrid.config.schema import ExtractConfig
+from memgrid.corpus.corpus import Corpus
+from memgrid.io.progress import progress_bar
+from memgrid.lm.model import LanguageModel, ModelIdentity, Scores
+from memgrid.store.shard import Identity, Maps
+from memgrid.store.sharing import claims
+from memgrid.store.store import Store
+from memgrid.store.writer import ShardWriter
+
+CLAIMED_SHARDS = 4  # in one claim: enough for full batches, and little for another process to wait for
+
+
+class LabelWarning(UserWarning):
+    """The model does not do what the corpus says of it."""
+
+
+def open_store(root: Path, corpus: Corpus, llm: ModelIdentity, compress: bool = False, decoded: str = "continuation") -> Store:
+    """The store of one LLM and corpus, `<root>/attention/<llm>/<corpus>`; with `decoded` suffix, `<corpus>@suffix` (no corpus has an @).
+
+    Its shards name the corpus so, too: a store takes none of the other kind. Memorized sequences are the same in both.
+    """
+    length = corpus.tokens.shape[1]
+    name = corpus.name if decoded == "continuation" else f"{corpus.name}@{decoded}"
+    identity = Identity(llm.name, llm.revision, llm.fingerprint, name, corpus.k, length, llm.layers)
+    return Store(root / "attention" / llm.name / name, identity, compress=compress)
+
+
+def decode(
+    lm: LanguageModel, corpus: Corpus, rows: np.ndarray, memorized: np.ndarray, confidence: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """What the model reads when it decodes each sequence, int32 (rows, length), and its confidence, float32 (rows,).
+
+    A memorized sequence is its own continuation, and the labels know the confidence (NaN where they came with the corpus); the others are
+    continued greedily.
+    """
+    decoded, sure = corpus.tokens[rows].copy(), confidence[rows].astype(np.float32)
+    foreign = np.flatnonzero(~memorized[rows])
+    if len(foreign):
+        decoded[foreign, corpus.k :], sure[foreign] = lm.continue_greedily(corpus.prefix[rows[foreign]], corpus.suffix.shape[1])
+    return decoded, sure
+
+
+def extract(
+    store: Store,
+    lm: LanguageModel,
+    corpus: Corpus,
+    wanted: np.ndarray,
+    memorized: np.ndarray,
+    confidence: np.ndarray,
+    config: ExtractConfig,
+    decoded: str = "continuation",
+) -> int:
+    """Fill the store with every wanted sequence that it lacks, a shard at a time; returns how many this process computed.
+
+    Other processes may do the same at the same time: they share the work, see `memgrid.store.sharing`.
+
+    Args:
+        wanted: sequence ids, int64.
+        memorized, confidence: labels of every sequence of the corpus, in its order.
+        decoded: what is not memorized is read with the model's own `continuation`, or with its true `suffix`.
+    """
+    missing, disputed, made = store.missing(wanted), 0, 0
+    work = claims(store.folder / ".claims", missing, store.missing, CLAIMED_SHARDS * config.shard_samples)
+    with progress_bar() as progress, closing(work):
+        task = progress.add_task("extracting attention", total=len(missing))
+        for ids in work:
+            rows = corpus.rows_of(np.sort(ids))
+            # Sequences that need a continuation stand together: their batches are decoded token by token, the others' are not.
+            rows = rows[np.argsort(~memorized[rows], kind="stable")]
+            with ShardWriter(store, config.shard_samples) as writer:
+                for start in range(0, len(rows), size := lm.batch_size(corpus.tokens.shape[1])):
+                    part = rows[start : start + size]
+                    maps, doubted = extract_batch(lm, corpus, part, memorized, confidence, decoded)
+                    writer.add(maps)
+                    disputed += doubted
+                    progress.advance(task, len(part))
+            made += len(rows)
+    if disputed:
+        warnings.warn(
+            f"corpus {corpus.name!r} calls {disputed} of the {made} extracted sequences memorized that llm {lm.identity.name!r} "
+            "does not continue word for word: they keep the corpus's label",
+            LabelWarning,
+            stacklevel=2,
+        )
+    return made
+
+
+def extract_batch(
+    lm: LanguageModel, corpus: Corpus, rows: np.ndarray, memorized: np.ndarray, confidence: np.ndarray, read: str = "continuation"
+) -> tuple[Maps, int]:
+    """A batch's maps, and how many of its sequences the corpus calls memorized that the model does not continue word for word."""
+    if read == "suffix":
+        decoded, sure = corpus.tokens[rows].copy(), confidence[rows].astype(np.float32)
+        # The labels know how sure the model was of its own words: not of these.
+        sure[~memorized[rows]] = np.nan
+    else:
+        decoded, sure = decode(lm, corpus, rows, memorized, confidence)
+    disputed = 0
+    if np.isnan(sure).any():
+        # This is the first time that the model reads the sequence, or that it is asked about the true suffix.
+        scores, pools = lm.score_and_pool(decoded, corpus.k)
+        # A greedy continuation's most probable tokens are its tokens: both measures are then the same.
+        found = np.where(memorized[rows], scores.confidence, scores.suffix_probability)
+        sure = np.where(np.isnan(sure), found, sure)
+        disputed = int((~scores.memorized & memorized[rows]).sum())
+    else:
+        pools = lm.pooled_maps(decoded)
+    return Maps(corpus.sequence_id[rows], decoded, sure, pools), disputed
+
+
+def score_and_extract(store: Store, lm: LanguageModel, corpus: Corpus, config: ExtractConfig, rows: slice = slice(None)) -> list[Scores]:
+    """Read the sequences of some rows once: their scores, and into the store the attention of the memorized ones that it lacks."""
+    ids, tokens = corpus.sequence_id[rows], corpus.tokens[rows]
+    lacking = np.isin(ids, store.missing(ids))
+    scores = []
+    size = lm.batch_size(tokens.shape[1])
+    with progress_bar() as progress, ShardWriter(store, config.shard_samples) as writer:
+        for start in progress.track(range(0, len(tokens), size), description="reading sequences, keeping attention"):
+            batch = slice(start, start + size)
+            score, pools = lm.score_and_pool(tokens[batch], corpus.k)
+            scores.append(score)
+            kept = score.memorized & lacking[batch]
+            if kept.any():
+                confidence, maps = score.confidence[kept], {pool: maps[kept] for pool, maps in pools.items()}
+                writer.add(Maps(ids[batch][kept], tokens[batch][kept], confidence, maps))
+    return scores

@@ -1,0 +1,69 @@
+"""Claims: which process works on which sequences, so that many jobs fill one store and none does another's work.
+
+Every sequence falls into one of a fixed number of buckets, by a hash of its id. Whoever works on a bucket holds its lock; a lock ends with
+its process, however that ends, and then another takes over what is left.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Generator
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from memgrid.config.schema import MOST_PARTS
+from memgrid.corpus.ngrams import sequence_hashes
+
+BUCKETS = MOST_PARTS
+SALT = 0x9E3779B97F4A7C15  # the hash must not follow the one that selects samples
+SHORTEST_POLL, LONGEST_POLL = 0.2, 5.0  # seconds
+
+
+def buckets(ids: np.ndarray) -> np.ndarray:
+    """The bucket of each id, int64 in [0, BUCKETS); the same on every machine."""
+    pairs = np.ascontiguousarray(ids, np.int64).view(np.uint32).reshape(-1, 2)
+    return (sequence_hashes(pairs, SALT) % np.uint64(BUCKETS)).astype(np.int64)
+
+
+def part_of(ids: np.ndarray, part: int, parts: int) -> np.ndarray:
+    """The ids of one of `parts` disjoint parts, in their order; all parts together have every id once."""
+    return ids[buckets(ids) % parts == part]
+
+
+def claims(folder: Path, wanted: np.ndarray, missing: Callable[[np.ndarray], np.ndarray], size: int) -> Generator[np.ndarray]:
+    """What this process has to do: ids that are still missing, claim by claim, until no wanted one is.
+
+    A claim is held while the caller works on it. What other processes hold is left to them, and waited for at the end.
+
+    Args:
+        folder: where the locks lie, one file per bucket.
+        wanted: ids, int64.
+        missing: tells which of some ids are not on disk, asked again whenever a claim is made.
+        size: about how many ids a claim has.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    of = buckets(wanted)
+    open_ = {int(bucket): wanted[of == bucket] for bucket in np.unique(of)}
+    wait = SHORTEST_POLL
+    while open_:
+        with ExitStack() as held:
+            taken: list[int] = []
+            ids = 0
+            for bucket, inside in open_.items():
+                try:
+                    held.enter_context(FileLock(folder / f"{bucket:03d}.lock", timeout=0))
+                except Timeout:
+                    continue
+                taken.append(bucket)
+                ids += len(inside)
+                if ids >= size:
+                    break
+            if taken and len(left := missing(np.concatenate([open_.pop(bucket) for bucket in taken]))):
+                yield left
+        wait = SHORTEST_POLL if taken else min(2 * wait, LONGEST_POLL)
+        if not taken:
+            time.sleep(wait * random.uniform(0.5, 1.0))

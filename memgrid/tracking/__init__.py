@@ -1,0 +1,1 @@
+"""wandb: offline by default, never the text of a sequence."""

@@ -1,0 +1,220 @@
+"""Experiment tracking with wandb: one run per training, offline unless asked otherwise, never the text of a sequence.
+
+`python -m memgrid.tracking sync` pushes offline runs to the server, `python -m memgrid.tracking dashboard` builds the project's workspace.
+"""
+
+from __future__ import annotations
+
+import html
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from memgrid.config.names import settings
+from memgrid.config.schema import RunConfig, WandbConfig
+from memgrid.errors import UserError
+from memgrid.metrics import scores
+from memgrid.tracking.files import begun, logged_epochs
+
+if TYPE_CHECKING:
+    from pytorch_lightning.loggers import WandbLogger
+
+SERVER_SECONDS = 10  # how long wandb's server may take to answer
+FLUSH_SECONDS = 1.0  # wandb's own interval is 15: a training that is killed would leave an empty file
+# What would silence the command, change what it pushes, or let it work in this process's server, which a timeout would not end.
+NOT_INHERITED = {"WANDB_SILENT", "WANDB_RESUME", "WANDB_RUN_ID", "WANDB_SERVICE"}
+
+
+def cell_name(settings: Mapping[str, Any]) -> str:
+    """The cell that a run belongs to, such as `toy/rasy/rho0.5-both`; thresholds that are None are left out."""
+    delta, rho, rouge = settings["delta"], settings["rho"], settings["rouge"]
+    parts = (None if delta is None else f"delta{delta}", None if rho is None else f"rho{rho:g}", rouge)
+    thresholds = "-".join(part for part in parts if part is not None)
+    return "/".join(filter(None, (settings["llm"]["name"], settings["taxonomy"]["name"], thresholds)))
+
+
+def epoch_logger(experiment: Any, logged: Iterable[int]) -> WandbLogger:
+    """Lightning's logger, but with a row per epoch whose step is the epoch, and without the epochs that are `logged` already."""
+    from pytorch_lightning.loggers import WandbLogger  # seconds to import, and no command line needs it
+
+    there = set(logged)
+
+    class EpochLogger(WandbLogger):
+        def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+            """Lightning calls this at the end of an epoch; `metrics` has the key epoch."""
+            epoch = int(metrics["epoch"])
+            if epoch not in there:
+                there.add(epoch)
+                # Without commit wandb keeps the row back until the next epoch: a killed training would lose it.
+                self.experiment.log({**metrics, "epoch": epoch}, step=epoch, commit=True)
+
+    return EpochLogger(experiment=experiment)
+
+
+@contextmanager
+def tracked(run: RunConfig, folder: Path) -> Iterator[WandbLogger | None]:
+    """A wandb run of its own in `folder/wandb`, finished at the end, so that the runs of a multirun never merge; None if disabled.
+
+    Runs are grouped by cell (llm, taxonomy, δ, ρ); settings become the config. Started again, a run goes on under the same id: offline as a
+    further part that holds only the epochs that no earlier part has, which `sync` appends to them.
+
+    Raises:
+        UserError: wandb could not start a run.
+    """
+    if run.wandb.mode == "disabled":
+        yield None
+        return
+    import wandb  # seconds to import, and not needed when disabled
+
+    os.environ.setdefault("WANDB_SILENT", "true")
+    folder.mkdir(parents=True, exist_ok=True)
+    earlier = [path for path in sorted(folder.glob("wandb/*run-*/run-*.wandb")) if begun(path)]
+    deciding = settings(run)
+    experiment = start(run.wandb, folder, cell_name(deciding), deciding, resume=bool(earlier) or run.wandb.mode == "online")
+    # What an online run has sent is known to the server only.
+    there = range(int(experiment.summary.get("epoch", -1)) + 1) if run.wandb.mode == "online" else logged_epochs(earlier)
+    logger = epoch_logger(experiment, there)
+    try:
+        log_history(logger, checkpoint_history(folder))
+        yield logger
+    except BaseException:
+        wandb.finish(exit_code=1)
+        raise
+    wandb.finish()
+
+
+def record(
+    config: WandbConfig, folder: Path, group: str, deciding: dict[str, Any], rows: list[dict[str, float]], summary: dict[str, Any]
+) -> None:
+    """A wandb run of something that is finished: a row for each epoch, and a summary; nothing if disabled.
+
+    Raises:
+        UserError: wandb could not start a run.
+    """
+    if config.mode == "disabled":
+        return
+    import wandb
+
+    os.environ.setdefault("WANDB_SILENT", "true")
+    experiment = start(config, folder, group, deciding, resume=config.mode == "online")
+    for epoch, row in enumerate(rows):
+        experiment.log({**row, "epoch": epoch}, step=epoch, commit=True)
+    experiment.summary.update(summary)
+    wandb.finish()
+
+
+def start(config: WandbConfig, folder: Path, group: str, deciding: dict[str, Any], resume: bool) -> Any:
+    """Begin a wandb run, or a further part of it; its id is the end of the folder's name."""
+    import wandb
+
+    quiet = wandb.Settings(x_disable_stats=True, console="off", disable_git=True, x_save_requirements=False)
+    quiet.x_transaction_log_flush_interval = FLUSH_SECONDS
+    try:
+        experiment = wandb.init(
+            project=config.project,
+            entity=config.entity,
+            mode=config.mode,  # type: ignore[arg-type]
+            dir=folder,
+            id=folder.name.rsplit("-", 1)[-1],
+            name=folder.name,
+            group=group,
+            config=deciding,
+            resume="allow" if resume else None,
+            reinit="finish_previous",
+            settings=quiet,
+        )
+    except wandb.Error as error:
+        raise UserError(f"wandb={config.mode} could not start a run ({brief(error)}): use wandb=offline or `wandb login`") from None
+    experiment.define_metric("*", step_metric="epoch")
+    return experiment
+
+
+def log_history(logger: WandbLogger, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write the curves of a history, a row per epoch and member as `memgrid.train.panel.Panel` keeps it, in the order of the epochs."""
+    epochs: dict[int, dict[str, float]] = {}
+    for row in sorted(rows, key=lambda row: row["epoch"]):
+        values = {key: row[key] for key in ("train_loss", "eval_loss")} | {"min_f1": scores(np.asarray(row["confusion"]))["min_f1"]}
+        curves = epochs.setdefault(row["epoch"], {"epoch": row["epoch"]})
+        curves |= {f"{row['member']}/{key}": value for key, value in values.items()}
+    for curves in epochs.values():
+        logger.log_metrics(curves)
+
+
+def checkpoint_history(folder: Path) -> list[dict[str, Any]]:
+    """The history in the checkpoint that a training goes on from: wandb may have been killed before it wrote the last epochs."""
+    import torch
+
+    try:
+        state = torch.load(folder / "checkpoints" / "last.ckpt", map_location="cpu", mmap=True, weights_only=False)
+        return list(state["history"])
+    except Exception:  # none yet, or one that the training will complain about: tracking must not stop it
+        return []
+
+
+def summarise(logger: WandbLogger | None, metrics: dict[str, Any]) -> None:
+    """Put the final scores into the wandb run: panel with spread and interval, members, controls, confusion matrix."""
+    if logger is None:
+        return
+    import wandb
+
+    titles, panel = metrics["classes"], metrics["panel"]["min_f1"]
+    matrix = wandb.Html(confusion_table(titles, metrics["confusion"]))  # a wandb.Table would be kept outside the run's folder
+    logger.experiment.log({"confusion": matrix}, step=metrics["settings"]["cnn"]["epochs"], commit=True)
+    summary = {
+        "min_f1": panel["mean"],
+        **{f"min_f1_{key}": panel[key] for key in ("std", "low", "high")},
+        "mean_f1": metrics["panel"]["mean_f1"]["mean"],
+        "paper_min_f1": metrics["paper_protocol"]["min_f1"],
+        **{f"members/{name}/min_f1": value for name, value in zip(metrics["members"], metrics["members_min_f1"], strict=True)},
+        "confusion_counts": {true: dict(zip(titles, row, strict=True)) for true, row in zip(titles, metrics["confusion"], strict=True)},
+    }
+    for control, name in (("control", "shuffled_min_f1"), ("confidence", "confidence_min_f1")):
+        if metrics[control]:
+            summary[name] = metrics[control]["min_f1"]["mean"]
+    # So that every ROUGE score has a curve over ρ of its own.
+    if metrics["settings"]["rho"] is not None:
+        summary[f"rouge_{metrics['settings']['rouge']}/min_f1"] = panel["mean"]
+    logger.experiment.summary.update(summary)
+
+
+def confusion_table(titles: list[str], counts: list[list[int]]) -> str:
+    """The confusion matrix as HTML: a row per true class, a column per predicted one, darker where there is more of a row."""
+    names = [f"<th>{html.escape(title)}</th>" for title in titles]
+    lines = ["<th>true \\ predicted</th>" + "".join(names)]
+    for name, row in zip(names, counts, strict=True):
+        shares = (count / max(1, sum(row)) / 2 for count in row)
+        cells = (f'<td style="background: rgba(0, 90, 160, {share:.2f})">{n}</td>' for n, share in zip(row, shares, strict=True))
+        lines.append(name + "".join(cells))
+    style = "<style>td, th {font-family: sans-serif; padding: .4em .8em; text-align: right}</style>"
+    return f"{style}<table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
+
+
+def brief(message: object) -> str:
+    """The first clause of a message of wandb's, fit to stand within a sentence."""
+    return re.split(r"\. |\n", str(message).strip())[0].rstrip(".") or type(message).__name__
+
+
+def log_in(verify: bool) -> None:
+    """Take the user's wandb login; with `verify`, ask the server whether it is valid.
+
+    Raises:
+        UserError: there is none, or the server cannot be reached or refuses it.
+    """
+    os.environ["WANDB_MODE"] = "online"  # offline, wandb does not look for a login
+    os.environ.setdefault("WANDB_SILENT", "true")
+    import wandb
+
+    server = os.environ.get("WANDB_BASE_URL", "its server")
+    try:
+        known = wandb.login(prompt=False, verify=False)
+        if known and verify:
+            wandb.Api(timeout=SERVER_SECONDS)  # asks the server, which a second login() does not
+    except (wandb.Error, ValueError):  # ValueError: an address that is none
+        raise UserError(f"wandb cannot reach {server} or is refused there: check the network and `wandb login --relogin`") from None
+    if not known:
+        raise UserError(f"there is no login for wandb at {server}: log in with `wandb login` first")

@@ -1,0 +1,1 @@
+"""Training of the panel, its controls and what it is compared with."""

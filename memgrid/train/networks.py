@@ -1,0 +1,104 @@
+"""The networks that tell classes apart from pooled attention maps: the paper's CNN and a linear probe."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from memgrid.errors import UserError
+
+LOG_FLOOR = 1e-4
+
+
+class Unpack(nn.Module):
+    """Packed triangles (batch, cells, layers) → images (batch, layers, length, length), scaled, zero attention above the diagonal.
+
+    `raw` leaves the weights as they are; `log` maps a weight a to ln(a + 1e-4) / 4 + 1, which spreads small weights.
+    """
+
+    index: Tensor
+
+    def __init__(self, length: int, scale: str) -> None:
+        super().__init__()
+        self.length, self.scale = length, scale
+        index = torch.full((length, length), length * (length + 1) // 2)
+        rows, columns = torch.tril_indices(length, length)
+        index[rows, columns] = torch.arange(len(rows))
+        self.register_buffer("index", index.flatten(), persistent=False)
+
+    def forward(self, packed: Float[Tensor, "batch cells layers"]) -> Float[Tensor, "batch layers length length"]:
+        """Place every cell in its image."""
+        # An extra cell of zero attention stands for everything above the diagonal. The result is channels_last without a copy.
+        cells = nn.functional.pad(packed.float(), (0, 0, 0, 1))
+        if self.scale == "log":
+            cells = torch.log(cells + LOG_FLOOR) / 4 + 1
+        return cells[:, self.index].unflatten(1, (self.length, self.length)).permute(0, 3, 1, 2)
+
+
+class AttentionCNN(nn.Module):
+    """The paper's CNN (Section 4): two blocks of conv, ReLU, dropout, max-pool, then two linear layers; layers are channels.
+
+    Returns logits (batch, classes).
+
+    Raises:
+        UserError: the kernel is too large for the maps.
+    """
+
+    def __init__(self, layers: int, length: int, classes: int, kernel_size: int, features: int, dropout: float) -> None:
+        super().__init__()
+        side = ((length - kernel_size + 1) // 2 - kernel_size + 1) // 2
+        if side < 1:
+            raise UserError(f"cnn.kernel_size={kernel_size} is too large for sequences of {length} tokens: use a smaller one")
+        self.body = nn.Sequential(
+            nn.Conv2d(layers, features, kernel_size),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.MaxPool2d(2),
+            nn.Conv2d(features, features, kernel_size),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.MaxPool2d(2),
+            nn.Flatten(),
+            nn.Linear(features * side * side, 64),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Linear(64, classes),
+        )
+
+    def forward(self, images: Float[Tensor, "batch layers length length"]) -> Float[Tensor, "batch classes"]:
+        """Logits of images."""
+        return self.body(images)  # type: ignore[no-any-return]
+
+
+class LinearProbe(nn.Module):
+    """A linear classifier on eight numbers per layer: mean and spread of four regions of its map.
+
+    The regions: the diagonal, the column of the first token, the suffix's look at the prefix, the suffix's look at itself.
+    """
+
+    masks: Tensor
+
+    def __init__(self, layers: int, length: int, k: int, classes: int) -> None:
+        super().__init__()
+        query, key = torch.meshgrid(torch.arange(length), torch.arange(length), indexing="ij")
+        causal = key <= query
+        regions = [key == query, key == 0, (query >= k) & (key < k), causal & (query >= k) & (key >= k)]
+        masks = torch.stack([region.float() for region in regions])
+        self.register_buffer("masks", masks / masks.sum((1, 2), keepdim=True), persistent=False)
+        self.norm = nn.BatchNorm1d(2 * len(regions) * layers, affine=False)
+        self.linear = nn.Linear(2 * len(regions) * layers, classes)
+
+    def forward(self, images: Float[Tensor, "batch layers length length"]) -> Float[Tensor, "batch classes"]:
+        """Logits of images."""
+        return self.linear(self.norm(self.statistics(images)))  # type: ignore[no-any-return]
+
+    def statistics(self, images: Float[Tensor, "batch layers length length"]) -> Float[Tensor, "batch numbers"]:
+        """Eight numbers per layer."""
+        mean = torch.einsum("blqk,rqk->blr", images, self.masks)
+        square = torch.einsum("blqk,rqk->blr", images.square(), self.masks)
+        variance = square - mean.square()
+        # The root has no gradient at 0, and NaN would spread from there over the whole layer.
+        some = variance > 0
+        spread = torch.where(some, torch.where(some, variance, 1).sqrt(), 0)
+        return torch.cat([mean, spread], -1).flatten(1)

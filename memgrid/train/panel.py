@@ -1,0 +1,125 @@
+"""The panel as a LightningModule: several networks that see the same batches, each with its own weights, dropout and metrics."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torchmetrics.classification import MulticlassConfusionMatrix
+
+from memgrid.config.derive import Member
+from memgrid.config.schema import CNNConfig
+from memgrid.metrics import scores
+from memgrid.train.data import Batch
+from memgrid.train.networks import AttentionCNN, LinearProbe, Unpack
+
+
+class Panel(pl.LightningModule):
+    """Trains every member in one pass over the data; a member comes out as if it had been trained alone.
+
+    One AdamW serves all: its update of a weight depends on that weight's gradient only, and no member's loss reaches another's weights.
+
+    Args:
+        members: the networks to train; a `linear` panel has one probe per pooling.
+        layers, length, k, classes: shape of the maps, tokens in the prefix, number of classes.
+        seed: of initialisation and dropout; together with a member's name it decides both.
+    """
+
+    def __init__(
+        self, members: list[Member], config: CNNConfig, layers: int, length: int, k: int, classes: int, seed: int, channels_last: bool
+    ) -> None:
+        super().__init__()
+        self.members, self.config, self.classes = members, config, classes
+        self.unpack = Unpack(length, config.scale)
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.seeds = {member.name: member_seed(member, seed) for member in members}
+        self.nets = nn.ModuleDict()
+        # A plain dictionary: metrics are no part of a network's state.
+        self.confusion: dict[str, MulticlassConfusionMatrix] = {}
+        with torch.random.fork_rng():
+            for member in members:
+                torch.manual_seed(self.seeds[member.name])
+                if config.kind == "linear":
+                    net: nn.Module = LinearProbe(layers, length, k, classes)
+                else:
+                    net = AttentionCNN(layers, length, classes, member.kernel_size, member.features, config.dropout)
+                self.nets[member.name] = net.to(memory_format=self.memory_format)  # type: ignore[call-overload]
+                self.confusion[member.name] = MulticlassConfusionMatrix(classes)
+        self.losses: dict[str, list[tuple[float, int]]] = {}
+        self.history: list[dict[str, Any]] = []
+
+    def images(self, pools: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Packed maps → images, for each pooling that the panel reads."""
+        return {name: self.unpack(packed).contiguous(memory_format=self.memory_format) for name, packed in pools.items()}
+
+    def logits(self, pools: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Logits (batch, classes) of each member."""
+        images = self.images(pools)
+        return {member.name: self.nets[member.name](images[member.reads]) for member in self.members}
+
+    def training_step(self, batch: Batch, _: int) -> Tensor:
+        """The sum over members of the mean cross-entropy."""
+        pools, labels = batch
+        images = self.images(pools)
+        losses = []
+        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+            for member in self.members:
+                # Dropout depends on member and step alone: not on the other members, and not on where a resumed run was cut.
+                torch.manual_seed(self.seeds[member.name] + self.global_step)
+                loss = nn.functional.cross_entropy(self.nets[member.name](images[member.reads]), labels)
+                self.tally(f"train/{member.name}", loss, len(labels))
+                losses.append(loss)
+        return torch.stack(losses).sum()
+
+    def tally(self, key: str, loss: Tensor, samples: int) -> None:
+        """Remember a batch's mean loss and its size, so that the epoch's loss is a mean per sample."""
+        self.losses.setdefault(key, []).append((loss.detach(), samples))  # type: ignore[arg-type]
+
+    def epoch_loss(self, key: str) -> float:
+        """The mean loss per sample (nats) since it was last asked for."""
+        tallied = self.losses.pop(key, [])
+        return float(sum(loss * n for loss, n in tallied)) / max(1, sum(n for _, n in tallied))
+
+    def validation_step(self, batch: Batch, _: int) -> None:
+        """Count each member's answers."""
+        pools, labels = batch
+        for name, logits in self.logits(pools).items():
+            self.tally(f"eval/{name}", nn.functional.cross_entropy(logits, labels), len(labels))
+            self.confusion[name].to(self.device).update(logits, labels)
+
+    def on_validation_epoch_end(self) -> None:
+        """Add a row per member to the history: epoch, member, losses in nats per sample, confusion matrix."""
+        for member in self.members:
+            name = member.name
+            confusion = self.confusion[name].compute().cpu().numpy()
+            self.confusion[name].reset()
+            losses = {side: self.epoch_loss(f"{side}/{name}") for side in ("train", "eval")}
+            row = {"epoch": self.current_epoch, "member": name, "train_loss": losses["train"], "eval_loss": losses["eval"]}
+            self.history.append({**row, "confusion": confusion.tolist()})
+            self.log_dict(
+                {f"{name}/train_loss": losses["train"], f"{name}/eval_loss": losses["eval"], f"{name}/min_f1": scores(confusion)["min_f1"]}
+            )
+
+    def predict_step(self, batch: Batch, _: int) -> Tensor:
+        """Probabilities float32 (members, batch, classes)."""
+        return torch.stack([logits.float().softmax(-1) for logits in self.logits(batch[0]).values()])
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """AdamW (the paper's: learning rate 1e-3, weight decay 0.1)."""
+        return torch.optim.AdamW(self.nets.parameters(), lr=self.config.learning_rate, weight_decay=self.config.weight_decay)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """The history belongs to the state: a resumed run must have all epochs."""
+        checkpoint["history"] = self.history
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """See `on_save_checkpoint`."""
+        self.history = checkpoint["history"]
+
+
+def member_seed(member: Member, seed: int) -> int:
+    """A number below 2**48 from the member's name and the run's seed."""
+    return int.from_bytes(hashlib.sha256(f"{member.name}/{seed}".encode()).digest()[:6], "big")

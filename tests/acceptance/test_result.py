@@ -1,0 +1,55 @@
+"""The main result on the embedded model, asserted loosely and on averages."""
+
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+from conftest import memgrid_here
+
+from memgrid.config.schema import CorpusConfig
+from memgrid.corpus.corpus import load_corpus
+from memgrid.io.paths import TOY
+from memgrid.label.labels import Labels
+
+
+@pytest.mark.slow
+def test_classes_are_told_apart_and_shuffled_labels_are_not(toy_root):
+    """One CNN of the default panel, two seeds, default sizes: far above chance, and at chance with shuffled labels.
+
+    Six of the ten epochs: from the fifth on, each class's F1 stays above 80 but for dips that ten epochs have as well.
+    """
+    shared = (f"root={toy_root}", "cnn=single", "cnn.epochs=6", "trainer.threads=1", "trainer.progress=false", "wandb=off")
+    shown = memgrid_here(*shared, "seed=0,1", "-m").stdout
+    found = [json.loads(path.read_text()) for path in toy_root.glob("runs/toy/rasy/*/metrics.json")]
+    assert len(found) == 2
+    assert np.mean([metrics["panel"]["min_f1"]["mean"] for metrics in found]) > 65
+    assert np.mean([metrics["control"]["min_f1"]["mean"] for metrics in found]) < 35
+    assert np.mean([metrics["panel"]["f1"][1]["mean"] for metrics in found]) > 90  # Guess
+    assert all(metrics["confidence"]["min_f1"]["mean"] > 80 for metrics in found)
+    assert shown.count("Told apart better than by chance and by the shuffled control: Non-Memo, Guess, Recall.") == 2
+
+
+@pytest.mark.slow
+def test_the_embedded_corpus_holds_what_it_promises(toy_lm, toy_root):
+    """At least 800 recall, 800 guess of both kinds, 1,600 non-memorized and 250 duplicated but not memorized sequences.
+
+    Every sixth sequence is decoded, to see that it is memorized where the labels say so.
+    """
+    corpus = load_corpus(CorpusConfig(name="toy", path=None))
+    labels = Labels(toy_root, toy_lm.identity, corpus)
+    labels.compute("duplicates", toy_lm)
+    table = labels.read(["memorized", "duplicates", "templates", "rouge"])
+    continuation = np.concatenate([toy_lm.continue_greedily(part, 32)[0] for part in np.array_split(corpus.prefix[::6], 10)])
+    np.testing.assert_array_equal(table["memorized"][::6], (continuation == corpus.suffix[::6]).all(1))
+    kind = pl.read_parquet(TOY / "sequences.parquet")["kind"]
+    template = pl.col("is_repeating") | pl.col("is_incrementing")
+    guess = pl.col("memorized") & (template | (pl.col("rouge_l") >= 0.5) | (pl.col("rouge_3") >= 0.5))
+    table = table.with_columns(kind=kind, guess=guess)
+    assert table["memorized"].sum() - table["guess"].sum() >= 800
+    assert table["guess"].sum() >= 800
+    for name in ("repeat", "unseen_repeat", "increment", "unseen_increment"):
+        assert table.filter((pl.col("kind") == name) & pl.col("guess")).height >= 100
+    missed = table.filter(~pl.col("memorized"))
+    assert missed.filter(pl.col("duplicates") <= 1).height >= 1600
+    assert missed.filter(pl.col("duplicates") >= 8).height >= 250

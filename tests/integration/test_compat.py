@@ -1,0 +1,79 @@
+"""`compat=paper`: the paper's protocol, its errors included."""
+
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from conftest import memgrid_here
+from hydra import compose, initialize_config_dir
+
+from memgrid.config.derive import Member, members
+from memgrid.config.names import run_folder, training_key, training_seed
+from memgrid.config.schema import CNNConfig
+from memgrid.config.validate import register, typed
+from memgrid.io.paths import CONF
+from memgrid.metrics import scores
+from memgrid.train.panel import Panel
+
+
+def composed(*overrides):
+    register()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return typed(compose("run", overrides=list(overrides)))
+
+
+def test_its_numbers_are_the_papers_and_can_be_overridden():
+    run = composed("compat=paper")
+    select, cnn = run.select, run.cnn
+    assert (select.train_per_class, select.eval_per_class, select.min_train_per_class, select.min_eval_per_class) == (
+        4000,
+        2000,
+        4000,
+        2000,
+    )
+    assert not select.leak_free
+    assert (cnn.scale, cnn.dropout, cnn.epochs, cnn.batch_size, cnn.learning_rate, cnn.weight_decay) == ("raw", 0.5, 3, 16, 1e-3, 0.1)
+    assert len(members(cnn, run.compat)) == 8
+    assert {member.reads for member in members(cnn, run.compat)} == {"mean"}
+    assert {member.reads for member in members(cnn)} == {"mean", "max"}
+    assert composed("compat=paper", "select.train_per_class=9", "select.min_train_per_class=5").select.train_per_class == 9
+
+
+def test_every_setting_is_trained_for_itself():
+    runs = [composed("compat=paper", f"taxonomy={name}", f"delta={delta}") for name in ("recite", "recollect", "rasy") for delta in (5, 50)]
+    for different in (run_folder, training_key, training_seed):
+        assert len({different(run) for run in runs}) == len(runs)
+    ours = [composed(f"taxonomy={name}", f"delta={delta}") for name in ("recite", "recollect", "rasy") for delta in (5, 50)]
+    assert len({training_key(run) for run in ours}) == 3
+    assert {training_seed(run) for run in ours} == {0}
+
+
+@pytest.mark.slow
+def test_a_run_by_the_papers_protocol(extracted, quick):
+    small = ("select.train_per_class=60", "select.eval_per_class=20", "select.min_train_per_class=20", "select.min_eval_per_class=5")
+    given = ("compat=paper", "cnn=panel", "cnn.kernel_size=6", "cnn.features=10", "cnn.pooling=[mean,max]", "cnn.epochs=4", *small)
+    memgrid_here(*quick, *given, f"root={extracted}")
+    (path,) = extracted.glob("runs/toy/rasy/delta50-rho0.5-both-*/metrics.json")
+    metrics = json.loads(path.read_text())
+    assert metrics["settings"]["compat"] == "paper"
+    assert metrics["members"] == ["k6-f10-mean", "k6-f10-max"]
+    epochs = pl.read_parquet(path.parent / "epochs.parquet").filter(pl.col("epoch") >= 1)  # the last three of four
+    summed = np.sum(epochs["confusion"].to_list(), axis=0)
+    paper = metrics["paper_protocol"]
+    assert paper["confusion"] == summed.tolist()
+    assert {key: paper[key] for key in scores(summed)} == scores(summed)
+    # Sums of batch means over the number of items: 16 times too small.
+    assert paper["mean_eval_loss"] == pytest.approx(epochs["eval_loss"].mean() / 16)
+    # The two members saw the same maps and differ by their seeds alone.
+    predictions = pl.read_parquet(path.parent / "predictions.parquet")
+    assert predictions["k6-f10-mean"].to_list() != predictions["k6-f10-max"].to_list()
+
+
+def test_a_member_that_reads_means_only_needs_no_other_map():
+    member, tokens = Member(3, 4, "max", means_only=True), 16
+    panel = Panel([member], CNNConfig(kernel_size=3, features=4, pooling="max", dropout=0.0), 2, tokens, 8, 3, 0, False).eval()
+    maps = torch.rand(5, tokens * (tokens + 1) // 2, 2)
+    given = panel.logits({"mean": maps})[member.name]
+    torch.testing.assert_close(given, panel.nets[member.name](panel.unpack(maps)))

@@ -1,0 +1,76 @@
+"""The smoke experiment as typed, then what a user does with it: status, report, notebooks."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+from conftest import CAUSES, memgrid
+
+pytestmark = pytest.mark.slow
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+CAUSAL = ("teaser", "layers", "delta-1", "randomisation", "doses", "dose-layers")
+
+
+@pytest.fixture(scope="module")
+def smoke(toy_root, tmp_path_factory):
+    """A root in which `experiment=smoke` is finished; labels and attention are those of the default run, as far as they go."""
+    root = tmp_path_factory.mktemp("smoke")
+    for name in ("labels", "attention"):
+        shutil.copytree(toy_root / name, root / name)
+    process = memgrid("-m", "experiment=smoke", f"root={root}", "trainer.progress=false", "wandb=off")
+    return root, process
+
+
+def test_every_cell_is_done_and_equal_ones_are_trained_once(smoke):
+    root, process = smoke
+    found = [json.loads(path.read_text()) for path in root.glob("runs/toy/*/*/metrics.json")]
+    assert sorted(one["settings"]["taxonomy"]["name"] for one in found) == ["rasy"] * 3 + ["recite"] * 2 + ["recollect"] * 2
+    assert sum(one["same_as"] is not None for one in found) == 2
+    assert process.stdout.count("train    1 networks") == 5
+    status = memgrid(f"root={root}", module="status").stdout
+    assert "7 runs below" in status
+    assert "failed" not in status
+
+
+def test_the_report_has_all_that_it_promises(smoke):
+    root, _ = smoke
+    shown = memgrid(f"root={root}", module="report").stdout
+    assert "7 finished runs" in shown
+    report = root / "report"
+    page = (report / "index.html").read_text()
+    for words in ("Taxonomies ranked by min-F1", "The ROUGE threshold ρ", "Confusion matrices", "From prashanth to rasy", "Controls"):
+        assert words in page
+    assert "= also: Non-Memo, Recollect[40], Others" in page
+    assert page.count("<img") >= 7
+    for name in ("ranking", "rho", "confusion", "flow-toy-toy", "attention-toy", "protocols", "controls", "panel"):
+        assert (report / "figures" / f"{name}.png").stat().st_size > 5000
+        assert (report / "figures" / f"{name}.pdf").exists()
+    assert pl.read_csv(report / "rho.csv").height == 3
+
+
+def test_notebooks_run(smoke):
+    root, _ = smoke
+    given = ("cnn=single", "select.train_per_class=200", "select.eval_per_class=80", "cnn.epochs=4", "delta=40", "rho=0.5", "wandb=off")
+    memgrid(*given, *CAUSES, f"root={root}", "stages=[localize,intervene]")
+    command = [sys.executable, "-m", "pytest", "--nbmake", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", str(NOTEBOOKS)]
+    process = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, "MEMGRID_ROOT": str(root)}, cwd=NOTEBOOKS.parent, timeout=280
+    )
+    assert process.returncode == 0, process.stdout[-5000:]
+    assert "4 passed" in process.stdout
+    for name in ("ranking", "rho", "panel", "protocols", "controls", "confusions", "flow", "attention", "attention-mean", *CAUSAL):
+        assert (root / "report" / "notebooks" / f"{name}.png").exists(), name
+
+
+def test_notebooks_are_stored_without_outputs():
+    files = sorted(NOTEBOOKS.glob("*.ipynb"))
+    assert len(files) == 4
+    for path in files:
+        for cell in json.loads(path.read_text())["cells"]:
+            assert not cell.get("outputs")
+            assert cell.get("execution_count") is None

@@ -1,0 +1,90 @@
+"""Before a sweep: all combinations are validated, and each leaves its configuration."""
+
+import pytest
+from conftest import memgrid_here
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from memgrid.config.derive import members
+from memgrid.config.names import run_folder, training_key
+from memgrid.config.schema import RunConfig
+from memgrid.config.validate import register, typed
+from memgrid.io.paths import CONF
+from memgrid.launch import cli as launcher
+from memgrid.launch.sweep import combinations
+from memgrid.launch.tasks import Work, groups
+from memgrid.pipeline.sweep import Runs
+
+PAPERS = ["pythia-12b-deduped", "pythia-6.9b-deduped", "pythia-2.8b-deduped"]
+GRIDS = {"benchmark_taxonomies": (PAPERS, 60, 51), "optimize_rho": (PAPERS, 27, 27), "smoke": (["toy"], 18, 5)}
+
+
+def composed(*overrides):
+    register()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("run", overrides=list(overrides), return_hydra_config=True)
+        return config, [run for _, run in combinations(config, Runs())]
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_experiments_are_the_papers_grids(name):
+    """Runs of one LLM as typed, and how many of them are trainings of their own."""
+    llms, wanted, trainings = GRIDS[name]
+    config, runs = composed(f"experiment={name}", f"llm={llms[0]}")
+    assert config.hydra.sweeper.params.get("llm", "toy").split(",") == llms
+    assert len(runs) == wanted
+    assert len({training_key(run) for run in runs}) == trainings
+    assert {run.llm.name for run in runs} == {llms[0]}
+    if name != "smoke":
+        papers = (4000, 2000, "raw", 3, 8)
+        of = [(run.select.train_per_class, run.select.eval_per_class, run.cnn.scale, run.cnn.epochs, len(members(run.cnn))) for run in runs]
+        assert set(of) == {papers}
+        assert {tuple(run.corpus.splits) for run in runs} == {("memories_deduped_12b", "pile_deduped_12b")}
+
+
+def test_the_papers_grid_on_a_cluster():
+    """The sentences of the README, and how many jobs each becomes."""
+    launcher.register()
+    given = ("experiment=benchmark_taxonomies", "cluster=a100")
+    parts = ("stages=[extract]", "+hydra.sweeper.params.part='range(0,8)'", "parts=8")
+    few = "hydra.sweeper.params.taxonomy='recite,guess'"  # their jobs are as many as for twenty taxonomies, which take longer to compose
+    for more, jobs in (((), 153), (("stages=[label,plan]", few), 3), ((*parts, few), 24)):
+        config, runs = composed(*given, *more)
+        assert len(groups([Work(number, [], run) for number, run in enumerate(runs)], Runs())) == jobs
+    asked = config.hydra.launcher
+    assert (asked.gres, asked.account, asked.max_array_size, asked.max_num_timeout) == ("gpu:a100:1", "my-project", 1000, 20)
+    assert {run.trainer.accelerator for run in runs} == {"gpu"}
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (CONF / "cluster").glob("*.yaml")))
+def test_every_cluster_is_usable(name):
+    launcher.register()
+    config, _ = composed(f"cluster={name}", "hydra.launcher.partition=mine")
+    assert config.hydra.launcher._target_.endswith("SlurmLauncher")
+    assert config.hydra.launcher.partition == "mine"
+
+
+def test_the_command_line_wins_over_the_experiment():
+    _, runs = composed("experiment=benchmark_taxonomies", "llm=toy", "corpus=toy", "delta=7", "taxonomy=rasy")
+    assert [(run.llm.name, run.corpus.name, run.taxonomy.name, run.delta) for run in runs] == [("toy", "toy", "rasy", 7)]
+
+
+def test_a_bad_combination_stops_the_sweep_before_it_starts(tmp_path, quick):
+    process = memgrid_here(*quick, f"root={tmp_path}", "rho=0.3,0.5,1.5", "-m", check=False)
+    assert process.returncode == 1
+    assert process.stderr.count("rho=1.5 is not a ROUGE threshold") == 1
+    assert "nothing was started" in process.stderr
+    assert "label" not in process.stdout
+    assert not (tmp_path / "runs").exists()
+
+
+def test_every_combination_leaves_its_configuration(extracted, quick):
+    process = memgrid_here(*quick, f"root={extracted}", "taxonomy=recite", "delta=40,100000", "cnn.epochs=1", "-m", check=False)
+    assert process.returncode == 1
+    left = sorted(path.parent.name.split("-")[0] for path in extracted.glob("runs/toy/recite/*/config.yaml"))
+    assert left == ["delta100000", "delta40"]
+    (config,) = extracted.glob("runs/toy/recite/delta40-*/config.yaml")
+    again = typed(OmegaConf.merge(OmegaConf.structured(RunConfig), OmegaConf.load(config)))
+    assert run_folder(again) == config.parent
+    (failed,) = extracted.glob("runs/toy/recite/delta100000-*/failed.json")
+    assert "class 'Recite' has 0 samples" in failed.read_text()

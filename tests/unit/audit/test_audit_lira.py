@@ -1,0 +1,225 @@
+"""The attack against its definition, written out as loops over models and samples."""
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.special import log_softmax, logsumexp
+from scipy.stats import norm
+from sklearn.metrics import roc_auc_score
+
+from memgrid.audit.shadow.lira import FEW, LEAST_VARIANCE, attack_scores, lira
+from memgrid.audit.shadow.population import half_of
+
+
+def deviation_of(given_scores, few, shared):
+    """The sample's own deviation, or, with few models, the root of the mean variance within samples."""
+    return np.sqrt(np.maximum(LEAST_VARIANCE, shared if few else np.var(given_scores)))
+
+
+def naive(scores, members):
+    """Λ from its definition: leave a model out, and compare its score with those of the others, in every view."""
+    views, models, samples = scores.shape
+    audited = [n for n in range(samples) if 0 < members[:, n].sum() < models]
+    found = np.full((models, samples), np.nan)
+    for k in range(models):
+        others = [i for i in range(models) if i != k]
+        ratios = np.zeros((views, samples))
+        for view in range(views):
+            sides = {side: {n: [scores[view, i, n] for i in others if members[i, n] == side] for n in audited} for side in (True, False)}
+            shared = {}
+            for side, every in sides.items():
+                several = [np.var(values) for values in every.values() if len(values) > 1]
+                shared[side] = np.mean(several) if several else np.nan
+            for n in audited:
+                logs = []
+                for side in (True, False):
+                    values = sides[side][n]
+                    if not values:
+                        logs.append(np.nan)
+                        continue
+                    spread = deviation_of(values, models <= FEW, shared[side])
+                    logs.append(norm.logpdf(scores[view, k, n], np.mean(values), spread))
+                ratios[view, n] = logs[0] - logs[1]
+        found[k, audited] = ratios.mean(0)[audited]
+    return found
+
+
+def some_scores(views, models, samples, seed=0):
+    rng = np.random.default_rng(seed)
+    scale = rng.uniform(0.1, 3, samples)
+    return rng.normal(size=(views, models, samples)) * scale + rng.normal(size=samples)
+
+
+def some_members(models, samples, seed=0, ordinary=3):
+    """Half of the models, but for a few samples that all of them have seen."""
+    members = half_of(models, samples, seed)
+    members[:, :ordinary] = True
+    return members
+
+
+def remembered(models, samples, strength, seed=0):
+    """Scores that members have higher by `strength` deviations."""
+    members = half_of(models, samples, seed)
+    scores = np.random.default_rng([seed, 9]).normal(size=(1, models, samples)) + strength * members
+    return scores, members
+
+
+@pytest.mark.parametrize("models", [4, 6, 16, 18, 24])
+@pytest.mark.parametrize("views", [1, 3])
+def test_the_attack_is_its_definition(models, views):
+    scores, members = some_scores(views, models, 23, models), some_members(models, 23)
+    found = lira(scores, members)
+    assert found.shape == members.shape
+    assert found.dtype == np.float64
+    assert np.isfinite(found[:, 3:]).all()
+    np.testing.assert_allclose(found, naive(scores, members), rtol=1e-10, atol=1e-10)
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(
+    models=st.sampled_from([4, 6, 16, 18]),
+    samples=st.integers(1, 6),
+    views=st.integers(1, 2),
+    seed=st.integers(0, 2**31),
+    pool=st.lists(st.sampled_from([0.0, 1.0, -1.0, 1e-9, 30.0, -1e4, 1e6]), min_size=1, max_size=4),
+    half=st.booleans(),
+)
+def test_the_attack_is_its_definition_on_awkward_scores(models, samples, views, seed, pool, half):
+    rng = np.random.default_rng(seed)
+    scores = rng.choice(pool, (views, models, samples))
+    members = half_of(models, samples, seed) if half else rng.random((models, samples)) < 0.5
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = lira(scores, members)
+    expected = naive(scores, members)
+    np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-10 * max(1.0, np.nanmax(np.abs(expected), initial=0)))
+
+
+@pytest.mark.parametrize("models", [4, 16, 18])
+def test_scores_that_are_the_same_in_all_models_prove_nothing(models):
+    scores = np.broadcast_to(np.arange(7.0), (2, models, 7))
+    np.testing.assert_array_equal(lira(scores, half_of(models, 7, 0)), 0)
+
+
+def test_single_precision_is_computed_in_double():
+    scores, members = some_scores(2, 6, 9).astype(np.float32), half_of(6, 9, 0)
+    np.testing.assert_array_equal(lira(scores, members), lira(scores.astype(np.float64), members))
+
+
+@pytest.mark.parametrize("models", [4, 18])
+def test_samples_that_all_or_no_models_have_seen_are_not_audited(models):
+    members = half_of(models, 8, 0)
+    members[:, 2], members[:, 5] = True, False
+    found = lira(some_scores(1, models, 8), members)
+    assert np.isnan(found[:, [2, 5]]).all()
+    assert np.isfinite(np.delete(found, [2, 5], axis=1)).all()
+
+
+@pytest.mark.parametrize("side", [True, False])
+def test_a_model_that_stands_alone_on_its_side_has_no_others_to_compare_with(side):
+    members = half_of(6, 5, 0)
+    members[:, 3] = not side
+    members[4, 3] = side
+    found = lira(some_scores(1, 6, 5), members)
+    assert np.isnan(found[:, 3]).tolist() == [False] * 4 + [True, False]
+
+
+def test_with_two_models_there_is_no_attack():
+    assert np.isnan(lira(some_scores(1, 2, 5), half_of(2, 5, 0))).all()
+
+
+def test_where_no_sample_has_two_models_to_share_a_variance_all_is_unknown():
+    members = half_of(4, 1, 0)
+    found = lira(some_scores(1, 4, 1), members)
+    np.testing.assert_array_equal(np.isnan(found), np.ones((4, 1), bool))
+
+
+def test_without_audited_samples_all_is_unknown():
+    assert np.isnan(lira(some_scores(1, 4, 5), np.ones((4, 5), bool))).all()
+
+
+@pytest.mark.parametrize("models", [6, 18])
+def test_samples_that_are_not_audited_do_not_influence_the_others(models):
+    scores, members = some_scores(1, models, 12), some_members(models, 12, ordinary=4)
+    changed = scores.copy()
+    changed[:, :, :4] = 1e6 * np.random.default_rng(1).normal(size=(models, 4))
+    np.testing.assert_array_equal(lira(changed, members), lira(scores, members))
+    np.testing.assert_array_equal(lira(scores[..., 4:], members[:, 4:]), lira(scores, members)[:, 4:])
+
+
+@pytest.mark.parametrize(("models", "shared"), [(FEW, True), (FEW + 2, False)])
+def test_few_models_share_a_variance_and_many_do_not(models, shared):
+    scores, members = some_scores(1, models, 12), half_of(models, 12, 0)
+    changed = scores.copy()
+    changed[..., 0] *= 50
+    same = np.allclose(lira(changed, members)[:, 1:], lira(scores, members)[:, 1:])
+    assert same is not shared
+
+
+@pytest.mark.parametrize("models", [16, 18])
+def test_what_is_memorized_is_found(models):
+    scores, members = remembered(models, 200, strength=8)
+    found = lira(scores, members)
+    assert roc_auc_score(members.ravel(), found.ravel()) > 0.99
+    assert np.median(found[members]) > 10
+    assert np.median(found[~members]) < -10
+
+
+@pytest.mark.parametrize("models", [16, 18, 40])
+def test_in_noise_nothing_is_found(models):
+    scores, members = remembered(models, 400, strength=0)
+    assert abs(roc_auc_score(members.ravel(), lira(scores, members).ravel()) - 0.5) < 0.04
+
+
+@settings(max_examples=20, deadline=None, derandomize=True)
+@given(models=st.sampled_from([4, 8, 20]), seed=st.integers(0, 2**31))
+def test_the_order_of_models_and_samples_does_not_matter(models, seed):
+    rng = np.random.default_rng(seed)
+    scores, members = some_scores(2, models, 9, seed), some_members(models, 9, seed)
+    found = lira(scores, members)
+    order, places = rng.permutation(models), rng.permutation(9)
+    np.testing.assert_allclose(lira(scores[:, order], members[order]), found[order], rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(lira(scores[..., places], members[:, places]), found[:, places], rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(lira(scores, ~members)[:, 3:], -found[:, 3:], rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("models", [6, 18])
+def test_where_scores_begin_and_their_unit_do_not_matter(models):
+    scores, members = some_scores(1, models, 9), half_of(models, 9, 0)
+    np.testing.assert_allclose(lira(5 * scores + 3, members), lira(scores, members), rtol=1e-7, atol=1e-7)
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(
+    shape=st.tuples(st.integers(1, 3), st.integers(1, 6), st.integers(2, 5)),
+    seed=st.integers(0, 2**31),
+    scale=st.sampled_from([0.1, 5, 300]),
+)
+def test_statistics_are_their_definitions(shape, seed, scale):
+    rng = np.random.default_rng(seed)
+    logits, labels = (scale * rng.normal(size=shape)).astype(np.float32), rng.integers(0, shape[2], shape[1])
+    hinge, logit = (attack_scores(torch.from_numpy(logits), torch.from_numpy(labels), name) for name in ("hinge", "logit"))
+    assert hinge.dtype == logit.dtype == torch.float64
+    wide = logits.astype(np.float64)
+    for view in range(shape[0]):
+        for sample, label in enumerate(labels):
+            own, others = wide[view, sample, label], np.delete(wide[view, sample], label)
+            assert hinge[view, sample] == own - others.max()
+            np.testing.assert_allclose(logit[view, sample], own - logsumexp(others), rtol=1e-12, atol=1e-12)
+
+
+def test_the_logit_score_is_that_of_the_probability():
+    logits = np.random.default_rng(0).normal(size=(7, 4))
+    labels = np.arange(7) % 4
+    log_probability = log_softmax(logits, axis=1)[np.arange(7), labels]
+    found = attack_scores(torch.from_numpy(logits), torch.from_numpy(labels), "logit")
+    np.testing.assert_allclose(found, log_probability - np.log1p(-np.exp(log_probability)), rtol=1e-12)
+
+
+def test_a_probability_that_rounds_to_one_has_a_finite_statistic():
+    logits, labels = torch.tensor([[900.0, -900.0], [-900.0, 900.0]]), torch.tensor([0, 0])
+    assert attack_scores(logits, labels, "logit").tolist() == [1800, -1800]

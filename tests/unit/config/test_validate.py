@@ -1,0 +1,106 @@
+from dataclasses import asdict
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.errors import ConfigCompositionException
+
+from memgrid.config.derive import Member, members
+from memgrid.config.schema import InterveneConfig, LocalizeConfig
+from memgrid.config.validate import register, typed
+from memgrid.errors import UserError
+from memgrid.intervene.positions import QUERIES
+from memgrid.io.paths import CONF
+from memgrid.localize.attribution import METHODS
+from memgrid.results.folder import prepare_root
+
+
+def composed(*overrides):
+    register()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return typed(compose("run", overrides=list(overrides)))
+
+
+def test_the_defaults_are_valid():
+    run = composed()
+    assert (run.llm.name, run.corpus.name, run.taxonomy.name) == ("toy", "toy", "rasy")
+    assert run.stages == ["label", "extract", "train"]
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("rho=0", ["rho=0", "above 0"]),
+        ("rho=1.5", ["rho=1.5", "at most 1"]),
+        ("delta=-1", ["delta=-1", "0 or more"]),
+        ("corpus.k=64", ["corpus.k=64", "63"]),
+        ("corpus.k=100", ["corpus.k=100", "63"]),
+        ("rouge=2", ["rouge=2", "both or l or 3"]),
+        ("stages=[bake]", ["bake", "label"]),
+        ("stages=[]", ["stages"]),
+        ("cnn.kernel_size=0", ["cnn.kernel_size=0"]),
+        ("cnn.kernel_size=[6,big]", ["cnn.kernel_size"]),
+        ("cnn.pooling=median", ["median", "mean or max"]),
+        ("cnn.features=true", ["cnn.features"]),
+        ("cnn.epochs=0", ["cnn.epochs=0"]),
+        ("cnn.dropout=1", ["cnn.dropout=1"]),
+        ("select.train_per_class=3", ["select.train_per_class=3"]),
+        ("trainer.precision=int4", ["int4"]),
+        ("localize.method=lime", ["localize.method=lime", "guided or gradient or integrated_gradients or gradcam"]),
+        ("localize.samples=0", ["localize.samples=0", "at least 1"]),
+        ("localize.sanity=-1", ["localize.sanity=-1"]),
+        ("intervene.percent=[3,0]", ["intervene.percent=0", "above 0"]),
+        ("intervene.percent=[100.5]", ["intervene.percent=100.5", "up to 100"]),
+        ("intervene.percent=[nan]", ["intervene.percent=nan"]),
+        ("intervene.percent=[]", ["intervene.percent=[]"]),
+        ("intervene.layers_at=200", ["intervene.layers_at=200"]),
+        ("intervene.queries=prefix", ["intervene.queries=prefix", "suffix or all"]),
+        ("intervene.seeds=0", ["intervene.seeds=0"]),
+        ("intervene.heads=0", ["intervene.heads=0"]),
+        ("intervene.samples=0", ["intervene.samples=0"]),
+        ("intervene.ordinary=-1", ["intervene.ordinary=-1"]),
+        ("parts=0", ["parts=0", "1 to 256"]),
+        ("part=1", ["part=1", "0 to 0"]),
+        ("parts=4", ["parts=4", "stages=[extract]"]),
+        ("llm=hf", ["llm.name", "llm.path"]),
+        ("taxonomy.classes.Guess=[nonsense]", ["nonsense", "recite"]),
+    ],
+)
+def test_bad_values_get_one_sentence(given, words):
+    with pytest.raises(UserError) as caught:
+        composed(given)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert all(word in message for word in words), message
+
+
+def test_gradcam_needs_a_convolution():
+    with pytest.raises(UserError, match=r"localize\.method=gradcam needs a convolution"):
+        composed("cnn.kind=linear", "localize.method=gradcam")
+
+
+def test_what_later_rooms_know_is_what_is_allowed():
+    for method in METHODS:
+        assert composed(f"localize.method={method}").localize.method == method
+    for queries in QUERIES:
+        assert composed(f"intervene.queries={queries}").intervene.queries == queries
+    assert asdict(composed().intervene) == asdict(InterveneConfig())
+    assert asdict(composed().localize) == asdict(LocalizeConfig())
+
+
+@pytest.mark.parametrize("given", ["deltaa=3", "cnn.kernel=6", "+cnn.kernel=6", "delta=many", "taxonomy=unheard_of", "llm.batch_tokens=x"])
+def test_hydra_refuses_unknown_keys_types_and_files(given):
+    with pytest.raises((ConfigCompositionException, UserError)):
+        composed(given)
+
+
+def test_the_panel_is_a_product():
+    run = composed("cnn=paper")
+    assert len(members(run.cnn)) == 8
+    assert members(composed("cnn.kernel_size=6", "cnn.features=[4]", "cnn.pooling=max").cnn) == [Member(6, 4, "max")]
+    assert Member(6, 4, "max").name == "k6-f4-max"
+
+
+def test_an_unwritable_root_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be written"):
+        prepare_root(f"{tmp_path}/file/below")

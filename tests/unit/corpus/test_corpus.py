@@ -1,0 +1,139 @@
+import hashlib
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from memgrid.config.schema import CorpusConfig
+from memgrid.corpus.corpus import Corpus, load_corpus
+from memgrid.errors import UserError
+from memgrid.io.parquet import read_table
+from memgrid.io.paths import TOY
+
+
+def table(**columns):
+    return pl.DataFrame({"sequence_id": [1, 2], "tokens": [list(range(64)), list(range(1, 65))], **columns})
+
+
+def load(folder):
+    return load_corpus(CorpusConfig(name="mine", path=str(folder)))
+
+
+def test_the_embedded_corpus_loads():
+    corpus = load_corpus(CorpusConfig(name="toy", path=None))
+    assert corpus.tokens.shape == (len(corpus.sequence_id), 64)
+    assert corpus.prefix.shape[1] == corpus.suffix.shape[1] == 32
+    assert sum(len(tokens) * copies for tokens, copies in corpus.documents()) > 10_000_000
+
+
+def test_the_embedded_files_are_small():
+    assert sum(path.stat().st_size for path in TOY.iterdir()) <= 25e6
+
+
+@pytest.mark.parametrize(
+    ("made", "words"),
+    [
+        (table().drop("tokens"), "lacks the column 'tokens'"),
+        (table().drop("sequence_id"), "lacks the column 'sequence_id'"),
+        (table(tokens=["a", "b"]), "must hold lists of integers"),
+        (table(sequence_id=["a", "b"]), "must hold integers"),
+        (table(tokens=[[1] * 63, [2] * 63]), "63 to 63 tokens"),
+        (table(tokens=[[1] * 64, [2] * 60]), "60 to 64 tokens"),
+        (table(sequence_id=[1, 1]), "twice"),
+        (table().head(0), "no rows"),
+        (table(sequence_id=[1, None]), "column 'sequence_id' of .* has 1 nulls"),
+        (table(tokens=[list(range(64)), None]), "column 'tokens' of .* has 1 nulls"),
+        (table(tokens=[list(range(64)), [None] * 64]), "null within a list"),
+        (table(tokens=[list(range(64)), [2**31] * 64]), "too large: .*2147483648"),
+    ],
+)
+def test_wrong_tables_get_one_sentence(tmp_path, made, words):
+    made.write_parquet(tmp_path / "sequences.parquet")
+    with pytest.raises(UserError, match=words) as caught:
+        load(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_and_foreign_files(tmp_path):
+    with pytest.raises(UserError, match="no file"):
+        load(tmp_path / "nowhere")
+    (tmp_path / "sequences.parquet").write_text("not parquet at all")
+    with pytest.raises(UserError, match="cannot be read as parquet"):
+        load(tmp_path)
+
+
+def test_damaged_rows_are_named(tmp_path):
+    table().write_parquet(tmp_path / "sequences.parquet")
+    content = bytearray((tmp_path / "sequences.parquet").read_bytes())
+    content[4:200] = bytes(196)
+    (tmp_path / "sequences.parquet").write_bytes(content)
+    with pytest.raises(UserError, match=r"sequences.parquet cannot be read as parquet") as caught:
+        load(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_wrong_documents_are_refused_at_once(tmp_path):
+    table().write_parquet(tmp_path / "sequences.parquet")
+    pl.DataFrame({"tokens": [[1]]}).write_parquet(tmp_path / "documents.parquet")
+    with pytest.raises(UserError, match=r"documents.parquet lacks the column 'copies'"):
+        load(tmp_path)
+
+
+def test_a_folder_whose_name_is_a_pattern(tmp_path):
+    folder = tmp_path / "a[1]*"
+    folder.mkdir()
+    table().write_parquet(folder / "sequences.parquet")
+    assert len(load(folder).tokens) == 2
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.lists(st.integers(0, 2**31 - 1), min_size=3, max_size=3), min_size=1, max_size=9), st.sampled_from(["list", "array"]))
+def test_tokens_are_read_as_they_were_written(tmp_path_factory, rows, stored):
+    folder = tmp_path_factory.mktemp("tokens")
+    dtype = pl.List(pl.UInt32) if stored == "list" else pl.Array(pl.Int64, 3)
+    ids = [7 * row - 10 for row in range(len(rows))]
+    made = pl.DataFrame({"sequence_id": ids, "tokens": pl.Series(rows, dtype=dtype)})
+    made.write_parquet(folder / "sequences.parquet", row_group_size=2)
+    corpus = load_corpus(CorpusConfig(name="mine", path=str(folder), k=1, length=3))
+    assert corpus.tokens.tolist() == rows
+    assert corpus.sequence_id.tolist() == ids
+    assert (corpus.tokens.dtype, corpus.sequence_id.dtype) == (np.int32, np.int64)
+    assert [corpus.tokens[corpus.rows_of(np.array([one]))[0]].tolist() for one in ids] == rows
+
+
+def test_only_the_wanted_columns_are_read(tmp_path):
+    table(text=["a", "b"]).write_parquet(tmp_path / "t.parquet")
+    assert read_table(tmp_path / "t.parquet", {"text": "strings"}).columns == ["text"]
+    with pytest.raises(UserError, match=r"lacks the column 'body'.*: look elsewhere"):
+        read_table(tmp_path / "t.parquet", {"body": "strings"}, ": look elsewhere")
+
+
+def test_documents_are_asked_for_only_when_needed(tmp_path):
+    table().write_parquet(tmp_path / "sequences.parquet")
+    corpus = load(tmp_path)
+    with pytest.raises(UserError, match="has no documents"):
+        list(corpus.documents())
+
+
+def test_the_fingerprint_follows_the_tokens(tmp_path):
+    table().write_parquet(tmp_path / "sequences.parquet")
+    first = load(tmp_path).fingerprint
+    table(tokens=[list(range(64)), list(range(2, 66))]).write_parquet(tmp_path / "sequences.parquet")
+    assert load(tmp_path).fingerprint != first
+
+
+def test_fingerprints_stay_what_they_were():
+    ids, tokens = np.arange(3), np.arange(12, dtype=np.int32).reshape(3, 4)
+    expected = hashlib.sha256(ids.tobytes() + tokens.tobytes()).hexdigest()[:16]
+    assert Corpus("c", ids, tokens, 2, None).fingerprint == Corpus("c", ids, tokens, 2, None, {}).fingerprint == expected
+    assert Corpus("c", ids, np.asfortranarray(tokens), 2, None).fingerprint == expected
+
+
+def test_the_fingerprint_follows_the_given_labels():
+    ids, tokens, flags = np.arange(3), np.zeros((3, 4), np.int32), np.array([True, False, True])
+    labels = [{}, {"memorized": flags}, {"memorized": ~flags}, {"is_repeating": flags}, {"memorized": flags, "is_repeating": flags}]
+    prints = [Corpus("c", ids, tokens, 2, None, one).fingerprint for one in labels]
+    assert len(set(prints)) == len(labels)
+    assert Corpus("c", ids, tokens, 2, None, dict(reversed(labels[-1].items()))).fingerprint == prints[-1], "the order of the dict"

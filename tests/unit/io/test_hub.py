@@ -1,0 +1,218 @@
+"""Models from the hub, with a stand-in for it on this machine: what is downloaded, what is found again offline, and what goes wrong."""
+
+import json
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
+
+import pytest
+from huggingface_hub import HfApi, constants
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from memgrid.config.schema import LLMConfig
+from memgrid.errors import UserError
+from memgrid.io import hub as hub_module
+from memgrid.io.paths import TOY
+from memgrid.lm.load import fetch_model, identify, load_language_model, load_tokenizer, model_folder
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+SMALL = {"vocab_size": 2048, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+NOT_WANTED = ("pytorch_model.bin", "README.md", "LICENSE.txt", "onnx/model.safetensors", "onnx/config.json", "consolidated.safetensors")
+
+
+class StandIn(BaseHTTPRequestHandler):
+    """Answers what the hub library asks of a model: its files, their tree, and each of them."""
+
+    def do_GET(self):
+        self.answer()
+
+    def do_HEAD(self):
+        self.answer()
+
+    def answer(self):
+        path = self.path.partition("?")[0]
+        self.server.asked.append(path)
+        files, error = self.server.files, self.server.error
+        if error and path.startswith(error["at"]):
+            return self.send(b"", error["status"], {"X-Error-Code": error["code"]})
+        if "/tree/" in path:
+            return self.send_json([{"type": "file", "path": name, "size": len(data), "oid": name} for name, data in files.items()])
+        if path.startswith("/api/models/someone/small"):
+            return self.send_json({"id": "someone/small", "sha": COMMIT, "siblings": [{"rfilename": name} for name in files]})
+        if path.startswith(prefix := f"/someone/small/resolve/{COMMIT}/"):
+            name = path.removeprefix(prefix)
+            return self.send(files[name], 200, {"ETag": f'"{name.replace("/", "-")}"', "X-Repo-Commit": COMMIT})
+        return self.send(b"", 404, {"X-Error-Code": "RepoNotFound"})
+
+    def send_json(self, content):
+        self.send(json.dumps(content).encode(), 200, {"Content-Type": "application/json"})
+
+    def send(self, body, status, headers):
+        self.send_response(status)
+        for name, value in {**headers, "Content-Length": str(len(body))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A model as its folder on the hub, with much that memgrid does not read."""
+    folder = tmp_path_factory.mktemp("model")
+    AutoModelForCausalLM.from_config(AutoConfig.for_model("gpt_neox", **SMALL)).save_pretrained(folder)
+    wanted = {path.name: path.read_bytes() for path in (*folder.iterdir(), TOY / "tokenizer.json", TOY / "tokenizer_config.json")}
+    return {**wanted, **dict.fromkeys(NOT_WANTED, b"unwanted")}
+
+
+@pytest.fixture
+def hub(files, tmp_path, monkeypatch):
+    """The stand-in, to which the hub library is sent; its cache is empty."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), StandIn)
+    server.files, server.error, server.asked = dict(files), None, []
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    endpoint = f"http://127.0.0.1:{server.server_port}"
+    monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", endpoint + "/{repo_id}/resolve/{revision}/{filename}")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def small(**settings):
+    return LLMConfig(name="small", path="someone/small", **settings)
+
+
+def refusal(config) -> str:
+    with pytest.raises(UserError) as caught:
+        fetch_model(config)
+    sentence = str(caught.value)
+    assert f"llm.path={config.path} " in sentence
+    assert "\n" not in sentence
+    return sentence
+
+
+@pytest.mark.parametrize("revision", [None, "step143000", COMMIT])
+def test_a_fetched_model_is_found_without_a_network(hub, monkeypatch, revision):
+    config = small(revision=revision)
+    with pytest.raises(UserError, match=r"neither a folder nor a model .* run once with stages=\[fetch\] where there is a network"):
+        model_folder(config)
+    folder = fetch_model(config)
+    assert {path.name for path in folder.iterdir()} == set(hub.files) - set(NOT_WANTED)
+    assert not [path for path in hub.asked if "/resolve/" in path and path.endswith(NOT_WANTED)]
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert model_folder(config) == folder
+    assert identify(config).vocabulary == 2048
+    assert load_language_model(config).identity.layers == 2
+    assert fetch_model(config) == folder  # nothing to ask the hub for
+
+
+def test_an_interrupted_download_does_not_count(hub, monkeypatch):
+    folder = fetch_model(small())
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(UserError, match="neither a folder nor a model"):
+        model_folder(small())
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert "HF_HUB_OFFLINE is set" in refusal(small())
+
+
+@pytest.mark.parametrize("only", ["pytorch_model.bin", "onnx/model.safetensors"])
+def test_a_model_without_safetensors_is_refused_before_anything_is_downloaded(hub, only):
+    hub.files = {"config.json": hub.files["config.json"], only: b"unwanted"}
+    assert "has no *.safetensors on the hub" in refusal(small())
+    assert not [path for path in hub.asked if "/resolve/" in path]
+
+
+def test_without_safetensors_by_the_hub_librarys_own_words(monkeypatch):
+    siblings = [SimpleNamespace(rfilename=name) for name in ("config.json", "pytorch_model.bin")]
+    monkeypatch.setattr(HfApi, "repo_info", lambda self, path, repo_type, revision, timeout: SimpleNamespace(siblings=siblings))
+    assert "has no *.safetensors on the hub" in refusal(small())
+
+
+@pytest.mark.parametrize(
+    ("at", "status", "code", "words"),
+    [
+        ("/api/models/", 404, "RepoNotFound", "the hub has no such model: check its name"),
+        ("/api/models/", 404, "RevisionNotFound", "it has no revision step1: name another"),
+        ("/api/models/", 403, "GatedRepo", "its owners decide who may have it: ask for access"),
+        ("/someone/small/resolve/", 403, "GatedRepo", "its owners decide who may have it: ask for access"),
+        ("/api/models/", 503, "", "the hub answers with status 503: try again later"),
+    ],
+)
+def test_what_the_hub_refuses_is_told_in_one_sentence(hub, at, status, code, words):
+    hub.error = {"at": at, "status": status, "code": code}
+    assert words in refusal(small(revision="step1"))
+
+
+def test_a_malformed_name(hub):
+    assert "the hub has no such model: check its name" in refusal(LLMConfig(name="x", path="folder/that/is/not/there"))
+
+
+def test_the_offline_flag(monkeypatch, tmp_path):
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert "HF_HUB_OFFLINE is set: unset it where there is a network" in refusal(small())
+
+
+def test_an_unreachable_hub_is_told_within_seconds(hub, monkeypatch):
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # the discard port: nobody listens
+    start = time.monotonic()
+    assert "the hub does not answer (ConnectError): run it where there is a network" in refusal(small())
+    assert time.monotonic() - start < 10
+
+
+def test_a_hub_that_says_nothing(hub, monkeypatch):
+    monkeypatch.setattr(StandIn, "answer", lambda self: time.sleep(1))
+    monkeypatch.setattr(hub_module, "TIMEOUT", 0.2)
+    assert "the hub does not answer (ReadTimeout)" in refusal(small())
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(28, "No space left on device"), "the disk is full: make room, or set HF_HOME"),
+        (RuntimeError("IO error: No space left on device (os error 28)"), "the disk is full"),
+        (OSError(122, "Disk quota exceeded"), "the disk is full"),
+        (PermissionError(13, "Permission denied", "/cache/models"), "/cache/models cannot be written (Permission denied): set HF_HOME"),
+        (RuntimeError("transfer broken off"), "the hub does not answer (RuntimeError)"),
+    ],
+)
+def test_what_happens_while_files_are_written(hub, monkeypatch, error, words):
+    def broken(*_, local_files_only=False, **__):
+        raise FileNotFoundError if local_files_only else error
+
+    monkeypatch.setattr(hub_module, "snapshot_download", broken)
+    assert words in refusal(small())
+
+
+def test_where_nothing_is_to_be_downloaded(tmp_path):
+    assert fetch_model(LLMConfig(name="toy", path=None)) is None
+    assert fetch_model(LLMConfig(name="mine", path=str(tmp_path))) is None
+    assert fetch_model(LLMConfig(name="r", path=None, random={"model_type": "gpt2", **SMALL})) is None
+
+
+def test_the_tokenizer_without_the_weights(tmp_path):
+    config = LLMConfig(name="mine", path=str(tmp_path))
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / name).write_bytes((TOY / name).read_bytes())
+    expected = load_tokenizer(LLMConfig(name="toy", path=None))
+    assert load_tokenizer(config).encode("Some words.") == expected.encode("Some words.")
+    assert load_tokenizer(LLMConfig(name="r", path=None, random={"model_type": "gpt2", **SMALL})).get_vocab() == expected.get_vocab()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"), [(None, "'mine' has no tokenizer in .*: put its tokenizer.json there"), ("{}", "cannot be read")]
+)
+def test_a_tokenizer_that_is_missing_or_broken(tmp_path, content, words):
+    (tmp_path / "config.json").write_bytes((TOY / "config.json").read_bytes())
+    if content is not None:
+        (tmp_path / "tokenizer.json").write_text(content)
+    with pytest.raises(UserError, match=words) as caught:
+        load_tokenizer(LLMConfig(name="mine", path=str(tmp_path)))
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,163 @@
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+import pytest
+
+from memgrid.config.schema import CorpusConfig, LabelConfig
+from memgrid.corpus.corpus import load_corpus
+from memgrid.label import labels as label
+from memgrid.label.labels import GROUPS, Labels, label_memorized
+
+ALL = ("memorized", *GROUPS, "code")
+
+
+@pytest.fixture(scope="module")
+def corpus(mini):
+    return load_corpus(CorpusConfig(name="mini", path=str(mini)))
+
+
+@pytest.fixture(scope="module")
+def labels(corpus, toy_lm, tmp_path_factory):
+    made = Labels(tmp_path_factory.mktemp("labels"), toy_lm.identity, corpus)
+    for group in ALL:
+        made.compute(group, toy_lm)
+    return made
+
+
+def test_a_scoring_that_was_cut_off_goes_on_block_by_block(labels, corpus, toy_lm, tmp_path, monkeypatch):
+    monkeypatch.setattr(label, "BLOCK_ROWS", 128)
+    cut = Labels(tmp_path, toy_lm.identity, corpus)
+    read = []
+
+    def score(rows):
+        if len(read) == 2:
+            raise KeyboardInterrupt
+        read.append(rows.start)
+        return label_memorized(corpus, toy_lm, rows)
+
+    with pytest.raises(KeyboardInterrupt):
+        cut.score_in_blocks(score)
+    assert read == [0, 128]
+    assert not cut.has("memorized")
+    (cut.folder / ".memorized" / f"{128:012d}.parquet").write_bytes(b"damaged")
+    read = [None]
+    cut.score_in_blocks(lambda rows: read.append(rows.start) or label_memorized(corpus, toy_lm, rows))
+    assert read[1:] == [128, 256, 384, 512]
+    assert not (cut.folder / ".memorized").exists()
+    ours, whole = cut.read(["memorized"]), labels.read(["memorized"])
+    assert ours["memorized"].equals(whole["memorized"])
+    assert ours["sequence_id"].equals(whole["sequence_id"])
+    np.testing.assert_allclose(ours["confidence"], whole["confidence"], rtol=1e-4)  # other batches
+
+
+def test_blocks_of_another_model_are_read_anew(corpus, toy_lm, tmp_path):
+    kept = Labels(tmp_path, toy_lm.identity, corpus)
+    other = Labels(tmp_path, replace(toy_lm.identity, fingerprint="another"), corpus)
+    (kept.folder / ".memorized").mkdir(parents=True)
+    columns = {name: np.zeros(len(corpus.tokens)) for name in ("memorized", "confidence", "prefix_logprob", "suffix_logprob")}
+    other.put(kept.folder / ".memorized" / f"{0:012d}.parquet", columns, slice(None), "memorized")
+    read = []
+    kept.score_in_blocks(lambda rows: read.append(rows.start) or label_memorized(corpus, toy_lm, rows))
+    assert read == [0]
+    assert kept.read(["memorized"])["memorized"].any()
+
+
+def test_one_process_at_a_time_computes_a_group(corpus, toy_lm, tmp_path):
+    first, second = (Labels(tmp_path, toy_lm.identity, corpus) for _ in range(2))
+    order = []
+
+    def compute(labels, name):
+        with labels.turn("rouge") as missing:
+            order.append((name, missing))
+            if missing:
+                time.sleep(0.2)
+                labels.compute("rouge", None)
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(compute, (first, second), ("first", "second")))
+    assert sorted(missing for _, missing in order) == [False, True]
+
+
+def test_teacher_forcing_equals_generate_for_every_sequence(labels, corpus, toy_lm):
+    continuation, _ = toy_lm.continue_greedily(corpus.prefix, corpus.suffix.shape[1])
+    np.testing.assert_array_equal(labels.read(["memorized"])["memorized"], (continuation == corpus.suffix).all(1))
+
+
+def test_duplicates_equal_a_naive_count(labels, corpus):
+    documents = [(tokens.tobytes(), copies) for tokens, copies in corpus.documents()]
+    counted = labels.read(["duplicates"])["duplicates"].to_list()
+    for row in range(0, len(corpus.tokens), 29):
+        needle = corpus.tokens[row].tobytes()
+        naive = 0
+        for haystack, copies in documents:
+            start = haystack.find(needle)
+            while start >= 0:
+                naive += copies * (start % 4 == 0)  # int32: only whole tokens count
+                start = haystack.find(needle, start + 1)
+        assert counted[row] == naive
+
+
+def test_features_of_the_known_kinds(labels, mini):
+    table = labels.read(ALL).join(pl.read_parquet(mini / "sequences.parquet", columns=["sequence_id", "kind"]), on="sequence_id")
+    by_kind = {kind: table.filter(pl.col("kind") == kind) for kind in table["kind"].unique()}
+    for kind in ("repeat", "unseen_repeat"):
+        assert by_kind[kind]["is_repeating"].all()
+        assert not by_kind[kind]["is_incrementing"].any()
+    for kind in ("increment", "unseen_increment"):
+        assert by_kind[kind]["is_incrementing"].all()
+        assert not by_kind[kind]["is_repeating"].any()
+    assert by_kind["held_out"]["is_repeating"].mean() < 0.02
+    assert by_kind["held_out"]["is_incrementing"].mean() < 0.02
+    for kind in ("held_out", "unseen_repeat", "unseen_increment"):
+        assert by_kind[kind]["duplicates"].max() <= 1  # boilerplate may occur elsewhere once
+    assert by_kind["chunk"]["duplicates"].min() >= 8
+    assert 0 < by_kind["held_out"]["is_code"].mean() < 1
+
+
+def test_files_of_other_sequences_do_not_count(labels, corpus, toy_lm):
+    other = type(corpus)(corpus.name, corpus.sequence_id, np.roll(corpus.tokens, 1, 0), corpus.k, corpus.documents_path)
+    fresh = Labels(labels.folder.parent.parent.parent, toy_lm.identity, other)
+    assert fresh.folder == labels.folder
+    assert labels.missing(ALL) == []
+    assert fresh.missing(ALL) == list(ALL)
+
+
+def test_a_damaged_file_is_computed_again(labels, toy_lm):
+    labels.path("rouge").write_bytes(labels.path("rouge").read_bytes()[:100])
+    assert labels.missing(ALL) == ["rouge"]
+    labels.compute("rouge", toy_lm)
+    assert labels.missing(ALL) == []
+
+
+def test_code_is_judged_row_by_row_and_kept(labels, corpus, toy_lm, tmp_path):
+    whole = labels.read(["code"])["is_code"]
+    part = Labels(tmp_path, toy_lm.identity, corpus)
+    assert part.missing(["code"]) == ["code"]
+    for rows in ([5, 3], [], [3, 100, 7]):
+        part.judge_code(np.array(rows, np.int64), toy_lm)
+    known = part.read(["code"])["is_code"]
+    judged = [3, 5, 7, 100]
+    assert known.is_not_null().arg_true().to_list() == judged
+    assert known[judged].to_list() == whole[judged].to_list()
+    # Another judge's answers are not taken for these.
+    other = Labels(tmp_path, toy_lm.identity, corpus, LabelConfig("usepackage"))
+    assert other.missing(["code"]) == ["code"]
+    other.judge_code(np.array([0]), toy_lm)
+    assert other.read(["code"])["is_code"].is_not_null().sum() == 1
+
+
+def test_what_the_corpus_brings_is_taken(corpus, toy_lm, tmp_path):
+    rng = np.random.default_rng(0)
+    rows = len(corpus.tokens)
+    flags = {name: rng.random(rows) < 0.5 for name in ("memorized", "is_repeating", "is_incrementing")}
+    brought = replace(corpus, given={**flags, "duplicates": rng.integers(0, 9, rows)})
+    made = Labels(tmp_path, toy_lm.identity, brought)
+    for group in ("memorized", "duplicates", "templates"):
+        made.compute(group, None)  # nothing is asked of a model
+        for name in set(made.read([group]).columns) & set(brought.given):
+            np.testing.assert_array_equal(made.read([group])[name], brought.given[name])
+    assert made.read(["memorized"])["confidence"].is_nan().all()
+    assert Labels(tmp_path, toy_lm.identity, corpus).missing(["duplicates"]) == ["duplicates"]

@@ -1,0 +1,91 @@
+"""The launchers' own parts; test_slurm.py has them at work."""
+
+from types import SimpleNamespace
+
+import pytest
+from conftest import memgrid_here
+
+from memgrid.errors import UserError
+from memgrid.launch import base as launcher
+from memgrid.launch.slurm import SlurmLauncher
+from memgrid.launch.tasks import Work
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("hydra.launcher.at_once=0", "hydra.launcher.at_once=0 is too small"),
+        ("hydra.launcher.partition=gpu", "partition"),
+        ("hydra.launcher.tasks_per_node=2", "hydra.launcher asks for 2 tasks in a job, and a run is one"),
+    ],
+)
+def test_what_the_local_launcher_cannot_do_is_refused(given, told, quick, tmp_path):
+    process = memgrid_here("-m", *quick, "hydra/launcher=local", given, f"root={tmp_path}", check=False)
+    assert process.returncode == 1
+    assert told in process.stderr
+    assert process.stderr.count("\n") == 1
+
+
+def test_without_slurm_the_slurm_launcher_says_so(quick, tmp_path):
+    process = memgrid_here("-m", *quick, "hydra/launcher=slurm", f"root={tmp_path}", check=False, env={"PATH": "/nowhere"})
+    assert process.returncode == 1
+    assert "hydra/launcher=slurm finds no sbatch here" in process.stderr
+
+
+@pytest.mark.parametrize("given", ["hydra/launcher=slurm", "hydra/launcher=local", "cluster=cpu"])
+def test_a_launcher_without_a_sweep_is_refused(given, quick, tmp_path):
+    process = memgrid_here(*quick, given, f"root={tmp_path / 'root'}", check=False)
+    assert process.returncode == 1
+    assert "submits the runs of a sweep: add -m" in process.stderr
+    assert not (tmp_path / "root").exists()
+
+
+class Limited(SlurmLauncher):
+    """A site where a user may have `most` jobs."""
+
+    _EXECUTOR = "slurm"
+
+    def __init__(self, most, folder):
+        self.most, self.folder, self.max_array_size, self.kind = most, folder, 1000, None
+        self.batches, self.active, self.refusals, self.looks = [], [], 0, 0
+
+    def submit(self, batch):
+        if len(self.active) + len(batch) > self.most:
+            self.refusals += 1
+            raise UserError("SLURM refused the jobs: QOSMaxSubmitJobPerUserLimit")
+        self.batches.append(len(batch))
+        jobs = {
+            str(works[0].number): (SimpleNamespace(paths=SimpleNamespace(result_pickle=self.folder / f"{works[0].number}.pkl")), works)
+            for works in batch
+        }
+        self.active += [job.paths.result_pickle for job, _ in jobs.values()]
+        return jobs
+
+    def queue(self):
+        return None
+
+    def time_passes(self, _):
+        """Every now and then the oldest jobs end."""
+        self.looks += 1
+        if self.looks % 12 == 0:
+            for path in self.active[:7]:
+                path.touch()
+            self.active = self.active[7:]
+
+
+@pytest.mark.parametrize("most", [1, 100, 153])
+def test_an_array_that_a_site_refuses_is_submitted_in_parts(most, tmp_path, monkeypatch, capsys):
+    limited, told = Limited(most, tmp_path), []
+    monkeypatch.setattr(launcher, "tell_end", lambda job, works, kind: told.append(works[0].number))
+    monkeypatch.setattr(launcher.time, "sleep", limited.time_passes)
+    limited.work_off([[Work(number, [], None)] for number in range(153)])
+    assert sorted(told) == list(range(153))
+    assert sum(limited.batches) == 153
+    assert max(limited.batches) == {1: 1, 100: 76, 153: 153}[most]
+    assert ("jobs wait until others have ended" in capsys.readouterr().out) == (most < 153)
+    assert limited.refusals < 2 * len(limited.batches) + 8
+
+
+def test_a_site_that_takes_no_job_at_all_ends_the_sweep(tmp_path):
+    with pytest.raises(UserError, match="QOSMaxSubmit"):
+        Limited(0, tmp_path).work_off([[Work(number, [], None)] for number in range(5)])

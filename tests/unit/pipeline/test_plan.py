@@ -1,0 +1,135 @@
+import io
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from rich.console import Console
+
+from memgrid.config.validate import register, typed
+from memgrid.io.paths import CONF
+from memgrid.label.labels import Labels
+from memgrid.pipeline import plan as plan_module
+from memgrid.pipeline import stages
+from memgrid.pipeline.context import Cell
+from memgrid.pipeline.plan import Pace, duration, plan, sample_bytes
+from memgrid.pipeline.stages import plan_stage
+from memgrid.store.shard import Identity, Maps
+from memgrid.store.store import Store
+
+DUPLICATION, COMPLETION = ("recite", "recollect"), ("reconstruct", "guess", "code")
+FAMILIES = {
+    "4A": [f"{a}_{b}" for a in DUPLICATION for b in COMPLETION],
+    "4B": [f"{b}_recite" for b in COMPLETION],
+    "3A": [*DUPLICATION, *COMPLETION],
+    "3B": [*(f"recite_or_{b}" for b in COMPLETION), *(f"{b}_or_recollect" for b in COMPLETION)],
+}
+
+
+@pytest.fixture(autouse=True)
+def no_bills(monkeypatch):
+    monkeypatch.setattr(plan_module, "_bills", {})
+
+
+def composed(*overrides):
+    register()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return typed(compose("run", overrides=list(overrides)))
+
+
+def test_runs_add_up_without_counting_twice(tmp_path):
+    store = Store(tmp_path, Identity("l", "", "f", "c", 32, 64, 6))
+    pace, memorized, run = Pace(0.01, 0.1, 0.001), np.arange(40) % 2 == 0, composed("cnn=single", "control.members=0")
+    plan(run, store, np.arange(0, 40), 30, memorized, pace)
+    lines = plan(composed("cnn=single", "control.members=0", "seed=1"), store, np.arange(20, 60), 30, memorized, pace)
+    assert "2 runs of toy (2 trainings) want 60 distinct samples (80 if each run kept its own)" in lines[0]
+    assert "60 are missing: 60 passes and 30 continuations, about 4 s" in lines[1]
+    assert "training: about 1 s" in lines[1]  # 60 samples, 10 epochs, 1 network, 1 ms
+    # rasy is the paper's 3A with Guess: an equal partition costs no training.
+    lines = plan(composed("cnn=single", "control.members=0", "taxonomy=guess"), store, np.arange(0, 40), 30, memorized, pace)
+    assert "3 runs of toy (2 trainings) want 60" in lines[0]
+    assert "training: about 1 s" in lines[1]
+
+
+@pytest.mark.parametrize(("precision", "kind"), [("32-true", torch.float32), ("bf16-mixed", torch.bfloat16)])
+def test_the_pace_of_training_is_that_of_its_precision(precision, kind, toy_lm, monkeypatch):
+    seen, loss = [], torch.nn.functional.cross_entropy
+    monkeypatch.setattr(torch.nn.functional, "cross_entropy", lambda logits, labels: seen.append(logits.dtype) or loss(logits, labels))
+    run = composed("cnn=single", "cnn.batch_size=8", f"trainer.precision={precision}")
+    pace = plan_module.measure(run, replace(toy_lm, batch_tokens=256), 3)
+    assert set(seen) == {kind}
+    assert min(pace.read, pace.continue_, pace.train) > 0
+
+
+def test_bytes_are_those_of_a_real_shard(tmp_path):
+    rng = np.random.default_rng(0)
+    maps = {pool: rng.random((256, 2080, 6)).astype(np.float16) for pool in ("mean", "max")}
+    tokens = rng.integers(0, 9, (256, 64), dtype=np.int32)
+    store = Store(tmp_path, Identity("l", "", "f", "c", 32, 64, 6))
+    size = store.write(Maps(np.arange(256), tokens, np.ones(256, np.float32), maps)).stat().st_size
+    assert abs(size / 256 / sample_bytes(64, 6) - 1) < 0.02
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(3, "about 3 s"), (119, "about 119 s"), (150, "about 2 min"), (36000, "about 10 h")])
+def test_durations_read_well(seconds, text):
+    assert duration(seconds) == text
+
+
+def population(rows: int, rng: np.random.Generator) -> dict[str, dict[str, np.ndarray]]:
+    """Labels of a made-up corpus: half of it memorized, duplicates over six decades, templates, code, and overlap of every degree."""
+    kind = rng.random(rows)
+    return {
+        "memorized": {"memorized": rng.random(rows) < 0.5, "confidence": rng.random(rows).astype(np.float32)},
+        "duplicates": {"duplicates": np.exp(rng.uniform(0, 13, rows)).astype(np.int64)},
+        "templates": {"is_repeating": kind < 0.08, "is_incrementing": (kind > 0.08) & (kind < 0.14)},
+        "rouge": {"rouge_l": rng.beta(1, 3, rows), "rouge_3": rng.beta(0.5, 4, rows)},
+        "code": {"is_code": rng.random(rows) < 0.3},
+    }
+
+
+@pytest.mark.slow
+def test_the_papers_whole_grid_on_two_million_sequences(tmp_path, monkeypatch):
+    """About 70 thousand samples per model size instead of 1.7 million, and at most 60 GB for three sizes; seconds per setting."""
+    rows, rng = 2_000_000, np.random.default_rng(0)
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    tokens = pl.Series(rng.integers(0, 50000, (rows, 64), dtype=np.uint16), dtype=pl.Array(pl.UInt16, 64)).cast(pl.List(pl.UInt16))
+    pl.DataFrame({"sequence_id": np.arange(rows), "tokens": tokens}).write_parquet(folder / "sequences.parquet", compression="uncompressed")
+    labels = population(rows, rng)
+    grid = [(name, delta, 0.5, "both") for names in FAMILIES.values() for name in names for delta in (5, 50, 1000)]
+    grid += [("rasy", 5, rho / 10, rouge) for rho in range(1, 10) for rouge in ("both", "l", "3")]
+    assert len(grid) == 87
+    said = io.StringIO()
+    small = (
+        "llm=tiny_random",
+        "llm.random.hidden_size=16",
+        "llm.random.vocab_size=50304",
+        "select.train_per_class=4000",
+        "select.eval_per_class=2000",
+        "cnn=paper",
+    )
+    where = (f"root={tmp_path}", "corpus=tables", "corpus.name=made", f"corpus.path={folder}")
+    runs = {name: composed(f"taxonomy={name}", *small, *where) for name in {cell[0] for cell in grid}}
+    measured = cache(lambda: plan_module.measure(cell.run, cell.lm, len(cell.taxonomy.classes)))
+    monkeypatch.setattr(stages, "measure", lambda *_: measured())  # one pace for all sizes: what is asked here are samples and bytes
+    chosen: dict[tuple[str, int, float, str], pl.DataFrame] = {}
+    for size, layers in (("12b", 36), ("6.9b", 32), ("2.8b", 32)):
+        for name, delta, rho, rouge in grid:
+            llm = replace(runs[name].llm, name=size, random={**runs[name].llm.random, "num_hidden_layers": layers})
+            cell = Cell(replace(runs[name], llm=llm, delta=delta, rho=rho, rouge=rouge), Console(file=said, width=400))
+            if not cell.labels.has("memorized"):
+                for group, columns in labels.items():
+                    Labels(tmp_path, cell.identity, cell.corpus).write(group, columns)
+            if (name, delta, rho, rouge) in chosen:  # every size has the same labels here, and so the same samples
+                cell.samples = chosen[name, delta, rho, rouge]
+            plan_stage(cell)
+            chosen[name, delta, rho, rouge] = cell.samples
+    lines = [line for line in said.getvalue().splitlines() if line.startswith("plan")]
+    distinct = [int(line.split("want ")[1].split()[0].replace(",", "")) for line in lines if "87 runs of" in line]
+    gigabytes = float(lines[-1].split("together: ")[1].split()[0])
+    assert len(distinct) == 3
+    assert all(50_000 < count < 90_000 for count in distinct)
+    assert gigabytes <= 60

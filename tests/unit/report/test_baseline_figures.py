@@ -1,0 +1,25 @@
+import numpy as np
+import polars as pl
+from matplotlib.image import imread
+
+from memgrid.report.figures.baselines import draw_added, draw_learning, ticks
+
+
+def test_what_attention_adds_is_drawn(tmp_path):
+    verdicts = ["adds", "nothing seen", "worse"]
+    table = pl.DataFrame({"pair": ["a or b"] * 3, "difference": [5.0, 0, -30], "low": [1.0, -2, -40], "high": [9.0, 3, -20]})
+    draw_added(table.with_columns(verdict=pl.Series(verdicts)), tmp_path / "added")
+    assert imread(tmp_path / "added.png").shape[1] == 1400
+    assert (tmp_path / "added.pdf").stat().st_size > 1000
+
+
+def test_a_learning_curve_is_drawn_with_what_is_known(tmp_path):
+    table = pl.DataFrame({"train": [50, 100], "min_f1": [50.0, 70], "low": [40.0, 60], "high": [60.0, 80], "together": [90.0, 91]})
+    draw_learning(table.with_columns(probe=pl.lit(None, pl.Float64), confidence=pl.Series([80.0, None])), tmp_path / "learning")
+    assert imread(tmp_path / "learning.png").shape[1] == 680
+
+
+def test_numbers_on_the_axis_do_not_touch():
+    assert ticks(np.array([50.0, 100, 200, 400]), 2.7) == [50, 100, 200, 400]
+    assert ticks(np.array([50.0, 51, 52, 400]), 2.7) == [50, 400]
+    assert ticks(np.array([50.0]), 2.7) == [50]

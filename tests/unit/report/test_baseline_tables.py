@@ -1,0 +1,140 @@
+"""What attention adds, from made-up predictions whose answer is known."""
+
+import numpy as np
+import polars as pl
+import pytest
+from runs_maker import Run, finish, rewrite
+
+from memgrid.report.baseline_tables import NAMES, added, learning, negatives, paired_interval, right
+from memgrid.report.read import read_runs
+from memgrid.report.rows import cells, named
+from memgrid.report.tables import controls
+from memgrid.results.folder import ANSWERS
+
+EVAL = 60
+
+
+def answer(folder, name, share, members=("k8-f16-mean",), classes=3, order=(0, 1, 2)):
+    """Predictions that are right for a share of the samples, the same ones for every name; `order`: classes as they stand in the run."""
+    labels = np.repeat(np.arange(classes), EVAL)
+    sure = np.random.default_rng(0).random(len(labels)) < share
+    said = np.where(sure, labels, (labels + 1) % classes)
+    probabilities = np.where(np.arange(classes) == said[:, None], 0.8, 0.1)
+    given = {member: pl.Series(probabilities[:, order].tolist(), dtype=pl.List(pl.Float32)) for member in members}
+    path = folder / name
+    table = pl.DataFrame({"sequence_id": np.arange(len(labels)), "label": np.argsort(order)[labels]}) if not path.exists() else None
+    (pl.read_parquet(path) if table is None else table).with_columns(**given).write_parquet(path)
+
+
+def finished(root, panel, baselines, order=(0, 1, 2), **given):
+    run = Run(root, **given)
+    folder = finish(run)
+    answer(folder, "predictions.parquet", panel, run.settings["cnn"]["members"], order=order)
+    for name, share in baselines.items():
+        answer(folder, ANSWERS, share, (name,), order=order)
+    return folder
+
+
+def rows_of(root):
+    return cells(named(read_runs(root)[0]))
+
+
+@pytest.mark.parametrize(
+    ("panel", "tokens", "verdict", "words"),
+    [
+        (0.95, 0.6, "adds", "attention adds "),
+        (0.6, 0.95, "worse", "attention is worse than a bag of the tokens by "),
+        (0.9, 0.9, "nothing seen", "attention adds nothing that can be seen to a bag of the tokens (+0.0 points, 0.0 to 0.0)"),
+    ],
+)
+def test_the_verdict_follows_the_numbers(tmp_path, panel, tokens, verdict, words):
+    finished(tmp_path, panel, {"tokens": tokens, "overlap": 0.5})
+    table = added(rows_of(tmp_path))
+    assert table["pair"].to_list() == ["Non-Memo or Guess", "Non-Memo or Recall", "Guess or Recall"]
+    row = table.row(0, named=True)
+    assert row["verdict"] == verdict
+    assert row["meaning"].startswith(words)
+    assert row["best"] == "tokens"
+    assert row["low"] <= row["difference"] <= row["high"]
+    assert row["difference"] == pytest.approx(row["attention"] - row["without"])
+    assert row["confidence"] is None
+
+
+def test_two_classes_are_asked_alone_and_a_tie_is_half_right():
+    probabilities = np.array([[0.1, 0.2, 0.7], [0.3, 0.3, 0.4], [0.5, 0.4, 0.1], [0, 0, 1]])
+    labels = np.array([1, 0, 1, 2])
+    assert right(probabilities, labels, (0, 1)).tolist() == [1, 0.5, 0]
+    assert right(np.stack([probabilities] * 2), labels, (0, 2)).shape == (2, 2)
+
+
+def test_pairing_narrows_the_interval():
+    rng = np.random.default_rng(0)
+    both = rng.random(400) < 0.6
+    gained = both | (rng.random(400) < 0.2)
+    low, high = paired_interval(gained.astype(float) - both)
+    assert low > 0
+    apart = paired_interval(gained.astype(float) - rng.permutation(both))
+    assert high - low < (apart[1] - apart[0]) / 2
+    assert paired_interval(np.zeros(30)) == (0.0, 0.0)
+
+
+def test_older_runs_have_no_pairs_and_are_still_read(tmp_path):
+    finish(Run(tmp_path))
+    rows = rows_of(tmp_path)
+    assert not added(rows).height
+    table = controls(rows)
+    assert table["shuffled_min_f1"].null_count() == 0
+    assert table["together_min_f1"].null_count() == table.height
+
+
+def test_a_damaged_file_is_passed_over(tmp_path):
+    folder = finished(tmp_path, 0.9, {"tokens": 0.8})
+    (folder / ANSWERS).write_bytes(b"nothing")
+    assert not added(rows_of(tmp_path)).height
+
+
+def test_classes_in_another_order_are_put_right(tmp_path):
+    """Equal partitions in one row: the second has its classes turned."""
+    first = finished(tmp_path / "one", 0.9, {"tokens": 0.5}, taxonomy="recite", delta=50)
+    turned = finished(tmp_path / "one", 0.9, {"tokens": 0.5}, (0, 2, 1), taxonomy="recollect", delta=50, seed=1)
+    assert first != turned
+    finished(tmp_path / "two", 0.9, {"tokens": 0.5}, taxonomy="recite", delta=50)
+    both, alone = (added(rows_of(tmp_path / name)) for name in ("one", "two"))
+    assert both["runs"].to_list() == [2, 2, 2]
+    for name in ("attention", "without", "difference"):
+        np.testing.assert_allclose(both[name], alone[name])
+
+
+def test_hard_negatives_stand_after_the_ordinary_run(tmp_path):
+    for given in (("select.decoded=suffix",), ("select.non_memorized=matched",), ()):
+        finish(Run(tmp_path, overrides=given))
+    table = negatives(rows_of(tmp_path))
+    assert list(zip(table["drawn"], table["read"], strict=True)) == [
+        ("any", "own words"),
+        ("any", "true suffix"),
+        ("matched", "own words"),
+    ]
+    assert set(table["negative"]) == {"Non-Memo"}
+    assert table["group"].n_unique() == 1
+    assert ((table["kept"] + table["mistaken"]) <= 100).all()
+    # The usual value is the default, however many runs have another.
+    assert sorted(cell.label for cell in rows_of(tmp_path))[0] == "Non-Memo, Guess, Recall"
+
+
+def test_the_learning_curve_is_of_runs_that_differ_in_size_alone(tmp_path):
+    for size in (100, 50, 400):
+        folder = finish(Run(tmp_path, overrides=(f"select.train_per_class={size}",)))
+        rewrite(folder, samples={"train": size, "eval": EVAL}, baselines={"together": {"min_f1": {"mean": 40.0}}}, probes={})
+    finish(Run(tmp_path, overrides=("cnn.epochs=3",)))
+    table = learning(rows_of(tmp_path))
+    assert table["train"].to_list() == [50, 100, 400]
+    assert set(table["together"]) == {40.0}
+    assert table["probe"].null_count() == 3
+    assert "train_per_class" not in " ".join(table["setting"])
+    assert not learning(rows_of(tmp_path)[:1]).height
+
+
+def test_every_baseline_has_a_name():
+    from memgrid.results.folder import BASELINES
+
+    assert tuple(NAMES) == BASELINES

@@ -1,0 +1,268 @@
+"""The page: self-contained, well-formed, complete, and honest about what is not there."""
+
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import polars as pl
+import pytest
+from matplotlib.image import imsave
+from runs_maker import Run, finish, leave, make_labels, make_runs, rewrite
+
+from memgrid.errors import UserError
+from memgrid.report.__main__ import PAIR
+from memgrid.report.page import ROWS, Fold, Section, curly, interval, listing, picture, render
+from memgrid.report.report import gather, write_report, write_tables
+from memgrid.report.sections.checks import examples, flows
+
+VOID = {"meta", "img", "br", "link", "hr", "input"}
+
+
+class Checker(HTMLParser):
+    """Collects what a page refers to, and complains about tags that do not match."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.images, self.links, self.ids, self.other = [], [], [], [], []
+        self.text = ""
+
+    def handle_starttag(self, tag, attrs):
+        given = dict(attrs)
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "img":
+            self.images.append(given)
+        elif tag == "a":
+            self.links.append(given["href"])
+        elif "src" in given or "href" in given:
+            self.other.append((tag, given))
+        if "id" in given:
+            self.ids.append(given["id"])
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag, f"</{tag}> closes something else"
+
+    def handle_data(self, data):
+        if not {"style", "script"} & set(self.open):
+            self.text += data
+
+
+def check(html):
+    """The page parsed; fails where it is not well-formed or needs anything from elsewhere."""
+    checker = Checker()
+    checker.feed(html)
+    checker.close()
+    assert checker.open == []
+    assert not re.search(r"https?://|url\(|@import|<link", html)
+    assert checker.other == []
+    for image in checker.images:
+        assert image["src"].startswith("data:image/png;base64,")
+        assert image["alt"]
+    assert len(checker.ids) == len(set(checker.ids))
+    assert all(link[1:] in checker.ids for link in checker.links if link.startswith("#"))
+    return checker
+
+
+def words(checker):
+    return " ".join(checker.text.split())
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    """Two models, a grid, a sweep over ρ, examples, labels of one model, and runs of every other state."""
+    root = tmp_path_factory.mktemp("report")
+    choice = {"llms": ("pythia-12b", "pythia-2.8b"), "taxonomies": ("rasy", "prashanth", "recite", "recollect", "guess_recite")}
+    make_runs(root, **choice, deltas=(5, 50), seeds=(0, 1), rhos=(0.3, 0.5, 0.7), pictures=True)
+    finish(Run(root, "pythia-12b", overrides=("cnn.epochs=3",)))
+    finish(Run(root, "pythia-12b", "recite", delta=5, compat="paper"))
+    rewrite(finish(Run(root, "old", "code")), settings={})
+    for seed, state in enumerate(("failed", "stopped", "missing"), 7):
+        leave(Run(root, "pythia-12b", seed=seed), state)
+    make_labels(root, "pythia-12b")
+    write_report(gather(root, root / "report", PAIR))
+    return root / "report"
+
+
+@pytest.fixture(scope="module")
+def page(report):
+    return check((report / "index.html").read_text())
+
+
+def test_every_section_is_there_and_in_the_contents(page):
+    scores = ("summary", "ranking", "sizes", "rho", "confusion")
+    rest = ("flow", "attention", "protocols", "controls", "panel", "where", "causal", "missing")
+    for key in (*scores, *rest):
+        assert key in page.ids
+        assert f"#{key}" in page.links
+
+
+def test_every_figure_is_drawn_and_shown(report, page):
+    drawn = {path.stem if path.suffix == ".png" else path.name for path in (report / "figures").iterdir()}
+    wanted = {"ranking", "rho", "confusion", "flow-pythia-12b-toy", "protocols", "controls", "panel"}
+    wanted |= {f"{name}-pythia-{size}" for name in ("ranking", "confusion", "attention") for size in ("12b", "2.8b")}
+    assert wanted <= drawn
+    assert len(page.images) == len(list((report / "figures").glob("*.png"))) == len(wanted)
+
+
+def test_every_file_that_is_named_exists(report, page):
+    files = [link for link in page.links if not link.startswith("#")]
+    assert len(files) > 20
+    assert all((report / link).is_file() for link in files)
+
+
+def test_every_table_can_be_read_again(report):
+    for name in ("runs", "ranking", "ranking-pythia-12b", "sizes", "rho", "confusions", "protocols", "controls", "members", "states"):
+        table = pl.read_csv(report / f"{name}.csv", infer_schema_length=None)
+        assert table.height
+        lines = (report / f"{name}.md").read_text().splitlines()
+        assert len(lines) == table.height + 2
+        assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {table.width + 1}
+
+
+def test_the_page_says_what_the_tables_say(report, page):
+    best = pl.read_csv(report / "ranking.csv").row(0, named=True)
+    assert f"{best['min_f1']:.1f}" in page.text
+    assert best["setting"] in page.text
+    assert "= also: Non-Memo, Recollect[5], Others" in page.text
+    assert "differ in min-F1 by" in page.text
+    assert "cnn.epochs=3" in page.text
+    assert "compat=paper" in page.text
+    assert "only pythia-12b" in page.text
+
+
+def test_the_sweep_over_rho_does_not_flood_the_ranking(report, page):
+    ranked = words(page).split("Each language model")[1]
+    assert "ρ=0.3" not in ranked
+    assert pl.read_csv(report / "ranking.csv")["setting"].str.contains("ρ=0.3", literal=True).any()
+
+
+def test_what_is_missing_or_failed_is_said(page):
+    told = words(page)
+    assert "1 failed, 1 stopped, 1 missing" in told
+    assert "class 'Recite' has 12 samples" in told
+    assert "another version of memgrid wrote it" in told
+    assert "No flow for pythia-2.8b on toy: " in told
+    assert "has no labels memorized, duplicates, templates, rouge (stages=[label]" in told
+
+
+def test_signs_of_html_and_markdown_are_only_text(tmp_path):
+    classes = {"Non|Memo": "non_memorized", "<script>alert(1)</script>": "guess", 'a "b" & \\c': "memorized"}
+    finish(Run(tmp_path, "m<1>", classes=classes))
+    make_labels(tmp_path, "m<1>")
+    write_report(gather(tmp_path, tmp_path / "out", PAIR))
+    html = (tmp_path / "out" / "index.html").read_text()
+    checker = check(html)
+    assert "<script>alert" not in html
+    assert 'Non|Memo, <script>alert(1)</script>, a "b" & \\c' in checker.text
+    assert pl.read_csv(tmp_path / "out" / "runs.csv")["setting"].item() == ", ".join(classes)
+    assert (tmp_path / "out" / "runs.md").read_text().count("\n") == 3
+
+
+def test_one_run_without_anything_else(tmp_path):
+    finish(Run(tmp_path, "only"), control=False)
+    write_report(gather(tmp_path, tmp_path / "report", PAIR))
+    told = words(check((tmp_path / "report" / "index.html").read_text()))
+    assert "1 finished run of 1 setting on only" in told
+    assert "No partition was trained more than once" in told
+    assert "All runs are on one language model, only." in told
+    assert "No taxonomy was run at more than one ρ" in told
+    assert "No run had controls" in told
+    assert "No run has left a figure of examples" in told
+    assert "No run was localized: python -m memgrid.run" in told
+    assert "No run has an intervention: python -m memgrid.run" in told
+    assert "Nothing is missing or failed." in told
+    assert not (tmp_path / "report" / "rho.csv").exists()
+
+
+def test_a_table_that_is_empty_now_does_not_stay_from_the_last_report(tmp_path):
+    out = tmp_path / "report"
+    out.mkdir()
+    (out / "rho.csv").write_text("old")
+    finish(Run(tmp_path))
+    write_tables(gather(tmp_path, out, PAIR).tables, out)
+    assert not (out / "rho.csv").exists()
+
+
+def flow_text(root, pair=PAIR):
+    section = flows(gather(root, root / "report", pair))
+    return " ".join([*section.text, *(part.caption for part in section.parts)])
+
+
+def test_labels_that_do_not_belong_together_are_no_flow(tmp_path):
+    finish(Run(tmp_path))
+    folder = make_labels(tmp_path)
+    table = pl.read_parquet(folder / "rouge.parquet")
+    table.write_parquet(folder / "rouge.parquet", metadata={"memgrid": '{"corpus": "another", "k": 32, "llm": "toy"}'})
+    assert "were not all made from the same corpus and model" in flow_text(tmp_path)
+    (folder / "rouge.parquet").write_bytes(b"no table")
+    assert "is damaged" in flow_text(tmp_path)
+
+
+def test_code_that_nobody_judged_is_no_flow(tmp_path):
+    finish(Run(tmp_path))
+    folder = make_labels(tmp_path, groups=("memorized", "duplicates", "templates", "rouge", "code"))
+    assert "memorized sequences of toy for toy: on the left as code divides them" in flow_text(tmp_path, ("code", "rasy"))
+    table = pl.read_parquet(folder / "code.parquet", memory_map=False)
+    origin = {"memgrid": pl.read_parquet_metadata(folder / "code.parquet")["memgrid"]}
+    table.with_columns(is_code=pl.lit(None, pl.Boolean)).write_parquet(folder / "code.parquet", metadata=origin)
+    assert "whether the text is code has not been judged" in flow_text(tmp_path, ("code", "rasy"))
+
+
+def test_the_flow_is_at_the_runs_thresholds(tmp_path):
+    for seed in (0, 1):
+        finish(Run(tmp_path, taxonomy="prashanth", delta=5, seed=seed))
+    finish(Run(tmp_path, rho=0.3, rouge="l"))
+    make_labels(tmp_path)
+    assert "as prashanth (δ=5) divides them, on the right as rasy (ρ=0.3, ROUGE-L) does" in flow_text(tmp_path)
+
+
+def test_a_taxonomy_that_nobody_knows(tmp_path):
+    finish(Run(tmp_path))
+    with pytest.raises(UserError, match=r"flow=raisy is no known taxonomy: use two of .*rasy"):
+        gather(tmp_path, tmp_path / "report", ("raisy", "rasy"))
+
+
+def test_the_example_of_the_best_run_that_has_one(tmp_path):
+    finish(Run(tmp_path, "a", "rasy"))
+    folder = finish(Run(tmp_path, "a", "prashanth", delta=5))
+    (folder / "figures").mkdir()
+    imsave(folder / "figures" / "attention.png", np.eye(40))
+    (folder / "figures" / "attention.pdf").write_bytes(b"%PDF")
+    (part,) = examples(gather(tmp_path, tmp_path / "report", PAIR)).parts
+    assert "One eval sample of each class of Non-Memo, Recite[5], Reconstruct, Recollect, a, seed 0" in part.caption
+    assert (tmp_path / "report" / "figures" / "attention-a.pdf").read_bytes() == b"%PDF"
+
+
+# The parts
+
+
+def test_a_long_table_says_that_it_is_cut(tmp_path):
+    table = pl.DataFrame({"setting": [str(index) for index in range(ROWS + 5)], "min_f1": np.arange(ROWS + 5.0)})
+    made = listing(table, {"setting": "setting", "min_f1": "min-F1"}, "t", "c", best="min_f1")
+    assert sum(len(group.rows) for group in made.groups) == ROWS
+    assert made.more == f"The first {ROWS} of {ROWS + 5} rows."
+    assert [row[1].style for row in made.groups[0].rows][-1] == "best"
+
+
+def test_groups_each_have_their_best(tmp_path):
+    table = pl.DataFrame({"setting": ["a", "b", "c"], "min_f1": [1.0, 2.0, None], "kind": ["x", "x", "y"], "also": ["", "d", ""]})
+    made = listing(table, {"setting": "setting", "min_f1": "min-F1"}, "t", "c", group="kind", small=("also",), best="min_f1")
+    assert [group.heading for group in made.groups] == ["x", "y"]
+    assert [row[1].style for row in made.groups[0].rows] == ["", "best"]
+    assert made.groups[0].rows[1][0].small == ["= also: d"]
+    assert made.groups[1].rows[0][1].value == "–"
+
+
+def test_a_picture_is_as_wide_as_its_pixels_say(tmp_path):
+    imsave(tmp_path / "a.png", np.zeros((10, 1000)))
+    assert picture(tmp_path / "a.png", "t", "c", "alt").width == 620
+
+
+def test_intervals_and_apostrophes():
+    assert pl.DataFrame({"low": [71.26], "high": [80.0]}).select(interval()).item() == "71.3–80.0"
+    assert curly("the paper's: models' own 'quoted' it's") == "the paper’s: models’ own 'quoted' it’s"
+
+
+def test_a_page_without_parts_says_so():
+    html = render("t", "s", [Section("a", "A", ["why"]), Section("b", "B", [], [Fold("more", [])])], "f")
+    assert words(check(html)).startswith("t t s A (nothing to show) B")

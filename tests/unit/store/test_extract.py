@@ -1,0 +1,188 @@
+import subprocess
+import sys
+
+import h5py
+import numpy as np
+import pytest
+
+from memgrid.config.schema import CorpusConfig, ExtractConfig
+from memgrid.corpus.corpus import load_corpus
+from memgrid.errors import StoreError
+from memgrid.label.labels import memorized_columns
+from memgrid.store.extract import decode, extract, open_store, score_and_extract
+from memgrid.store.store import Store
+
+
+@pytest.fixture(scope="module")
+def corpus(mini):
+    return load_corpus(CorpusConfig(name="mini", path=str(mini)))
+
+
+@pytest.fixture(scope="module")
+def truth(corpus, toy_lm):
+    scores = [toy_lm.score(part, corpus.k) for part in np.array_split(corpus.tokens, 8)]
+    return np.concatenate([s.memorized for s in scores]), np.concatenate([s.confidence for s in scores])
+
+
+def test_decoded_is_prefix_and_continuation(corpus, toy_lm, truth):
+    memorized, confidence = truth
+    rows = np.array([*np.flatnonzero(memorized)[:5], *np.flatnonzero(~memorized)[:5]])
+    decoded, sure = decode(toy_lm, corpus, rows, memorized, confidence)
+    np.testing.assert_array_equal(decoded[:5], corpus.tokens[rows[:5]])
+    np.testing.assert_array_equal(decoded[:, :32], corpus.prefix[rows])
+    assert (decoded[5:, 32:] != corpus.suffix[rows[5:]]).any(1).all()
+    # Whatever was decoded, reading it again gives the same confidence and finds it to be the model's own continuation.
+    again = toy_lm.score(decoded, 32)
+    assert again.memorized.all()
+    np.testing.assert_allclose(again.confidence, sure, rtol=1e-4)
+
+
+def test_only_missing_ids_are_extracted(corpus, toy_lm, truth, tmp_path):
+    store = open_store(tmp_path, corpus, toy_lm.identity)
+    ids = corpus.sequence_id[::7]
+    assert extract(store, toy_lm, corpus, ids[:20], *truth, ExtractConfig(shard_samples=8)) == 20
+    assert extract(store, toy_lm, corpus, ids[:30], *truth, ExtractConfig(shard_samples=8)) == 10
+    assert extract(store, toy_lm, corpus, ids[:30], *truth, ExtractConfig()) == 0
+    maps = store.read(ids[:30])
+    rows = np.flatnonzero(np.isin(corpus.sequence_id, ids[:30]))
+    np.testing.assert_array_equal(maps.sequence_id, ids[:30])
+    np.testing.assert_array_equal(maps.decoded[:, :32], corpus.prefix[rows])
+
+
+def test_what_is_not_memorized_can_be_read_with_its_true_suffix(corpus, toy_lm, truth, tmp_path):
+    memorized = truth[0]
+    rows = np.sort(np.concatenate([np.flatnonzero(memorized)[:12], np.flatnonzero(~memorized)[:12]]))
+    ids, foreign = corpus.sequence_id[rows], ~memorized[rows]
+    usual, other = (open_store(tmp_path, corpus, toy_lm.identity, decoded=read) for read in ("continuation", "suffix"))
+    for store, read in ((usual, "continuation"), (other, "suffix")):
+        assert extract(store, toy_lm, corpus, ids, *truth, ExtractConfig(), read) == len(ids)
+    own, true = usual.read(ids), other.read(ids)
+    np.testing.assert_array_equal(true.decoded, corpus.tokens[rows])
+    expected = toy_lm.pooled_maps(corpus.tokens[rows])
+    for pool, maps in true.pools.items():
+        np.testing.assert_allclose(maps.astype(float), expected[pool].astype(float), atol=1e-3)
+        same = np.abs(maps.astype(float) - own.pools[pool]).max((1, 2)) < 1e-3
+        np.testing.assert_array_equal(same, ~foreign)  # memorized sequences are the same in both
+    # How sure the model was of the true suffix, not of its own words: memorized ones agree.
+    scores = toy_lm.score(corpus.tokens[rows], corpus.k)
+    np.testing.assert_allclose(true.confidence, scores.suffix_probability, rtol=1e-4)
+    np.testing.assert_allclose(true.confidence[~foreign], own.confidence[~foreign], rtol=1e-4)
+    assert (np.abs(true.confidence - own.confidence)[foreign] > 1e-3).all()
+
+
+def test_a_store_takes_no_shards_of_the_other_kind(corpus, toy_lm, truth, tmp_path):
+    usual, other = (open_store(tmp_path, corpus, toy_lm.identity, decoded=read) for read in ("continuation", "suffix"))
+    assert (usual.folder.name, other.folder.name) == ("mini", "mini@suffix")
+    extract(usual, toy_lm, corpus, corpus.sequence_id[:4], *truth, ExtractConfig())
+    other.folder.mkdir()
+    (shard,) = usual.folder.glob("*.h5")
+    shard.rename(other.folder / shard.name)
+    with pytest.raises(StoreError, match="mini@suffix"):
+        other.ids()
+
+
+SCRIPT = """
+import os, random, signal, sys, time
+from pathlib import Path
+import numpy as np, torch
+from memgrid.config.schema import CorpusConfig
+from memgrid.config.schema import ExtractConfig
+from memgrid.config.schema import LLMConfig
+from memgrid.corpus.corpus import load_corpus
+from memgrid.store.extract import extract
+from memgrid.store.extract import open_store
+from memgrid.lm.load import load_language_model
+
+mini, root, kills = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
+torch.set_num_threads(1)  # one thread: a child made by fork has no use for a pool of threads that stayed behind
+corpus = load_corpus(CorpusConfig(name="mini", path=mini))
+lm = load_language_model(LLMConfig(name="toy", path=None, batch_tokens=512))
+memorized, confidence = np.load(root.parent / "memorized.npy"), np.zeros(len(corpus.tokens), np.float32)
+
+
+def child():
+    pid = os.fork()
+    if pid == 0:
+        store = open_store(root, corpus, lm.identity)
+        extract(store, lm, corpus, corpus.sequence_id[:300], memorized, confidence, ExtractConfig(shard_samples=8))
+        os._exit(0)
+    return pid
+
+
+rng = random.Random(0)
+for _ in range(kills):
+    pid = child()
+    time.sleep(rng.uniform(0.01, 0.4))
+    os.kill(pid, signal.SIGKILL)
+    print("killed", os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+for pid in [child() for _ in range(int(sys.argv[4]))]:
+    print("ended", os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+
+
+@pytest.fixture(scope="module")
+def undisturbed(mini, truth, tmp_path_factory):
+    root = tmp_path_factory.mktemp("extraction")
+    np.save(root / "memorized.npy", truth[0])
+    run_script(mini, root / "whole", 0, 1)
+    return root
+
+
+def run_script(mini, root, kills, writers):
+    """Children extract the same 300 sequences: `kills` of them one after the other, each killed, then `writers` at the same time."""
+    done = subprocess.run([sys.executable, "-c", SCRIPT, str(mini), str(root), str(kills), str(writers)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split("\n")
+
+
+def assert_equal_to_undisturbed(undisturbed, root, corpus, toy_lm):
+    whole, other = (open_store(folder, corpus, toy_lm.identity) for folder in (undisturbed / "whole", root))
+    wanted = np.sort(corpus.sequence_id[:300])
+    np.testing.assert_array_equal(other.ids(), wanted)
+    a, b = whole.read(wanted), other.read(wanted)
+    np.testing.assert_array_equal(a.decoded, b.decoded)
+    for pool in ("mean", "max"):
+        np.testing.assert_array_equal(a.pools[pool], b.pools[pool])
+
+
+def test_killed_at_twenty_moments_and_started_again_equals_undisturbed(undisturbed, mini, corpus, toy_lm):
+    said = run_script(mini, undisturbed / "killed", 20, 1)
+    assert said.count("killed -9") >= 10  # the last ones may find nothing left to do
+    assert "ended 0" in said
+    assert_equal_to_undisturbed(undisturbed, undisturbed / "killed", corpus, toy_lm)
+
+
+def test_four_extractors_at_once_lose_and_corrupt_nothing(undisturbed, mini, corpus, toy_lm):
+    assert run_script(mini, undisturbed / "four", 0, 4).count("ended 0") == 4
+    assert_equal_to_undisturbed(undisturbed, undisturbed / "four", corpus, toy_lm)
+    shards = [h5py.File(path)["sequence_id"][:] for path in (undisturbed / "four").rglob("*.h5")]
+    assert len(np.concatenate(shards)) == len(np.unique(np.concatenate(shards)))  # they shared the work
+
+
+def test_labelling_can_keep_the_attention_in_the_same_pass(corpus, toy_lm, truth, tmp_path):
+    fused, apart = (open_store(tmp_path / name, corpus, toy_lm.identity) for name in ("fused", "apart"))
+    scores = memorized_columns(score_and_extract(fused, toy_lm, corpus, ExtractConfig(shard_samples=50)))
+    np.testing.assert_array_equal(scores["memorized"], truth[0])
+    np.testing.assert_allclose(scores["confidence"], truth[1], rtol=1e-4)
+    known = np.sort(corpus.sequence_id[truth[0]])
+    np.testing.assert_array_equal(fused.ids(), known)
+    extract(apart, toy_lm, corpus, known, *truth, ExtractConfig())
+    for pool in ("mean", "max"):
+        np.testing.assert_array_equal(fused.read(known).pools[pool], apart.read(known).pools[pool])
+
+
+def test_a_full_disk_is_one_sentence_and_a_restart_finishes(corpus, toy_lm, truth, tmp_path, monkeypatch):
+    store = open_store(tmp_path, corpus, toy_lm.identity)
+    written = []
+
+    def full(maps):
+        if written:
+            raise StoreError(f"{tmp_path} has no room left")
+        written.append(len(maps.sequence_id))
+        return Store.write(store, maps)
+
+    monkeypatch.setattr(store, "write", full)
+    with pytest.raises(StoreError, match="no room"):
+        extract(store, toy_lm, corpus, corpus.sequence_id[:200], *truth, ExtractConfig(shard_samples=64))
+    monkeypatch.undo()
+    assert extract(store, toy_lm, corpus, corpus.sequence_id[:200], *truth, ExtractConfig(shard_samples=64)) == 200 - written[0]

@@ -1,0 +1,95 @@
+import numpy as np
+import pytest
+
+from memgrid.results.folder import BASELINES
+from memgrid.train.baselines import Known, overlap, scored, without_attention
+
+K, LENGTH = 8, 16
+
+
+def sides(make, samples=120, classes=3):
+    """A train and an eval side of the same kind, every class equally often."""
+    found = []
+    for seed in (0, 1):
+        rng = np.random.default_rng(seed)
+        labels = np.arange(samples) % classes
+        given = {
+            "decoded": rng.integers(1, 400, (samples, LENGTH)).astype(np.int32),
+            "confidence": rng.random(samples).astype(np.float32),
+            "prefix_logprob": -rng.random(samples).astype(np.float32),
+        }
+        make(rng, labels, given)
+        found.append(Known(labels=labels, **given))
+    return found
+
+
+def accuracies(train, evaluate):
+    found = scored(without_attention(train, evaluate, K, 3, 0), evaluate.labels, 3, 0)
+    assert list(found) == list(BASELINES)
+    return {name: one and one["accuracy"]["mean"] for name, one in found.items()}
+
+
+def some_tokens(rng, labels, given):
+    given["decoded"][np.arange(len(labels)), rng.integers(0, LENGTH, len(labels))] = 500 + labels
+
+
+def an_overlap(rng, labels, given):
+    for row, label in enumerate(labels):
+        given["decoded"][row, K : K + 4 * label] = given["decoded"][row, : 4 * label]
+
+
+def the_confidence(rng, labels, given):
+    given["confidence"] = ((labels + rng.uniform(0.1, 0.9, len(labels))) / 3).astype(np.float32)
+
+
+def the_likelihood(rng, labels, given):
+    given["prefix_logprob"] = (labels - 3 + rng.uniform(0.1, 0.9, len(labels))).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [(some_tokens, "tokens"), (an_overlap, "overlap"), (the_confidence, "confidence"), (the_likelihood, "likelihood")],
+)
+def test_what_one_thing_decides_is_found_by_its_baseline(make, name):
+    found = accuracies(*sides(make))
+    assert found[name] > 90
+    assert found["together"] > 85
+    others = set(BASELINES) - {name, "together"}
+    assert all(found[other] < 60 for other in others)
+
+
+def test_noise_is_chance():
+    assert all(value < 55 for value in accuracies(*sides(lambda *_: None)).values())
+
+
+@pytest.mark.parametrize("name", ["confidence", "prefix_logprob"])
+def test_what_is_not_known_is_left_out(name):
+    def make(rng, labels, given):
+        some_tokens(rng, labels, given)
+        given[name][3] = np.nan
+
+    found = accuracies(*sides(make))
+    assert found[{"prefix_logprob": "likelihood"}.get(name, name)] is None
+    assert found["together"] > 85
+
+
+def test_the_same_twice():
+    first, second = (without_attention(*sides(some_tokens), K, 3, 0) for _ in range(2))
+    for name in BASELINES:
+        np.testing.assert_array_equal(first[name], second[name])
+        np.testing.assert_allclose(first[name].sum(1), 1)
+
+
+def test_a_class_with_one_sample_is_no_error():
+    train, evaluate = sides(some_tokens, samples=9)
+    one = Known(*(getattr(train, name)[:3] for name in ("decoded", "confidence", "prefix_logprob", "labels")))
+    assert accuracies(one, evaluate)["together"] is not None
+
+
+def test_overlap_of_what_is_decoded():
+    decoded = np.array([[1, 2, 3, 4, 1, 2, 3, 4], [1, 2, 3, 4, 5, 6, 7, 8], [1, 2, 3, 4, 4, 9, 9, 9]])
+    rouge_l, rouge_3, share = overlap(decoded, 4).T
+    np.testing.assert_allclose(rouge_l, [1, 0, 0.25])
+    np.testing.assert_allclose(rouge_3, [1, 0, 0])
+    np.testing.assert_allclose(share, [1, 0, 0.25])
+    assert overlap(np.tile(decoded, 20), 70).shape == (3, 1)

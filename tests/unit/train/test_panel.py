@@ -1,0 +1,146 @@
+"""Training on planted maps: members equal themselves trained alone, resuming equals going through, shuffled labels fall to chance."""
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from memgrid.config.derive import Member
+from memgrid.config.schema import CNNConfig, CorpusConfig, DataConfig, LLMConfig, RunConfig, TaxonomyConfig, TrainerConfig, WandbConfig
+from memgrid.corpus.corpus import Corpus
+from memgrid.errors import UserError
+from memgrid.store.shard import Identity, Maps
+from memgrid.store.store import Store
+from memgrid.train.data import AttentionData, SeededBatches
+from memgrid.train.panel import Panel, member_seed
+from memgrid.train.train import fit
+
+LENGTH, LAYERS, CELLS = 32, 2, 32 * 33 // 2
+MEMBERS = [Member(3, 4, "mean"), Member(3, 6, "max"), Member(5, 4, "mean")]
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory):
+    """120 samples of two classes that differ in one cell of the first layer."""
+    rng = np.random.default_rng(0)
+    count = 120
+    labels = np.arange(count) % 2
+    maps = rng.random((count, CELLS, LAYERS)).astype(np.float16) / 10
+    maps[labels == 1, 200:260, 0] += np.float16(0.5)
+    ids = np.arange(count, dtype=np.int64)
+    tokens = rng.integers(0, 99, (count, LENGTH), dtype=np.int32)
+    store = Store(tmp_path_factory.mktemp("store"), Identity("llm", "", "f", "c", 16, LENGTH, LAYERS))
+    store.write(Maps(ids, tokens, np.full(count, 0.5, np.float32), {"mean": maps, "max": maps + np.float16(0.1)}))
+    samples = pl.DataFrame(
+        {
+            "sequence_id": ids,
+            "label": labels.astype(np.int8),
+            "title": [["A", "B"][label] for label in labels],
+            "side": ["train" if i < 80 else "eval" for i in ids],
+        }
+    )
+    return store, Corpus("c", ids, tokens, 16, None), samples
+
+
+def run_config(**changes):
+    cnn = CNNConfig(**{"kernel_size": 3, "features": 4, "pooling": "mean", "epochs": 4, "dropout": 0.25, "scale": "raw", **changes})
+    taxonomy = TaxonomyConfig(name="t", classes={"A": "non_memorized", "B": "memorized"})
+    trainer = TrainerConfig(progress=False, threads=1)
+    return RunConfig(
+        llm=LLMConfig(name="l"),
+        corpus=CorpusConfig(name="c"),
+        taxonomy=taxonomy,
+        cnn=cnn,
+        trainer=trainer,
+        wandb=WandbConfig(mode="disabled"),
+    )
+
+
+def fitted(planted, folder, panel=MEMBERS, shuffled=False, **changes):
+    store, corpus, samples = planted
+    data = AttentionData(store, corpus, samples, ("mean", "max"), DataConfig(), 16, seed=0, shuffled=shuffled)
+    return fit(run_config(**changes), panel, data, folder, None)
+
+
+def test_each_member_equals_itself_trained_alone(planted, tmp_path):
+    _, together = fitted(planted, tmp_path / "panel")
+    for index, member in enumerate(MEMBERS):
+        _, alone = fitted(planted, tmp_path / member.name, [member])
+        np.testing.assert_allclose(alone[0], together[index], atol=1e-5)
+
+
+def test_same_seed_same_result_bit_for_bit(planted, tmp_path):
+    first, again = fitted(planted, tmp_path / "a"), fitted(planted, tmp_path / "b")
+    assert first[0] == again[0]
+    np.testing.assert_array_equal(first[1], again[1])
+
+
+def test_resumed_equals_undisturbed(planted, tmp_path):
+    whole = fitted(planted, tmp_path / "whole")
+    fitted(planted, tmp_path / "cut", epochs=2)
+    resumed = fitted(planted, tmp_path / "cut")
+    assert resumed[0] == whole[0]
+    assert [row["epoch"] for row in resumed[0]] == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
+    np.testing.assert_array_equal(resumed[1], whole[1])
+
+
+def test_a_planted_signal_is_found_and_shuffled_labels_are_not(planted, tmp_path):
+    eval_labels = planted[2].filter(pl.col("side") == "eval")["label"].to_numpy()
+    _, probabilities = fitted(planted, tmp_path / "true", epochs=8)
+    _, shuffled = fitted(planted, tmp_path / "shuffled", shuffled=True, epochs=8)
+    assert (probabilities.argmax(-1) == eval_labels).mean() > 0.95
+    assert (shuffled.argmax(-1) == eval_labels).mean() < 0.8
+
+
+def test_losses_are_means_per_sample(planted, tmp_path):
+    history, _ = fitted(planted, tmp_path, epochs=1)
+    assert all(0.3 < row["eval_loss"] < 1.0 for row in history)  # ln 2 = 0.69 before anything is learned
+    assert all(np.sum(row["confusion"]) == 40 for row in history)
+
+
+def test_the_linear_probe_trains(planted, tmp_path):
+    _, probabilities = fitted(planted, tmp_path, [Member(1, 1, "mean")], kind="linear", epochs=20)
+    eval_labels = planted[2].filter(pl.col("side") == "eval")["label"].to_numpy()
+    assert (probabilities.argmax(-1)[0] == eval_labels).mean() > 0.9
+
+
+@pytest.mark.parametrize(("key", "value"), [("kernel_size", 5), ("features", 9)])
+def test_kernel_and_features_reach_the_network(key, value):
+    member = Member(**{"kernel_size": 3, "features": 4, "pooling": "mean", key: value})
+    net = Panel([member], run_config().cnn, LAYERS, LENGTH, 16, 2, 0, True).nets[member.name]
+    assert net.body[0].weight.shape == (member.features, LAYERS, member.kernel_size, member.kernel_size)
+
+
+def test_pooling_scale_and_dropout_reach_the_network():
+    pools = {"mean": torch.zeros(1, CELLS, LAYERS), "max": torch.ones(1, CELLS, LAYERS)}
+    mean, largest = Member(3, 4, "mean"), Member(3, 4, "max")
+    panel = Panel([mean, largest], run_config(dropout=0.4).cnn, LAYERS, LENGTH, 16, 2, 0, False).eval()
+    panel.nets[largest.name].load_state_dict(panel.nets[mean.name].state_dict())
+    made = panel.logits(pools)
+    assert not torch.equal(made[mean.name], made[largest.name])
+    assert panel.nets[mean.name].body[2].p == 0.4
+    logs = Panel([mean], run_config(scale="log").cnn, LAYERS, LENGTH, 16, 2, 0, False)
+    assert not torch.equal(logs.images(pools)["max"], panel.images(pools)["max"])
+
+
+def test_batches_follow_seed_and_epoch():
+    def order(seed, epoch):
+        sampler = SeededBatches(50, 16, seed)
+        sampler.set_epoch(epoch)
+        return list(sampler)
+
+    assert order(0, 1) == order(0, 1)
+    assert order(0, 1) != order(0, 2) != order(1, 2)
+    assert sorted(row for batch in order(0, 3) for row in batch) == list(range(50))
+    assert [len(batch) for batch in order(None, 0)] == [16, 16, 16, 2]
+
+
+def test_seeds_differ_by_member_and_run():
+    assert len({member_seed(member, seed) for member in MEMBERS for seed in range(5)}) == 15
+
+
+def test_another_corpus_under_the_same_ids_is_refused(planted):
+    store, corpus, samples = planted
+    other = Corpus("c", corpus.sequence_id, corpus.tokens + 1, 16, None)
+    with pytest.raises(UserError, match="another text as sequence 0"):
+        AttentionData(store, other, samples, ("mean",), DataConfig(), 16, seed=0).setup()

@@ -1,0 +1,198 @@
+"""The result of a run as a type, and the one place where it becomes `metrics.json` and comes back.
+
+A result that an older version wrote is read as long as it has what a run of that version had: what came later has a default. Anything else
+is refused in a sentence.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from memgrid import __version__
+from memgrid.errors import UserError
+from memgrid.taxonomy import RULES
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A score in percent: its mean over the networks, its standard deviation over them, and a 95 % interval over eval samples."""
+
+    mean: float
+    std: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class PanelScores:
+    """The scores of a panel, or of a single classifier: per class in the order of the classes, and over all of them."""
+
+    precision: list[Estimate]
+    recall: list[Estimate]
+    f1: list[Estimate]
+    min_f1: Estimate
+    mean_f1: Estimate
+    accuracy: Estimate
+
+    def in_order(self, place: Sequence[int]) -> PanelScores:
+        """The same with the classes in another order: class c comes from where `place[c]` says."""
+        by_class: dict[str, Any] = {name: [getattr(self, name)[index] for index in place] for name in ("precision", "recall", "f1")}
+        return replace(self, **by_class)
+
+
+@dataclass(frozen=True)
+class PaperProtocol:
+    """The paper's score, in percent: confusion matrices summed over the last three epochs and the panel, then scored once.
+
+    `mean_eval_loss` is in the paper's convention: the sum of batch means divided by the number of samples.
+    """
+
+    precision: list[float]
+    recall: list[float]
+    f1: list[float]
+    min_f1: float
+    mean_f1: float
+    accuracy: float
+    confusion: list[list[int]]
+    mean_eval_loss: float
+
+    def in_order(self, place: Sequence[int]) -> PaperProtocol:
+        """The same with the classes in another order: class c comes from where `place[c]` says."""
+        by_class: dict[str, Any] = {name: [getattr(self, name)[index] for index in place] for name in ("precision", "recall", "f1")}
+        return replace(self, **by_class, confusion=matrix_in_order(self.confusion, place))
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Fingerprints of the corpus and the language model that a run was made from."""
+
+    corpus: str
+    llm: str
+
+
+@dataclass(frozen=True)
+class SampleCounts:
+    """Samples per class on each side."""
+
+    train: int
+    eval: int
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a finished run found: the content of `metrics.json`. Scores are in percent, classes in the order of the run's taxonomy.
+
+    Attributes:
+        settings: those that decided the result, as `config.names.settings` gives them.
+        classes: their titles.
+        order: the place of each class in the order of the partition, which equal partitions share.
+        partition: equal for runs whose training would be the same.
+        same_as: the run, below `<root>/runs`, whose training this one took over; None for a training of its own.
+        samples: per class. members: names of the panel's networks.
+        eval_loss: mean cross-entropy per sample in the last epoch, in nats.
+        panel: the panel on the eval samples, last epoch. members_min_f1: the min-F1 of each network.
+        paper_protocol: the same trainings scored as in the paper.
+        confusion: counts of the last epoch, summed over the panel; rows are true classes.
+        control: the same training on shuffled labels; None where it was not run.
+        confidence: a small tree that sees the model's confidence alone; None where that is not known.
+        baselines, probes: what needs no attention, and linear probes of attention; None or absent where one could not be fitted.
+        memgrid: the version that wrote it; empty before versions were noted.
+    """
+
+    settings: dict[str, Any]
+    classes: list[str]
+    order: list[int]
+    partition: str
+    same_as: str | None
+    origin: Origin
+    samples: SampleCounts
+    members: list[str]
+    eval_loss: float
+    panel: PanelScores
+    members_min_f1: list[float]
+    paper_protocol: PaperProtocol
+    confusion: list[list[int]]
+    control: PanelScores | None
+    confidence: PanelScores | None
+    baselines: dict[str, PanelScores | None] = field(default_factory=dict)
+    probes: dict[str, PanelScores | None] = field(default_factory=dict)
+    memgrid: str = ""
+
+    def in_order(self, place: Sequence[int]) -> RunResult:
+        """The same with the classes in another order, but for `classes` and `order`, which say what the order is."""
+
+        def moved(scores: PanelScores | None) -> PanelScores | None:
+            return None if scores is None else scores.in_order(place)
+
+        return replace(
+            self,
+            panel=self.panel.in_order(place),
+            paper_protocol=self.paper_protocol.in_order(place),
+            confusion=matrix_in_order(self.confusion, place),
+            control=moved(self.control),
+            confidence=moved(self.confidence),
+            baselines={name: moved(scores) for name, scores in self.baselines.items()},
+            probes={name: moved(scores) for name, scores in self.probes.items()},
+        )
+
+
+def matrix_in_order(matrix: list[list[int]], place: Sequence[int]) -> list[list[int]]:
+    """A confusion matrix with its classes in another order: class c comes from where `place[c]` says."""
+    return [[matrix[row][column] for column in place] for row in place]
+
+
+@cache
+def _adapter() -> TypeAdapter[RunResult]:
+    from pydantic import TypeAdapter  # a refusal can do without it
+
+    return TypeAdapter(RunResult)
+
+
+def to_json(result: RunResult) -> dict[str, Any]:
+    """The content of `metrics.json`."""
+    content: dict[str, Any] = _adapter().dump_python(replace(result, memgrid=__version__), mode="json")
+    return content
+
+
+def from_json(content: bytes | str) -> RunResult:
+    """The result that a `metrics.json` holds.
+
+    Raises:
+        UserError: it is damaged, or another version wrote what this one cannot read. The sentence has no subject: it follows on the name of
+            the file or the folder.
+    """
+    from pydantic import ValidationError
+
+    try:
+        parsed = json.loads(content)
+    except ValueError:
+        raise UserError("its metrics.json is damaged: run it again with force=true") from None
+    if not isinstance(parsed, dict):
+        raise UserError("its metrics.json is damaged: run it again with force=true")
+    for name in ("control", "confidence"):
+        if parsed.get(name) == {}:  # so older versions said that there is none
+            parsed[name] = None
+    writer = f"version {parsed['memgrid']} of memgrid wrote it" if parsed.get("memgrid") else "another version of memgrid wrote it"
+    try:
+        result = _adapter().validate_python(parsed)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "content"
+        lack = f"has no {place}" if first["type"] == "missing" else f"holds something else under {place}"
+        raise UserError(f"{writer} (its metrics.json {lack}): run it again with force=true") from None
+    given = result.settings.get("taxonomy", {}).get("classes")
+    if not isinstance(given, dict) or "compat" not in result.settings:
+        lack = "settings.compat" if "compat" not in result.settings else "settings.taxonomy.classes"
+        raise UserError(f"{writer} (its metrics.json has no {lack}): run it again with force=true")
+    for rules in given.values():
+        for rule in [rules] if isinstance(rules, str) else rules:
+            if rule not in RULES:
+                raise UserError(f"{writer} (its taxonomy has the rule {rule}): use that version")
+    return result

@@ -6,7 +6,7 @@ export OMP_WAIT_POLICY ?= passive
 export WANDB_SILENT ?= true
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: run test lint bench clean
+.PHONY: run test lint bench docs clean
 
 run: .venv/ready
 	@$(BIN)/python -m memgrid.run
@@ -19,10 +19,14 @@ lint: .venv/ready
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
-	@$(BIN)/lint-imports --no-cache --no-timings
+	@$(BIN)/lint-imports --no-cache
 
 bench: .venv/ready
 	@$(BIN)/python -m benchmarks
+
+# The settings page, from the schema and the comments of conf/.
+docs: .venv/ready
+	@$(BIN)/python docs/settings.py
 
 clean:
 	rm -rf .venv memgrid-runs memgrid-pretrain dist build

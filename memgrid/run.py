@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,11 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.markup import escape
 
+from memgrid.config.commands import HELP
+from memgrid.config.describe import Composed, helped
 from memgrid.config.names import work_folder
 from memgrid.config.schema import RunConfig
-from memgrid.config.validate import register, typed
+from memgrid.config.validate import register, typed, validate
 from memgrid.errors import UserError
 from memgrid.io.files import write_config
 from memgrid.io.paths import CONF
@@ -27,6 +30,20 @@ from memgrid.results.findings import print_result, said
 from memgrid.results.folder import finished, note_job, prepare_root
 from memgrid.results.records import LATER, results_of
 
+COMMAND = Composed(
+    "run",
+    RunConfig,
+    validate,
+    "Labels the sequences of a corpus, extracts the attention with which a model decodes them, trains small CNNs to tell the classes of a "
+    "taxonomy apart, and prints how well they do. What is on disk is not computed again; a finished run prints its result at once.",
+    {
+        "run": "the whole experiment on the embedded model",
+        "run taxonomy=prashanth delta=40 rho=0.3": "another taxonomy, at other thresholds",
+        "run -m taxonomy=rasy,guess_recite delta=40,60": "a sweep over four settings",
+        "run experiment=causal": "also where the CNNs decide, and what happens when that is switched off",
+        "run -m experiment=smoke hydra/launcher=local": "each run of a sweep in a process of its own; slurm: as jobs of a cluster",
+    },
+)
 JOB_WAITS, TERMINAL_WAITS = 600, 1  # seconds for another process that works on the same run
 
 
@@ -106,7 +123,10 @@ def compose_and_run(config: DictConfig) -> str | None:
 
 
 def main() -> None:
-    """The console script `memgrid`."""
+    """`memgrid run`."""
+    if HELP & set(sys.argv[1:]):
+        print(helped(COMMAND))
+        return
     register()
     start(compose_and_run)
 

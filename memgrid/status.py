@@ -5,7 +5,7 @@ Read from the disk alone, so it works beside everything that runs, and after all
 
 from __future__ import annotations
 
-import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
@@ -14,12 +14,37 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from memgrid.config.commands import HELP, Command, explained, key, parsed, start
 from memgrid.config.schema import RunConfig
 from memgrid.errors import UserError
 from memgrid.results.states import STATES, audit_states, counts, states, to_tell
 
 STYLES = {"done": "green", "running": "cyan", "failed": "bold red", "stopped": "yellow", "missing": "magenta"}
 ROWS = 60  # of runs that are not done, without state=...
+
+
+def state_of(word: str) -> str:
+    """A state that was typed; UserError if it is unknown."""
+    if word not in STATES:
+        raise UserError(f"state={word} is unknown: use {', '.join(STATES)}")
+    return word
+
+
+@dataclass(frozen=True)
+class Words:
+    """What `memgrid status` understands."""
+
+    root: Path = key("<folder>", "where runs and audits are kept", Path(RunConfig().root), Path)
+    state: str | None = key("<state>", f"list all of one state: {', '.join(STATES)}", None, state_of)
+
+
+COMMAND = Command(
+    "status",
+    "Counts runs and audits by their state, then lists those that are not done or failed later. Read from the disk alone: it works beside "
+    "everything that runs, and after all of it has ended.",
+    Words,
+    {"status": "all below memgrid-runs", "status root=/scratch/runs state=failed": "every run that failed, and why"},
+)
 
 
 def counts_table(table: pl.DataFrame, what: str) -> Table:
@@ -46,28 +71,17 @@ def rows_table(rows: pl.DataFrame) -> Table:
     return shown
 
 
-def parse(arguments: list[str]) -> tuple[Path, str | None]:
-    """The root, and the state to be listed.
-
-    Raises:
-        UserError: an argument or a state is unknown.
-    """
-    if unknown := [argument for argument in arguments if not argument.startswith(("root=", "state="))]:
-        raise UserError(f"status knows only root=<folder> and state=<state>, not {' '.join(unknown)}")
-    given = dict(argument.split("=", 1) for argument in arguments)
-    state = given.get("state")
-    if state is not None and state not in STATES:
-        raise UserError(f"state={state} is unknown: use {', '.join(STATES)}")
-    return Path(given.get("root", RunConfig().root)), state
-
-
 def main(arguments: list[str]) -> None:
     """Print how many runs and audits are in each state, then those that are not done or failed later, or those of the given state.
 
     Raises:
         UserError: an argument is unknown, or there is neither a run nor an audit.
     """
-    root, state = parse(arguments)
+    if HELP & set(arguments):
+        print(explained(COMMAND))
+        return
+    words = parsed(COMMAND, arguments)
+    root, state = words.root, words.state
     found = {"runs": states(root), "audits": audit_states(root)}
     table = pl.concat(found.values())
     if not table.height:
@@ -87,7 +101,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except UserError as error:
-        sys.exit(f"memgrid: {error}")
+    start(main)

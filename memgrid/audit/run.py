@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 
 import hydra
@@ -9,14 +10,28 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from memgrid.audit.config import STAGES, AuditConfig, audit_folder, piece_folder, typed
-from memgrid.audit.stages import DO, Audit
+from memgrid.audit.config import STAGES, AuditConfig, audit_folder, piece_folder, typed, validate
+from memgrid.config.commands import HELP
+from memgrid.config.describe import Composed, helped
 from memgrid.io.files import write_config
 from memgrid.io.paths import CONF
 from memgrid.launch.cli import attempt, noted, restarted, start
 from memgrid.launch.job import check_tasks, log_file
 from memgrid.results.folder import note_job, prepare_root
 from memgrid.train.devices import check_trainer
+
+COMMAND = Composed(
+    "audit",
+    AuditConfig,
+    validate,
+    "Trains shadow models on halves of a data set, attacks them, and says which samples a classifier memorizes and how early one model "
+    "alone would have told. What is on disk is not computed again.",
+    {
+        "audit": "the whole audit of scikit-learn's digits",
+        "audit shadows=16 canary=label_noise": "fewer shadow models, other canaries",
+        "audit -m part='range(0,4)' parts=4 hydra/launcher=local": "the shadow models in four processes",
+    },
+)
 
 
 def run_audit(run: AuditConfig, console: Console) -> None:
@@ -32,6 +47,8 @@ def run_audit(run: AuditConfig, console: Console) -> None:
     note_job(piece, log_file())
     with noted(piece):
         keep_config(run)
+        from memgrid.audit.stages import DO, Audit  # imports torch, which a refusal can do without
+
         audit = Audit(run, console)
         for stage in STAGES:
             if stage in run.stages:
@@ -52,6 +69,9 @@ def compose_and_audit(config: DictConfig) -> str | None:
 
 
 def main() -> None:
-    """The command line."""
+    """`memgrid audit`."""
+    if HELP & set(sys.argv[1:]):
+        print(helped(COMMAND))
+        return
     ConfigStore.instance().store(name="audit_schema", node=AuditConfig)
     start(compose_and_audit)

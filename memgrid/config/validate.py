@@ -32,14 +32,14 @@ def typed(config: DictConfig) -> RunConfig:
 
 
 def known(config: DictConfig, schema: Any, name: str) -> Any:
-    """A composed configuration as dataclasses of the schema's type, every key known and set; `name` is that of its file in conf/.
+    """A composed configuration as dataclasses of the schema's type, every key known and set; `name` is that of the command.
 
     Raises:
         UserError: a key is unknown, or has no value.
     """
     unknown = unknown_keys(config, schema)
     if unknown:
-        raise UserError(f"{', '.join(unknown)} is no setting of memgrid: look for its name in conf/{name}.yaml")
+        raise UserError(f"{', '.join(unknown)} is no setting of memgrid: `memgrid {name} --help` lists them")
     missing = OmegaConf.missing_keys(config)
     if missing:
         raise UserError(f"{', '.join(sorted(missing))} is not set: give it on the command line, such as {sorted(missing)[0]}=...")

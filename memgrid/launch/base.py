@@ -21,10 +21,11 @@ from hydra_plugins.hydra_submitit_launcher.submitit_launcher import BaseSubmitit
 from omegaconf import OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from memgrid.config.mistakes import one_sentence
 from memgrid.errors import UserError
 from memgrid.launch.job import log_file, requeue_in_peace, stop_on_sigterm
 from memgrid.launch.queue import Watch, reason, tell_end, wanted
-from memgrid.launch.sweep import Sweep, one_sentence, run_of
+from memgrid.launch.sweep import Sweep, run_of
 from memgrid.launch.tasks import Kind, Work, changes, groups
 from memgrid.results.folder import note_failure
 

@@ -17,13 +17,14 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf.errors import OmegaConfBaseException
 
+from memgrid.config.mistakes import one_sentence
 from memgrid.errors import UserError
 from memgrid.io.paths import CONF
 from memgrid.launch.base import PREFIX
 from memgrid.launch.job import TERMINATED, in_job, log_file, stop_on_sigterm, stopping
 from memgrid.launch.local import LocalLauncher, LocalSettings
 from memgrid.launch.slurm import SlurmLauncher, SlurmSettings
-from memgrid.launch.sweep import Sweeper, failures, one_sentence
+from memgrid.launch.sweep import Sweeper, failures
 from memgrid.results.folder import clear_failure, job_log, note_failure
 
 INTERRUPTED = 130

@@ -12,11 +12,12 @@ from typing import Any, ClassVar
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
+from memgrid.config.mistakes import one_sentence
 from memgrid.errors import UserError
 from memgrid.launch.tasks import Kind
 from memgrid.results.folder import prepare_root
@@ -63,19 +64,6 @@ class Sweep(Callback):  # type: ignore[misc]
             sys.exit(f"memgrid: {error if isinstance(error, UserError) else one_sentence(error)}; nothing was started")
         for run in self.planned.values():
             self.kind.plan(run)
-
-
-def one_sentence(error: HydraException | OmegaConfBaseException) -> str:
-    """What Hydra or OmegaConf refuse: they take several lines for it."""
-    if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
-        group, _, name = error.missing_cfg_file.rpartition("/")
-        return f"{group}={name} is unknown: use {', '.join(error.options)}, or a file of your own with --config-dir"
-    lines = [line.strip() for one in (error, error.__cause__) if one is not None for line in str(one).splitlines()]
-    kept = [
-        line for line in lines if line and not line.startswith(("full_key:", "reference_type=", "object_type=", "To append", "See http"))
-    ]
-    told = ": ".join(dict.fromkeys(line.rstrip(".") for line in kept))
-    return f"{told}: look for its name in conf/" if "Key '" in told else told
 
 
 def combinations(config: DictConfig, kind: Kind) -> Iterator[tuple[tuple[str, ...], Any]]:

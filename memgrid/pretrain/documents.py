@@ -8,7 +8,6 @@ Windows that are cut out and given to nobody are `held_out`: the model never see
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,21 +15,9 @@ import polars as pl
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from memgrid.pretrain import templates
+from memgrid.pretrain.config import MixConfig
 
 END_OF_TEXT = "<|endoftext|>"
-
-
-@dataclass
-class MixConfig:
-    """How many windows of each kind the corpus has, and how often they are repeated."""
-
-    recalled_chunks: int = 1100
-    recalled_copies: tuple[int, int] = (40, 88)
-    negative_chunks: int = 450
-    negative_copies: tuple[int, int] = (8, 40)
-    held_out: int = 1500
-    repeats: int = 12000
-    increments: int = 10000
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary: int) -> Tokenizer:

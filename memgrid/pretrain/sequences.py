@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
@@ -12,21 +11,10 @@ from tokenizers import Tokenizer
 from memgrid.corpus.ngrams import window_hashes
 from memgrid.io.progress import progress_bar
 from memgrid.pretrain import templates
+from memgrid.pretrain.config import OfferConfig
 
 NEAR_DUPLICATE = 32  # template sequences never share this many consecutive tokens, or the leak-free split would tie them all together
 Reader = Callable[[np.ndarray], np.ndarray]
-
-
-@dataclass
-class OfferConfig:
-    """How many sequences of each kind are offered; all chunks and all held-out windows are."""
-
-    stream: int = 2500
-    seen_repeats: int = 400
-    unseen_repeats: int = 300
-    seen_increments: int = 200
-    unseen_increments: int = 400
-    batch: int = 64
 
 
 def build_sequences(

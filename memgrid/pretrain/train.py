@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,33 +15,7 @@ from torch import Tensor, nn
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
 from memgrid.io.progress import progress_bar
-
-
-@dataclass
-class ModelConfig:
-    """Shape of the embedded model. `rotary_pct` is 1 since a quarter of a 32-wide head would leave 8 rotary dimensions."""
-
-    vocab_size: int = 2048
-    hidden_size: int = 256
-    num_hidden_layers: int = 6
-    num_attention_heads: int = 8
-    intermediate_size: int = 1024
-    rotary_pct: float = 1.0
-    max_position_embeddings: int = 128
-
-
-@dataclass
-class OptimizerConfig:
-    """AdamW with a linear warm-up and a cosine decay to zero; `batch_size` counts windows."""
-
-    batch_size: int = 32
-    learning_rate: float = 2.5e-3
-    betas: tuple[float, float] = (0.9, 0.98)
-    weight_decay: float = 0.01
-    clip: float = 1.0
-    warmup_steps: int = 150
-    checkpoint_every: int = 250
-    compile: bool = True
+from memgrid.pretrain.config import ModelConfig, OptimizerConfig
 
 
 def train_model(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from memgrid.config.commands import HELP, Command, explained, key, parsed, start
 from memgrid.config.schema import RunConfig
 from memgrid.errors import UserError
 from memgrid.report.facts import Report
@@ -31,23 +32,35 @@ SHOWN = {
 ROWS = 30  # in the terminal
 WIDE = 110
 PAIR = ("prashanth", "rasy")
-KNOWN = ("root=", "out=", "flow=")
 
 
-def parse(arguments: list[str]) -> tuple[Path, Path, tuple[str, str]]:
-    """The root, the folder to write to, and the two taxonomies of the flow.
-
-    Raises:
-        UserError: an argument is unknown or malformed.
-    """
-    if unknown := [argument for argument in arguments if not argument.startswith(KNOWN)]:
-        raise UserError(f"the report knows only root=<folder>, out=<folder> and flow=<taxonomy>,<taxonomy>, not {' '.join(unknown)}")
-    given = dict(argument.split("=", 1) for argument in arguments)
-    pair = tuple(given.get("flow", ",".join(PAIR)).split(","))
+def pair_of(word: str) -> tuple[str, ...]:
+    """Two taxonomies that were typed with a comma; UserError if there are not two."""
+    pair = tuple(word.split(","))
     if len(pair) != 2:
-        raise UserError(f"flow={given['flow']} does not name two taxonomies: write them with a comma, such as flow={','.join(PAIR)}")
-    root = Path(given.get("root", RunConfig().root))
-    return root, Path(given.get("out", root / "report")), pair
+        raise UserError(f"flow={word} does not name two taxonomies: write them with a comma, such as flow={','.join(PAIR)}")
+    return pair
+
+
+@dataclass(frozen=True)
+class Words:
+    """What `memgrid report` understands."""
+
+    root: Path = key("<folder>", "where runs are kept", Path(RunConfig().root), Path)
+    out: Path | None = key("<folder>", "where the report is written; <root>/report if nothing is said", None, Path)
+    flow: tuple[str, str] = key("<taxonomy>,<taxonomy>", "the two whose classes are compared", PAIR, pair_of)
+
+
+COMMAND = Command(
+    "report",
+    "Writes tables, figures and one page for all finished runs below a folder, and prints the ranking.",
+    Words,
+    {
+        "report": "of all runs below memgrid-runs",
+        "report root=/scratch/runs out=page flow=rasy,recite": "of others, to a folder of its own",
+    },
+    subject="the report",
+)
 
 
 def ranking_table(report: Report, width: int) -> Table:
@@ -87,7 +100,11 @@ def remarks(report: Report) -> list[str]:
 
 def main(arguments: list[str]) -> None:
     """Write the report, print the ranking, and say where everything is."""
-    report = gather(*parse(arguments))
+    if HELP & set(arguments):
+        print(explained(COMMAND))
+        return
+    words = parsed(COMMAND, arguments)
+    report = gather(words.root, words.out or words.root / "report", words.flow)
     write_report(report)
     console = Console()
     console.print(ranking_table(report, console.width))
@@ -96,7 +113,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except UserError as error:
-        sys.exit(f"memgrid: {error}")
+    start(main)

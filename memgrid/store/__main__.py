@@ -1,64 +1,70 @@
-"""Stores from the shell, without the model: `python -m memgrid.store verify|info|export` checks, describes and carries home.
-
-    python -m memgrid.store verify [folder=<store> ...] [root=memgrid-runs/attention]
-    python -m memgrid.store info   [folder=<store> ...] [root=memgrid-runs/attention]
-    python -m memgrid.store export folder=<store> ids=<1,2,3 | file.txt | file.parquet> out=<file.h5>
-
-A store is a folder of shards, `<root>/attention/<llm>/<corpus>`; without `folder`, every store below `root` is meant. `verify` reads every
-byte and sets damaged shards aside; `info` reads no maps and moves nothing; `export` writes the named samples as one shard.
-"""
+"""`python -m memgrid.store`: stores from the shell, without the model; `verify`, `info` and `export` check, describe and carry home."""
 
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
+from memgrid.config.commands import HELP, Command, explained, key, parsed
 from memgrid.config.schema import RunConfig
 from memgrid.errors import StoreError, UserError
 from memgrid.store.archive import export, info, stores_below, verify
 
-KEYS = {"verify": ("folder", "root"), "info": ("folder", "root"), "export": ("folder", "ids", "out")}
+ROOT = Path(RunConfig().root) / "attention"
 
 
-def parse(arguments: list[str]) -> tuple[str, dict[str, list[str]]]:
-    """The command, and the values given to each of its keys.
+@dataclass(frozen=True)
+class Verify:
+    """What `memgrid store verify` understands."""
+
+    folder: list[Path] = key("<store>", "a store, which is a folder of shards: <root>/attention/<llm>/<corpus>", read=Path, several=True)
+    root: Path | None = key("<folder>", f"all stores below this folder; {ROOT} if nothing is said", None, Path)
+
+
+@dataclass(frozen=True)
+class Info(Verify):
+    """What `memgrid store info` understands."""
+
+
+@dataclass(frozen=True)
+class Export:
+    """What `memgrid store export` understands."""
+
+    folder: Path = key("<store>", "the store to take samples from", read=Path)
+    ids: str = key("<1,2,3 | file.txt | file.parquet>", "which: numbers, a text file of them, or a table with a column sequence_id")
+    out: Path = key("<file.h5>", "the shard to be written; one that exists is not overwritten", read=Path)
+
+
+COMMAND = Command(
+    "store",
+    "verify reads every byte and sets damaged shards aside; info reads no maps and moves nothing; export writes the named samples as one "
+    "shard.",
+    {"verify": Verify, "info": Info, "export": Export},
+    {
+        "store verify": "every store below memgrid-runs/attention",
+        "store info folder=memgrid-runs/attention/toy/toy": "what a store holds",
+        "store export folder=memgrid-runs/attention/toy/toy ids=1,2,3 out=subset.h5": "three samples, to be carried home",
+    },
+)
+
+
+def run(arguments: list[str]) -> bool:
+    """Do one command; False if a store was damaged or could not be checked, which does not keep the others from their turn.
 
     Raises:
         UserError: the command or a key is unknown, or a value is missing or given twice.
     """
-    command = arguments[0] if arguments else ""
-    if command not in KEYS:
-        raise UserError(f"{command!r} is no command: use {', '.join(KEYS)}, such as `python -m memgrid.store verify`")
-    given: dict[str, list[str]] = {}
-    for argument in arguments[1:]:
-        key, _, value = argument.partition("=")
-        if key not in KEYS[command] or not value:
-            raise UserError(f"{command} does not understand {argument!r}: it knows {', '.join(f'{one}=...' for one in KEYS[command])}")
-        given.setdefault(key, []).append(value)
-    several = ("folder",) if "root" in KEYS[command] else ()
-    twice = [key for key, values in given.items() if len(values) > 1 and key not in several]
-    if twice:
-        raise UserError(f"{twice[0]}= is given {len(given[twice[0]])} times to {command}: give it once")
-    if "folder" in given and "root" in given:
-        raise UserError("folder= and root= are both given: name the stores with folder=, or all stores below a folder with root=")
-    return command, given
-
-
-def run(arguments: list[str]) -> bool:
-    """Do one command; False if a store was damaged or could not be checked, which does not keep the others from their turn."""
-    command, given = parse(arguments)
-    if command == "export":
-        lacking = [key for key in KEYS[command] if key not in given]
-        if lacking:
-            raise UserError(f"export needs {lacking[0]}=...: such as export folder=<store> ids=1,2,3 out=subset.h5")
-        export(Path(given["folder"][0]), given["ids"][0], Path(given["out"][0]))
+    words = parsed(COMMAND, arguments)
+    if isinstance(words, Export):
+        export(words.folder, words.ids, words.out)
         return True
-    root = Path(given["root"][0]) if "root" in given else Path(RunConfig().root) / "attention"
-    folders = [Path(folder) for folder in given["folder"]] if "folder" in given else stores_below(root)
+    if words.folder and words.root:
+        raise UserError("folder= and root= are both given: name the stores with folder=, or all stores below a folder with root=")
     good = True
-    for folder in folders:
+    for folder in words.folder or stores_below(words.root or ROOT):
         try:
-            good &= (verify if command == "verify" else info)(folder)
+            good &= (info if isinstance(words, Info) else verify)(folder)
         except (UserError, StoreError) as error:
             print(f"memgrid: {error}", file=sys.stderr)
             good = False
@@ -67,8 +73,8 @@ def run(arguments: list[str]) -> bool:
 
 def main(arguments: list[str]) -> int:
     """Do one command and return the exit status; a failure is one sentence."""
-    if {"-h", "--help"} & set(arguments):
-        print(__doc__)
+    if HELP & set(arguments):
+        print(explained(COMMAND))
         return 0
     try:
         return 0 if run(arguments) else 1

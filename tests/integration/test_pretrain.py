@@ -11,8 +11,9 @@ from tokenizers import Tokenizer
 from memgrid.corpus.ngrams import window_hashes
 from memgrid.io.paths import TOY
 from memgrid.pretrain import templates
-from memgrid.pretrain.documents import MixConfig, build_documents, training_windows
-from memgrid.pretrain.train import ModelConfig, OptimizerConfig, train_model
+from memgrid.pretrain.config import MixConfig, ModelConfig, OptimizerConfig
+from memgrid.pretrain.documents import build_documents, training_windows
+from memgrid.pretrain.train import train_model
 
 SMALL = (
     "documents=sources",

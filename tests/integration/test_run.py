@@ -114,7 +114,7 @@ def test_a_damaged_shard_is_extracted_again(extracted, quick):
         (["experiment=nope"], ["experiment=nope is unknown: use benchmark_taxonomies, causal, controls, ", "optimize_rho, smoke"]),
         (["cnn=null"], ["cnn=null chooses nothing: use linear, panel, paper, single, or leave cnn out"]),
         (["taxonomy=rasy,null", "-m"], ["taxonomy=rasy,null chooses nothing: use code, "]),
-        (["delta=[1"], ["'[1'"]),
+        (["delta=[1"], ["delta=[1 cannot be read", "delta=[1,2]"]),
         (["compat=mine"], ["compat=mine is unknown"]),
         (["cnn.learning_rate=-1"], ["cnn.learning_rate=-1.0 is out of range"]),
         (["llm.name=some/model"], ["llm.name=some/model cannot name a folder"]),

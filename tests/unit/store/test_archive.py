@@ -246,9 +246,9 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(toy: Path, tmp_path: Pat
     [
         ([], "'' is no command: use verify, info, export"),
         (["check"], "'check' is no command"),
-        (["verify", "toy"], "does not understand 'toy'"),
-        (["verify", "ids=1"], "does not understand 'ids=1'"),
-        (["info", "folder="], "does not understand 'folder='"),
+        (["verify", "toy"], "store verify knows only folder=<store> and root=<folder>, not toy"),
+        (["verify", "ids=1"], "store verify knows only folder=<store> and root=<folder>, not ids=1"),
+        (["info", "folder="], "folder= gives store info no value"),
         (["info", "root=a", "root=b"], "root= is given 2 times"),
         (["info", "root=a", "folder=b"], "both given"),
         (["verify", "folder=none"], "folder=none cannot be read (No such file or directory)"),

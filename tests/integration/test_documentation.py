@@ -5,13 +5,13 @@ from __future__ import annotations
 import ast
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import yaml
 from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
@@ -22,30 +22,40 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from memgrid import launcher
 from memgrid.audit.config import AuditConfig
 from memgrid.audit.config import typed as typed_audit
-from memgrid.config import register, typed
-from memgrid.schema import CONF, UserError
-from memgrid.sweep import run_of
+from memgrid.config.commands import Command
+from memgrid.config.describe import settings
+from memgrid.config.validate import register, typed
+from memgrid.errors import UserError
+from memgrid.io.paths import CONF
+from memgrid.launch import cli
+from memgrid.launch.sweep import run_of
+from memgrid.pretrain.__main__ import COMMAND as PRETRAIN
+from memgrid.report.__main__ import COMMAND as REPORT
+from memgrid.status import COMMAND as STATUS
+from memgrid.store.__main__ import COMMAND as STORE
+from memgrid.tracking.__main__ import COMMAND as TRACKING
 
 REPOSITORY = next(folder for folder in Path(__file__).resolve().parents if (folder / "pyproject.toml").exists())
 PAGES = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", REPOSITORY / "CHANGELOG.md", *sorted(REPOSITORY.glob("docs/*.md"))]
 LONGEST_README = 150
 LONGEST_COLUMN = 30
 
-# What the pages name and a checkout need not hold: a generated page, and the tiers into which tests are sorted.
-GENERATED = {"docs/settings.md"}
+# What the pages name and a checkout need not hold: the tiers into which tests are sorted.
 TIERS = {"tests/unit", "tests/integration", "tests/acceptance"}
 
-# Keys of the commands that Hydra does not compose; of `store` and `tracking`, by their first word.
-KEYS = {
-    "status": {"": {"root", "state"}},
-    "report": {"": {"root", "out", "flow"}},
-    "store": {"": set(), "verify": {"folder", "root"}, "info": {"folder", "root"}, "export": {"folder", "ids", "out"}},
-    "tracking": {"": set(), "sync": {"root"}, "dashboard": {"entity", "project"}},
-    "pretrain": {"": set(yaml.safe_load((CONF / "pretrain.yaml").read_text())) - {"defaults", "hydra"}},
-}
+
+def keys_of(command: Command) -> dict[str, set[str]]:
+    """The keys of a command, by the word that is typed before them."""
+    if isinstance(command.keys, Mapping):
+        return {"": set()} | {word: {one.name for one in fields(keys)} for word, keys in command.keys.items()}
+    return {"": {one.name for one in fields(command.keys)}}
+
+
+# Keys of the commands whose settings are not composed here.
+KEYS = {command.name: keys_of(command) for command in (STATUS, REPORT, STORE, TRACKING)}
+KEYS["pretrain"] = {"": {one.key for one in settings(PRETRAIN)}}
 COMPOSED = {"run": typed, "audit": typed_audit}
 FLAGS = {"--help", "--version"}
 COMMAND = re.compile(r"(python -m memgrid(\.\w+)?|memgrid|make|pytest)(\s|$)")
@@ -86,7 +96,7 @@ def broken(page: Path, target: str) -> str | None:
     goal = (page.parent / name).resolve() if name else page
     if not goal.exists():
         here = goal.relative_to(REPOSITORY).as_posix() if goal.is_relative_to(REPOSITORY) else name
-        return None if here in GENERATED else f"{target}: there is no {here}"
+        return f"{target}: there is no {here}"
     return f"{target}: {goal.name} has no such heading" if anchor and goal.suffix == ".md" and anchor not in anchors(goal) else None
 
 
@@ -260,7 +270,7 @@ def mine(tmp_path) -> Iterator[Path]:
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "mine.yaml").write_text(content)
     register()
-    launcher.register()
+    cli.register()
     ConfigStore.instance().store(name="audit_schema", node=AuditConfig)
     with initialize_config_dir(str(CONF), version_base="1.3"):
         yield tmp_path

@@ -1,0 +1,206 @@
+"""The commands: their names, and the words of those that Hydra does not compose (a declaration, from which they are read and explained).
+
+Nothing heavy is imported here: a refusal, `--help` and `--version` cost no more than Python's own start.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, Field, dataclass, field, fields
+from difflib import get_close_matches
+from textwrap import fill
+from typing import Any, NoReturn
+
+from memgrid.errors import UserError
+
+COMMANDS = {
+    "run": "label, extract, train, and what comes after, of one setting or of a sweep",
+    "status": "which runs and audits are done, running, failed (and why), stopped or missing",
+    "report": "tables, figures and one page for all finished runs",
+    "audit": "which samples of a data set a classifier memorizes",
+    "store": "check, describe or carry home stored attention",
+    "tracking": "push offline wandb runs, or save the dashboard",
+    "pretrain": "make the embedded model again",
+}
+HELP = {"-h", "--help"}
+LINE, WIDEST_CELL = 118, 44  # characters of what `--help` prints
+OVERVIEW = """\
+memgrid: does a language model guess the training text it reproduces, or does it recall it?
+
+Usage: memgrid <command> [key=value ...]
+       memgrid [key=value ...]              the same as memgrid run
+
+Commands:
+{commands}
+
+Examples:
+  memgrid                                                      the whole experiment on the embedded model
+  memgrid taxonomy=rasy rho=0.5                                one setting
+  memgrid -m taxonomy=rasy,guess_recite delta=40,60            a sweep
+  memgrid status                                               what is done
+  memgrid report                                               what came out
+
+memgrid <command> --help says what its keys mean; memgrid --version tells the version. python -m memgrid is the same command."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command whose words are read here.
+
+    Attributes:
+        name: as it is typed after `memgrid`.
+        purpose: a sentence or two for `--help`.
+        keys: a dataclass of `key`s; or several, by the word that is typed before them, such as `verify`.
+        examples: what is typed after `memgrid` → what it does.
+        subject: what refusals call it; the name if nothing is said.
+    """
+
+    name: str
+    purpose: str
+    keys: type | Mapping[str, type]
+    examples: Mapping[str, str]
+    subject: str = ""
+
+
+def key(shown: str, meaning: str, default: Any = MISSING, read: Callable[[str], Any] = str, several: bool = False) -> Any:
+    """A field of a command's dataclass.
+
+    Args:
+        shown: what is to be typed as its value, such as `<folder>`.
+        meaning: for `--help`.
+        default: without one, the key must be given.
+        read: makes the value of what was typed, which is taken as it is: a path may hold whatever it likes.
+        several: whether it may be given more than once; then its value is a list.
+    """
+    told = {"shown": shown, "meaning": meaning, "read": read, "several": several}
+    return field(default_factory=list, metadata=told) if several else field(default=default, metadata=told)
+
+
+def parsed(command: Command, words: Sequence[str]) -> Any:
+    """What was typed after a command's name, as an instance of its dataclass.
+
+    Raises:
+        UserError: a word is unknown, has no value, is given twice or is missing.
+    """
+    if not isinstance(command.keys, Mapping):
+        return filled(command.keys, words, command.subject or command.name, command)
+    first = words[0] if words else ""
+    if first not in command.keys:
+        near = nearest(first, command.keys)
+        known, example = ", ".join(command.keys), f"such as `python -m memgrid.{command.name} {next(iter(command.keys))}`"
+        raise UserError(f"{first!r} is no command: use {known}, {example}{near}")
+    return filled(command.keys[first], words[1:], f"{command.name} {first}", command)
+
+
+def filled(keys: type, words: Sequence[str], subject: str, command: Command) -> Any:
+    """An instance of one dataclass; see `parsed`."""
+    known = {one.name: one for one in fields(keys)}
+    given: dict[str, list[Any]] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if name not in known or not equals:
+            usable = [f"{one.name}={one.metadata['shown']}" for one in known.values()]
+            raise UserError(f"{subject} knows only {listed(usable, 'and')}, not {word}{nearest(name, known, '=')}")
+        if not value:
+            raise UserError(f"{word} gives {subject} no value: write {name}={known[name].metadata['shown']}, or leave it out")
+        given.setdefault(name, []).append(known[name].metadata["read"](value))
+    for name, values in given.items():
+        if len(values) > 1 and not known[name].metadata["several"]:
+            raise UserError(f"{name}= is given {len(values)} times to {subject}: give it once")
+    for name, one in known.items():
+        if needed(one) and name not in given:
+            example = next((typed for typed in command.examples if typed.startswith(subject)), subject)
+            raise UserError(f"{subject} needs {name}=...: such as `memgrid {example}`")
+    return keys(**{name: values if known[name].metadata["several"] else values[0] for name, values in given.items()})
+
+
+def needed(one: Field[Any]) -> bool:
+    """Whether a key must be given."""
+    return one.default is MISSING and one.default_factory is MISSING
+
+
+def nearest(word: str, known: Sequence[str] | Mapping[str, Any], ending: str = "") -> str:
+    """` (did you mean delta?)`, or nothing if no known word is like it."""
+    near = get_close_matches(word, list(known), 1, 0.7)
+    return f" (did you mean {near[0]}{ending}?)" if near else ""
+
+
+def listed(words: Sequence[str], last: str) -> str:
+    """`a, b and c`."""
+    return f" {last} ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def explained(command: Command) -> str:
+    """What `memgrid <command> --help` prints."""
+    several = command.keys if isinstance(command.keys, Mapping) else {"": command.keys}
+    usage, keys = [], list[str]()
+    for word, of in several.items():
+        shown = {f"{one.name}={one.metadata['shown']}" + " ..." * one.metadata["several"]: one for one in fields(of)}
+        optional = [text if needed(one) else f"[{text}]" for text, one in shown.items()]
+        usage.append(" ".join(filter(None, ("memgrid", command.name, word, *optional))))
+        keys += ["", f"Keys of {word}:" if word else "Keys:"]
+        usual = {text: f" ({default} if nothing is said)" if (default := default_of(one)) else "" for text, one in shown.items()}
+        keys += columns({text: one.metadata["meaning"] + usual[text] for text, one in shown.items()})
+    lines = [f"memgrid {command.name}: {COMMANDS[command.name]}", "", fill(command.purpose, LINE), ""]
+    lines += [("Usage: " if n == 0 else "       ") + line for n, line in enumerate(usage)]
+    lines += [f"       (python -m memgrid.{command.name} is the same)", *keys, "", *examples(command.examples)]
+    return "\n".join(lines)
+
+
+def examples(typed: Mapping[str, str]) -> list[str]:
+    """The lines of `--help` that show what is typed, and what it does."""
+    return ["Examples:", *columns({f"memgrid {words}": does for words, does in typed.items()})]
+
+
+def default_of(one: Field[Any]) -> str:
+    """The default of a key as it would be typed; empty where it has none."""
+    default = ",".join(one.default) if isinstance(one.default, tuple) else one.default
+    return "" if default is MISSING or default is None else str(default)
+
+
+def columns(rows: Mapping[str, str], indent: str = "  ") -> list[str]:
+    """Two columns as lines, the second wrapped; a first cell that is too long for its column has a line of its own."""
+    width = min(max(map(len, rows), default=0), WIDEST_CELL)
+    lines: list[str] = []
+    for first, second in rows.items():
+        start = f"{indent}{first:{width}}  "
+        if len(first) > width:
+            lines, start = [*lines, f"{indent}{first}"], f"{indent}{'':{width}}  "
+        lines += fill(second, LINE, initial_indent=start, subsequent_indent=" " * len(start), break_on_hyphens=False).splitlines() or [
+            start.rstrip()
+        ]
+    return lines
+
+
+def overview() -> str:
+    """What `memgrid --help` prints."""
+    return OVERVIEW.format(commands="\n".join(columns(COMMANDS)))
+
+
+def start(main: Callable[[list[str]], int | None]) -> NoReturn:
+    """Do what `main` does with the words that were typed, and end: with 0, or with one sentence and 1."""
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except UserError as error:
+        sys.exit(f"memgrid: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def unknown_command(word: str) -> str:
+    """The sentence for a word that is no command."""
+    return f"{word} is no command: use {listed(list(COMMANDS), 'or')}, or key=value for a run{nearest(word, COMMANDS)}"
+
+
+def refuse_other_modules(module: str) -> None:
+    """End with 2 if `python -m <module>` would do nothing: of memgrid's modules the commands alone do something.
+
+    Args:
+        module: as it was typed after -m.
+    """
+    name = module.removeprefix("-m").strip().removeprefix("memgrid").removeprefix(".").removesuffix("__main__").removesuffix(".")
+    if name and name not in COMMANDS:
+        near = nearest(name, COMMANDS) or nearest(name.partition(".")[0], COMMANDS)
+        print(f"memgrid: memgrid.{name} is no command: python -m memgrid.<command> knows {', '.join(COMMANDS)}{near}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,117 @@
+"""What Hydra and OmegaConf refuse of what was typed, in one sentence that names the word and the mend: they take several lines for it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from shlex import quote
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
+
+from memgrid.config.commands import COMMANDS, listed, nearest
+from memgrid.io.paths import CONF
+
+INTERNAL = ("full_key:", "reference_type=", "object_type=", "To append", "See http")
+
+
+def one_sentence(error: HydraException | OmegaConfBaseException) -> str:
+    """An error of a composition in one sentence."""
+    cause = error.__cause__
+    if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
+        group, _, name = error.missing_cfg_file.rpartition("/")
+        known = ", ".join(error.options)
+        return f"{group}={name} is unknown: use {known}, or a file of your own with --config-dir{nearest(name, error.options)}"
+    if isinstance(error, OverrideParseException):
+        return unreadable(error.override)
+    if isinstance(cause, ConfigAttributeError | ConfigKeyError) and isinstance(cause.parent_node, DictConfig):
+        return unknown_key(str(cause.full_key), cause.parent_node)
+    if isinstance(cause, ValidationError) and (told := unfit(str(cause.full_key), cause)):
+        return told
+    lines = [line.strip() for one in (error, cause) if one is not None for line in str(one).splitlines()]
+    if lines and (told := elsewhere(lines[0]) or ambiguous(lines[0])):
+        return told
+    kept = [line for line in lines if line and not line.startswith(INTERNAL)]
+    return ": ".join(dict.fromkeys(line.rstrip(".") for line in kept))
+
+
+def unreadable(word: str) -> str:
+    """For a word that Hydra's grammar does not know."""
+    key, equals, value = word.partition("=")
+    if not equals:
+        mend = "write a list without spaces or in quotes, such as stages=[label,extract]"
+        return f"{word} is no key=value: {mend if word.strip('[],') != word else f'write {word}=<value>'}"
+    if value.startswith("~"):
+        return f"{word} cannot be read: no shell replaces ~ there, so write {key}=$HOME{value[1:]}"
+    if any(value.count(left) != value.count(right) for left, right in ("[]", "{}", "()")):
+        return f"{word} cannot be read, a bracket is not closed: write a list without spaces or in quotes, such as {key}=[1,2]"
+    mended = f'{key}="{value}"'
+    try:
+        OverridesParser.create().parse_override(mended)
+    except HydraException:
+        return f"{word} cannot be read: letters, digits and /._- need no quotes in a value, other signs may"
+    return f"{word} cannot be read: give the value in quotes within quotes, {quote(mended)}"
+
+
+def unknown_key(key: str, parent: DictConfig) -> str:
+    """For a key that is in no schema; `parent` is the configuration that should have it."""
+    root: Any = parent._get_root()
+    schema = getattr(OmegaConf.get_type(root), "__name__", "")
+    prefix, _, last = key.rpartition(".")
+    groups = [path.name for path in CONF.iterdir() if path.is_dir()] + ["hydra/launcher"]
+    keys = list(leaves(root))
+    same = [one for one in keys if one.rpartition(".")[2] == last]
+    beside = [".".join(filter(None, (prefix, str(one)))) for one in parent]
+    near = f" (did you mean {listed(same, 'or')}?)" if same else nearest(key, [*beside, *([] if prefix else groups)]) or nearest(key, keys)
+    name = schema.removesuffix("Config").lower()
+    return f"{key} is no setting of memgrid{near}: `memgrid {name if name in COMMANDS else 'run'} --help` lists them"
+
+
+def leaves(config: DictConfig, prefix: str = "") -> Iterator[str]:
+    """The keys of a configuration that have a value and not more keys, with dots."""
+    for key in map(str, config):
+        node: Any = config._get_node(key)
+        if isinstance(node, DictConfig) and not node._is_none() and not node._is_missing() and OmegaConf.get_type(node) is not dict:
+            yield from leaves(node, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}"
+
+
+def unfit(key: str, error: ValidationError) -> str | None:
+    """For a value of another type than the schema's, where more can be said than which type that is."""
+    value, message = error.value, str(error)
+    if "is not a ListConfig" in message:
+        return f"{key}={value} is one word, and a list is wanted: write {key}=[{value}]"
+    if "is not Optional" in message:
+        return f"{key}=null leaves {key} without a value, and it needs one: leave {key} out for its default"
+    if "is not a subclass of" in message:
+        return f"{key}={value} is one value, and {key} is a group of keys: write {key}.<key>=<value>"
+    return None
+
+
+def elsewhere(line: str) -> str | None:
+    """For a group of another command."""
+    found = re.match(r"Could not override '([\w/]+)'. No match in the defaults list", line)
+    if not found:
+        return None
+    owners = [name for name in COMMANDS if re.search(rf"^ +- {found[1]}:", text_of(name), re.M)]
+    belongs = f": it belongs to memgrid {listed(owners, 'and')}" if owners else ""
+    return f"{found[1]} is no group of this command{belongs}"
+
+
+def text_of(name: str) -> str:
+    """The configuration file of a command; nothing where it has none."""
+    path = CONF / f"{name}.yaml"
+    return path.read_text(encoding="utf-8") if path.exists() else ""
+
+
+def ambiguous(line: str) -> str | None:
+    """For several values outside of a sweep."""
+    found = re.match(r"Ambiguous value for argument '(([^=]+)=(.*))'$", line)
+    if not found:
+        return None
+    word, key, value = found.groups()
+    return f"{word} has several values, as a sweep has them: add -m, or write {key}=[{value}] for a list, '{key}=\"{value}\"' for a text"

@@ -1,0 +1,169 @@
+"""`memgrid` as a user types it: what is printed, the exit status, and what is not imported."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import memgrid
+
+from memgrid.config.commands import COMMANDS
+
+HEAVY = {"torch", "transformers", "pytorch_lightning", "torchmetrics", "captum"}
+PATH = os.pathsep.join(filter(None, (str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH"))))
+# What a process had imported when it ended: the names of heavy packages, as the last line on stderr.
+SPY = f"""
+import atexit, sys
+atexit.register(lambda: print(sorted({HEAVY!r} & set(sys.modules)), file=sys.stderr))
+"""
+
+
+def typed(*words, cwd=None, env=None):
+    """Run `python <words>`, with this memgrid, whichever is installed."""
+    environment = {**os.environ, "COLUMNS": "160", "PYTHONPATH": PATH, **(env or {})}
+    return subprocess.run([sys.executable, *map(str, words)], capture_output=True, text=True, cwd=cwd, env=environment, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def script(tmp_path_factory):
+    """The console script, as pip would install it."""
+    path = tmp_path_factory.mktemp("bin") / "memgrid"
+    path.write_text(
+        f"#!{sys.executable}\nimport sys\nfrom memgrid.__main__ import main\nif __name__ == '__main__':\n    sys.exit(main())\n"
+    )
+    path.chmod(0o755)
+    return path
+
+
+@pytest.fixture(scope="module")
+def spy(tmp_path_factory):
+    """An environment in which every process tells which heavy packages it imported."""
+    folder = tmp_path_factory.mktemp("spy")
+    (folder / "sitecustomize.py").write_text(SPY)
+    return {"PYTHONPATH": os.pathsep.join((str(folder), PATH))}
+
+
+@pytest.mark.parametrize("words", [("--help",), ("--version",), *((name, "--help") for name in COMMANDS), ("status", "-h")])
+def test_help_ends_with_0_and_is_the_same_in_each_way_to_type_it(words, script, spy):
+    shown = typed("-m", "memgrid", *words, env=spy)
+    assert (shown.returncode, shown.stderr) == (0, "[]\n")
+    assert shown.stdout == typed(script, *words, env=spy).stdout
+    assert words[0].startswith("-") or shown.stdout == typed("-m", f"memgrid.{words[0]}", *words[1:], env=spy).stdout
+    assert len(shown.stdout) > 10
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("statsu",),
+        ("status", "rot=x"),
+        ("status", "root=nowhere"),
+        ("report", "rot=x"),
+        ("report", "root=nowhere"),
+        ("store", "verfy"),
+        ("tracking", "push"),
+        ("run", "taxonmy=rasy"),
+        ("run", "rho=7"),
+        ("rho=7",),
+        ("audit", "shadws=4"),
+        ("audit", "shadows=7"),
+        ("-m", "rho=0.5,7"),
+        ("pretrain", "documents=none"),
+        ("pretrain", "widows=3"),
+    ],
+)
+def test_a_refusal_is_one_sentence_and_1_and_imports_nothing_heavy(words, script, spy, tmp_path):
+    process = typed(script, *words, cwd=tmp_path, env=spy)
+    sentence, imported = process.stderr.splitlines()
+    assert process.returncode == 1
+    assert sentence.startswith("memgrid: ")
+    assert imported == "[]"
+    assert process.stdout == ""
+    assert list(tmp_path.iterdir()) == []
+    module = f"memgrid.{words[0]}" if words[0] in COMMANDS else "memgrid"
+    again = typed("-m", module, *(words[1:] if words[0] in COMMANDS else words), cwd=tmp_path, env=spy)
+    assert (again.returncode, again.stderr) == (process.returncode, process.stderr)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (
+            ("stages=[label,", "extract]"),
+            "extract] is no key=value: write a list without spaces or in quotes, such as stages=[label,extract]",
+        ),
+        (("corpus.path=/a=b",), "corpus.path=/a=b cannot be read: give the value in quotes within quotes, 'corpus.path=\"/a=b\"'"),
+        (("root=/x(1)",), "root=/x(1) cannot be read: give the value in quotes within quotes, 'root=\"/x(1)\"'"),
+        (("root=~/mg",), "root=~/mg cannot be read: no shell replaces ~ there, so write root=$HOME/mg"),
+        (("stages=train",), "stages=train is one word, and a list is wanted: write stages=[train]"),
+        (("taxonmy=rasy",), "taxonmy is no setting of memgrid (did you mean taxonomy?): `memgrid run --help` lists them"),
+        (("run", "status"), "status is no key=value: write status=<value>"),
+    ],
+)
+def test_what_hydra_cannot_read_is_told_with_its_mend(words, told, script, tmp_path):
+    process = typed(script, *words, cwd=tmp_path)
+    assert (process.returncode, process.stderr) == (1, f"memgrid: {told}\n")
+
+
+def test_the_words_in_quotes_are_read(script, tmp_path):
+    process = typed(script, f'root="{tmp_path}/x(1)"', "stages=[fetch]")
+    assert (process.returncode, process.stdout.split()[:1]) == (0, ["fetch"])
+    assert (tmp_path / "x(1)").is_dir()
+
+
+@pytest.mark.parametrize("module", ["memgrid.pipeline.plan", "memgrid.pipeline", "memgrid.train", "memgrid.errors", "memgrid.audit.run"])
+@pytest.mark.parametrize("how", [("-m",), ("-W", "ignore", "-m")])
+def test_a_module_that_is_no_command_says_so(module, how, tmp_path):
+    process = typed(*how, module, "taxonomy=rasy", cwd=tmp_path)
+    assert process.returncode == 2
+    assert process.stderr.startswith(f"memgrid: {module} is no command: python -m memgrid.<command> knows run, status, ")
+    assert process.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("-c", "import memgrid.train, memgrid.pipeline.plan; print('imported')"),
+        ("-m", "timeit", "-n1", "-r1", "import memgrid.pipeline.plan; print('imported')"),
+        ("-c", "import multiprocessing, memgrid.errors; multiprocessing.get_context('spawn').Pool(1).map(print, ['imported'])"),
+    ],
+)
+def test_others_that_import_a_module_are_left_alone(words):
+    process = typed(*words)
+    assert process.returncode == 0, process.stderr
+    assert "imported" in process.stdout
+
+
+def test_hydras_own_options_still_work(script):
+    assert "delta: 7" in typed(script, "run", "delta=7", "--cfg", "job").stdout.splitlines()
+    assert "delta: 7" in typed(script, "delta=7", "--cfg", "job").stdout.splitlines()
+    assert "--multirun" in typed(script, "--hydra-help").stdout
+    assert "Config search path" in typed(script, "run", "--info", "searchpath").stdout
+
+
+def test_a_finished_run_is_the_same_in_each_way_to_type_it(done_copy, quick, script, spy):
+    shown = [
+        typed(*words, *quick, f"root={done_copy}", env=spy)
+        for words in ((script,), (script, "run"), ("-m", "memgrid"), ("-m", "memgrid", "run"), ("-m", "memgrid.run"))
+    ]
+    assert "min-F1" in shown[0].stdout
+    assert {(process.returncode, process.stdout, process.stderr) for process in shown} == {(0, shown[0].stdout, "[]\n")}
+
+
+@pytest.mark.parametrize("name", ["status", "report", "store"])
+def test_what_a_command_does_is_the_same_in_each_way_to_type_it(name, done_copy, script, spy):
+    words = ["info", f"root={done_copy}/attention"] if name == "store" else [f"root={done_copy}"]
+    first, second = typed(script, name, *words, env=spy), typed("-m", f"memgrid.{name}", *words, env=spy)
+    assert (first.returncode, first.stderr) == (0, "[]\n")
+    assert (first.returncode, first.stdout, first.stderr) == (second.returncode, second.stdout, second.stderr)
+    assert first.stdout == memgrid(*words, module=name).stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("short", [True, False], ids=["memgrid -m", "memgrid run -m"])
+def test_a_sweep_in_processes_of_their_own(short, extracted, quick, script):
+    words = [script, *(() if short else ("run",)), "-m", *quick, f"root={extracted}", "cnn.epochs=1", "seed=0,1", "hydra/launcher=local"]
+    process = typed(*words)
+    assert process.returncode == 0, process.stdout + process.stderr
+    assert len(list(extracted.glob("runs/*/*/*/metrics.json"))) == 2

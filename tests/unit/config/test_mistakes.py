@@ -1,0 +1,92 @@
+"""What Hydra refuses of what was typed: one sentence that names the word and the mend."""
+
+import shlex
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+from memgrid.audit.config import AuditConfig
+from memgrid.config.mistakes import one_sentence, unreadable
+from memgrid.config.validate import register
+from memgrid.io.paths import CONF
+
+
+def told(word, name="run"):
+    """What is said of a word."""
+    register()
+    ConfigStore.instance().store(name="audit_schema", node=AuditConfig)
+    with initialize_config_dir(str(CONF), version_base="1.3"), pytest.raises((HydraException, OmegaConfBaseException)) as caught:
+        compose(name, overrides=[word])
+    sentence = one_sentence(caught.value)
+    assert "\n" not in sentence
+    assert "conf/" not in sentence
+    return sentence
+
+
+@pytest.mark.parametrize(
+    ("word", "sentence"),
+    [
+        ("taxonmy=rasy", "taxonmy is no setting of memgrid (did you mean taxonomy?): `memgrid run --help` lists them"),
+        ("cnn.kernel=6", "cnn.kernel is no setting of memgrid (did you mean cnn.kernel_size?): `memgrid run --help` lists them"),
+        (
+            "shard_samples=6",
+            "shard_samples is no setting of memgrid (did you mean extract.shard_samples?): `memgrid run --help` lists them",
+        ),
+        ("experimnt=smoke", "experimnt is no setting of memgrid (did you mean experiment?): `memgrid run --help` lists them"),
+        ("hydra/launchr=local", "hydra/launchr is no setting of memgrid (did you mean hydra/launcher?): `memgrid run --help` lists them"),
+        ("elephant=3", "elephant is no setting of memgrid: `memgrid run --help` lists them"),
+        ("dataset=digits", "dataset is no group of this command: it belongs to memgrid audit"),
+        ("stages=train", "stages=train is one word, and a list is wanted: write stages=[train]"),
+        ("delta=null", "delta=null leaves delta without a value, and it needs one: leave delta out for its default"),
+        ("select=3", "select=3 is one value, and select is a group of keys: write select.<key>=<value>"),
+    ],
+)
+def test_what_no_schema_has_is_named_with_the_nearest(word, sentence):
+    assert told(word) == sentence
+
+
+def test_each_command_has_keys_of_its_own():
+    assert told("shadws=3", "audit") == "shadws is no setting of memgrid (did you mean shadows?): `memgrid audit --help` lists them"
+    assert told("llm=toy", "audit") == "llm is no group of this command: it belongs to memgrid run"
+
+
+def test_a_choice_that_is_unknown_comes_with_the_nearest():
+    assert told("taxonomy=rasi").endswith("or a file of your own with --config-dir (did you mean rasy?)")
+
+
+def test_several_values_without_a_sweep():
+    assert told("root=a,b").startswith("root=a,b has several values, as a sweep has them: add -m, or write root=[a,b] for a list")
+
+
+@pytest.mark.parametrize("word", ["corpus.path=/a=b", "root=/x(1)", "root=a#b", "root=/x(1)/{y}", "llm.path=a=b,c", "root=it's"])
+def test_a_value_that_the_grammar_does_not_know_is_mended_by_quotes(word):
+    before, mend = told(word).split(" cannot be read: give the value in quotes within quotes, ")
+    (mended,) = shlex.split(mend)  # as a shell reads it
+    assert before == word
+    assert OverridesParser.create().parse_override(mended).value() == word.partition("=")[2]
+
+
+@pytest.mark.parametrize(
+    ("word", "sentence"),
+    [
+        ("root=~/mg", "root=~/mg cannot be read: no shell replaces ~ there, so write root=$HOME/mg"),
+        # What a shell makes of stages=[label, extract]
+        (
+            "stages=[label,",
+            "stages=[label, cannot be read, a bracket is not closed: write a list without spaces or in quotes, such as stages=[1,2]",
+        ),
+        ("extract]", "extract] is no key=value: write a list without spaces or in quotes, such as stages=[label,extract]"),
+        ("delta=[1", "delta=[1 cannot be read, a bracket is not closed: write a list without spaces or in quotes, such as delta=[1,2]"),
+        ("taxonomy", "taxonomy is no key=value: write taxonomy=<value>"),
+    ],
+)
+def test_what_cannot_be_read_is_named(word, sentence):
+    assert told(word) == sentence == unreadable(word)
+
+
+def test_other_errors_keep_what_hydra_says_of_them():
+    assert told("rho=abc") == "Error merging override rho=abc: Value 'abc' of type 'str' could not be converted to Float"

@@ -25,7 +25,7 @@ from memgrid.errors import UserError
 from memgrid.launch.job import log_file, requeue_in_peace, stop_on_sigterm
 from memgrid.launch.queue import Watch, reason, tell_end, wanted
 from memgrid.launch.sweep import Sweep, one_sentence, run_of
-from memgrid.launch.tasks import Kind, Work, changes, groups
+from memgrid.launch.tasks import SweepTarget, Task, changes, groups
 from memgrid.results.folder import note_failure
 
 PREFIX = "hydra_plugins.memgrid"  # Hydra takes launchers from this namespace alone
@@ -37,7 +37,7 @@ class Launcher(BaseSubmititLauncher):  # type: ignore[misc]
     def __init__(self, **params: Any) -> None:
         super().__init__(**params)
         self.folder = Path(self.params["submitit_folder"]).absolute()
-        self.kind: Kind
+        self.kind: SweepTarget
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
         """Hydra calls this with every combination of the sweep.
@@ -48,7 +48,7 @@ class Launcher(BaseSubmititLauncher):  # type: ignore[misc]
         loader, planned = self.hydra_context.config_loader, Sweep.started.planned
         self.kind = Sweep.started.kind
         every = [
-            Work(number, list(words), planned.get(tuple(words)) or run_of(loader.load_sweep_config(self.config, list(words)), self.kind))
+            Task(number, list(words), planned.get(tuple(words)) or run_of(loader.load_sweep_config(self.config, list(words)), self.kind))
             for number, words in enumerate(job_overrides, initial_job_idx)
         ]
         self.check([work.run for work in every])
@@ -59,9 +59,9 @@ class Launcher(BaseSubmititLauncher):  # type: ignore[misc]
         self.work_off(groups(missing, self.kind))
         return [JobReturn(work.overrides, status=JobStatus.COMPLETED) for work in every]
 
-    def work_off(self, waiting: list[list[Work]]) -> None:
+    def work_off(self, waiting: list[list[Task]]) -> None:
         """Submit each group of runs as one job, and tell how it ended."""
-        active: dict[str, tuple[Any, list[Work]]] = {}
+        active: dict[str, tuple[Any, list[Task]]] = {}
         watch, refused, fewer = Watch(self.queue), False, len(waiting)
         try:
             while waiting or active:
@@ -88,7 +88,7 @@ class Launcher(BaseSubmititLauncher):  # type: ignore[misc]
             print(f"\nmemgrid: {self.farewell(list(active))}", file=sys.stderr)
             raise
 
-    def submit(self, batch: list[list[Work]]) -> dict[str, tuple[Any, list[Work]]]:
+    def submit(self, batch: list[list[Task]]) -> dict[str, tuple[Any, list[Task]]]:
         """Give a batch to the cluster at once; returns each job, under its id, with its runs."""
         from submitit import AutoExecutor
         from submitit.core.utils import FailedJobError, FailedSubmissionError
@@ -107,7 +107,7 @@ class Launcher(BaseSubmititLauncher):  # type: ignore[misc]
         print(f"memgrid: {sum(map(len, batch))} runs submitted as {names}; logs are in {self.folder}", flush=True)
         return {job.job_id: (job, works) for job, works in zip(jobs, batch, strict=True)}
 
-    def __call__(self, works: list[Work], state: dict[type, Singleton]) -> list[str | None]:
+    def __call__(self, works: list[Task], state: dict[type, Singleton]) -> list[str | None]:
         """What a job does: its runs, one after another; returns for each what went wrong, or None."""
         Singleton.set_state(state)
         setup_globals()
@@ -115,7 +115,7 @@ class Launcher(BaseSubmititLauncher):  # type: ignore[misc]
         requeue_in_peace()
         return [self.do(work) for work in works]
 
-    def do(self, work: Work) -> str | None:
+    def do(self, work: Task) -> str | None:
         """One run, unless it is no longer what was submitted; returns what went wrong, or None."""
         from submitit import JobEnvironment
 

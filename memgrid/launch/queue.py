@@ -10,7 +10,7 @@ from typing import Any
 from memgrid.errors import UserError
 from memgrid.io.logs import last_line
 from memgrid.launch.sweep import failures
-from memgrid.launch.tasks import Kind, Work
+from memgrid.launch.tasks import SweepTarget, Task
 from memgrid.results.folder import note_failure, queued_as
 
 LONGEST_POLL = 30.0  # seconds between two looks at the queue, which grow with the age of the sweep
@@ -40,7 +40,7 @@ class Watch:
         return [*with_result, *lost]
 
 
-def tell_end(job: Any, works: list[Work], kind: Kind) -> None:
+def tell_end(job: Any, works: list[Task], kind: SweepTarget) -> None:
     """A line for each run of a job that has ended, from its result or, where there is none, from the end of its log."""
     from submitit.core.utils import pickle_load
 
@@ -66,7 +66,7 @@ def tell_end(job: Any, works: list[Work], kind: Kind) -> None:
         )
 
 
-def wanted(run: Any, kind: Kind, queue: set[str]) -> bool:
+def wanted(run: Any, kind: SweepTarget, queue: set[str]) -> bool:
     """Whether a run needs a job; not if it is done, in the queue, or worked on, or if what is there cannot be read, which is told."""
     try:
         if kind.result(run) is not None:

@@ -12,7 +12,7 @@ from hydra_plugins.hydra_submitit_launcher.config import SlurmQueueConf
 
 from memgrid.errors import UserError
 from memgrid.launch.base import PREFIX, Launcher
-from memgrid.launch.tasks import Work
+from memgrid.launch.tasks import Task
 from memgrid.results.folder import note_queued
 
 
@@ -71,7 +71,7 @@ class SlurmLauncher(Launcher):
         """This user's jobs but for those that are ending."""
         return self.listed("-t", "PD,R,S,CF") or set()
 
-    def submit(self, batch: list[list[Work]]) -> dict[str, tuple[Any, list[Work]]]:
+    def submit(self, batch: list[list[Task]]) -> dict[str, tuple[Any, list[Task]]]:
         """Submit an array, and note for each run as which job it waits."""
         jobs = super().submit(batch)
         for job_id, (job, works) in jobs.items():

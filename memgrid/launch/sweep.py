@@ -18,7 +18,7 @@ from omegaconf import DictConfig, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from memgrid.errors import UserError
-from memgrid.launch.tasks import Kind
+from memgrid.launch.tasks import SweepTarget
 from memgrid.results.folder import prepare_root
 
 failures: list[str] = []  # what went wrong in the runs of this process
@@ -47,7 +47,7 @@ class Sweep(Callback):  # type: ignore[misc]
 
     started: ClassVar[Sweep]
 
-    def __init__(self, kind: Kind) -> None:
+    def __init__(self, kind: SweepTarget) -> None:
         self.kind, self.planned = kind, dict[tuple[str, ...], Any]()
         Sweep.started = self
 
@@ -78,7 +78,7 @@ def one_sentence(error: HydraException | OmegaConfBaseException) -> str:
     return f"{told}: look for its name in conf/" if "Key '" in told else told
 
 
-def combinations(config: DictConfig, kind: Kind) -> Iterator[tuple[tuple[str, ...], Any]]:
+def combinations(config: DictConfig, kind: SweepTarget) -> Iterator[tuple[tuple[str, ...], Any]]:
     """Every run of a sweep in its order: how it was typed, and its settings, validated.
 
     Raises:
@@ -100,7 +100,7 @@ def combinations(config: DictConfig, kind: Kind) -> Iterator[tuple[tuple[str, ..
         yield tuple(combination), run
 
 
-def run_of(composed: DictConfig, kind: Kind) -> Any:
+def run_of(composed: DictConfig, kind: SweepTarget) -> Any:
     """A composed configuration, which also has Hydra's own part, as one run; UserError if it is invalid."""
     own = copy.deepcopy(composed)
     with read_write(own), open_dict(own):

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 
 @dataclass(frozen=True)
-class Work:
+class Task:
     """One run of a job: its number in the sweep, how it was typed, and its settings when it was submitted."""
 
     number: int
@@ -20,7 +20,7 @@ class Work:
     run: Any
 
 
-class Kind(ABC):
+class SweepTarget(ABC):
     """What is swept over, such as `memgrid.pipeline.sweep.Runs`. Settings are a dataclass, called run here.
 
     Attributes:
@@ -78,9 +78,9 @@ class Kind(ABC):
         """Whether the run cannot be done on a compute node."""
 
 
-def groups(works: list[Work], kind: Kind) -> list[list[Work]]:
+def groups(works: list[Task], kind: SweepTarget) -> list[list[Task]]:
     """Runs that share their work, together: one job does it, and the others find it done."""
-    found: dict[tuple[Any, ...], list[Work]] = {}
+    found: dict[tuple[Any, ...], list[Task]] = {}
     for work in works:
         found.setdefault(kind.shared(work.run), []).append(work)
     return list(found.values())

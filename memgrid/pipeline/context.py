@@ -41,7 +41,7 @@ def shared_draw(corpus: Corpus, seed: int, *config: Any) -> Draw:
     return draw(corpus.sequence_id, corpus.tokens, SelectConfig(*config), seed)
 
 
-class Cell:
+class RunContext:
     """One run's corpus, labels, samples, store and language model, each made when it is first asked for."""
 
     def __init__(self, run: RunConfig, console: Console) -> None:

@@ -38,7 +38,7 @@ def judge_of_code(corpus: Path, path: Path) -> Path:
 
 def whole_grid(overrides: list[str]) -> dict:
     """Label and select every run of both experiments in one process; CPU seconds, peak memory in GB, and what came out."""
-    from memgrid.pipeline.context import Cell
+    from memgrid.pipeline.context import RunContext
     from memgrid.pipeline.stages import label_stage
 
     register()
@@ -50,9 +50,9 @@ def whole_grid(overrides: list[str]) -> dict:
     started, cpu = time.perf_counter(), time.process_time()
     heights, told = [], io.StringIO()
     for run in runs:
-        cell = Cell(run, Console(file=told, width=300))
-        label_stage(cell)
-        heights.append(cell.samples.group_by("side", "label").len()["len"].unique().to_list())
+        context = RunContext(run, Console(file=told, width=300))
+        label_stage(context)
+        heights.append(context.samples.group_by("side", "label").len()["len"].unique().to_list())
     gigabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     wall, cpu = time.perf_counter() - started, time.process_time() - cpu
     return {"runs": len(runs), "wall": wall, "cpu": cpu, "gigabytes": gigabytes, "heights": heights, "told": told.getvalue()}

@@ -6,7 +6,7 @@ import pytest
 
 from memgrid.launch import queue as outcomes
 from memgrid.launch.queue import reason, tell_end
-from memgrid.launch.tasks import Work
+from memgrid.launch.tasks import Task
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ def test_an_old_result_is_none_of_a_forced_run_whose_job_died(force, tmp_path, m
     (tmp_path / "log").write_text("slurmstepd: error: CANCELLED\n")
     kind = SimpleNamespace(done=lambda _: True, folder=lambda _: tmp_path, name=lambda _: "it", ending=lambda _: "done, min-F1 12.3")
     monkeypatch.setattr(outcomes, "failures", told := [])
-    tell_end(SimpleNamespace(job_id="3", paths=paths), [Work(0, [], SimpleNamespace(force=force))], kind)
+    tell_end(SimpleNamespace(job_id="3", paths=paths), [Task(0, [], SimpleNamespace(force=force))], kind)
     assert ("done, min-F1" in capsys.readouterr().out) == (not force)
     assert told == (["job 3 ended without a result: slurmstepd: error: CANCELLED"] if force else [])
     assert (tmp_path / "failed.json").exists() == force

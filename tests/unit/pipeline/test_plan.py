@@ -14,7 +14,7 @@ from memgrid.io.paths import CONF
 from memgrid.label.labels import Labels
 from memgrid.pipeline import plan as plan_module
 from memgrid.pipeline import stages
-from memgrid.pipeline.context import Cell
+from memgrid.pipeline.context import RunContext
 from memgrid.pipeline.plan import Pace, duration, plan, sample_bytes
 from memgrid.pipeline.stages import plan_stage
 from memgrid.store.shard import Identity, Maps
@@ -113,20 +113,20 @@ def test_the_papers_whole_grid_on_two_million_sequences(tmp_path, monkeypatch):
     )
     where = (f"root={tmp_path}", "corpus=tables", "corpus.name=made", f"corpus.path={folder}")
     runs = {name: composed(f"taxonomy={name}", *small, *where) for name in {cell[0] for cell in grid}}
-    measured = cache(lambda: plan_module.measure(cell.run, cell.lm, len(cell.taxonomy.classes)))
+    measured = cache(lambda: plan_module.measure(context.run, context.lm, len(context.taxonomy.classes)))
     monkeypatch.setattr(stages, "measure", lambda *_: measured())  # one pace for all sizes: what is asked here are samples and bytes
     chosen: dict[tuple[str, int, float, str], pl.DataFrame] = {}
     for size, layers in (("12b", 36), ("6.9b", 32), ("2.8b", 32)):
         for name, delta, rho, rouge in grid:
             llm = replace(runs[name].llm, name=size, random={**runs[name].llm.random, "num_hidden_layers": layers})
-            cell = Cell(replace(runs[name], llm=llm, delta=delta, rho=rho, rouge=rouge), Console(file=said, width=400))
-            if not cell.labels.has("memorized"):
+            context = RunContext(replace(runs[name], llm=llm, delta=delta, rho=rho, rouge=rouge), Console(file=said, width=400))
+            if not context.labels.has("memorized"):
                 for group, columns in labels.items():
-                    Labels(tmp_path, cell.identity, cell.corpus).write(group, columns)
+                    Labels(tmp_path, context.identity, context.corpus).write(group, columns)
             if (name, delta, rho, rouge) in chosen:  # every size has the same labels here, and so the same samples
-                cell.samples = chosen[name, delta, rho, rouge]
-            plan_stage(cell)
-            chosen[name, delta, rho, rouge] = cell.samples
+                context.samples = chosen[name, delta, rho, rouge]
+            plan_stage(context)
+            chosen[name, delta, rho, rouge] = context.samples
     lines = [line for line in said.getvalue().splitlines() if line.startswith("plan")]
     distinct = [int(line.split("want ")[1].split()[0].replace(",", "")) for line in lines if "87 runs of" in line]
     gigabytes = float(lines[-1].split("together: ")[1].split()[0])

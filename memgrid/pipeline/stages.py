@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import numpy as np
 import polars as pl
-from rich.console import Console
 
 from memgrid.config.derive import members
 from memgrid.config.schema import RunConfig
@@ -15,11 +14,12 @@ from memgrid.errors import UserError
 from memgrid.io.files import check_room, write_json
 from memgrid.label.code import code_model
 from memgrid.label.select import to_judge
+from memgrid.launch.workspace import Workspace
 from memgrid.lm.load import fetch_model
 from memgrid.pipeline.context import RunContext
 from memgrid.pipeline.intervene import switch_off
 from memgrid.pipeline.localize import locate, once
-from memgrid.pipeline.plan import Pace, measure, plan, sample_bytes
+from memgrid.pipeline.plan import Ledger, Pace, measure, plan, sample_bytes
 from memgrid.report.figures.run import draw_confusion, draw_maps
 from memgrid.results.findings import print_result
 from memgrid.results.folder import finished
@@ -96,11 +96,8 @@ def plan_stage(context: RunContext) -> None:
     train_samples = context.samples.filter(pl.col("side") == "train").height
     memorized = context.features["memorized"].to_numpy()[context.corpus.rows_of(ids)] | (context.run.select.decoded == "suffix")
     pace = shared_pace(context)
-    for line in plan(context.run, context.store, ids, train_samples, memorized, pace):
+    for line in plan(context.workspace.shared(Ledger).bills, context.run, context.store, ids, train_samples, memorized, pace):
         context.say(f"plan     {line}")
-
-
-_paces: dict[tuple[str, ...], Pace] = {}
 
 
 def shared_pace(context: RunContext) -> Pace:
@@ -110,11 +107,12 @@ def shared_pace(context: RunContext) -> Pace:
         context.identity.fingerprint,
         trainer.accelerator,
         trainer.precision,
-        *(one.name for one in members(context.run.cnn, context.run.compat)),
+        *(member.name for member in members(context.run.cnn, context.run.compat)),
     )
-    if key not in _paces:
-        _paces[key] = measure(context.run, context.lm, len(context.taxonomy.classes))
-    return _paces[key]
+    paces = context.workspace.shared(Ledger).paces
+    if key not in paces:
+        paces[key] = measure(context.run, context.lm, len(context.taxonomy.classes))
+    return paces[key]
 
 
 def extract_stage(context: RunContext) -> None:
@@ -207,7 +205,7 @@ def intervene_stage(context: RunContext) -> None:
     def do() -> None:
         if context.run.intervene.ordinary:
             complete(context, ("memorized", "duplicates"))
-        switch_off(context.run, lambda: context.lm, context.corpus, context.unread, context.folder)
+        switch_off(context.run, lambda: context.lm, context.corpus, context.unseen, context.folder)
 
     once(context.run, "intervene", context.folder, context.say, do)
 
@@ -223,14 +221,14 @@ STAGES: dict[str, Callable[[RunContext], None]] = {
 }
 
 
-def do_stages(run: RunConfig, console: Console) -> None:
+def do_stages(run: RunConfig, workspace: Workspace) -> None:
     """Go through the stages that the run asks for, in their order.
 
     Raises:
         UserError: a GPU is asked for that is not there, or a stage cannot be done.
     """
     check_gpu(run)
-    context = RunContext(run, console)
+    context = RunContext(run, workspace)
     for stage, work in STAGES.items():
         if stage in run.stages:
             work(context)

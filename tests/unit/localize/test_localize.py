@@ -14,6 +14,7 @@ from rich.console import Console
 
 from memgrid.config.validate import register, typed
 from memgrid.io.paths import CONF
+from memgrid.launch.workspace import Workspace
 from memgrid.localize import localize as room
 from memgrid.localize.attribution import METHODS
 from memgrid.localize.localize import batches, eval_samples, load_panel, localize, one_sample
@@ -27,7 +28,7 @@ def context_of(*overrides):
     """A run's configuration, corpus, store and samples, as the stages have them."""
     register()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return RunContext(typed(compose("run", overrides=list(overrides))), Console(file=io.StringIO()))
+        return RunContext(typed(compose("run", overrides=list(overrides))), Workspace(Console(file=io.StringIO())))
 
 
 def parts(context):

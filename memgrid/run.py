@@ -25,6 +25,7 @@ from memgrid.io.files import write_config
 from memgrid.io.paths import CONF
 from memgrid.launch.cli import attempt, noted, restarted, start
 from memgrid.launch.job import check_tasks, in_job, log_file
+from memgrid.launch.workspace import Workspace
 from memgrid.pipeline.sweep import owns, result_of
 from memgrid.results.findings import print_result, said
 from memgrid.results.folder import finished, note_job, prepare_root
@@ -47,13 +48,13 @@ COMMAND = Composed(
 JOB_WAITS, TERMINAL_WAITS = 600, 1  # seconds for another process that works on the same run
 
 
-def run_cell(run: RunConfig, console: Console) -> None:
+def run_cell(run: RunConfig, workspace: Workspace) -> None:
     """Do one run, or print its result if it is finished."""
     check_tasks()
     prepare_root(run.root)
     folder = work_folder(run)
     if not owns(run):
-        return run_shared(run, folder, console)
+        return run_shared(run, folder, workspace)
     if "train" not in run.stages and finished(folder) is None:
         raise UserError(f"stages={run.stages} needs trained networks, and {folder} holds none: add train to stages")
     folder.mkdir(parents=True, exist_ok=True)
@@ -66,31 +67,31 @@ def run_cell(run: RunConfig, console: Console) -> None:
                 clear(run, folder)
             done = result_of(run)
             if done is not None:
-                return print_done(run, done, folder, console)
+                return print_done(run, done, folder, workspace.console)
             note_job(folder, log_file())
-            with noted(folder):
-                go_through(run, folder, console)
+            with noted(folder, workspace):
+                go_through(run, folder, workspace)
     except Timeout:
         raise UserError(f"another process is working on {folder}: wait for it, or stop it") from None
 
 
-def run_shared(run: RunConfig, folder: Path, console: Console) -> None:
+def run_shared(run: RunConfig, folder: Path, workspace: Workspace) -> None:
     """Do stages whose results all runs share. While that lasts, and if it does not end well, `status` finds a folder of the job's own."""
     folder.mkdir(parents=True, exist_ok=True)
     try:
         lock = FileLock(folder / ".lock", timeout=0).acquire()
     except Timeout:
-        with noted(folder):
-            go_through(run, folder, console)  # another process does the same: they share the work
+        with noted(folder, workspace):
+            go_through(run, folder, workspace)  # another process does the same: they share the work
         return
     with lock:
         note_job(folder, log_file())
-        with noted(folder):
-            go_through(run, folder, console)
+        with noted(folder, workspace):
+            go_through(run, folder, workspace)
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def go_through(run: RunConfig, folder: Path, console: Console) -> None:
+def go_through(run: RunConfig, folder: Path, workspace: Workspace) -> None:
     """The stages that the run asks for, in their order."""
     if "train" in run.stages:
         write_config(OmegaConf.structured(run), folder)
@@ -98,7 +99,7 @@ def go_through(run: RunConfig, folder: Path, console: Console) -> None:
         os.environ["HF_HUB_OFFLINE"] = "1"  # read when the hub's library is imported, with the stages
     from memgrid.pipeline.stages import do_stages  # imports torch, which a finished or a refused run can do without
 
-    do_stages(run, console)
+    do_stages(run, workspace)
 
 
 def clear(run: RunConfig, folder: Path) -> None:
@@ -119,7 +120,7 @@ def print_done(run: RunConfig, metrics: dict[str, Any], folder: Path, console: C
 @hydra.main(config_path=str(CONF), config_name="run", version_base="1.3")
 def compose_and_run(config: DictConfig) -> str | None:
     """Hydra calls this once per combination."""
-    return attempt(lambda: run_cell(typed(config), Console()))
+    return attempt(lambda workspace: run_cell(typed(config), workspace))
 
 
 def main() -> None:

@@ -131,16 +131,18 @@ def memgrid_here(*arguments, module="run", cwd=None, check=True, env=None):
 
 @contextmanager
 def as_a_fresh_process(err: io.StringIO) -> Iterator[None]:
-    """Nothing remembered from earlier runs, warnings on stderr once per line of code, and afterwards everything global as it was."""
+    """What frameworks keep for the life of a process is as at its start, and afterwards as it was; memgrid keeps nothing.
 
-    def told(message, category, filename, lineno, file=None, line=None):
+    That is Hydra's configuration, Python's warnings (told once per line of code, on stderr) and logging, torch's threads and determinism,
+    and the states of the random numbers.
+    """
+
+    def shown(message, category, filename, lineno, file=None, line=None):
         err.write(warnings.formatwarning(message, category, filename, lineno, line))
 
-    forget()
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     numbers, python_numbers = np.random.get_state(), random.getstate()  # noqa: NPY002
     level, handlers = logging.root.level, logging.root.handlers[:]
-    sigterm = signal.getsignal(signal.SIGTERM)
     try:
         # Hydra shuts down every handler that logging knows of, and some would close the stream that pytest captures.
         with mock.patch.object(logging, "_handlerList", []), warnings.catch_warnings(), torch.random.fork_rng():
@@ -148,29 +150,17 @@ def as_a_fresh_process(err: io.StringIO) -> Iterator[None]:
             for category in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
                 warnings.simplefilter("ignore", category)
             warnings.filterwarnings("ignore", ".*found in sys.modules.*", RuntimeWarning)  # imported here before: runpy frowns
-            warnings.showwarning = told
+            warnings.showwarning = shown
             yield
     finally:
-        signal.signal(signal.SIGTERM, sigterm)
+        GlobalHydra.instance().clear()
+        HydraConfig.instance().cfg = None
         logging.root.setLevel(level)
         logging.root.handlers[:] = handlers
         np.random.set_state(numbers)  # noqa: NPY002
         random.setstate(python_numbers)
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(deterministic)
-        forget()
-
-
-def forget() -> None:
-    """Clear what Hydra and memgrid keep for the life of a process."""
-    GlobalHydra.instance().clear()
-    HydraConfig.instance().cfg = None
-    for name, module in list(sys.modules.items()):
-        for key, value in list(vars(module).items()) if name.split(".")[0] == "memgrid" else ():
-            if hasattr(value, "cache_clear"):
-                value.cache_clear()
-            elif key.startswith("_") and not key.startswith("__") and key.islower() and isinstance(value, dict):
-                value.clear()
 
 
 def made_once(name: str, make: Callable[[Path], object], factory: pytest.TempPathFactory) -> Path:

@@ -8,7 +8,6 @@ from dataclasses import replace
 import hydra
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
 
 from memgrid.audit.config import STAGES, AuditConfig, audit_folder, piece_folder, typed, validate
 from memgrid.config.commands import HELP
@@ -17,6 +16,7 @@ from memgrid.io.files import write_config
 from memgrid.io.paths import CONF
 from memgrid.launch.cli import attempt, noted, restarted, start
 from memgrid.launch.job import check_tasks, log_file
+from memgrid.launch.workspace import Workspace
 from memgrid.results.folder import note_job, prepare_root
 from memgrid.train.devices import check_trainer
 
@@ -34,7 +34,7 @@ COMMAND = Composed(
 )
 
 
-def run_audit(run: AuditConfig, console: Console) -> None:
+def run_audit(run: AuditConfig, workspace: Workspace) -> None:
     """Go through the stages that are asked for, in their order."""
     check_tasks()
     if "train" in run.stages:
@@ -45,11 +45,11 @@ def run_audit(run: AuditConfig, console: Console) -> None:
     if run.force and restarted(piece):
         run = replace(run, force=False)  # what is there is this job's own
     note_job(piece, log_file())
-    with noted(piece):
+    with noted(piece, workspace):
         keep_config(run)
         from memgrid.audit.stages import DO, Audit  # imports torch, which a refusal can do without
 
-        audit = Audit(run, console)
+        audit = Audit(run, workspace.console)
         for stage in STAGES:
             if stage in run.stages:
                 DO[stage](audit)
@@ -65,7 +65,7 @@ def keep_config(run: AuditConfig) -> None:
 @hydra.main(config_path=str(CONF), config_name="audit", version_base="1.3")
 def compose_and_audit(config: DictConfig) -> str | None:
     """Hydra calls this once per combination."""
-    return attempt(lambda: run_audit(typed(config), Console()))
+    return attempt(lambda workspace: run_audit(typed(config), workspace))
 
 
 def main() -> None:

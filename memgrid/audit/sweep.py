@@ -10,11 +10,11 @@ from omegaconf import DictConfig
 from memgrid.audit.config import AuditConfig, attack_folder, audit_folder, piece_folder, shadow_path, typed, validate, wanted
 from memgrid.audit.shadow.files import current_metrics, page_is_current
 from memgrid.io.locks import locked
-from memgrid.launch.tasks import Kind
+from memgrid.launch.tasks import SweepTarget
 
 
-class Audits(Kind):
-    """Audits, or single shadow models of them; see `memgrid.launch.tasks.Kind` for what each method is for."""
+class Audits(SweepTarget):
+    """Audits, or single shadow models of them; see `memgrid.launch.tasks.SweepTarget` for what each method is for."""
 
     numbered = ("shadow", "part")
 

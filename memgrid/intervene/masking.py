@@ -7,6 +7,7 @@ import hashlib
 import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -68,7 +69,8 @@ class PositionMask:
         scores[torch.arange(len(scores), device=scores.device)[:, None, None], chosen, query, key] = -torch.inf
 
 
-_mask: PositionMask | None = None
+# As `memgrid.lm.pooling.RECORDER`: what transformers calls by its name finds the mask here. See `masking`.
+MASK: ContextVar[PositionMask | None] = ContextVar("mask", default=None)
 
 
 def masked_attention(
@@ -79,10 +81,10 @@ def masked_attention(
     It also works on the last tokens only, while a cache of keys and values holds all tokens before them.
     """
     scores, value = attention_scores(query, key, value, attention_mask, scaling)
-    if _mask is not None:
+    if (mask := MASK.get()) is not None:
         layer = module.layer_idx
         assert isinstance(layer, int)
-        _mask.switch_off(layer, scores)
+        mask.switch_off(layer, scores)
     return attend(module, scores, value), None
 
 
@@ -92,14 +94,13 @@ AttentionMaskInterface.register(MASKED, eager_mask)
 
 @contextmanager
 def masking(model: Any, mask: PositionMask | None) -> Iterator[None]:
-    """What the model reads or generates inside is read under the mask; without one, as it is."""
-    global _mask
-    _mask = mask
+    """What the model reads or generates inside, in this thread, is read under the mask; without one, as it is. Afterwards as before."""
+    token = MASK.set(mask)
     try:
         with attention_of(model, MASKED):
             yield
     finally:
-        _mask = None
+        MASK.reset(token)
 
 
 @torch.inference_mode()
@@ -146,19 +147,19 @@ class MaskedReader:
         self.few = {"logits_to_keep": self.suffix} if "logits_to_keep" in names else {}
         self._prefixes: dict[int, Any] = {}
         self._bytes = 0
-        self._known: dict[bytes, tuple[np.ndarray, np.ndarray]] = {}
+        self._answers: dict[bytes, tuple[np.ndarray, np.ndarray]] = {}
 
     @torch.inference_mode()
     def read(self, mask: PositionMask) -> tuple[Bool[np.ndarray, " n"], Float[np.ndarray, " n"]]:
         """Whether the model still decodes each suffix under the mask, and the suffix's mean log-probability (nats per token), float32."""
         if self.split and mask.first_query < self.k - 1:
             raise ValueError("this reader keeps its prefixes: the mask may only have queries from k - 1 on")
-        if mask.digest not in self._known:
+        if mask.digest not in self._answers:
             with masking(self.lm.model, mask):
                 parts = [suffix_scores(self._logits(number, batch), batch[:, self.k :]) for number, batch in enumerate(self.batches)]
             extractable, logprob = (torch.cat(part).cpu().numpy() for part in zip(*parts, strict=True))
-            self._known[mask.digest] = (extractable, logprob)
-        return self._known[mask.digest]
+            self._answers[mask.digest] = (extractable, logprob)
+        return self._answers[mask.digest]
 
     def _logits(self, number: int, batch: Tensor) -> Float[Tensor, "batch suffix vocabulary"]:
         """The logits at the positions from k - 1 on that predict the suffix; the last token is not read, since it predicts nothing."""

@@ -19,7 +19,6 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -100,12 +99,28 @@ def given_columns(corpus: Corpus, group: str) -> Columns | None:
     return {name: corpus.given[name] for name in wanted} | scores
 
 
-class Labels:
-    """The label files of one LLM and corpus: `<root>/labels/<llm>/<corpus>/<group>.parquet`."""
+def read_label_file(path: str, modified: int) -> pl.DataFrame:
+    """A label file; `modified` (nanoseconds) makes a new file another one to whoever keeps the last few for the next run of a sweep."""
+    return pl.read_parquet(path)
 
-    def __init__(self, root: Path, llm: ModelIdentity, corpus: Corpus, config: LabelConfig | None = None) -> None:
+
+class Labels:
+    """The label files of one LLM and corpus: `<root>/labels/<llm>/<corpus>/<group>.parquet`.
+
+    Args:
+        read_file: as `read_label_file`, if it may remember what it has read.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        llm: ModelIdentity,
+        corpus: Corpus,
+        config: LabelConfig | None = None,
+        read_file: Callable[[str, int], pl.DataFrame] = read_label_file,
+    ) -> None:
         self.folder = root / "labels" / llm.name / corpus.name
-        self.corpus, self.config = corpus, config or LabelConfig()
+        self.corpus, self.config, self.read_file = corpus, config or LabelConfig(), read_file
         # What the files were made from; a file made from something else is computed again.
         self.identity = {"corpus": corpus.fingerprint, "k": corpus.k, "llm": llm.fingerprint}
 
@@ -195,7 +210,7 @@ class Labels:
 
     def read(self, groups: Iterable[str]) -> pl.DataFrame:
         """The groups side by side: sequence_id and their columns, a row per sequence in the corpus's order."""
-        tables = [read_once(str(self.path(group)), self.path(group).stat().st_mtime_ns) for group in groups]
+        tables = [self.read_file(str(self.path(group)), self.path(group).stat().st_mtime_ns) for group in groups]
         return pl.concat([tables[0], *(table.drop("sequence_id") for table in tables[1:])], how="horizontal")
 
 
@@ -205,9 +220,3 @@ def made_from(path: Path, origin: str) -> bool:
         return pl.read_parquet_metadata(path).get("memgrid") == origin
     except (OSError, pl.exceptions.PolarsError):
         return False
-
-
-@lru_cache(maxsize=8)
-def read_once(path: str, modified: int) -> pl.DataFrame:
-    """A label file, kept in memory for the next run of a sweep; `modified` (nanoseconds) makes a new file a new entry."""
-    return pl.read_parquet(path)

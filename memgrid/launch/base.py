@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import time
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +23,38 @@ from omegaconf.errors import OmegaConfBaseException
 
 from memgrid.config.mistakes import one_sentence
 from memgrid.errors import UserError
-from memgrid.launch.job import log_file, requeue_in_peace, stop_on_sigterm
-from memgrid.launch.queue import Watch, reason, tell_end, wanted
-from memgrid.launch.sweep import Sweep, run_of
-from memgrid.launch.tasks import Kind, Work, changes, groups
+from memgrid.launch.job import ending_on_sigterm, log_file, requeue_in_peace
+from memgrid.launch.sweep import run_of
+from memgrid.launch.tasks import SweepTarget, Task, changes, collect, groups, wanted
+from memgrid.launch.workspace import Workspace
 from memgrid.results.folder import note_failure
 
 PREFIX = "hydra_plugins.memgrid"  # Hydra takes launchers from this namespace alone
+LONGEST_POLL = 30.0  # seconds between two looks at the queue, which grow with the age of the sweep
+LOST_SECONDS = 10.0  # a job's result may become visible after it has left the queue
+
+
+class Watch:
+    """Sees which jobs have ended: those with a result, and those that have left the queue without one."""
+
+    def __init__(self, queue: Callable[[], set[str] | None]) -> None:
+        self.queue = queue
+        self.began = self.looked = time.monotonic()
+        self.gone: dict[str, float] = {}
+
+    def ended(self, results: dict[str, Path]) -> list[str]:
+        """Ids of the jobs, given with the path of their results, that have ended since they were last asked for."""
+        with_result = [job_id for job_id, path in results.items() if path.exists()]
+        now = time.monotonic()
+        lost: list[str] = []
+        if now - self.looked >= min(LONGEST_POLL, (now - self.began) / 10):
+            self.looked, queue = now, self.queue()
+            for job_id in results.keys() - set(with_result):
+                if queue is None or job_id in queue:
+                    self.gone.pop(job_id, None)
+                elif now - self.gone.setdefault(job_id, now) >= LOST_SECONDS:
+                    lost.append(job_id)
+        return [*with_result, *lost]
 
 
 class Launcher(BaseSubmititLauncher):  # type: ignore[misc]
@@ -38,7 +63,7 @@ class Launcher(BaseSubmititLauncher):  # type: ignore[misc]
     def __init__(self, **params: Any) -> None:
         super().__init__(**params)
         self.folder = Path(self.params["submitit_folder"]).absolute()
-        self.kind: Kind
+        self.target: SweepTarget
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
         """Hydra calls this with every combination of the sweep.
@@ -46,23 +71,28 @@ class Launcher(BaseSubmititLauncher):  # type: ignore[misc]
         Raises:
             UserError: a run cannot be done in a job.
         """
-        loader, planned = self.hydra_context.config_loader, Sweep.started.planned
-        self.kind = Sweep.started.kind
-        every = [
-            Work(number, list(words), planned.get(tuple(words)) or run_of(loader.load_sweep_config(self.config, list(words)), self.kind))
+        workspace, loader = Workspace.current(), self.hydra_context.config_loader
+        assert workspace.target is not None  # `Sweep` has begun
+        self.target = workspace.target
+        tasks = [
+            Task(
+                number,
+                list(words),
+                workspace.planned.get(tuple(words)) or run_of(loader.load_sweep_config(self.config, list(words)), self.target),
+            )
             for number, words in enumerate(job_overrides, initial_job_idx)
         ]
-        self.check([work.run for work in every])
-        waiting = self.waiting()
-        missing = [work for work in every if wanted(work.run, self.kind, waiting)]
-        if len(missing) < len(every):
-            print(f"memgrid: {len(every) - len(missing)} of {len(every)} runs are done or under way", flush=True)
-        self.work_off(groups(missing, self.kind))
-        return [JobReturn(work.overrides, status=JobStatus.COMPLETED) for work in every]
+        self.check([task.run for task in tasks])
+        queue = self.waiting()
+        missing = [task for task in tasks if wanted(task.run, self.target, queue, workspace.failures)]
+        if len(missing) < len(tasks):
+            print(f"memgrid: {len(tasks) - len(missing)} of {len(tasks)} runs are done or under way", flush=True)
+        self.work_off(groups(missing, self.target), workspace.failures)
+        return [JobReturn(task.overrides, status=JobStatus.COMPLETED) for task in tasks]
 
-    def work_off(self, waiting: list[list[Work]]) -> None:
-        """Submit each group of runs as one job, and tell how it ended."""
-        active: dict[str, tuple[Any, list[Work]]] = {}
+    def work_off(self, waiting: list[list[Task]], failures: list[str]) -> None:
+        """Submit each group of runs as one job, and tell how it ended; what went wrong is added to `failures`."""
+        active: dict[str, tuple[Any, list[Task]]] = {}
         watch, refused, fewer = Watch(self.queue), False, len(waiting)
         try:
             while waiting or active:
@@ -80,7 +110,7 @@ class Launcher(BaseSubmititLauncher):  # type: ignore[misc]
                             print(f"memgrid: {error}; {len(waiting)} jobs wait until others have ended", flush=True)
                 ended = watch.ended({job_id: job.paths.result_pickle for job_id, (job, _) in active.items()})
                 for job_id in ended:
-                    tell_end(*active.pop(job_id), self.kind)
+                    collect(*active.pop(job_id), self.target, failures)
                 if refused and ended:
                     refused, fewer = False, len(ended)
                 if active:
@@ -89,7 +119,7 @@ class Launcher(BaseSubmititLauncher):  # type: ignore[misc]
             print(f"\nmemgrid: {self.farewell(list(active))}", file=sys.stderr)
             raise
 
-    def submit(self, batch: list[list[Work]]) -> dict[str, tuple[Any, list[Work]]]:
+    def submit(self, batch: list[list[Task]]) -> dict[str, tuple[Any, list[Task]]]:
         """Give a batch to the cluster at once; returns each job, under its id, with its runs."""
         from submitit import AutoExecutor
         from submitit.core.utils import FailedJobError, FailedSubmissionError
@@ -106,35 +136,35 @@ class Launcher(BaseSubmititLauncher):  # type: ignore[misc]
             raise UserError(f"SLURM refused the jobs: {reason(str(error))}") from None
         names = f"job {jobs[0].job_id}" if len(jobs) == 1 else f"{len(jobs)} jobs, {jobs[0].job_id} to {jobs[-1].job_id}"
         print(f"memgrid: {sum(map(len, batch))} runs submitted as {names}; logs are in {self.folder}", flush=True)
-        return {job.job_id: (job, works) for job, works in zip(jobs, batch, strict=True)}
+        return {job.job_id: (job, tasks) for job, tasks in zip(jobs, batch, strict=True)}
 
-    def __call__(self, works: list[Work], state: dict[type, Singleton]) -> list[str | None]:
+    def __call__(self, tasks: list[Task], state: dict[type, Singleton]) -> list[str | None]:
         """What a job does: its runs, one after another; returns for each what went wrong, or None."""
         Singleton.set_state(state)
         setup_globals()
-        stop_on_sigterm()
-        requeue_in_peace()
-        return [self.do(work) for work in works]
+        with Workspace().entered() as workspace, ending_on_sigterm(workspace):
+            requeue_in_peace(workspace)
+            return [self.do(task) for task in tasks]
 
-    def do(self, work: Work) -> str | None:
+    def do(self, task: Task) -> str | None:
         """One run, unless it is no longer what was submitted; returns what went wrong, or None."""
         from submitit import JobEnvironment
 
         try:
-            config = self.hydra_context.config_loader.load_sweep_config(self.config, work.overrides)
-            changed = changes(work.run, run_of(config, self.kind))
+            config = self.hydra_context.config_loader.load_sweep_config(self.config, task.overrides)
+            changed = changes(task.run, run_of(config, self.target))
         except (UserError, HydraException, OmegaConfBaseException) as error:
             changed = f"the configuration can no longer be read ({error if isinstance(error, UserError) else one_sentence(error)})"
         if changed:
             sentence = f"since this job was submitted, {changed}: submit it again"
-            note_failure(self.kind.folder(work.run), sentence, log_file())
+            note_failure(self.target.folder(task.run), sentence, log_file())
             print(f"memgrid: {sentence}", file=sys.stderr)
             return sentence
         with open_dict(config.hydra.job):
-            config.hydra.job.id, config.hydra.job.num = JobEnvironment().job_id, work.number
+            config.hydra.job.id, config.hydra.job.num = JobEnvironment().job_id, task.number
         names = {"job_dir_key": "hydra.sweep.dir", "job_subdir_key": "hydra.sweep.subdir"}
-        told: str | None = run_job(self.task_function, config, hydra_context=self.hydra_context, **names).return_value
-        return told
+        failure: str | None = run_job(self.task_function, config, hydra_context=self.hydra_context, **names).return_value
+        return failure
 
     def check(self, runs: list[Any]) -> None:
         """Refuse what no job can do.
@@ -160,3 +190,9 @@ class Launcher(BaseSubmititLauncher):  # type: ignore[misc]
     @abstractmethod
     def farewell(self, jobs: list[str]) -> str:
         """What becomes of the jobs of an interrupted launcher."""
+
+
+def reason(output: str) -> str:
+    """The line of sbatch's output that says what is wrong."""
+    lines = [line.strip() for line in output.strip().splitlines()] or ["no reason was given"]
+    return next((line for line in lines if "error" in line or "unrecognized" in line), lines[-1]).rpartition("sbatch: ")[2]

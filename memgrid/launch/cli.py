@@ -21,10 +21,11 @@ from memgrid.config.mistakes import one_sentence
 from memgrid.errors import UserError
 from memgrid.io.paths import CONF
 from memgrid.launch.base import PREFIX
-from memgrid.launch.job import TERMINATED, in_job, log_file, stop_on_sigterm, stopping
+from memgrid.launch.job import TERMINATED, ending_on_sigterm, in_job, log_file
 from memgrid.launch.local import LocalLauncher, LocalSettings
 from memgrid.launch.slurm import SlurmLauncher, SlurmSettings
-from memgrid.launch.sweep import Sweeper, failures
+from memgrid.launch.sweep import Sweeper
+from memgrid.launch.workspace import Workspace
 from memgrid.results.folder import clear_failure, job_log, note_failure
 
 INTERRUPTED = 130
@@ -37,23 +38,44 @@ def start(task: Callable[[], object]) -> None:
         task: what `hydra.main` made.
     """
     register()
-    stop_on_sigterm()
-    failures.clear()
-    warnings.showwarning = show_warning  # type: ignore[assignment]
-    # Hydra wants all overrides in one row; people put -m anywhere.
-    sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: "=" in word and not word.startswith("-"))
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # otherwise Hydra prints errors itself, and ends the process
+    workspace = Workspace()
     try:
-        refuse_no_choice(sys.argv[1:])
-        task()
+        with workspace.entered(), ending_on_sigterm(workspace), sentences_for_warnings(), mended_for_hydra() as words:
+            refuse_no_choice(words)
+            task()
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except UserError as error:  # of the words or of a launcher: those of runs are told above
         sys.exit(f"memgrid: {error}")
     except (HydraException, OmegaConfBaseException) as error:
         sys.exit(f"memgrid: {one_sentence(error)}")
-    if failures:
+    if workspace.failures:
         sys.exit(1)
+
+
+@contextmanager
+def mended_for_hydra() -> Iterator[list[str]]:
+    """Inside, what Hydra takes from the process is as it needs it; yields the words of the command line in their order there.
+
+    Hydra wants all overrides in one row, and people put -m anywhere. Without HYDRA_FULL_ERROR it prints errors itself and ends the process.
+    """
+    typed, usual = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+    sys.argv = [typed[0], *sorted(typed[1:], key=lambda word: "=" in word and not word.startswith("-"))]
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    try:
+        yield sys.argv[1:]
+    finally:
+        sys.argv = typed
+        if usual is None:
+            os.environ.pop("HYDRA_FULL_ERROR", None)
+
+
+@contextmanager
+def sentences_for_warnings() -> Iterator[None]:
+    """Inside, our own warnings are told as a sentence."""
+    with warnings.catch_warnings():
+        warnings.showwarning = show_warning  # type: ignore[assignment]
+        yield
 
 
 def refuse_no_choice(words: list[str]) -> None:
@@ -65,44 +87,44 @@ def refuse_no_choice(words: list[str]) -> None:
             raise UserError(f"{word} chooses nothing: use {', '.join(names)}, or leave {group} out")
 
 
-def attempt(work: Callable[[], None]) -> str | None:
+def attempt(work: Callable[[Workspace], None]) -> str | None:
     """Do one combination, within `hydra.main`; in a sweep, one that cannot be done is told, and returned, and the others go on."""
-    alone = HydraConfig.get().mode == RunMode.RUN
+    workspace, alone = Workspace.current(), HydraConfig.get().mode == RunMode.RUN
     try:
         chosen = HydraConfig.get().runtime.choices["hydra/launcher"]
         if alone and chosen != "basic":
             raise UserError(f"hydra/launcher={chosen} submits the runs of a sweep: add -m, or leave it out to run here")
-        work()
+        work(workspace)
         return None
     except Exception as error:
-        if stopping():
+        if workspace.stopping:
             sys.exit(TERMINATED)
         if not isinstance(error, UserError):
             if alone:
                 raise
             traceback.print_exc()
-        print(f"memgrid: {told(error)}", file=sys.stderr)
-        failures.append(told(error))
+        print(f"memgrid: {in_one_line(error)}", file=sys.stderr)
+        workspace.failures.append(in_one_line(error))
         if alone:
             sys.exit(1)
-        return told(error)
+        return in_one_line(error)
 
 
-def told(error: Exception) -> str:
-    """An error in one line: a sentence of ours, or the type and first line of somebody else's."""
+def in_one_line(error: Exception) -> str:
+    """A sentence of ours, or the type and first line of somebody else's error."""
     return str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
 
 
 @contextmanager
-def noted(folder: Path) -> Iterator[None]:
+def noted(folder: Path, workspace: Workspace) -> Iterator[None]:
     """Note in a folder how what is done inside fails; a process that was told to stop fails at nothing."""
     clear_failure(folder)
     try:
         yield
     except Exception as error:
-        if stopping():
+        if workspace.stopping:
             sys.exit(TERMINATED)
-        note_failure(folder, told(error), log_file())
+        note_failure(folder, in_one_line(error), log_file())
         raise
 
 

@@ -6,10 +6,13 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
 from memgrid.errors import UserError
+from memgrid.launch.workspace import Workspace
 
 TERMINATED = 128 + signal.SIGTERM
 # Some sites send SIGTERM just before the signal on which a job is requeued: that one must still be heard.
@@ -31,42 +34,35 @@ def log_file() -> Path | None:
     return paths.stderr if paths.stderr.exists() else paths.stdout
 
 
-class _Stopping:
-    """Whether this process was told to stop: what fails from then on is no failure of its run."""
-
-    begun = False
-
-
-def stopping() -> bool:
-    """Whether this process was told to stop."""
-    return _Stopping.begun
-
-
-def begin_stop() -> None:
+def begin_stop(workspace: Workspace) -> None:
     """From now on errors are those of a process that ends; processes that read for it end with it, and are not missed."""
-    _Stopping.begun = True
+    workspace.stopping = True
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
-def stop_on_sigterm() -> None:
-    """From now on SIGTERM ends this process with status 143, and not as if its work were done.
+@contextmanager
+def ending_on_sigterm(workspace: Workspace) -> Iterator[None]:
+    """Inside, SIGTERM ends this process with status 143, and not as if its work were done.
 
     Finished shards, blocks of labels and epochs are on disk: the next start goes on from there. Without this, Lightning answers SIGTERM
     with an orderly end and status 0, which SLURM takes for a finished job.
     """
-    _Stopping.begun = False
 
     def stop(number: int, frame: FrameType | None) -> None:
         """End, after the signal to requeue had its chance."""
-        begin_stop()
+        begin_stop(workspace)
         if in_job():
             time.sleep(GRACE_SECONDS)
         sys.exit(TERMINATED)
 
-    signal.signal(signal.SIGTERM, stop)
+    usual = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, usual or signal.SIG_DFL)
 
 
-def requeue_in_peace() -> None:
+def requeue_in_peace(workspace: Workspace) -> None:
     """Let nothing come between the signal of preemption or of a time limit, which submitit answers, and the end of this process.
 
     SLURM may send SIGTERM while the job is being requeued: that would cut the requeueing off.
@@ -80,7 +76,7 @@ def requeue_in_peace() -> None:
 
     def requeue(number: int, frame: FrameType | None) -> None:
         """What submitit does, undisturbed."""
-        begin_stop()
+        begin_stop(workspace)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         try:
             theirs(number, frame)

@@ -9,7 +9,7 @@ from hydra_plugins.hydra_submitit_launcher.config import LocalQueueConf
 
 from memgrid.errors import UserError
 from memgrid.launch.base import PREFIX, Launcher
-from memgrid.launch.tasks import Work
+from memgrid.launch.tasks import Task
 
 
 @dataclass
@@ -39,7 +39,7 @@ class LocalLauncher(Launcher):
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "processes": {}}  # a job needs no other's
 
-    def submit(self, batch: list[list[Work]]) -> dict[str, tuple[Any, list[Work]]]:
+    def submit(self, batch: list[list[Task]]) -> dict[str, tuple[Any, list[Task]]]:
         """Start a process for each."""
         jobs = super().submit(batch)
         self.processes |= {job_id: job for job_id, (job, _) in jobs.items()}

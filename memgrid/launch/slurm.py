@@ -12,7 +12,7 @@ from hydra_plugins.hydra_submitit_launcher.config import SlurmQueueConf
 
 from memgrid.errors import UserError
 from memgrid.launch.base import PREFIX, Launcher
-from memgrid.launch.tasks import Work
+from memgrid.launch.tasks import Task
 from memgrid.results.folder import note_queued
 
 
@@ -40,7 +40,7 @@ class SlurmLauncher(Launcher):
             UserError: a run is one task; compute nodes have no internet; or there is no SLURM here.
         """
         super().check(runs)
-        if any(self.kind.needs_internet(run) for run in runs):
+        if any(self.target.needs_internet(run) for run in runs):
             raise UserError("stages has fetch, which needs the internet: run it first, here and without hydra/launcher=slurm")
         if self.max_array_size < 1:
             raise UserError(f"hydra.launcher.max_array_size={self.max_array_size} is too small: it must be at least 1")
@@ -62,21 +62,21 @@ class SlurmLauncher(Launcher):
         """The same, narrowed by options of squeue."""
         words = ["squeue", "-h", "-r", "-u", str(os.getuid()), "-o", "%i", *options]
         try:
-            asked = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
+            answer = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
         except (OSError, subprocess.TimeoutExpired):
             return None
-        return set(asked.stdout.split()) if asked.returncode == 0 else None
+        return set(answer.stdout.split()) if answer.returncode == 0 else None
 
     def waiting(self) -> set[str]:
         """This user's jobs but for those that are ending."""
         return self.listed("-t", "PD,R,S,CF") or set()
 
-    def submit(self, batch: list[list[Work]]) -> dict[str, tuple[Any, list[Work]]]:
+    def submit(self, batch: list[list[Task]]) -> dict[str, tuple[Any, list[Task]]]:
         """Submit an array, and note for each run as which job it waits."""
         jobs = super().submit(batch)
-        for job_id, (job, works) in jobs.items():
-            for work in works:
-                note_queued(self.kind.folder(work.run), job_id, job.paths.result_pickle)
+        for job_id, (job, tasks) in jobs.items():
+            for task in tasks:
+                note_queued(self.target.folder(task.run), job_id, job.paths.result_pickle)
         return jobs
 
     def farewell(self, jobs: list[str]) -> str:

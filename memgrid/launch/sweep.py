@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
@@ -19,10 +19,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from memgrid.config.mistakes import one_sentence
 from memgrid.errors import UserError
-from memgrid.launch.tasks import Kind
+from memgrid.launch.tasks import SweepTarget
+from memgrid.launch.workspace import Workspace
 from memgrid.results.folder import prepare_root
 
-failures: list[str] = []  # what went wrong in the runs of this process
 NUMBER = re.compile(r"(\w+)=(\d+)")
 
 
@@ -40,33 +40,31 @@ class Sweeper(BasicSweeper):  # type: ignore[misc]
 
 
 class Sweep(Callback):  # type: ignore[misc]
-    """Hydra makes and calls it; see `hydra.callbacks` in conf/run.yaml.
+    """Hydra makes and calls it; see `hydra.callbacks` in conf/run.yaml. What it finds out, it leaves in the workspace, for the launcher.
 
     Attributes:
-        kind: what is swept over. planned: every combination, as it was typed → its settings.
+        target: what is swept over.
     """
 
-    started: ClassVar[Sweep]
-
-    def __init__(self, kind: Kind) -> None:
-        self.kind, self.planned = kind, dict[tuple[str, ...], Any]()
-        Sweep.started = self
+    def __init__(self, target: SweepTarget) -> None:
+        self.target = target
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Refuse the whole sweep for one bad combination: a typo in the last is found before the first starts."""
+        workspace = Workspace.current()
         try:
-            self.planned = dict(combinations(config, self.kind))
-            self.kind.together(list(self.planned.values()))
-            for root in {run.root for run in self.planned.values()}:
+            workspace.target, workspace.planned = self.target, dict(combinations(config, self.target))
+            self.target.together(list(workspace.planned.values()))
+            for root in {run.root for run in workspace.planned.values()}:
                 prepare_root(root)  # Hydra would make its own folder there, and fail with a traceback
         except (UserError, HydraException, OmegaConfBaseException) as error:
             # Hydra turns a callback's exception into a warning, but not this one.
             sys.exit(f"memgrid: {error if isinstance(error, UserError) else one_sentence(error)}; nothing was started")
-        for run in self.planned.values():
-            self.kind.plan(run)
+        for run in workspace.planned.values():
+            self.target.plan(run)
 
 
-def combinations(config: DictConfig, kind: Kind) -> Iterator[tuple[tuple[str, ...], Any]]:
+def combinations(config: DictConfig, target: SweepTarget) -> Iterator[tuple[tuple[str, ...], Any]]:
     """Every run of a sweep in its order: how it was typed, and its settings, validated.
 
     Raises:
@@ -78,19 +76,19 @@ def combinations(config: DictConfig, kind: Kind) -> Iterator[tuple[tuple[str, ..
     composed: dict[tuple[str, ...], Any] = {}
     for combination in BasicSweeper.split_arguments(overrides, None)[0]:
         # Runs that differ in such a number alone, as parts do: composing each would take minutes for a large sweep.
-        found = [match for word in combination if (match := NUMBER.fullmatch(word)) and match[1] in kind.numbered]
-        others = tuple(word for word in combination if word not in {match[0] for match in found})
-        if others in composed and found:
-            run = replace(composed[others], **{match[1]: int(match[2]) for match in found})
-            kind.validate(run)
+        numbers = [match for word in combination if (match := NUMBER.fullmatch(word)) and match[1] in target.numbered]
+        others = tuple(word for word in combination if word not in {match[0] for match in numbers})
+        if others in composed and numbers:
+            run = replace(composed[others], **{match[1]: int(match[2]) for match in numbers})
+            target.validate(run)
         else:
-            run = composed[others] = run_of(loader.load_sweep_config(config, combination), kind)
+            run = composed[others] = run_of(loader.load_sweep_config(config, combination), target)
         yield tuple(combination), run
 
 
-def run_of(composed: DictConfig, kind: Kind) -> Any:
+def run_of(composed: DictConfig, target: SweepTarget) -> Any:
     """A composed configuration, which also has Hydra's own part, as one run; UserError if it is invalid."""
     own = copy.deepcopy(composed)
     with read_write(own), open_dict(own):
         del own["hydra"]
-    return kind.typed(own)
+    return target.typed(own)

@@ -1,4 +1,4 @@
-"""The runs of a sweep as pieces of work: what a launcher must know of them, which belong into one job, and what changed since then."""
+"""The runs of a sweep as tasks: what a launcher must know of them, which need a job or share one, how each ended, and what changed."""
 
 from __future__ import annotations
 
@@ -10,9 +10,13 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from memgrid.errors import UserError
+from memgrid.io.logs import last_line
+from memgrid.results.folder import note_failure, queued_as
+
 
 @dataclass(frozen=True)
-class Work:
+class Task:
     """One run of a job: its number in the sweep, how it was typed, and its settings when it was submitted."""
 
     number: int
@@ -20,7 +24,7 @@ class Work:
     run: Any
 
 
-class Kind(ABC):
+class SweepTarget(ABC):
     """What is swept over, such as `memgrid.pipeline.sweep.Runs`. Settings are a dataclass, called run here.
 
     Attributes:
@@ -78,12 +82,61 @@ class Kind(ABC):
         """Whether the run cannot be done on a compute node."""
 
 
-def groups(works: list[Work], kind: Kind) -> list[list[Work]]:
+def wanted(run: Any, target: SweepTarget, queue: set[str], failures: list[str]) -> bool:
+    """Whether a run needs a job; not if it is done, in the queue, or worked on, or if what is there cannot be read.
+
+    Args:
+        queue: ids of jobs. failures: a result that cannot be read is told, and added to them.
+    """
+    try:
+        if target.result(run) is not None:
+            return False
+    except UserError as error:
+        failures.append(str(error))
+        print(f"memgrid: {target.name(run)}: FAILED: {error}", flush=True)
+        return False
+    if (job_id := queued_as(target.folder(run))) in queue:
+        print(f"memgrid: {target.name(run)}: job {job_id} is in the queue for it", flush=True)
+        return False
+    busy = target.busy(run)
+    if busy:
+        print(f"memgrid: {target.name(run)}: another process is working on it", flush=True)
+    return not busy
+
+
+def groups(tasks: list[Task], target: SweepTarget) -> list[list[Task]]:
     """Runs that share their work, together: one job does it, and the others find it done."""
-    found: dict[tuple[Any, ...], list[Work]] = {}
-    for work in works:
-        found.setdefault(kind.shared(work.run), []).append(work)
-    return list(found.values())
+    by_work: dict[tuple[Any, ...], list[Task]] = {}
+    for task in tasks:
+        by_work.setdefault(target.shared(task.run), []).append(task)
+    return list(by_work.values())
+
+
+def collect(job: Any, tasks: list[Task], target: SweepTarget, failures: list[str]) -> None:
+    """A line for each run of a job that has ended, from its result or, where there is none, from the end of its log.
+
+    Args:
+        failures: what went wrong is added to them.
+    """
+    from submitit.core.utils import pickle_load
+
+    log = job.paths.stderr if job.paths.stderr.exists() else job.paths.stdout
+    sentences: list[str | None] = [f"job {job.job_id} ended without a result: {last_line(log) or 'it left no log'}"] * len(tasks)
+    orderly = False
+    if job.paths.result_pickle.exists():
+        how, result = pickle_load(job.paths.result_pickle)
+        orderly = how == "success"
+        sentences = result if orderly else [str(result).strip().rpartition("\n")[2]] * len(tasks)
+    for task, sentence in zip(tasks, sentences, strict=True):
+        if not orderly:
+            if target.done(task.run) and not task.run.force:  # an old result is none of a run that was to be done again
+                sentence = None  # this run was done before its job ended
+            else:
+                note_failure(target.folder(task.run), str(sentence), log)
+        if sentence is not None:
+            failures.append(sentence)
+        ending = target.ending(task.run) if sentence is None else f"FAILED: {sentence} (log: {log})"
+        print(f"memgrid: {target.name(task.run)}: {ending}", flush=True)
 
 
 def changes(submitted: Any, now: Any) -> str:
@@ -96,7 +149,7 @@ def changes(submitted: Any, now: Any) -> str:
 
 def flat(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested keys, joined by dots."""
-    found: dict[str, Any] = {}
+    joined: dict[str, Any] = {}
     for key, value in nested.items():
-        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return found
+        joined |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return joined

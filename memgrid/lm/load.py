@@ -34,10 +34,10 @@ def model_folder(config: LLMConfig) -> Path | None:
     if config.path is None:
         return TOY
     folder = Path(config.path)
-    found = folder if folder.is_dir() else cached(config.path, "model", config.revision, **HUB_FILES)
-    if found is None:
+    snapshot = folder if folder.is_dir() else cached(config.path, "model", config.revision, **HUB_FILES)
+    if snapshot is None:
         raise UserError(f"llm.path={config.path} is neither a folder nor a model in the local hub cache: check the path, or {LATER}")
-    return found
+    return snapshot
 
 
 def fetch_model(config: LLMConfig) -> Path | None:
@@ -143,14 +143,14 @@ def prove_pooling(lm: LanguageModel) -> None:
         UserError: the two differ, or a layer does not report.
     """
     tokens = np.arange(1, 9)[None] % lm.identity.vocabulary
-    made = lm.pooled_maps(tokens)
+    pooled = lm.pooled_maps(tokens)
     rows, columns = np.tril_indices(tokens.shape[1])
     with torch.inference_mode(), attention_of(lm.model, "eager"):
         attentions = lm.model.base_model(input_ids=lm._tensor(tokens), output_attentions=True, use_cache=False).attentions
     expected = np.stack([weights.float().mean(1)[:, rows, columns].cpu().numpy() for weights in attentions], -1)
     # Eager attention rounds its weights to the model's type, pooling does not.
     tolerance = 1e-3 if lm.model.dtype == torch.float32 else 2e-2
-    if not np.allclose(made["mean"], expected, atol=tolerance):
+    if not np.allclose(pooled["mean"], expected, atol=tolerance):
         raise UserError(
             f"llm {lm.identity.name!r} ({type(lm.model).__name__}) computes attention in a way of its own: its pooled maps would be wrong"
         )

@@ -121,15 +121,15 @@ class LanguageModel(Tokenizer):
         )
         self.model.generation_config.eos_token_id = None
         # The mask is all ones, explicitly: transformers would otherwise guess padding from token 0.
-        made = self.model.generate(inputs, attention_mask=torch.ones_like(inputs), generation_config=greedy)
-        best = torch.stack([logits.float().softmax(-1).amax(-1) for logits in made.logits])
-        return made.sequences[:, prefix.shape[1] :].cpu().numpy().astype(np.int32), best.mean(0).cpu().numpy()
+        generated = self.model.generate(inputs, attention_mask=torch.ones_like(inputs), generation_config=greedy)
+        best = torch.stack([logits.float().softmax(-1).amax(-1) for logits in generated.logits])
+        return generated.sequences[:, prefix.shape[1] :].cpu().numpy().astype(np.int32), best.mean(0).cpu().numpy()
 
     @torch.inference_mode()
     def pooled_maps(self, decoded: Int[np.ndarray, "batch length"]) -> dict[str, np.ndarray]:
-        """The attention while the model reads `decoded`, as `mean` and `max` over heads: float16 (batch, cells, layers).
+        """The attention while the model reads `decoded`, as `mean` and `max` over heads: float16 (batch, positions, layers).
 
-        The language-model head is not computed. Cells are the lower triangle, row by row.
+        The language-model head is not computed. Positions are the lower triangle, row by row.
         """
         inputs = self._tensor(decoded)
         with self.pooling(inputs) as recorder:

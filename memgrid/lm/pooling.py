@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -27,12 +28,12 @@ class AttentionRecorder:
     """
 
     def __init__(self, batch: int, length: int, layers: int) -> None:
-        cells = length * (length + 1) // 2
-        self.mean = torch.empty(layers, batch, cells, dtype=torch.float16)
-        self.max = torch.empty(layers, batch, cells, dtype=torch.float16)
+        positions = length * (length + 1) // 2
+        self.mean = torch.empty(layers, batch, positions, dtype=torch.float16)
+        self.max = torch.empty(layers, batch, positions, dtype=torch.float16)
         self.layers: set[int] = set()
         rows, columns = torch.tril_indices(length, length)
-        self.cells = rows * length + columns
+        self.positions = rows * length + columns
 
     def record(self, layer: int, weights: Float[Tensor, "batch heads length length"]) -> None:
         """Pool one layer's weights.
@@ -40,23 +41,24 @@ class AttentionRecorder:
         Raises:
             FloatingPointError: a row does not sum to one up to its own position, or a weight is not a number.
         """
-        self.cells = self.cells.to(weights.device)
+        self.positions = self.positions.to(weights.device)
         pooled = weights.mean(1).tril_()  # what lies above the diagonal would be missing from the sum
         least, most = pooled.sum(-1).aminmax()  # both are NaN if any weight is
         error = max(1 - least.item(), most.item() - 1)
         if not error < ROW_SUM_TOLERANCE:
             raise FloatingPointError(f"attention rows of layer {layer} do not sum to 1 (off by {error}): try llm.dtype=float32")
         # Selected in float32 and rounded while it is copied: three times faster than indexing with a tensor.
-        self.mean[layer] = pooled.flatten(1).index_select(1, self.cells)
-        self.max[layer] = torch.amax(weights, 1, out=pooled).flatten(1).index_select(1, self.cells)
+        self.mean[layer] = pooled.flatten(1).index_select(1, self.positions)
+        self.max[layer] = torch.amax(weights, 1, out=pooled).flatten(1).index_select(1, self.positions)
         self.layers.add(layer)
 
     def maps(self) -> dict[str, np.ndarray]:
-        """`mean` and `max`, float16 (batch, cells, layers)."""
+        """`mean` and `max`, float16 (batch, positions, layers); positions are the lower triangle, row by row."""
         return {name: pool.permute(1, 2, 0).contiguous().numpy() for name, pool in (("mean", self.mean), ("max", self.max))}
 
 
-_recorder: AttentionRecorder | None = None
+# transformers calls a function by its name and hands it nothing of ours: it looks here for who wants to know. See `recording`.
+RECORDER: ContextVar[AttentionRecorder | None] = ContextVar("recorder", default=None)
 
 
 def pooled_attention(
@@ -97,10 +99,10 @@ def attend(module: nn.Module, scores: Tensor, value: Tensor) -> Tensor:
     """The layer's output (batch, queries, heads, width); the recorder, if any, sees the weights. The scores are used up."""
     # In place where the types allow it: a second tensor of all heads costs memory and page faults.
     weights = torch.softmax(scores, -1, dtype=torch.float32, out=scores if scores.dtype == torch.float32 else None)
-    if _recorder is not None:
+    if (recorder := RECORDER.get()) is not None:
         layer = module.layer_idx
         assert isinstance(layer, int)
-        _recorder.record(layer, weights)
+        recorder.record(layer, weights)
     return torch.matmul(weights.to(value.dtype), value).transpose(1, 2).contiguous()
 
 
@@ -110,13 +112,12 @@ AttentionMaskInterface.register(POOLED, eager_mask)
 
 @contextmanager
 def recording(recorder: AttentionRecorder) -> Iterator[AttentionRecorder]:
-    """Every attention layer that runs inside reports to `recorder`."""
-    global _recorder
-    _recorder = recorder
+    """Every attention layer that runs inside, in this thread, reports to `recorder`; afterwards to whom it reported before."""
+    token = RECORDER.set(recorder)
     try:
         yield recorder
     finally:
-        _recorder = None
+        RECORDER.reset(token)
 
 
 @contextmanager

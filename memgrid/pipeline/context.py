@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from rich.console import Console
 
 from memgrid.config import derive
 from memgrid.config.names import run_folder
@@ -19,8 +18,9 @@ from memgrid.corpus.corpus import Corpus, load_corpus
 from memgrid.corpus.semantic_filters import load_semantic_filters
 from memgrid.corpus.text import prepare_text
 from memgrid.errors import UserError
-from memgrid.label.labels import Labels
+from memgrid.label.labels import Labels, read_label_file
 from memgrid.label.select import Draw, draw, match, quartiles, select, to_judge
+from memgrid.launch.workspace import Workspace
 from memgrid.lm.load import identify, load_language_model, load_tokenizer
 from memgrid.lm.model import LanguageModel, ModelIdentity, Tokenizer
 from memgrid.store.extract import open_store
@@ -28,24 +28,40 @@ from memgrid.store.store import Store
 from memgrid.taxonomy import UNDECIDED
 
 
-@lru_cache(maxsize=2)
-def shared_corpus(config: str) -> Corpus:
-    """A corpus that the runs of a sweep in one process share."""
+class Inputs:
+    """What the runs of a process share of their inputs: the last few corpora, draws and label files."""
+
+    def __init__(self) -> None:
+        self.corpus = lru_cache(maxsize=2)(read_corpus)
+        self.draw = lru_cache(maxsize=4)(draw_from)
+        self.label_file = lru_cache(maxsize=8)(read_label_file)
+
+
+def read_corpus(config: str) -> Corpus:
+    """A corpus.
+
+    Args:
+        config: a `CorpusConfig` as JSON.
+    """
     given = CorpusConfig(**json.loads(config))
     return load_semantic_filters(given) if given.kind == "semantic_filters" else load_corpus(given)
 
 
-@lru_cache(maxsize=4)
-def shared_draw(corpus: Corpus, seed: int, *config: Any) -> Draw:
-    """Priorities and sides, which no taxonomy or threshold changes: drawn once for a sweep in one process."""
+def draw_from(corpus: Corpus, seed: int, *config: Any) -> Draw:
+    """Priorities and sides, which no taxonomy or threshold changes.
+
+    Args:
+        config: the values of a `SelectConfig`.
+    """
     return draw(corpus.sequence_id, corpus.tokens, SelectConfig(*config), seed)
 
 
-class Cell:
+class RunContext:
     """One run's corpus, labels, samples, store and language model, each made when it is first asked for."""
 
-    def __init__(self, run: RunConfig, console: Console) -> None:
-        self.run, self.console = run, console
+    def __init__(self, run: RunConfig, workspace: Workspace) -> None:
+        self.run, self.workspace, self.console = run, workspace, workspace.console
+        self.inputs = workspace.shared(Inputs)
         self.root = Path(run.root)
         self.folder = run_folder(run)
         self.taxonomy = derive.taxonomy(run)
@@ -65,7 +81,7 @@ class Cell:
         if config.kind == "text":
             prepared = prepare_text(config, self.tokenizer.tokenizer, self.root / "corpora" / config.name)
             config = replace(config, kind="tables", path=str(prepared))
-        corpus = shared_corpus(json.dumps(asdict(config)))
+        corpus = self.inputs.corpus(json.dumps(asdict(config)))
         low, high = int(corpus.tokens.min()), int(corpus.tokens.max())
         if low < 0 or high >= self.identity.vocabulary:
             raise UserError(
@@ -92,7 +108,7 @@ class Cell:
     @cached_property
     def labels(self) -> Labels:
         """The label files."""
-        return Labels(self.root, self.identity, self.corpus, self.run.label)
+        return Labels(self.root, self.identity, self.corpus, self.run.label, self.inputs.label_file)
 
     @cached_property
     def store(self) -> Store:
@@ -118,13 +134,13 @@ class Cell:
         return self.labels.read(self.groups)
 
     @property
-    def unread(self) -> np.ndarray:
+    def unseen(self) -> np.ndarray:
         """Ids of the sequences that stand nowhere in the training text and are not memorized, int64; none if duplicates are not known."""
         asked = ("memorized", "duplicates")
         if self.labels.missing(asked):
             return np.zeros(0, np.int64)
-        known = self.labels.read(asked)
-        ids: np.ndarray = self.corpus.sequence_id[(known["duplicates"].to_numpy() == 0) & ~known["memorized"].to_numpy()]
+        labels = self.labels.read(asked)
+        ids: np.ndarray = self.corpus.sequence_id[(labels["duplicates"].to_numpy() == 0) & ~labels["memorized"].to_numpy()]
         return ids
 
     @property
@@ -137,7 +153,7 @@ class Cell:
         """The order and the sides of the corpus."""
         usual = SelectConfig()  # no draw depends on what makes negatives hard
         config = replace(self.run.select, non_memorized=usual.non_memorized, decoded=usual.decoded)
-        return shared_draw(self.corpus, self.run.seed, *astuple(config))
+        return self.inputs.draw(self.corpus, self.run.seed, *astuple(config))
 
     def classify(self) -> np.ndarray:
         """The class of every sequence, int8."""

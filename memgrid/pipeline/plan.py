@@ -45,18 +45,28 @@ class Pace:
     train: float
 
 
-_bills: dict[str, Bill] = {}
+@dataclass(eq=False)
+class Ledger:
+    """What the runs of a process want together.
+
+    Attributes:
+        bills: by the folder of the store. paces: by what was measured: the model, and how and which networks are trained.
+    """
+
+    bills: dict[str, Bill] = field(default_factory=dict)
+    paces: dict[tuple[str, ...], Pace] = field(default_factory=dict)
 
 
-def plan(run: RunConfig, store: Store, ids: np.ndarray, train: int, memorized: np.ndarray, pace: Pace) -> list[str]:
+def plan(bills: dict[str, Bill], run: RunConfig, store: Store, ids: np.ndarray, train: int, memorized: np.ndarray, pace: Pace) -> list[str]:
     """Add a run to its store's bill and tell the sum, in a few lines.
 
     Args:
+        bills: of the runs so far, by the folder of the store.
         ids: the sequence ids that the run wants, int64.
         train: how many of them are for training.
         memorized: bool, aligned with ids; the others need a continuation.
     """
-    bill = _bills.setdefault(str(store.folder), Bill())
+    bill = bills.setdefault(str(store.folder), Bill())
     bill.runs += 1
     bill.summed += len(ids)
     if training_key(run) not in bill.trainings:
@@ -74,9 +84,9 @@ def plan(run: RunConfig, store: Store, ids: np.ndarray, train: int, memorized: n
         f"{len(missing):,} are missing: {len(missing):,} passes and {continued:,} continuations, {extract} on this machine; "
         f"training: {duration(bill.trained * pace.train)}",
     ]
-    if len(_bills) > 1:
-        total = sum(one.bytes for one in _bills.values())
-        lines.append(f"all {len(_bills)} models and corpora together: {total / 1e9:.2f} GB on disk")
+    if len(bills) > 1:
+        total = sum(each.bytes for each in bills.values())
+        lines.append(f"all {len(bills)} models and corpora together: {total / 1e9:.2f} GB on disk")
     return lines
 
 

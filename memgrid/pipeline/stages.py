@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import numpy as np
 import polars as pl
-from rich.console import Console
 
 from memgrid.config.derive import members
 from memgrid.config.schema import RunConfig
@@ -15,11 +14,12 @@ from memgrid.errors import UserError
 from memgrid.io.files import check_room, write_json
 from memgrid.label.code import code_model
 from memgrid.label.select import to_judge
+from memgrid.launch.workspace import Workspace
 from memgrid.lm.load import fetch_model
-from memgrid.pipeline.context import Cell
+from memgrid.pipeline.context import RunContext
 from memgrid.pipeline.intervene import switch_off
 from memgrid.pipeline.localize import locate, once
-from memgrid.pipeline.plan import Pace, measure, plan, sample_bytes
+from memgrid.pipeline.plan import Ledger, Pace, measure, plan, sample_bytes
 from memgrid.report.figures.run import draw_confusion, draw_maps
 from memgrid.results.findings import print_result
 from memgrid.results.folder import finished
@@ -30,168 +30,187 @@ from memgrid.train.reuse import Twin
 from memgrid.train.train import train
 
 
-def fetch_stage(cell: Cell) -> None:
+def fetch_stage(context: RunContext) -> None:
     """Download what the run needs from the hub: for a login node; all other stages work without a network."""
-    run, fetched = cell.run, []
+    run, fetched = context.run, []
     if fetch_model(run.llm) is not None:
         fetched.append(str(run.llm.path))
     if run.corpus.kind == "semantic_filters" and str(run.corpus.path).startswith("hf://"):
         fetch_semantic_filters(run.corpus)
         fetched.append(str(run.corpus.path))
-    if run.label.code == "fasttext" and "code" in cell.taxonomy.needs:
+    if run.label.code == "fasttext" and "code" in context.taxonomy.needs:
         fetched.append(str(code_model(run.label, offline=False)))
-    cell.say(f"fetch    {', '.join(fetched) or 'nothing to download'}")
+    context.say(f"fetch    {', '.join(fetched) or 'nothing to download'}")
 
 
-def label_stage(cell: Cell) -> None:
+def label_stage(context: RunContext) -> None:
     """Compute the label groups that the taxonomy needs and the disk lacks."""
-    missing = complete(cell, cell.groups)
-    judged = judge_code(cell) if "code" in cell.taxonomy.needs else 0
+    missing = complete(context, context.groups)
+    judged = judge_code(context) if "code" in context.taxonomy.needs else 0
     made = [f"{judged} judged for code" if group == "code" else group for group in missing]
     if judged and "code" not in missing:
         made.append(f"{judged} more judged for code")
-    total = len(cell.corpus.sequence_id)
-    cell.say(f"label    {total} sequences: {int(cell.features['memorized'].sum())} memorized ({', '.join(made) or 'nothing'} computed)")
+    total = len(context.corpus.sequence_id)
+    context.say(
+        f"label    {total} sequences: {int(context.features['memorized'].sum())} memorized ({', '.join(made) or 'nothing'} computed)"
+    )
 
 
-def complete(cell: Cell, groups: tuple[str, ...]) -> list[str]:
+def complete(context: RunContext, groups: tuple[str, ...]) -> list[str]:
     """Compute those of some label groups that the disk lacks; returns which."""
     made = []
-    for group in cell.labels.missing(groups):
-        with cell.labels.turn(group) as still:
+    for group in context.labels.missing(groups):
+        with context.labels.turn(group) as still:
             if still:
-                make_labels(cell, group)
+                make_labels(context, group)
                 made.append(group)
     return made
 
 
-def make_labels(cell: Cell, group: str) -> None:
+def make_labels(context: RunContext, group: str) -> None:
     """Compute one label group."""
-    asked = cell.labels.asks(group)
-    if asked == "lm" and cell.run.extract.fused:
-        cell.labels.score_in_blocks(lambda rows: score_and_extract(cell.store, cell.lm, cell.corpus, cell.run.extract, rows))
+    asked = context.labels.asks(group)
+    if asked == "lm" and context.run.extract.fused:
+        context.labels.score_in_blocks(lambda rows: score_and_extract(context.store, context.lm, context.corpus, context.run.extract, rows))
     elif group == "code":
-        cell.labels.judge_code(np.zeros(0, np.int64), cell.tokenizer)
+        context.labels.judge_code(np.zeros(0, np.int64), context.tokenizer)
     else:
-        cell.labels.compute(group, None if asked is None else cell.lm if asked == "lm" else cell.tokenizer)
+        context.labels.compute(group, None if asked is None else context.lm if asked == "lm" else context.tokenizer)
 
 
-def judge_code(cell: Cell) -> int:
+def judge_code(context: RunContext) -> int:
     """Judge as many sequences for code as the selection needs; returns how many."""
     judged = 0
-    with cell.labels.turn("code"):
-        cell.__dict__.pop("features", None)  # another process may have judged since they were read
-        while len(rows := to_judge(cell.drawn, cell.classify(), cell.taxonomy.decided_by_code, cell.run.select)):
-            cell.labels.judge_code(rows, cell.tokenizer)
-            del cell.features
+    with context.labels.turn("code"):
+        context.__dict__.pop("features", None)  # another process may have judged since they were read
+        while len(rows := to_judge(context.drawn, context.classify(), context.taxonomy.decided_by_code, context.run.select)):
+            context.labels.judge_code(rows, context.tokenizer)
+            del context.features
             judged += len(rows)
     return judged
 
 
-def plan_stage(cell: Cell) -> None:
+def plan_stage(context: RunContext) -> None:
     """Tell what this run, and the runs before it in the same sweep, will cost."""
-    ids = cell.samples["sequence_id"].to_numpy()
-    train_samples = cell.samples.filter(pl.col("side") == "train").height
-    memorized = cell.features["memorized"].to_numpy()[cell.corpus.rows_of(ids)] | (cell.run.select.decoded == "suffix")
-    pace = shared_pace(cell)
-    for line in plan(cell.run, cell.store, ids, train_samples, memorized, pace):
-        cell.say(f"plan     {line}")
+    ids = context.samples["sequence_id"].to_numpy()
+    train_samples = context.samples.filter(pl.col("side") == "train").height
+    memorized = context.features["memorized"].to_numpy()[context.corpus.rows_of(ids)] | (context.run.select.decoded == "suffix")
+    pace = shared_pace(context)
+    for line in plan(context.workspace.shared(Ledger).bills, context.run, context.store, ids, train_samples, memorized, pace):
+        context.say(f"plan     {line}")
 
 
-_paces: dict[tuple[str, ...], Pace] = {}
-
-
-def shared_pace(cell: Cell) -> Pace:
+def shared_pace(context: RunContext) -> Pace:
     """The machine's pace with this model and panel, measured once in a sweep."""
-    trainer = cell.run.trainer
-    key = (cell.identity.fingerprint, trainer.accelerator, trainer.precision, *(one.name for one in members(cell.run.cnn, cell.run.compat)))
-    if key not in _paces:
-        _paces[key] = measure(cell.run, cell.lm, len(cell.taxonomy.classes))
-    return _paces[key]
+    trainer = context.run.trainer
+    key = (
+        context.identity.fingerprint,
+        trainer.accelerator,
+        trainer.precision,
+        *(member.name for member in members(context.run.cnn, context.run.compat)),
+    )
+    paces = context.workspace.shared(Ledger).paces
+    if key not in paces:
+        paces[key] = measure(context.run, context.lm, len(context.taxonomy.classes))
+    return paces[key]
 
 
-def extract_stage(cell: Cell) -> None:
+def extract_stage(context: RunContext) -> None:
     """Extract the attention of the samples that the store lacks; with `parts`, of one part of them.
 
     Raises:
         UserError: the disk cannot hold it.
     """
-    run = cell.run
-    every = cell.samples["sequence_id"].to_numpy()
+    run = context.run
+    every = context.samples["sequence_id"].to_numpy()
     wanted = part_of(every, run.part, run.parts)
-    missing, made = cell.store.missing(wanted), 0
+    missing, made = context.store.missing(wanted), 0
     if len(missing):
-        lacking = len(cell.store.missing(every))  # other jobs fill the same disk with the other parts
-        check_room(cell.root, lacking * sample_bytes(run.corpus.length, cell.identity.layers), f"the attention of {lacking:,} samples")
-        memorized, sure = (cell.features[name].to_numpy() for name in ("memorized", "confidence"))
-        made = extract(cell.store, cell.lm, cell.corpus, missing, memorized, sure, run.extract, run.select.decoded)
+        lacking = len(context.store.missing(every))  # other jobs fill the same disk with the other parts
+        check_room(
+            context.root, lacking * sample_bytes(run.corpus.length, context.identity.layers), f"the attention of {lacking:,} samples"
+        )
+        memorized, sure = (context.features[name].to_numpy() for name in ("memorized", "confidence"))
+        made = extract(context.store, context.lm, context.corpus, missing, memorized, sure, run.extract, run.select.decoded)
     share = f" (part {run.part} of {run.parts})" if run.parts > 1 else ""
-    cell.say(f"extract  {len(wanted)} samples{share}: {made} extracted, {len(wanted) - made} already in {cell.store.folder}")
+    context.say(f"extract  {len(wanted)} samples{share}: {made} extracted, {len(wanted) - made} already in {context.store.folder}")
 
 
-def train_stage(cell: Cell) -> None:
+def train_stage(context: RunContext) -> None:
     """Train the panel and its controls, draw the figures, and print the result.
 
     Raises:
         UserError: attention is missing.
     """
-    if finished(cell.folder) is not None:
-        cell.say("train    nothing: it is finished")  # a stage after it is not
+    if finished(context.folder) is not None:
+        context.say("train    nothing: it is finished")  # a stage after it is not
         return
-    lacking = len(cell.store.missing(cell.samples["sequence_id"].to_numpy()))
+    lacking = len(context.store.missing(context.samples["sequence_id"].to_numpy()))
     if lacking:
-        raise UserError(f"attention of {lacking} samples is not in {cell.store.folder}: add extract to stages")
-    twin = Twin(cell.run)
+        raise UserError(f"attention of {lacking} samples is not in {context.store.folder}: add extract to stages")
+    twin = Twin(context.run)
     with twin.turn():
-        origin = {"corpus": cell.corpus.fingerprint, "llm": cell.identity.fingerprint}
-        if (done := twin.found(cell.folder, origin)) is not None:
-            cell.say(f"train    nothing: the same partition was trained in {done}")
-            metrics = twin.adopt(done, cell.samples, cell.folder)
+        origin = {"corpus": context.corpus.fingerprint, "llm": context.identity.fingerprint}
+        if (done := twin.found(context.folder, origin)) is not None:
+            context.say(f"train    nothing: the same partition was trained in {done}")
+            metrics = twin.adopt(done, context.samples, context.folder)
         else:
-            panel = members(cell.run.cnn, cell.run.compat)
-            cell.say(f"train    {len(panel)} networks, {cell.run.cnn.epochs} epochs, and {cell.run.control.members} on shuffled labels")
-            known = cell.features["prefix_logprob"].to_numpy()[cell.corpus.rows_of(cell.samples["sequence_id"].to_numpy())]
-            metrics = train(cell.run, cell.corpus, cell.store, cell.samples, cell.folder, origin, known)
-            twin.remember(cell.folder)
-        caption = f"{cell.taxonomy.name}: {len(metrics['members'])} CNNs, min-F1 {metrics['panel']['min_f1']['mean']:.1f}"
-        draw_confusion(np.array(metrics["confusion"]), metrics["classes"], caption, cell.folder / "figures" / "confusion")
-        draw_examples(cell)
-        write_json(metrics, cell.folder / "metrics.json")  # the mark of a finished run
-    print_result(metrics, cell.folder, cell.console)
+            panel = members(context.run.cnn, context.run.compat)
+            context.say(
+                f"train    {len(panel)} networks, {context.run.cnn.epochs} epochs, and {context.run.control.members} on shuffled labels"
+            )
+            known = context.features["prefix_logprob"].to_numpy()[context.corpus.rows_of(context.samples["sequence_id"].to_numpy())]
+            metrics = train(context.run, context.corpus, context.store, context.samples, context.folder, origin, known)
+            twin.remember(context.folder)
+        caption = f"{context.taxonomy.name}: {len(metrics['members'])} CNNs, min-F1 {metrics['panel']['min_f1']['mean']:.1f}"
+        draw_confusion(np.array(metrics["confusion"]), metrics["classes"], caption, context.folder / "figures" / "confusion")
+        draw_examples(context)
+        write_json(metrics, context.folder / "metrics.json")  # the mark of a finished run
+    print_result(metrics, context.folder, context.console)
 
 
-def draw_examples(cell: Cell) -> None:
+def draw_examples(context: RunContext) -> None:
     """Draw one eval sample of each class, the one in the middle of its ids."""
     first = (
-        cell.samples.filter(pl.col("side") == "eval")
+        context.samples.filter(pl.col("side") == "eval")
         .group_by("label", "title")
         .agg(pl.col("sequence_id").sort().get(pl.len() // 2))
         .sort("label")
     )
-    pool = members(cell.run.cnn, cell.run.compat)[0].reads
-    maps = cell.store.read(first["sequence_id"].to_numpy(), (pool,)).pools[pool]
+    pool = members(context.run.cnn, context.run.compat)[0].reads
+    maps = context.store.read(first["sequence_id"].to_numpy(), (pool,)).pools[pool]
     draw_maps(
-        dict(zip(first["title"], maps, strict=True)), cell.run.corpus.length, cell.run.corpus.k, pool, cell.folder / "figures" / "attention"
+        dict(zip(first["title"], maps, strict=True)),
+        context.run.corpus.length,
+        context.run.corpus.k,
+        pool,
+        context.folder / "figures" / "attention",
     )
 
 
-def localize_stage(cell: Cell) -> None:
+def localize_stage(context: RunContext) -> None:
     """Find where the networks decide, draw it, and tell."""
-    once(cell.run, "localize", cell.folder, cell.say, lambda: locate(cell.run, cell.corpus, cell.store, cell.folder, cell.tokenizer))
+    once(
+        context.run,
+        "localize",
+        context.folder,
+        context.say,
+        lambda: locate(context.run, context.corpus, context.store, context.folder, context.tokenizer),
+    )
 
 
-def intervene_stage(cell: Cell) -> None:
+def intervene_stage(context: RunContext) -> None:
     """Switch off where the networks decide while the model decodes, draw what that does, and tell."""
 
     def do() -> None:
-        if cell.run.intervene.ordinary:
-            complete(cell, ("memorized", "duplicates"))
-        switch_off(cell.run, lambda: cell.lm, cell.corpus, cell.unread, cell.folder)
+        if context.run.intervene.ordinary:
+            complete(context, ("memorized", "duplicates"))
+        switch_off(context.run, lambda: context.lm, context.corpus, context.unseen, context.folder)
 
-    once(cell.run, "intervene", cell.folder, cell.say, do)
+    once(context.run, "intervene", context.folder, context.say, do)
 
 
-STAGES: dict[str, Callable[[Cell], None]] = {
+STAGES: dict[str, Callable[[RunContext], None]] = {
     "fetch": fetch_stage,
     "label": label_stage,
     "plan": plan_stage,
@@ -202,14 +221,14 @@ STAGES: dict[str, Callable[[Cell], None]] = {
 }
 
 
-def do_stages(run: RunConfig, console: Console) -> None:
+def do_stages(run: RunConfig, workspace: Workspace) -> None:
     """Go through the stages that the run asks for, in their order.
 
     Raises:
         UserError: a GPU is asked for that is not there, or a stage cannot be done.
     """
     check_gpu(run)
-    cell = Cell(run, console)
+    context = RunContext(run, workspace)
     for stage, work in STAGES.items():
         if stage in run.stages:
-            work(cell)
+            work(context)

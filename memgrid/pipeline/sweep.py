@@ -15,13 +15,13 @@ from memgrid.corpus.corpus import load_corpus
 from memgrid.errors import UserError
 from memgrid.io.files import write_config
 from memgrid.io.locks import locked
-from memgrid.launch.tasks import Kind
+from memgrid.launch.tasks import SweepTarget
 from memgrid.results.folder import finished
 from memgrid.results.records import refuse_rivals, undone
 
 
-class Runs(Kind):
-    """Runs of memgrid.run; see `memgrid.launch.tasks.Kind` for what each method is for."""
+class Runs(SweepTarget):
+    """Runs of memgrid.run; see `memgrid.launch.tasks.SweepTarget` for what each method is for."""
 
     numbered = ("part",)
 

@@ -46,7 +46,7 @@ def make(config: DictConfig) -> None:
 @hydra.main(config_path=str(CONF), config_name="pretrain", version_base="1.3")
 def compose_and_pretrain(config: DictConfig) -> str | None:
     """Hydra calls this once."""
-    return attempt(lambda: make(config))
+    return attempt(lambda _: make(config))
 
 
 def main() -> None:

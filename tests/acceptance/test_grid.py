@@ -17,6 +17,7 @@ from transformers import AutoTokenizer
 from memgrid.config.validate import register
 from memgrid.io.paths import CONF, TOY
 from memgrid.launch.sweep import combinations
+from memgrid.launch.workspace import Workspace
 from memgrid.pipeline.sweep import Runs
 
 ROWS = 1_000_000
@@ -38,7 +39,7 @@ def judge_of_code(corpus: Path, path: Path) -> Path:
 
 def whole_grid(overrides: list[str]) -> dict:
     """Label and select every run of both experiments in one process; CPU seconds, peak memory in GB, and what came out."""
-    from memgrid.pipeline.context import Cell
+    from memgrid.pipeline.context import RunContext
     from memgrid.pipeline.stages import label_stage
 
     register()
@@ -48,14 +49,21 @@ def whole_grid(overrides: list[str]) -> dict:
             given = [f"experiment={name}", "llm=tiny_random", *overrides]
             runs += [run for _, run in combinations(compose("run", overrides=given, return_hydra_config=True), Runs())]
     started, cpu = time.perf_counter(), time.process_time()
-    heights, told = [], io.StringIO()
+    heights, workspace = [], Workspace(Console(file=io.StringIO(), width=300))
     for run in runs:
-        cell = Cell(run, Console(file=told, width=300))
-        label_stage(cell)
-        heights.append(cell.samples.group_by("side", "label").len()["len"].unique().to_list())
+        context = RunContext(run, workspace)
+        label_stage(context)
+        heights.append(context.samples.group_by("side", "label").len()["len"].unique().to_list())
     gigabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     wall, cpu = time.perf_counter() - started, time.process_time() - cpu
-    return {"runs": len(runs), "wall": wall, "cpu": cpu, "gigabytes": gigabytes, "heights": heights, "told": told.getvalue()}
+    return {
+        "runs": len(runs),
+        "wall": wall,
+        "cpu": cpu,
+        "gigabytes": gigabytes,
+        "heights": heights,
+        "told": workspace.console.file.getvalue(),
+    }
 
 
 @pytest.mark.slow

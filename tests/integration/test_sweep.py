@@ -12,7 +12,7 @@ from memgrid.config.validate import register, typed
 from memgrid.io.paths import CONF
 from memgrid.launch import cli as launcher
 from memgrid.launch.sweep import combinations
-from memgrid.launch.tasks import Work, groups
+from memgrid.launch.tasks import Task, groups
 from memgrid.pipeline.sweep import Runs
 
 PAPERS = ["pythia-12b-deduped", "pythia-6.9b-deduped", "pythia-2.8b-deduped"]
@@ -50,7 +50,7 @@ def test_the_papers_grid_on_a_cluster():
     few = "hydra.sweeper.params.taxonomy='recite,guess'"  # their jobs are as many as for twenty taxonomies, which take longer to compose
     for more, jobs in (((), 153), (("stages=[label,plan]", few), 3), ((*parts, few), 24)):
         config, runs = composed(*given, *more)
-        assert len(groups([Work(number, [], run) for number, run in enumerate(runs)], Runs())) == jobs
+        assert len(groups([Task(number, [], run) for number, run in enumerate(runs)], Runs())) == jobs
     asked = config.hydra.launcher
     assert (asked.gres, asked.account, asked.max_array_size, asked.max_num_timeout) == ("gpu:a100:1", "my-project", 1000, 20)
     assert {run.trainer.accelerator for run in runs} == {"gpu"}

@@ -143,7 +143,8 @@ def load_attention(config: DatasetConfig) -> Dataset:
 
     from memgrid.config.derive import members
     from memgrid.config.schema import RunConfig
-    from memgrid.pipeline.context import Cell
+    from memgrid.launch.workspace import Workspace
+    from memgrid.pipeline.context import RunContext
 
     folder = Path(str(config.path)).absolute()
     if finished(folder) is None or not (folder / "samples.parquet").is_file():
@@ -156,7 +157,7 @@ def load_attention(config: DatasetConfig) -> Dataset:
     assert isinstance(run, RunConfig)
     run = replace(run, root=str(folder.parents[3]))
     pool = members(run.cnn, run.compat)[0].reads
-    store = Cell(run, Console(quiet=True)).store
+    store = RunContext(run, Workspace(Console(quiet=True))).store
     sides = {}
     for side in SIDES:
         mine = samples.filter(pl.col("side") == side)[: config.samples]

@@ -1,5 +1,6 @@
 """Attention with positions switched off: equal to eager attention where nothing is, and to step-by-step decoding under the same mask."""
 
+from concurrent.futures import ThreadPoolExecutor
 from unittest import mock
 
 import numpy as np
@@ -11,7 +12,7 @@ from models_maker import ARCHITECTURES, SMALL, random_model
 
 from memgrid.config.schema import LLMConfig
 from memgrid.errors import UserError
-from memgrid.intervene.masking import MASKED, MaskedReader, PositionMask, masking, prove_masking
+from memgrid.intervene.masking import MASK, MASKED, MaskedReader, PositionMask, masking, prove_masking
 from memgrid.lm.load import load_language_model
 from memgrid.lm.pooling import POOLED, attention_of, recording
 
@@ -217,8 +218,11 @@ def test_the_mask_is_proved_and_a_layer_that_looks_past_it_is_refused(grouped, t
     usual = layer.forward
 
     def stubborn(*arguments, **named):
-        with mock.patch("memgrid.intervene.masking._mask", None):
+        token = MASK.set(None)
+        try:
             return usual(*arguments, **named)
+        finally:
+            MASK.reset(token)
 
     with mock.patch.object(layer, "forward", stubborn), pytest.raises(UserError, match="cannot be switched off"):
         prove_masking(grouped)
@@ -230,3 +234,41 @@ def test_the_attention_function_is_put_back(grouped):
         raise RuntimeError("stop")
     assert grouped.model.config._attn_implementation == usual
     assert torch.equal(read(grouped, some_tokens())[0], read(grouped, some_tokens(), "eager")[0])
+
+
+def test_a_mask_within_a_mask_gives_way_to_the_first_again(grouped):
+    outer, inner, tokens = PositionMask(random_mask(3)), PositionMask(random_mask(3, seed=1)), torch.from_numpy(some_tokens())
+
+    def state():
+        with torch.inference_mode():
+            return grouped.model.base_model(input_ids=tokens, use_cache=False).last_hidden_state
+
+    usual = state()
+    with masking(grouped.model, outer):
+        expected = state()
+        with masking(grouped.model, inner):
+            assert not torch.equal(state(), expected)
+        assert torch.equal(state(), expected)
+        with masking(grouped.model, None):
+            assert torch.allclose(state(), usual, atol=1e-5)
+        with pytest.raises(RuntimeError, match="stop"), masking(grouped.model, inner):
+            raise RuntimeError("stop")
+        assert MASK.get() is outer
+        assert torch.equal(state(), expected)
+    assert MASK.get() is None
+    assert torch.equal(state(), usual)
+
+
+def test_a_mask_is_that_of_its_thread_alone(grouped):
+    """Another thread that begins meanwhile has none, and its own does not reach this one."""
+    mine, other = PositionMask(random_mask(3)), PositionMask(random_mask(3, seed=1))
+
+    def elsewhere():
+        before = MASK.get()
+        with masking(another.model, other):
+            return before, MASK.get()
+
+    another = random_model("llama")
+    with masking(grouped.model, mine), ThreadPoolExecutor(1) as pool:
+        assert pool.submit(elsewhere).result() == (None, other)
+        assert MASK.get() is mine

@@ -8,7 +8,7 @@ from conftest import memgrid_here
 from memgrid.errors import UserError
 from memgrid.launch import base as launcher
 from memgrid.launch.slurm import SlurmLauncher
-from memgrid.launch.tasks import Work
+from memgrid.launch.tasks import Task
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ class Limited(SlurmLauncher):
     _EXECUTOR = "slurm"
 
     def __init__(self, most, folder):
-        self.most, self.folder, self.max_array_size, self.kind = most, folder, 1000, None
+        self.most, self.folder, self.max_array_size, self.target = most, folder, 1000, None
         self.batches, self.active, self.refusals, self.looks = [], [], 0, 0
 
     def submit(self, batch):
@@ -55,8 +55,8 @@ class Limited(SlurmLauncher):
             raise UserError("SLURM refused the jobs: QOSMaxSubmitJobPerUserLimit")
         self.batches.append(len(batch))
         jobs = {
-            str(works[0].number): (SimpleNamespace(paths=SimpleNamespace(result_pickle=self.folder / f"{works[0].number}.pkl")), works)
-            for works in batch
+            str(tasks[0].number): (SimpleNamespace(paths=SimpleNamespace(result_pickle=self.folder / f"{tasks[0].number}.pkl")), tasks)
+            for tasks in batch
         }
         self.active += [job.paths.result_pickle for job, _ in jobs.values()]
         return jobs
@@ -76,9 +76,9 @@ class Limited(SlurmLauncher):
 @pytest.mark.parametrize("most", [1, 100, 153])
 def test_an_array_that_a_site_refuses_is_submitted_in_parts(most, tmp_path, monkeypatch, capsys):
     limited, told = Limited(most, tmp_path), []
-    monkeypatch.setattr(launcher, "tell_end", lambda job, works, kind: told.append(works[0].number))
+    monkeypatch.setattr(launcher, "collect", lambda job, tasks, target, failures: told.append(tasks[0].number))
     monkeypatch.setattr(launcher.time, "sleep", limited.time_passes)
-    limited.work_off([[Work(number, [], None)] for number in range(153)])
+    limited.work_off([[Task(number, [], None)] for number in range(153)], [])
     assert sorted(told) == list(range(153))
     assert sum(limited.batches) == 153
     assert max(limited.batches) == {1: 1, 100: 76, 153: 153}[most]
@@ -88,4 +88,4 @@ def test_an_array_that_a_site_refuses_is_submitted_in_parts(most, tmp_path, monk
 
 def test_a_site_that_takes_no_job_at_all_ends_the_sweep(tmp_path):
     with pytest.raises(UserError, match="QOSMaxSubmit"):
-        Limited(0, tmp_path).work_off([[Work(number, [], None)] for number in range(5)])
+        Limited(0, tmp_path).work_off([[Task(number, [], None)] for number in range(5)], [])

@@ -19,10 +19,11 @@ from memgrid.train.devices import check_gpu, check_trainer
 
 STOPPABLE = """
 import sys, time
-from memgrid.launch.job import stop_on_sigterm
-stop_on_sigterm()
-print("ready", flush=True)
-time.sleep(60)
+from memgrid.launch.job import ending_on_sigterm
+from memgrid.launch.workspace import Workspace
+with ending_on_sigterm(Workspace()):
+    print("ready", flush=True)
+    time.sleep(60)
 """
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from memgrid.launch import queue as watch
-from memgrid.launch.queue import Watch
+from memgrid.launch import base
+from memgrid.launch.base import Watch
 
 
 class Clock:
@@ -11,7 +11,7 @@ class Clock:
 
     def __init__(self, monkeypatch):
         self.now = 1000.0
-        monkeypatch.setattr(watch.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(base.time, "monotonic", lambda: self.now)
 
 
 @pytest.fixture

@@ -4,9 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from memgrid.launch import queue as outcomes
-from memgrid.launch.queue import reason, tell_end
-from memgrid.launch.tasks import Work
+from memgrid.launch.base import reason
+from memgrid.launch.tasks import Task, collect
 
 
 @pytest.mark.parametrize(
@@ -22,12 +21,12 @@ def test_what_sbatch_says_in_one_line(output, told):
 
 
 @pytest.mark.parametrize("force", [False, True])
-def test_an_old_result_is_none_of_a_forced_run_whose_job_died(force, tmp_path, monkeypatch, capsys):
+def test_an_old_result_is_none_of_a_forced_run_whose_job_died(force, tmp_path, capsys):
     paths = SimpleNamespace(stderr=tmp_path / "log", stdout=tmp_path / "log", result_pickle=tmp_path / "none.pkl")
     (tmp_path / "log").write_text("slurmstepd: error: CANCELLED\n")
-    kind = SimpleNamespace(done=lambda _: True, folder=lambda _: tmp_path, name=lambda _: "it", ending=lambda _: "done, min-F1 12.3")
-    monkeypatch.setattr(outcomes, "failures", told := [])
-    tell_end(SimpleNamespace(job_id="3", paths=paths), [Work(0, [], SimpleNamespace(force=force))], kind)
+    target = SimpleNamespace(done=lambda _: True, folder=lambda _: tmp_path, name=lambda _: "it", ending=lambda _: "done, min-F1 12.3")
+    failures: list[str] = []
+    collect(SimpleNamespace(job_id="3", paths=paths), [Task(0, [], SimpleNamespace(force=force))], target, failures)
     assert ("done, min-F1" in capsys.readouterr().out) == (not force)
-    assert told == (["job 3 ended without a result: slurmstepd: error: CANCELLED"] if force else [])
+    assert failures == (["job 3 ended without a result: slurmstepd: error: CANCELLED"] if force else [])
     assert (tmp_path / "failed.json").exists() == force

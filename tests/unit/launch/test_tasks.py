@@ -1,4 +1,4 @@
-"""Work: which runs of a sweep share a job, and what changed since it was submitted."""
+"""Tasks: which runs of a sweep share a job, and what changed since it was submitted."""
 
 from dataclasses import replace
 
@@ -6,7 +6,7 @@ from hydra import compose, initialize_config_dir
 
 from memgrid.config.validate import register, typed
 from memgrid.io.paths import CONF
-from memgrid.launch.tasks import Work, changes, groups
+from memgrid.launch.tasks import Task, changes, groups
 from memgrid.pipeline.sweep import Runs
 
 
@@ -19,7 +19,7 @@ def composed(*overrides):
 def grouped(*combinations):
     return [
         [work.number for work in group]
-        for group in groups([Work(n, list(given), composed(*given)) for n, given in enumerate(combinations)], Runs())
+        for group in groups([Task(n, list(given), composed(*given)) for n, given in enumerate(combinations)], Runs())
     ]
 
 

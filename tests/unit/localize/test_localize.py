@@ -14,36 +14,37 @@ from rich.console import Console
 
 from memgrid.config.validate import register, typed
 from memgrid.io.paths import CONF
+from memgrid.launch.workspace import Workspace
 from memgrid.localize import localize as room
 from memgrid.localize.attribution import METHODS
 from memgrid.localize.localize import batches, eval_samples, load_panel, localize, one_sample
 from memgrid.localize.maps import made_from, read_delta
 from memgrid.localize.randomization import sanity
-from memgrid.pipeline.context import Cell
+from memgrid.pipeline.context import RunContext
 from memgrid.results.folder import finished
 
 
-def cell_of(*overrides):
+def context_of(*overrides):
     """A run's configuration, corpus, store and samples, as the stages have them."""
     register()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return Cell(typed(compose("run", overrides=list(overrides))), Console(file=io.StringIO()))
+        return RunContext(typed(compose("run", overrides=list(overrides))), Workspace(Console(file=io.StringIO())))
 
 
-def parts(cell):
-    return cell.run, cell.corpus, cell.store, cell.samples, cell.folder
+def parts(context):
+    return context.run, context.corpus, context.store, context.samples, context.folder
 
 
 @pytest.fixture(scope="module")
 def shared(done, quick):
     """The finished run, to read from only."""
-    return cell_of(*quick, f"root={done}")
+    return context_of(*quick, f"root={done}")
 
 
 @pytest.fixture
 def own(done_copy, quick):
     """The finished run in a folder of the test's own."""
-    return cell_of(*quick, f"root={done_copy}")
+    return context_of(*quick, f"root={done_copy}")
 
 
 @pytest.fixture(scope="module")
@@ -203,14 +204,14 @@ def test_runs_without_networks_are_refused(own, tmp_path):
 
 def test_an_adopted_run_reads_the_networks_of_its_twin_under_its_own_class_names(extracted, quick):
     shared = (*quick, "cnn.epochs=1", "control.members=0", f"root={extracted}", "delta=40")
-    cells = []
+    contexts = []
     for name in ("recite", "recollect"):
         memgrid_here(*shared, f"taxonomy={name}")
-        cells.append(cell_of(*shared, f"taxonomy={name}"))
-    first, second = cells
+        contexts.append(context_of(*shared, f"taxonomy={name}"))
+    first, second = contexts
     assert finished(second.folder)["same_as"]
     assert not (second.folder / "checkpoints").exists()
-    a, b = (read_delta(localize(*parts(cell), "guided", 4)) for cell in cells)
+    a, b = (read_delta(localize(*parts(context), "guided", 4)) for context in contexts)
     assert a.classes == ("Non-Memo", "Recite", "Others")
     assert b.classes == ("Non-Memo", "Recollect", "Others")
     turned = [0, 2, 1]  # Recite is the other's Others

@@ -13,7 +13,8 @@ from matplotlib.image import imread
 from rich.console import Console
 from runs_maker import composed
 
-from memgrid.pipeline.context import Cell
+from memgrid.launch.workspace import Workspace
+from memgrid.pipeline.context import RunContext
 from memgrid.pipeline.intervene import numbers
 from memgrid.pipeline.localize import file_name
 
@@ -147,9 +148,9 @@ def test_titles_become_names_of_files():
 
 
 def test_damage_is_measured_on_what_the_model_never_read(caused, quick, mini):
-    cell = Cell(composed((*quick, f"root={caused}")), Console(quiet=True))
+    context = RunContext(composed((*quick, f"root={caused}")), Workspace(Console(quiet=True)))
     kinds = dict(pl.read_parquet(mini / "sequences.parquet").select("sequence_id", "kind").iter_rows())
-    assert len(cell.unread) > 50
-    assert {kinds[number] for number in cell.unread.tolist()} == {"held_out"}
-    elsewhere = Cell(replace(cell.run, root=str(mini)), Console(quiet=True))
-    assert not len(elsewhere.unread)  # nothing is labelled there
+    assert len(context.unseen) > 50
+    assert {kinds[number] for number in context.unseen.tolist()} == {"held_out"}
+    elsewhere = RunContext(replace(context.run, root=str(mini)), Workspace(Console(quiet=True)))
+    assert not len(elsewhere.unseen)  # nothing is labelled there

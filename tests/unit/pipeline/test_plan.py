@@ -12,9 +12,10 @@ from rich.console import Console
 from memgrid.config.validate import register, typed
 from memgrid.io.paths import CONF
 from memgrid.label.labels import Labels
+from memgrid.launch.workspace import Workspace
 from memgrid.pipeline import plan as plan_module
 from memgrid.pipeline import stages
-from memgrid.pipeline.context import Cell
+from memgrid.pipeline.context import RunContext
 from memgrid.pipeline.plan import Pace, duration, plan, sample_bytes
 from memgrid.pipeline.stages import plan_stage
 from memgrid.store.shard import Identity, Maps
@@ -29,11 +30,6 @@ FAMILIES = {
 }
 
 
-@pytest.fixture(autouse=True)
-def no_bills(monkeypatch):
-    monkeypatch.setattr(plan_module, "_bills", {})
-
-
 def composed(*overrides):
     register()
     with initialize_config_dir(str(CONF), version_base="1.3"):
@@ -42,14 +38,14 @@ def composed(*overrides):
 
 def test_runs_add_up_without_counting_twice(tmp_path):
     store = Store(tmp_path, Identity("l", "", "f", "c", 32, 64, 6))
-    pace, memorized, run = Pace(0.01, 0.1, 0.001), np.arange(40) % 2 == 0, composed("cnn=single", "control.members=0")
-    plan(run, store, np.arange(0, 40), 30, memorized, pace)
-    lines = plan(composed("cnn=single", "control.members=0", "seed=1"), store, np.arange(20, 60), 30, memorized, pace)
+    bills, pace, memorized, run = {}, Pace(0.01, 0.1, 0.001), np.arange(40) % 2 == 0, composed("cnn=single", "control.members=0")
+    plan(bills, run, store, np.arange(0, 40), 30, memorized, pace)
+    lines = plan(bills, composed("cnn=single", "control.members=0", "seed=1"), store, np.arange(20, 60), 30, memorized, pace)
     assert "2 runs of toy (2 trainings) want 60 distinct samples (80 if each run kept its own)" in lines[0]
     assert "60 are missing: 60 passes and 30 continuations, about 4 s" in lines[1]
     assert "training: about 1 s" in lines[1]  # 60 samples, 10 epochs, 1 network, 1 ms
     # rasy is the paper's 3A with Guess: an equal partition costs no training.
-    lines = plan(composed("cnn=single", "control.members=0", "taxonomy=guess"), store, np.arange(0, 40), 30, memorized, pace)
+    lines = plan(bills, composed("cnn=single", "control.members=0", "taxonomy=guess"), store, np.arange(0, 40), 30, memorized, pace)
     assert "3 runs of toy (2 trainings) want 60" in lines[0]
     assert "training: about 1 s" in lines[1]
 
@@ -102,7 +98,7 @@ def test_the_papers_whole_grid_on_two_million_sequences(tmp_path, monkeypatch):
     grid = [(name, delta, 0.5, "both") for names in FAMILIES.values() for name in names for delta in (5, 50, 1000)]
     grid += [("rasy", 5, rho / 10, rouge) for rho in range(1, 10) for rouge in ("both", "l", "3")]
     assert len(grid) == 87
-    said = io.StringIO()
+    workspace = Workspace(Console(file=io.StringIO(), width=400))
     small = (
         "llm=tiny_random",
         "llm.random.hidden_size=16",
@@ -113,21 +109,21 @@ def test_the_papers_whole_grid_on_two_million_sequences(tmp_path, monkeypatch):
     )
     where = (f"root={tmp_path}", "corpus=tables", "corpus.name=made", f"corpus.path={folder}")
     runs = {name: composed(f"taxonomy={name}", *small, *where) for name in {cell[0] for cell in grid}}
-    measured = cache(lambda: plan_module.measure(cell.run, cell.lm, len(cell.taxonomy.classes)))
+    measured = cache(lambda: plan_module.measure(context.run, context.lm, len(context.taxonomy.classes)))
     monkeypatch.setattr(stages, "measure", lambda *_: measured())  # one pace for all sizes: what is asked here are samples and bytes
     chosen: dict[tuple[str, int, float, str], pl.DataFrame] = {}
     for size, layers in (("12b", 36), ("6.9b", 32), ("2.8b", 32)):
         for name, delta, rho, rouge in grid:
             llm = replace(runs[name].llm, name=size, random={**runs[name].llm.random, "num_hidden_layers": layers})
-            cell = Cell(replace(runs[name], llm=llm, delta=delta, rho=rho, rouge=rouge), Console(file=said, width=400))
-            if not cell.labels.has("memorized"):
+            context = RunContext(replace(runs[name], llm=llm, delta=delta, rho=rho, rouge=rouge), workspace)
+            if not context.labels.has("memorized"):
                 for group, columns in labels.items():
-                    Labels(tmp_path, cell.identity, cell.corpus).write(group, columns)
+                    Labels(tmp_path, context.identity, context.corpus).write(group, columns)
             if (name, delta, rho, rouge) in chosen:  # every size has the same labels here, and so the same samples
-                cell.samples = chosen[name, delta, rho, rouge]
-            plan_stage(cell)
-            chosen[name, delta, rho, rouge] = cell.samples
-    lines = [line for line in said.getvalue().splitlines() if line.startswith("plan")]
+                context.samples = chosen[name, delta, rho, rouge]
+            plan_stage(context)
+            chosen[name, delta, rho, rouge] = context.samples
+    lines = [line for line in workspace.console.file.getvalue().splitlines() if line.startswith("plan")]
     distinct = [int(line.split("want ")[1].split()[0].replace(",", "")) for line in lines if "87 runs of" in line]
     gigabytes = float(lines[-1].split("together: ")[1].split()[0])
     assert len(distinct) == 3

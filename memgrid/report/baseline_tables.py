@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from itertools import combinations
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,8 +15,7 @@ import polars as pl
 
 from memgrid.config.names import CAME_LATER
 from memgrid.report.rows import Cell, NamedRun, flattened, taxonomy_of
-from memgrid.report.tables import mean, reference, score_row
-from memgrid.results.folder import ANSWERS
+from memgrid.report.tables import mean, reference_min_f1, score_row
 
 # What needs no attention → how it is called in a sentence.
 NAMES = {
@@ -32,6 +30,10 @@ HARD = tuple(f"select.{key}" for key in CAME_LATER["select"])
 READ = {"continuation": "own words", "suffix": "true suffix"}
 ROUNDS = 1000  # of the bootstrap
 ADDS, NOTHING, WORSE = "adds", "nothing seen", "worse"
+LEARNING: dict[str, Any] = {
+    **{"setting": pl.String, "train": pl.Int64, "eval": pl.Int64, "runs": pl.Int64},
+    **dict.fromkeys(("min_f1", "low", "high", "together", "confidence", "probe"), pl.Float64),
+}
 
 
 @dataclass(frozen=True)
@@ -51,15 +53,15 @@ class Answers:
 
 def read_answers(run: NamedRun) -> Answers | None:
     """A run's predictions and those of its baselines; None where an older version left none, or a file is damaged."""
-    folder, classes = Path(run.metrics["folder"]), len(run.metrics["classes"])
+    classes = len(run.result.classes)
     try:
-        panel, others = (pl.read_parquet(folder / name) for name in ("predictions.parquet", ANSWERS))
-        found = {name: others[name].list.to_array(classes).to_numpy() for name in NAMES if name in others.columns}
-        members = np.stack([panel[name].list.to_array(classes).to_numpy() for name in run.metrics["members"]])
+        panel, others = (pl.read_parquet(path) for path in (run.folder.predictions, run.folder.baselines))
+        baselines = {name: others[name].list.to_array(classes).to_numpy() for name in NAMES if name in others.columns}
+        members = np.stack([panel[name].list.to_array(classes).to_numpy() for name in run.result.members])
     except (OSError, pl.exceptions.PolarsError):
         return None
-    same = panel["sequence_id"].equals(others["sequence_id"]) and bool(found)
-    return Answers(panel["label"].to_numpy().astype(np.int64), members, found) if same else None
+    same = panel["sequence_id"].equals(others["sequence_id"]) and bool(baselines)
+    return Answers(panel["label"].to_numpy().astype(np.int64), members, baselines) if same else None
 
 
 def right(probabilities: np.ndarray, labels: np.ndarray, pair: tuple[int, int]) -> np.ndarray:
@@ -90,46 +92,89 @@ def added(rows: Iterable[Cell]) -> pl.DataFrame:
     over runs), verdict, meaning (a sentence), and the accuracy of each baseline. Cells whose runs have no answers on disk are left out.
     The best is chosen on the same samples: that is to attention's disadvantage.
     """
-    made = []
+    records: list[dict[str, Any]] = []
     for cell in rows:
-        known = [(run, answers) for run in cell.runs if (answers := read_answers(run)) is not None]
-        titles = cell.first.metrics["classes"]
-        for pair in combinations(range(len(titles)), 2) if known else ():
-            made.append({"setting": cell.label, "pair": f"{titles[pair[0]]} or {titles[pair[1]]}", **compared(cell, known, pair)})
-    return pl.DataFrame(made, infer_schema_length=None)
+        answered = [(run, answers) for run in cell.runs if (answers := read_answers(run)) is not None]
+        titles = cell.first.result.classes
+        for first, second in combinations(range(len(titles)), 2) if answered else ():
+            comparison = compare(cell, answered, (first, second))
+            records.append({"setting": cell.label, "pair": f"{titles[first]} or {titles[second]}", **comparison.columns()})
+    return pl.DataFrame(records, infer_schema_length=None)
 
 
-def compared(cell: Cell, known: Sequence[tuple[NamedRun, Answers]], pair: tuple[int, int]) -> dict[str, Any]:
-    """One pair of classes, over the runs of a cell."""
+@dataclass(frozen=True)
+class Comparison:
+    """Attention against what needs none, on the samples of two classes; accuracies and differences in percent, means over runs.
+
+    Attributes:
+        attention: the accuracy of the CNNs. baselines: of each baseline that all runs have.
+        low, high: the 95 % interval of the difference from the best baseline, paired over eval samples.
+    """
+
+    runs: int
+    attention: float
+    baselines: dict[str, float]
+    low: float
+    high: float
+
+    @property
+    def best(self) -> str:
+        """The baseline with the highest accuracy."""
+        return highest(self.baselines)
+
+    @property
+    def without(self) -> float:
+        """The accuracy of the best baseline."""
+        return self.baselines[self.best]
+
+    @property
+    def difference(self) -> float:
+        """By how many points attention is better than the best baseline."""
+        return self.attention - self.without
+
+    @property
+    def verdict(self) -> str:
+        """What the interval allows to say."""
+        return ADDS if self.low > 0 else WORSE if self.high < 0 else NOTHING
+
+    @property
+    def meaning(self) -> str:
+        """The same as a sentence."""
+        best, size = NAMES[self.best], abs(self.difference)
+        if self.verdict == ADDS:
+            return f"attention adds {size:.1f} points ({self.low:.1f} to {self.high:.1f}) to {best}"
+        if self.verdict == WORSE:
+            return f"attention is worse than {best} by {size:.1f} points ({-self.high:.1f} to {-self.low:.1f})"
+        return f"attention adds nothing that can be seen to {best} ({self.difference:+.1f} points, {self.low:.1f} to {self.high:.1f})"
+
+    def columns(self) -> dict[str, Any]:
+        """As columns of the table; a baseline that is not known is None."""
+        names = ("runs", "attention", "best", "without", "difference", "low", "high", "verdict", "meaning")
+        columns: dict[str, Any] = {name: getattr(self, name) for name in names}
+        return {**columns, **{name: self.baselines.get(name) for name in NAMES}}
+
+
+def highest(accuracies: dict[str, float]) -> str:
+    """The first name with the highest accuracy."""
+    return max(accuracies, key=lambda name: accuracies[name])
+
+
+def compare(cell: Cell, answered: Sequence[tuple[NamedRun, Answers]], pair: tuple[int, int]) -> Comparison:
+    """One pair of classes, over the runs of a cell that have answers."""
     panels: list[np.ndarray] = []
-    others: dict[str, list[np.ndarray]] = {}
-    shared = [name for name in NAMES if all(name in answers.others for _, answers in known)]
-    for run, answers in known:
+    others: dict[str, list[np.ndarray]] = {name: [] for name in NAMES if all(name in answers.others for _, answers in answered)}
+    for run, answers in answered:
         # Equal partitions may have their classes in another order.
         place = np.array(run.divided.order)[np.argsort(cell.first.divided.order)]
         here = (int(place[pair[0]]), int(place[pair[1]]))
         panels.append(right(answers.panel, answers.labels, here).mean(0))
-        for name in shared:
-            others.setdefault(name, []).append(right(answers.others[name], answers.labels, here))
-    accuracy = {name: 100 * mean(one.mean() for one in found) for name, found in others.items()}
-    best = max(accuracy, key=lambda name: accuracy[name])
-    attention = 100 * mean(one.mean() for one in panels)
-    intervals = [paired_interval(panel - other) for panel, other in zip(panels, others[best], strict=True)]
+        for name, hits in others.items():
+            hits.append(right(answers.others[name], answers.labels, here))
+    accuracies = {name: 100 * mean(by_sample.mean() for by_sample in hits) for name, hits in others.items()}
+    best = others[highest(accuracies)]
+    intervals = [paired_interval(panel - baseline) for panel, baseline in zip(panels, best, strict=True)]
     low, high = (100 * mean(side) for side in zip(*intervals, strict=True))
-    row = {"runs": len(known), "attention": attention, "best": best, "without": accuracy[best], "difference": attention - accuracy[best]}
-    row |= {"low": low, "high": high, "verdict": ADDS if low > 0 else WORSE if high < 0 else NOTHING}
-    return {**row, "meaning": sentence(row), **{name: accuracy.get(name) for name in NAMES}}
-
-
-def sentence(row: dict[str, Any]) -> str:
-    """What a pair's numbers say."""
-    best, size = NAMES[row["best"]], abs(row["difference"])
-    low, high = row["low"], row["high"]
-    if row["verdict"] == ADDS:
-        return f"attention adds {size:.1f} points ({low:.1f} to {high:.1f}) to {best}"
-    if row["verdict"] == WORSE:
-        return f"attention is worse than {best} by {size:.1f} points ({-high:.1f} to {-low:.1f})"
-    return f"attention adds nothing that can be seen to {best} ({row['difference']:+.1f} points, {low:.1f} to {high:.1f})"
+    return Comparison(len(answered), 100 * mean(panel.mean() for panel in panels), accuracies, low, high)
 
 
 def alike(cell: Cell, but_for: Sequence[str]) -> str:
@@ -162,7 +207,7 @@ def negatives(rows: Iterable[Cell]) -> pl.DataFrame:
             negative = taxonomy_of(json.dumps(cell.first.settings["taxonomy"]["classes"])).non_memorized
             if negative is not None:
                 row = {"group": index, "setting": cell.setting, "drawn": drawn_as, "read": READ[read_as], "runs": len(cell.runs)}
-                made.append({**row, "train": train_samples(cell), **score_row(cell.runs), **mistakes(cell, negative)})
+                made.append({**row, "train": train_samples(cell), **score_row(cell.runs), **asdict(class_mistakes(cell, negative))})
     names = ("group", "setting", "drawn", "read", "train", "runs", "min_f1", "low", "high", "negative", "f1", "kept", "called", "mistaken")
     return pl.DataFrame(made, infer_schema_length=None).select(names) if made else pl.DataFrame()
 
@@ -175,18 +220,31 @@ def hardness(setting: tuple[str, str], cell: Cell) -> bool:
 
 def train_samples(cell: Cell) -> int:
     """Samples per class, of the run that has fewest."""
-    return min(run.metrics["samples"]["train"] for run in cell.runs)
+    return min(run.result.samples.train for run in cell.runs)
 
 
-def mistakes(cell: Cell, negative: int) -> dict[str, Any]:
-    """How a class fares: F1, share called right, and the class it is most often mistaken for, with that share; in percent."""
-    counts, titles = cell.confusion(cell.runs), cell.first.metrics["classes"]
+@dataclass(frozen=True)
+class ClassMistakes:
+    """How the class of what is not memorized fares: its name, its F1 and the share called right, both in percent.
+
+    And the class that it is most often mistaken for, with that share in percent.
+    """
+
+    negative: str
+    f1: float
+    kept: float
+    called: str
+    mistaken: float
+
+
+def class_mistakes(cell: Cell, negative: int) -> ClassMistakes:
+    """How a class of a cell fares, over all its runs."""
+    counts, titles = cell.confusion(cell.runs), cell.first.result.classes
     shares = 100 * counts[negative] / max(1, counts[negative].sum())
     others = [index for index in range(len(titles)) if index != negative]
     called = max(others, key=lambda index: shares[index])
     f1 = 200 * counts[negative, negative] / max(1, counts[negative].sum() + counts[:, negative].sum())
-    row = {"negative": titles[negative], "f1": float(f1), "kept": float(shares[negative])}
-    return {**row, "called": titles[called], "mistaken": float(shares[called])}
+    return ClassMistakes(titles[negative], float(f1), float(shares[negative]), titles[called], float(shares[called]))
 
 
 def learning(rows: Iterable[Cell]) -> pl.DataFrame:
@@ -198,12 +256,11 @@ def learning(rows: Iterable[Cell]) -> pl.DataFrame:
     made = []
     for group in grouped(rows, SIZES):
         for cell in sorted(group, key=train_samples):
-            place = {"setting": curve_name(cell), "train": train_samples(cell), "eval": cell.first.metrics["samples"]["eval"]}
-            others = {name: reference(cell.runs, name) for name in ("together", "confidence", "probe")}
-            made.append({**place, "runs": len(cell.runs), **score_row(cell.runs), **others})
-    names = ("setting", "train", "eval", "runs", "min_f1", "low", "high", "together", "confidence", "probe")
-    floats = dict.fromkeys(names[-3:], pl.Float64)
-    return pl.DataFrame(made, infer_schema_length=None, schema_overrides=floats).select(names) if made else pl.DataFrame()
+            others = [reference_min_f1(cell.runs, name) for name in ("together", "confidence", "probe")]
+            scores = score_row(cell.runs)
+            place = curve_name(cell), train_samples(cell), cell.first.result.samples.eval, len(cell.runs)
+            made.append((*place, *(scores[name] for name in ("min_f1", "low", "high")), *others))
+    return pl.DataFrame(made, schema=LEARNING, orient="row") if made else pl.DataFrame()
 
 
 def curve_name(cell: Cell) -> str:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from memgrid.report.rows import NamedRun
 from memgrid.results.findings import last_correlation
+from memgrid.results.folder import RunFolder
 from memgrid.results.records import read_mark
 
 WHO = {"setting": pl.String, "llm": pl.String, "seed": pl.Int64, "method": pl.String, "class": pl.String, "samples": pl.Int64}
@@ -39,9 +39,9 @@ class Told:
     mark: dict[str, Any]
 
     @property
-    def folder(self) -> Path:
+    def folder(self) -> RunFolder:
         """Of the run."""
-        return Path(self.run.metrics["folder"])
+        return self.run.folder
 
     @property
     def name(self) -> str:
@@ -53,27 +53,27 @@ class Told:
     def who(self) -> dict[str, Any]:
         """The columns that both tables begin with, but for the class."""
         who = {"setting": self.run.setting, "llm": self.run.llm, "seed": self.run.settings["seed"], "method": self.mark["method"]}
-        return {**who, "folder": str(self.folder)}
+        return {**who, "folder": str(self.folder.path)}
 
 
 def localized(runs: Iterable[NamedRun]) -> list[Told]:
     """Every method of every run that was localized, the highest min-F1 first."""
     return [
-        Told(run, mark)
+        Told(run, record)
         for run in best_first(runs)
-        for path in sorted(Path(run.metrics["folder"]).glob("localize-*.json"))
-        if path.with_suffix(".h5").exists() and (mark := read_mark(path)) is not None
+        for path in sorted(run.folder.path.glob(run.folder.decision_record("*").name))
+        if path.with_suffix(".h5").exists() and (record := read_mark(path)) is not None
     ]
 
 
 def intervened(runs: Iterable[NamedRun]) -> list[Told]:
     """Every run with an intervention, the highest min-F1 first."""
-    return [Told(run, mark) for run in best_first(runs) if (mark := read_mark(Path(run.metrics["folder"]) / "intervene.json")) is not None]
+    return [Told(run, record) for run in best_first(runs) if (record := read_mark(run.folder.intervention_record)) is not None]
 
 
 def best_first(runs: Iterable[NamedRun]) -> list[NamedRun]:
     """Runs by min-F1."""
-    return sorted(runs, key=lambda run: -run.metrics["panel"]["min_f1"]["mean"])
+    return sorted(runs, key=lambda run: -run.result.panel.min_f1.mean)
 
 
 def localized_table(found: Sequence[Told]) -> pl.DataFrame:

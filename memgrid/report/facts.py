@@ -36,7 +36,7 @@ def noise_floor(rows: Iterable[Cell]) -> NoiseFloor | None:
     trainings: dict[tuple[Any, ...], list[float]] = defaultdict(list)
     for cell in rows:
         for run in cell.runs:
-            trainings[(*run.place, run.divided.key, run.llm)].append(run.metrics["panel"]["min_f1"]["mean"])
+            trainings[(*run.place, run.divided.key, run.llm)].append(run.result.panel.min_f1.mean)
     apart = [abs(a - b) for found in trainings.values() for a, b in combinations(found, 2)]
     return NoiseFloor(len(apart), mean(apart), float(np.quantile(apart, 0.95)), max(apart)) if apart else None
 

@@ -79,7 +79,9 @@ def gather(root: Path, out: Path, pair: tuple[str, str]) -> Report:
     for name in pair:
         taxonomy_named(name, runs)
     rows, known = cells(runs), states(root)
-    return Report(root, out, runs, rows, make_tables(runs, rows, known), variants(found)[1], known, left_out, pair)
+    return Report(
+        root, out, runs, rows, make_tables(runs, rows, known), variants([run.settings for run in found])[1], known, left_out, pair
+    )
 
 
 def write_report(report: Report) -> None:

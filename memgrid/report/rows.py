@@ -19,6 +19,7 @@ import numpy as np
 
 from memgrid.config.names import CAME_LATER
 from memgrid.config.schema import RunConfig
+from memgrid.report.read import FinishedRun
 from memgrid.taxonomy import RULES, Partition, Taxonomy, Thresholds
 
 USUAL = RunConfig()
@@ -32,20 +33,14 @@ OPTIONAL = ("label.",)  # only in the settings of taxonomies that read it
 
 
 @dataclass(frozen=True)
-class NamedRun:
+class NamedRun(FinishedRun):
     """A finished run with the names under which it appears, and how it divides sequences."""
 
-    metrics: dict[str, Any]
     setting: str
     identity: str
     family: str
     divided: Partition
     variant: str
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """Its settings."""
-        return self.metrics["settings"]
 
     @property
     def llm(self) -> str:
@@ -90,27 +85,28 @@ class Cell:
 
     def confusion(self, runs: Sequence[NamedRun], paper: bool = False) -> np.ndarray:
         """The runs' confusion matrices summed, classes in the order of the row's taxonomy; `paper`: the last three epochs."""
-        classes = len(self.first.metrics["classes"])
+        classes = len(self.first.result.classes)
         total = np.zeros((classes, classes), int)
         for run in runs:
-            counts = np.array(run.metrics["paper_protocol"]["confusion"] if paper else run.metrics["confusion"])
+            counts = np.array(run.result.paper_protocol.confusion if paper else run.result.confusion)
             place = np.array(run.divided.order)[np.argsort(self.first.divided.order)]
             total += counts[np.ix_(place, place)]
         return total
 
 
-def named(runs: Sequence[dict[str, Any]]) -> list[NamedRun]:
+def named(runs: Sequence[FinishedRun]) -> list[NamedRun]:
     """Finished runs with their names; two taxonomies with the same class titles but other rules get different names."""
-    partitions = [partition_of(run["settings"]) for run in runs]
-    identities = [identity_of(run["settings"], divided) for run, divided in zip(runs, partitions, strict=True)]
-    names = {identity: setting_name(run) for run, identity in zip(runs, identities, strict=True)}
-    taxonomies = {identity: run["settings"]["taxonomy"]["name"] for run, identity in zip(runs, identities, strict=True)}
+    settings = [run.settings for run in runs]
+    partitions = [partition_of(given) for given in settings]
+    identities = [identity_of(given, divided) for given, divided in zip(settings, partitions, strict=True)]
+    names = {identity: setting_name(given, divided) for given, divided, identity in zip(settings, partitions, identities, strict=True)}
+    taxonomies = {identity: given["taxonomy"]["name"] for given, identity in zip(settings, identities, strict=True)}
     for suffix in (taxonomies, {identity: f"rules {json.loads(identity)[1]}" for identity in names}):
         shared = {name for name, number in Counter(names.values()).items() if number > 1}
         names = {identity: f"{name} ({suffix[identity]})" if name in shared else name for identity, name in names.items()}
     return [
-        NamedRun(run, names[identity], identity, family(run["settings"]["taxonomy"]["classes"]), divided, variant)
-        for run, identity, divided, variant in zip(runs, identities, partitions, variants(runs)[0], strict=True)
+        NamedRun(run.folder, run.result, names[identity], identity, family(run.settings["taxonomy"]["classes"]), divided, variant)
+        for run, identity, divided, variant in zip(runs, identities, partitions, variants(settings)[0], strict=True)
     ]
 
 
@@ -153,14 +149,14 @@ def identity_of(settings: dict[str, Any], divided: Partition) -> str:
     return json.dumps([taxonomy["name"], json.dumps(taxonomy["classes"]), divided.delta, divided.rho, divided.rouge])
 
 
-def setting_name(metrics: dict[str, Any], rho: bool = True) -> str:
+def setting_name(settings: dict[str, Any], divided: Partition, rho: bool = True) -> str:
     """Such as `Non-Memo, Recollect[5], Code, Others`: the classes, with [δ] where a rule reads it and ρ where it is not the usual one.
 
     Args:
+        settings: of a run.
+        divided: how it divides sequences.
         rho: False leaves ρ out.
     """
-    settings = metrics["settings"]
-    divided = partition_of(settings)
     titles = [title_with_delta(title, rules, divided.delta) for title, rules in settings["taxonomy"]["classes"].items()]
     usual = divided.rho is None or (divided.rho, divided.rouge) == usual_thresholds()[1:]
     scored = {"l": ", ROUGE-L", "3": ", ROUGE-3"}.get(divided.rouge or "", "")
@@ -201,26 +197,29 @@ def family(classes: Mapping[str, str | list[str]]) -> str:
     return known.get(tuple(tuple(node) for node in nodes), "other")
 
 
-def variants(runs: Sequence[dict[str, Any]]) -> tuple[list[str], dict[str, str]]:
+def variants(settings: Sequence[dict[str, Any]]) -> tuple[list[str], dict[str, str]]:
     """In what settings each run differs from most others of its corpus and compat, such as `cnn.epochs=3`; empty for most.
 
     What an LLM has to itself (its path, its precision) counts only where it differs between runs of that LLM.
+
+    Args:
+        settings: of every run.
 
     Returns:
         A text per run, and the usual value of every setting that occurs in one.
     """
     groups: dict[tuple[str, ...], list[int]] = defaultdict(list)
-    flat = [flattened(run["settings"]) for run in runs]
-    for index, run in enumerate(runs):
-        groups[run["settings"]["corpus"]["name"], run["settings"]["compat"]].append(index)
-    differs: list[list[str]] = [[] for _ in runs]
+    flat = [flattened(given) for given in settings]
+    for index, given in enumerate(settings):
+        groups[given["corpus"]["name"], given["compat"]].append(index)
+    differs: list[list[str]] = [[] for _ in settings]
     usual: dict[str, str] = {}
     for group in groups.values():
         for key in sorted({key for index in group for key in flat[index]}):
             parts: dict[str, list[int]] = defaultdict(list)
             for index in group:
                 if key in flat[index] or not key.startswith(OPTIONAL):
-                    parts[runs[index]["settings"]["llm"]["name"] if key.startswith(NAMES_A_MODEL) else ""].append(index)
+                    parts[settings[index]["llm"]["name"] if key.startswith(NAMES_A_MODEL) else ""].append(index)
             for part in parts.values():
                 values = [flat[index].get(key, LATER.get(key, "unset")) for index in part]
                 most = LATER.get(key, Counter(values).most_common(1)[0][0])
@@ -274,9 +273,7 @@ def cells(runs: Sequence[NamedRun]) -> list[Cell]:
         own = {run.setting: run.settings["taxonomy"]["name"] in OWN_NAMES for run in group}
         first, *also = sorted(number, key=lambda name: (-number[name], not own[name], name))
         # A run that took over another's result comes after one that was trained; one with controls before one without.
-        ranked = sorted(
-            group, key=lambda run: (run.setting != first, run.metrics["same_as"] is not None, not run.metrics["control"], run.llm)
-        )
+        ranked = sorted(group, key=lambda run: (run.setting != first, run.result.same_as is not None, run.result.control is None, run.llm))
         chosen = {run.training: run for run in reversed(ranked)}
         kept = tuple(sorted(chosen.values(), key=lambda run: (run.setting != first, run.llm, run.settings["seed"])))
         corpus, compat, variant = kept[0].place

@@ -14,6 +14,7 @@ import polars as pl
 from memgrid.metrics import confusion_matrix, scores
 from memgrid.report.rows import USUAL, Cell, NamedRun, models_of, setting_name
 from memgrid.results.folder import BASELINES
+from memgrid.results.result import PanelScores, RunResult
 from memgrid.taxonomy import NO_CLASS, Taxonomy, Thresholds
 
 ALL = "all"  # in the column llm: over all LLMs
@@ -27,8 +28,8 @@ def runs_table(runs: Sequence[NamedRun]) -> pl.DataFrame:
     """A row per run, best min-F1 first; `same_as` names the run whose training was this one's too."""
     rows = []
     for run in runs:
-        metrics, settings = run.metrics, run.settings
-        control, confidence, paper = metrics["control"], metrics["confidence"], metrics["paper_protocol"]
+        result, settings = run.result, run.settings
+        paper = result.paper_protocol
         own = score_row([run])
         rows.append(
             {
@@ -43,22 +44,22 @@ def runs_table(runs: Sequence[NamedRun]) -> pl.DataFrame:
                 "family": run.family,
                 "compat": settings["compat"],
                 "variant": run.variant,
-                "cnns": ", ".join(metrics["members"]),
-                "train": metrics["samples"]["train"],
-                "eval": metrics["samples"]["eval"],
+                "cnns": ", ".join(result.members),
+                "train": result.samples.train,
+                "eval": result.samples.eval,
                 "min_f1": own["min_f1"],
-                "min_f1_std": metrics["panel"]["min_f1"]["std"],
+                "min_f1_std": result.panel.min_f1.std,
                 "min_f1_low": own["low"],
                 "min_f1_high": own["high"],
                 "mean_f1": own["mean_f1"],
                 **{key: own[key] for key in ("min_precision", "mean_precision", "min_recall", "mean_recall", "eval_loss")},
-                "shuffled_min_f1": control["min_f1"]["mean"] if control else None,
-                "confidence_min_f1": confidence["min_f1"]["mean"] if confidence else None,
-                "paper_min_f1": paper["min_f1"],
-                "paper_mean_f1": paper["mean_f1"],
-                "paper_eval_loss": paper["mean_eval_loss"],
-                "same_as": metrics["same_as"],
-                "folder": metrics["folder"],
+                "shuffled_min_f1": result.control.min_f1.mean if result.control else None,
+                "confidence_min_f1": result.confidence.min_f1.mean if result.confidence else None,
+                "paper_min_f1": paper.min_f1,
+                "paper_mean_f1": paper.mean_f1,
+                "paper_eval_loss": paper.mean_eval_loss,
+                "same_as": result.same_as,
+                "folder": str(run.folder.path),
             }
         )
     return pl.DataFrame(rows, infer_schema_length=None).sort("min_f1", "folder", descending=[True, False])
@@ -76,12 +77,12 @@ def ranking(rows: Iterable[Cell], llm: str | None = None) -> pl.DataFrame:
         names = {"setting": cell.setting, "also": "; ".join(cell.also), "label": cell.label, "family": first.family}
         place = {"corpus": corpus, "compat": compat, "variant": variant}
         many = {
-            "classes": len(first.metrics["classes"]),
+            "classes": len(first.result.classes),
             "llms": ", ".join(models_of(runs)),
             "seeds": len({run.settings["seed"] for run in runs}),
             "runs": len(runs),
-            "train": min(run.metrics["samples"]["train"] for run in runs),
-            "eval": min(run.metrics["samples"]["eval"] for run in runs),
+            "train": min(run.result.samples.train for run in runs),
+            "eval": min(run.result.samples.eval for run in runs),
         }
         made.append({**names, **place, **many, **score_row(runs), **paper_row(cell, runs)})
     return pl.DataFrame(made, infer_schema_length=None).sort("min_f1", "label", descending=[True, False]) if made else pl.DataFrame()
@@ -92,18 +93,22 @@ def score_row(runs: Sequence[NamedRun]) -> dict[str, float]:
 
     The interval would be narrower if the runs' eval samples were independent; they overlap, so it is not narrowed.
     """
-    panels = [run.metrics["panel"] for run in runs]
-    row = {
-        "min_f1": mean(panel["min_f1"]["mean"] for panel in panels),
-        "spread": float(np.std([score for run in runs for score in run.metrics["members_min_f1"]])),
-        "low": mean(panel["min_f1"]["low"] for panel in panels),
-        "high": mean(panel["min_f1"]["high"] for panel in panels),
-        "mean_f1": mean(panel["mean_f1"]["mean"] for panel in panels),
+    panels = [run.result.panel for run in runs]
+    by_class = {
+        "precision": [[estimate.mean for estimate in panel.precision] for panel in panels],
+        "recall": [[estimate.mean for estimate in panel.recall] for panel in panels],
     }
-    for score in ("precision", "recall"):
-        row[f"min_{score}"] = mean(min(entry["mean"] for entry in panel[score]) for panel in panels)
-        row[f"mean_{score}"] = mean(mean(entry["mean"] for entry in panel[score]) for panel in panels)
-    return {**row, "eval_loss": mean(run.metrics["eval_loss"] for run in runs)}
+    row = {
+        "min_f1": mean(panel.min_f1.mean for panel in panels),
+        "spread": float(np.std([score for run in runs for score in run.result.members_min_f1])),
+        "low": mean(panel.min_f1.low for panel in panels),
+        "high": mean(panel.min_f1.high for panel in panels),
+        "mean_f1": mean(panel.mean_f1.mean for panel in panels),
+    }
+    for score, values in by_class.items():
+        row[f"min_{score}"] = mean(map(min, values))
+        row[f"mean_{score}"] = mean(map(mean, values))
+    return {**row, "eval_loss": mean(run.result.eval_loss for run in runs)}
 
 
 def paper_row(cell: Cell, runs: Sequence[NamedRun]) -> dict[str, float]:
@@ -112,7 +117,7 @@ def paper_row(cell: Cell, runs: Sequence[NamedRun]) -> dict[str, float]:
     row = {"paper_min_f1": found["min_f1"], "paper_mean_f1": found["mean_f1"]}
     for score in ("precision", "recall"):
         row |= {f"paper_min_{score}": min(found[score]), f"paper_mean_{score}": mean(found[score])}
-    return {**row, "paper_eval_loss": mean(run.metrics["paper_protocol"]["mean_eval_loss"] for run in runs)}
+    return {**row, "paper_eval_loss": mean(run.result.paper_protocol.mean_eval_loss for run in runs)}
 
 
 def sizes_table(rows: Sequence[Cell]) -> pl.DataFrame:
@@ -154,7 +159,7 @@ def rho_table(rows: Sequence[Cell]) -> pl.DataFrame:
     made = []
     for swept in sweeps(rows):
         (setting, taxonomy), _ = Counter(
-            (setting_name(cell.first.metrics, rho=False), cell.first.settings["taxonomy"]["name"]) for cell in swept
+            (setting_name(cell.first.settings, cell.first.divided, rho=False), cell.first.settings["taxonomy"]["name"]) for cell in swept
         ).most_common(1)[0]
         corpus, compat, variant = swept[0].first.place
         names = {"setting": setting, "taxonomy": taxonomy, "corpus": corpus, "compat": compat, "variant": variant}
@@ -177,11 +182,8 @@ def controls(rows: Iterable[Cell]) -> pl.DataFrame:
     made = []
     for cell in rows:
         row: dict[str, Any] = {"setting": cell.label, "runs": len(cell.runs), **score_row(cell.runs)}
-        for name, key in (("shuffled", "control"), ("confidence", "confidence")):
-            found = [run.metrics[key]["min_f1"]["mean"] for run in cell.runs if run.metrics[key]]
-            row |= {f"{name}_min_f1": mean(found) if found else None}
-        row |= {f"{name}_min_f1": reference(cell.runs, name) for name in REFERENCES}
-        made.append({**row, "chance": 100 / len(cell.first.metrics["classes"])})
+        row |= {f"{name}_min_f1": reference_min_f1(cell.runs, name) for name in ("shuffled", "confidence", *REFERENCES)}
+        made.append({**row, "chance": 100 / len(cell.first.result.classes)})
     others = ("shuffled_min_f1", "confidence_min_f1", *(f"{name}_min_f1" for name in REFERENCES))
     table = pl.DataFrame(made, infer_schema_length=None, schema_overrides=dict.fromkeys(others, pl.Float64))
     table = table.select("setting", "runs", "min_f1", "low", "high", *others, "chance")
@@ -189,16 +191,24 @@ def controls(rows: Iterable[Cell]) -> pl.DataFrame:
     return table.filter(known).sort("min_f1", "setting", descending=[True, False])
 
 
-def reference(runs: Sequence[NamedRun], name: str) -> float | None:
-    """The min-F1 of a baseline, or of the better linear probe, mean over the runs that have it; None where none has."""
-    found = []
+def reference_min_f1(runs: Sequence[NamedRun], name: str) -> float | None:
+    """The min-F1 of what attention is compared with, mean over the runs that have it; None where none has.
+
+    Args:
+        name: shuffled, confidence, a baseline, or probe for the better of the linear probes.
+    """
+    best = []
     for run in runs:
-        if name == "probe":
-            scores = [one["min_f1"]["mean"] for one in run.metrics.get("probes", {}).values()]
-            found += [max(scores)] if scores else []
-        elif one := run.metrics.get("baselines", {}).get(name):
-            found.append(one["min_f1"]["mean"])
-    return mean(found) if found else None
+        known = [scores.min_f1.mean for scores in references(run.result, name) if scores is not None]
+        best += [max(known)] if known else []
+    return mean(best) if best else None
+
+
+def references(result: RunResult, name: str) -> list[PanelScores | None]:
+    """The scores that a run has under a name of `reference_min_f1`: of every linear probe, at most one of all others."""
+    if name == "probe":
+        return list(result.probes.values())
+    return [{"shuffled": result.control, "confidence": result.confidence}.get(name, result.baselines.get(name))]
 
 
 def protocols(rows: Iterable[Cell]) -> pl.DataFrame:
@@ -213,7 +223,7 @@ def members_table(rows: Iterable[Cell]) -> pl.DataFrame:
         (cell.label, run.llm, run.settings["seed"], member, score)
         for cell in rows
         for run in cell.runs
-        for member, score in zip(run.metrics["members"], run.metrics["members_min_f1"], strict=True)
+        for member, score in zip(run.result.members, run.result.members_min_f1, strict=True)
     ]
     schema = {"setting": pl.String, "llm": pl.String, "seed": pl.Int64, "member": pl.String, "min_f1": pl.Float64}
     return pl.DataFrame(made, schema=schema, orient="row")
@@ -223,7 +233,7 @@ def confusions_table(rows: Sequence[Cell]) -> pl.DataFrame:
     """A row per true and predicted class of every cell and LLM: counts of the last epoch, summed over CNNs and seeds, and their share."""
     made = []
     for cell in rows:
-        titles = cell.first.metrics["classes"]
+        titles = cell.first.result.classes
         for llm in dict.fromkeys(run.llm for run in cell.runs):
             counts = cell.confusion(cell.of(llm))
             for (true, predicted), count in np.ndenumerate(counts):

@@ -49,7 +49,7 @@ def where(report: Report) -> Section:
             break
         looked_at += 1
         try:
-            maps = read_delta(told.folder / f"localize-{told.mark['method']}.h5")
+            maps = read_delta(told.folder.decision_maps(told.mark["method"]))
         except UserError as error:
             text.append(f"{told.name} is left out: {error}.")
             continue
@@ -127,9 +127,9 @@ def causal(report: Report) -> Section:
             break
         looked_at += 1
         try:
-            table = pl.read_parquet(told.folder / "intervene.parquet", glob=False)
+            table = pl.read_parquet(told.folder.intervention, glob=False)
         except (OSError, pl.exceptions.PolarsError):
-            text.append(f"{told.name} is left out: its intervene.parquet is missing or damaged.")
+            text.append(f"{told.name} is left out: its {told.folder.intervention.name} is missing or damaged.")
             continue
         shown += 1
         text += [f"{told.name}. {line}" if len(every) > 1 else line for line in sentences(told.mark)]

@@ -156,7 +156,7 @@ def examples(report: Report) -> Section:
 
 def drawn_example(run: NamedRun) -> Path | None:
     """The run's own figure of examples, if it drew one."""
-    path = Path(run.metrics["folder"]) / "figures" / "attention.png"
+    path = run.folder.figures / "attention.png"
     return path if path.is_file() else None
 
 

@@ -38,9 +38,9 @@ def of_scores(report: Report) -> list[Section]:
 
 def summary(report: Report) -> Section:
     """What was run, the best of each family, and how large the noise is."""
-    adopted = sum(run.metrics["same_as"] is not None for run in report.runs)
+    adopted = sum(run.result.same_as is not None for run in report.runs)
     corpora = sorted({run.settings["corpus"]["name"] for run in report.runs})
-    cnns = sum(len(run.metrics["members"]) for run in report.runs if run.metrics["same_as"] is None)
+    cnns = sum(len(run.result.members) for run in report.runs if run.result.same_as is None)
     twice = f"; {adopted} of them have equal partitions and took over the result of another" if adopted else ""
     text = [
         f"{plural(len(report.runs), 'finished run')} of {plural(len(report.rows), 'setting')} on {', '.join(report.models)} "
@@ -172,7 +172,7 @@ def confusions(report: Report) -> Section:
     parts: list[Part] = []
     for name in (None, *(report.models if len(report.models) > 1 else ())):
         entries = [
-            (f"{cell.label}: min-F1 {ranking([cell], name)['min_f1'][0]:.1f}", cell.confusion(runs), cell.first.metrics["classes"])
+            (f"{cell.label}: min-F1 {ranking([cell], name)['min_f1'][0]:.1f}", cell.confusion(runs), cell.first.result.classes)
             for cell in chosen
             if (runs := cell.of(name))
         ]

@@ -6,7 +6,6 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from itertools import combinations
 from typing import Any
 
@@ -14,25 +13,20 @@ import numpy as np
 import polars as pl
 
 from memgrid.config.names import CAME_LATER
-from memgrid.report.rows import Cell, NamedRun, flattened, taxonomy_of
-from memgrid.report.tables import mean, reference_min_f1, score_row
+from memgrid.report.rows import Cell, NamedRun, flattened
+from memgrid.report.tables import REFERENCES, mean, reference_min_f1, score_row
+from memgrid.results.folder import BASELINES
+from memgrid.taxonomy import Taxonomy
 
-# What needs no attention → how it is called in a sentence.
-NAMES = {
-    "tokens": "a bag of the tokens",
-    "overlap": "the overlap of prefix and suffix",
-    "confidence": "the model's own confidence",
-    "likelihood": "the likelihood of the prefix",
-    "together": "all of these baselines together",
-}
 SIZES = ("select.train_per_class", "select.min_train_per_class")
 HARD = tuple(f"select.{key}" for key in CAME_LATER["select"])
 READ = {"continuation": "own words", "suffix": "true suffix"}
-ROUNDS = 1000  # of the bootstrap
+ROUNDS, SEED = 1000, 0  # of the bootstrap
 ADDS, NOTHING, WORSE = "adds", "nothing seen", "worse"
+BESIDE = ("together", "confidence", "probe")  # references beside a learning curve
 LEARNING: dict[str, Any] = {
     **{"setting": pl.String, "train": pl.Int64, "eval": pl.Int64, "runs": pl.Int64},
-    **dict.fromkeys(("min_f1", "low", "high", "together", "confidence", "probe"), pl.Float64),
+    **dict.fromkeys(("min_f1", "low", "high", *BESIDE), pl.Float64),
 }
 
 
@@ -56,7 +50,7 @@ def read_answers(run: NamedRun) -> Answers | None:
     classes = len(run.result.classes)
     try:
         panel, others = (pl.read_parquet(path) for path in (run.folder.predictions, run.folder.baselines))
-        baselines = {name: others[name].list.to_array(classes).to_numpy() for name in NAMES if name in others.columns}
+        baselines = {name: others[name].list.to_array(classes).to_numpy() for name in BASELINES if name in others.columns}
         members = np.stack([panel[name].list.to_array(classes).to_numpy() for name in run.result.members])
     except (OSError, pl.exceptions.PolarsError):
         return None
@@ -74,21 +68,15 @@ def right(probabilities: np.ndarray, labels: np.ndarray, pair: tuple[int, int]) 
 
 def paired_interval(difference: np.ndarray) -> tuple[float, float]:
     """The middle 95 % of the mean difference per sample, float64 (n,), when samples are drawn again."""
-    means = difference[drawn(len(difference))].mean(1)
-    low, high = np.percentile(means, [2.5, 97.5])
+    again = np.random.default_rng(SEED).integers(0, len(difference), (ROUNDS, len(difference)))
+    low, high = np.percentile(difference[again].mean(1), [2.5, 97.5])
     return float(low), float(high)
-
-
-@lru_cache(maxsize=4)
-def drawn(samples: int) -> np.ndarray:
-    """Which samples are drawn in each round, (ROUNDS, samples)."""
-    return np.random.default_rng(0).integers(0, samples, (ROUNDS, samples))
 
 
 def added(rows: Iterable[Cell]) -> pl.DataFrame:
     """A row per cell and pair of its classes: accuracy in percent of the panel and of the best without attention, and their difference.
 
-    Columns: setting, pair, runs, attention, best (a key of `NAMES`), without, difference, low, high (95 %, paired over eval samples; means
+    Columns: setting, pair, runs, attention, best (of `BASELINES`), without, difference, low, high (95 %, paired over eval samples; means
     over runs), verdict, meaning (a sentence), and the accuracy of each baseline. Cells whose runs have no answers on disk are left out.
     The best is chosen on the same samples: that is to attention's disadvantage.
     """
@@ -140,7 +128,7 @@ class Comparison:
     @property
     def meaning(self) -> str:
         """The same as a sentence."""
-        best, size = NAMES[self.best], abs(self.difference)
+        best, size = REFERENCES[self.best].phrase, abs(self.difference)
         if self.verdict == ADDS:
             return f"attention adds {size:.1f} points ({self.low:.1f} to {self.high:.1f}) to {best}"
         if self.verdict == WORSE:
@@ -151,7 +139,7 @@ class Comparison:
         """As columns of the table; a baseline that is not known is None."""
         names = ("runs", "attention", "best", "without", "difference", "low", "high", "verdict", "meaning")
         columns: dict[str, Any] = {name: getattr(self, name) for name in names}
-        return {**columns, **{name: self.baselines.get(name) for name in NAMES}}
+        return {**columns, **{name: self.baselines.get(name) for name in BASELINES}}
 
 
 def highest(accuracies: dict[str, float]) -> str:
@@ -162,7 +150,7 @@ def highest(accuracies: dict[str, float]) -> str:
 def compare(cell: Cell, answered: Sequence[tuple[NamedRun, Answers]], pair: tuple[int, int]) -> Comparison:
     """One pair of classes, over the runs of a cell that have answers."""
     panels: list[np.ndarray] = []
-    others: dict[str, list[np.ndarray]] = {name: [] for name in NAMES if all(name in answers.others for _, answers in answered)}
+    others: dict[str, list[np.ndarray]] = {name: [] for name in BASELINES if all(name in answers.others for _, answers in answered)}
     for run, answers in answered:
         # Equal partitions may have their classes in another order.
         place = np.array(run.divided.order)[np.argsort(cell.first.divided.order)]
@@ -204,7 +192,7 @@ def negatives(rows: Iterable[Cell]) -> pl.DataFrame:
         ranked = sorted(group, key=lambda cell: tuple(map(hardness, CAME_LATER["select"].items(), [cell] * len(HARD))))
         for cell in ranked:
             drawn_as, read_as = (cell.first.settings["select"].get(key, usual) for key, usual in CAME_LATER["select"].items())
-            negative = taxonomy_of(json.dumps(cell.first.settings["taxonomy"]["classes"])).non_memorized
+            negative = Taxonomy.of(cell.setting, cell.first.settings["taxonomy"]["classes"]).non_memorized
             if negative is not None:
                 row = {"group": index, "setting": cell.setting, "drawn": drawn_as, "read": READ[read_as], "runs": len(cell.runs)}
                 made.append({**row, "train": train_samples(cell), **score_row(cell.runs), **asdict(class_mistakes(cell, negative))})
@@ -256,7 +244,7 @@ def learning(rows: Iterable[Cell]) -> pl.DataFrame:
     made = []
     for group in grouped(rows, SIZES):
         for cell in sorted(group, key=train_samples):
-            others = [reference_min_f1(cell.runs, name) for name in ("together", "confidence", "probe")]
+            others = [reference_min_f1(cell.runs, name) for name in BESIDE]
             scores = score_row(cell.runs)
             place = curve_name(cell), train_samples(cell), cell.first.result.samples.eval, len(cell.runs)
             made.append((*place, *(scores[name] for name in ("min_f1", "low", "high")), *others))

@@ -12,7 +12,6 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -97,7 +96,7 @@ class Cell:
 def named(runs: Sequence[FinishedRun]) -> list[NamedRun]:
     """Finished runs with their names; two taxonomies with the same class titles but other rules get different names."""
     settings = [run.settings for run in runs]
-    partitions = [partition_of(given) for given in settings]
+    partitions = partitions_of(settings)
     identities = [identity_of(given, divided) for given, divided in zip(settings, partitions, strict=True)]
     names = {identity: setting_name(given, divided) for given, divided, identity in zip(settings, partitions, identities, strict=True)}
     taxonomies = {identity: given["taxonomy"]["name"] for given, identity in zip(settings, identities, strict=True)}
@@ -115,10 +114,24 @@ def models_of(runs: Iterable[NamedRun]) -> list[str]:
     return sorted({run.llm for run in runs}, key=lambda name: ([float(part) for part in re.findall(r"\d+(?:\.\d+)?", name)], name))
 
 
+def partitions_of(settings: Iterable[dict[str, Any]]) -> list[Partition]:
+    """How each run divides sequences: thousands of runs share few partitions, and each of these is computed once."""
+    computed: dict[str, Partition] = {}
+    partitions = []
+    for given in settings:
+        key = json.dumps([given["taxonomy"]["classes"], given_thresholds(given)])
+        if key not in computed:
+            computed[key] = partition_of(given)
+        partitions.append(computed[key])
+    return partitions
+
+
 def partition_of(settings: dict[str, Any]) -> Partition:
     """How a run divides sequences; thresholds that it does not depend on are None in its settings, or any number with compat=paper."""
-    thresholds = [usual if given is None else given for given, usual in zip(given_thresholds(settings), usual_thresholds(), strict=True)]
-    return cached_partition(json.dumps(settings["taxonomy"]["classes"]), *thresholds)
+    delta, rho, rouge = given_thresholds(settings)
+    usual = usual_thresholds()
+    thresholds = Thresholds(usual[0] if delta is None else delta, usual[1] if rho is None else rho, usual[2] if rouge is None else rouge)
+    return Taxonomy.of(settings["taxonomy"]["name"], settings["taxonomy"]["classes"]).partition(thresholds)
 
 
 def given_thresholds(settings: dict[str, Any]) -> tuple[int | None, float | None, str | None]:
@@ -129,18 +142,6 @@ def given_thresholds(settings: dict[str, Any]) -> tuple[int | None, float | None
 def usual_thresholds() -> tuple[int, float, str]:
     """δ, ρ and rouge where nothing is said."""
     return USUAL.delta, USUAL.rho, USUAL.rouge
-
-
-@lru_cache(maxsize=4096)
-def cached_partition(classes: str, delta: int, rho: float, rouge: str) -> Partition:
-    """A taxonomy's partition, computed once: a report asks for it thousands of times."""
-    return taxonomy_of(classes).partition(Thresholds(delta, rho, rouge))
-
-
-@lru_cache(maxsize=1024)
-def taxonomy_of(classes: str) -> Taxonomy:
-    """The taxonomy of these classes, as JSON."""
-    return Taxonomy.of("", json.loads(classes))
 
 
 def identity_of(settings: dict[str, Any], divided: Partition) -> str:

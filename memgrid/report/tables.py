@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -11,15 +12,38 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from memgrid.metrics import confusion_matrix, scores
+from memgrid.metrics import scores
 from memgrid.report.rows import USUAL, Cell, NamedRun, models_of, setting_name
-from memgrid.results.folder import BASELINES
 from memgrid.results.result import PanelScores, RunResult
-from memgrid.taxonomy import NO_CLASS, Taxonomy, Thresholds
 
 ALL = "all"  # in the column llm: over all LLMs
-# In the metrics of runs since they have baselines, beside the confidence, which all have.
-REFERENCES = (*(name for name in BASELINES if name != "confidence"), "probe")
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What attention is compared with, as it is called; empty where it does not occur.
+
+    Attributes:
+        heading: of a column. phrase: in a sentence.
+        legend: in the figure of the controls. curve: in that of the learning curve.
+    """
+
+    heading: str
+    phrase: str = ""
+    legend: str = ""
+    curve: str = ""
+
+
+# Two controls, all of `results.folder.BASELINES`, and the better linear probe, in the order of the columns of the controls.
+REFERENCES = {
+    "shuffled": Reference("shuffled labels", legend="attention, shuffled labels"),
+    "confidence": Reference("confidence", "the model's own confidence", "the model's own confidence alone", "confidence alone"),
+    "tokens": Reference("tokens", "a bag of the tokens"),
+    "overlap": Reference("overlap", "the overlap of prefix and suffix"),
+    "likelihood": Reference("prefix likelihood", "the likelihood of the prefix"),
+    "together": Reference("together", "all of these baselines together", "all that needs no attention", "all without attention"),
+    "probe": Reference("linear probe", legend="linear probe on attention", curve="attention, linear probe"),
+}
 # How columns of floats are written that are no scores.
 DIGITS = {"rho": "g", "q": "g", "eval_loss": ".3f", "paper_eval_loss": ".4f", "sanity_delta": ".2f", "sanity_decisiveness": ".2f"}
 
@@ -182,9 +206,9 @@ def controls(rows: Iterable[Cell]) -> pl.DataFrame:
     made = []
     for cell in rows:
         row: dict[str, Any] = {"setting": cell.label, "runs": len(cell.runs), **score_row(cell.runs)}
-        row |= {f"{name}_min_f1": reference_min_f1(cell.runs, name) for name in ("shuffled", "confidence", *REFERENCES)}
+        row |= {f"{name}_min_f1": reference_min_f1(cell.runs, name) for name in REFERENCES}
         made.append({**row, "chance": 100 / len(cell.first.result.classes)})
-    others = ("shuffled_min_f1", "confidence_min_f1", *(f"{name}_min_f1" for name in REFERENCES))
+    others = [f"{name}_min_f1" for name in REFERENCES]
     table = pl.DataFrame(made, infer_schema_length=None, schema_overrides=dict.fromkeys(others, pl.Float64))
     table = table.select("setting", "runs", "min_f1", "low", "high", *others, "chance")
     known = pl.col("shuffled_min_f1").is_not_null() | pl.col("confidence_min_f1").is_not_null()
@@ -195,7 +219,7 @@ def reference_min_f1(runs: Sequence[NamedRun], name: str) -> float | None:
     """The min-F1 of what attention is compared with, mean over the runs that have it; None where none has.
 
     Args:
-        name: shuffled, confidence, a baseline, or probe for the better of the linear probes.
+        name: a key of `REFERENCES`.
     """
     best = []
     for run in runs:
@@ -205,7 +229,7 @@ def reference_min_f1(runs: Sequence[NamedRun], name: str) -> float | None:
 
 
 def references(result: RunResult, name: str) -> list[PanelScores | None]:
-    """The scores that a run has under a name of `reference_min_f1`: of every linear probe, at most one of all others."""
+    """The scores that a run has of a key of `REFERENCES`: of every linear probe, at most one of all others."""
     if name == "probe":
         return list(result.probes.values())
     return [{"shuffled": result.control, "confidence": result.confidence}.get(name, result.baselines.get(name))]
@@ -241,21 +265,6 @@ def confusions_table(rows: Sequence[Cell]) -> pl.DataFrame:
                 made.append((cell.label, llm, titles[true], titles[predicted], int(count), share))
     schema = {"setting": pl.String, "llm": pl.String, "true": pl.String, "predicted": pl.String, "count": pl.Int64, "share": pl.Float64}
     return pl.DataFrame(made, schema=schema, orient="row")
-
-
-def flow(features: pl.DataFrame, left: tuple[Taxonomy, Thresholds], right: tuple[Taxonomy, Thresholds]) -> np.ndarray:
-    """How many memorized sequences are in each class of one taxonomy and of another, int (left classes, right classes).
-
-    Args:
-        features: a row per sequence, with `memorized` and what both taxonomies' rules read. Sequences without a class count nowhere.
-    """
-    memorized = features.filter("memorized")
-    many = [len(taxonomy.classes) for taxonomy, _ in (left, right)]
-    classes = [taxonomy.classify(memorized, thresholds).astype(int) for taxonomy, thresholds in (left, right)]
-    known = (classes[0] != NO_CLASS) & (classes[1] != NO_CLASS)
-    if not known.any():
-        return np.zeros(many, int)
-    return confusion_matrix(classes[0][known], classes[1][known], max(many))[: many[0], : many[1]]
 
 
 def mean(values: Iterable[float]) -> float:

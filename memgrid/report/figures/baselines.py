@@ -10,6 +10,7 @@ import polars as pl
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
+from memgrid.report.baseline_tables import ADDS, NOTHING, WORSE
 from memgrid.report.figures.ranking import GREY, cell, dot, numbers, points
 from memgrid.report.figures.style import (
     COLOURS,
@@ -25,19 +26,20 @@ from memgrid.report.figures.style import (
     rows,
     text_width,
 )
+from memgrid.report.tables import REFERENCES
 
 # Verdict on a pair → what it means, colour, marker.
 VERDICTS = {
-    "adds": ("attention adds", COLOURS[2], "o"),
-    "nothing seen": ("no difference can be seen", GREY, "s"),
-    "worse": ("attention is worse", COLOURS[3], "D"),
+    ADDS: ("attention adds", COLOURS[2], "o"),
+    NOTHING: ("no difference can be seen", GREY, "s"),
+    WORSE: ("attention is worse", COLOURS[3], "D"),
 }
 # Column of the learning curve → name, colour, marker, line.
 LINES: dict[str, tuple[str, str, str, str]] = {
     "min_f1": ("attention, CNNs", COLOURS[0], "o", "-"),
-    "probe": ("attention, linear probe", COLOURS[5], "^", "-"),
-    "together": ("all without attention", COLOURS[1], "s", "--"),
-    "confidence": ("confidence alone", COLOURS[2], "D", ":"),
+    "probe": (REFERENCES["probe"].curve, COLOURS[5], "^", "-"),
+    "together": (REFERENCES["together"].curve, COLOURS[1], "s", "--"),
+    "confidence": (REFERENCES["confidence"].curve, COLOURS[2], "D", ":"),
 }
 NARROWEST = 6.0  # axis of differences, in points
 

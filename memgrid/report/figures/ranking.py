@@ -36,6 +36,7 @@ from memgrid.report.figures.style import (
     text_width,
     wrapped,
 )
+from memgrid.report.tables import REFERENCES
 
 # Family of a taxonomy → what it is, colour, marker.
 FAMILIES = {
@@ -53,10 +54,10 @@ ROUGES = {
 }
 CONTROLS = {  # column → name, colour, marker
     "min_f1": ("attention", COLOURS[0], "o"),
-    "confidence_min_f1": ("the model's own confidence alone", COLOURS[2], "|"),
-    "shuffled_min_f1": ("attention, shuffled labels", COLOURS[3], "X"),
-    "probe_min_f1": ("linear probe on attention", COLOURS[5], "^"),
-    "together_min_f1": ("all that needs no attention", COLOURS[1], "s"),
+    "confidence_min_f1": (REFERENCES["confidence"].legend, COLOURS[2], "|"),
+    "shuffled_min_f1": (REFERENCES["shuffled"].legend, COLOURS[3], "X"),
+    "probe_min_f1": (REFERENCES["probe"].legend, COLOURS[5], "^"),
+    "together_min_f1": (REFERENCES["together"].legend, COLOURS[1], "s"),
 }
 GREY = "0.55"
 GAP = 0.1  # between bars of a flow, in inches

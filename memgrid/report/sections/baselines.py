@@ -11,10 +11,11 @@ from memgrid.report.facts import Report, plural
 from memgrid.report.figures.baselines import draw_added, draw_learning
 from memgrid.report.page import Fold, Part, Section, interval, listing
 from memgrid.report.sections.scores import DRAWN, MATRICES
+from memgrid.report.tables import REFERENCES
 from memgrid.results.folder import BASELINES
 
 AGAIN = "run them again with force=true, such as python -m memgrid.run force=true"
-HEADINGS = {name: name for name in BASELINES} | {"likelihood": "prefix likelihood"}
+HEADINGS = {name: REFERENCES[name].heading for name in BASELINES}
 
 
 def of_contrasts(report: Report) -> list[Section]:
@@ -133,6 +134,6 @@ def curve(report: Report) -> Section:
             name = f"learning-{index + 1}" if index else "learning"
             parts.append(report.drawn(name, partial(draw_learning, points), f"More samples: {points['setting'][0]}", caption))
     columns = {"setting": "setting", "train": "train", "eval": "eval", "runs": "runs", "min_f1": "min-F1", "interval": "95 % interval"}
-    columns |= {"probe": "linear probe", "confidence": "confidence", "together": "all without attention"}
+    columns |= {name: REFERENCES[name].heading for name in ("probe", "confidence")} | {"together": REFERENCES["together"].curve}
     made = listing(table.with_columns(interval()), columns, title, "Samples per class, and min-F1 in percent.", "learning")
     return Section("learning", title, [], [*parts, Fold("The numbers", [made])])

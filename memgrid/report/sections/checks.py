@@ -16,11 +16,11 @@ from memgrid.errors import UserError
 from memgrid.io.paths import CONF
 from memgrid.report.facts import Report, plural
 from memgrid.report.figures import ranking as charts
-from memgrid.report.figures.flow import draw_flow
+from memgrid.report.figures.flow import draw_flow, flow
 from memgrid.report.page import Fold, Part, Section, interval, listing, picture
 from memgrid.report.rows import USUAL, NamedRun
 from memgrid.report.sections.scores import DRAWN
-from memgrid.report.tables import flow
+from memgrid.report.tables import REFERENCES
 from memgrid.results.states import STATES, counts, to_tell
 from memgrid.taxonomy import Taxonomy, Thresholds
 
@@ -204,9 +204,8 @@ def control(report: Report) -> Section:
     drawn = table.head(DRAWN)
     figure = report.drawn("controls", partial(charts.draw_controls, drawn), title, caption)
     columns = {"setting": "setting", "runs": "runs", "min_f1": "min-F1", "interval": "95 % interval"}
-    columns |= {"shuffled_min_f1": "shuffled labels", "confidence_min_f1": "confidence alone", "tokens_min_f1": "tokens"}
-    columns |= {"overlap_min_f1": "overlap", "likelihood_min_f1": "prefix likelihood", "together_min_f1": "all of these"}
-    columns |= {"probe_min_f1": "linear probe", "chance": "chance"}
+    columns |= {f"{name}_min_f1": reference.heading for name, reference in REFERENCES.items()}
+    columns |= {"confidence_min_f1": "confidence alone", "together_min_f1": "all of these", "chance": "chance"}
     more = "Chance: answering every class equally often. A dash: the control was not run, or the confidence is not known."
     made = listing(table.with_columns(interval()), columns, title, more, "controls")
     return Section("controls", title, text, [figure, Fold("The numbers", [made])])

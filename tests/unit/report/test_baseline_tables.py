@@ -7,11 +7,11 @@ import polars as pl
 import pytest
 from runs_maker import Run, finish, rewrite
 
-from memgrid.report.baseline_tables import NAMES, added, learning, negatives, paired_interval, right
+from memgrid.report.baseline_tables import added, learning, negatives, paired_interval, right
 from memgrid.report.read import read_runs
 from memgrid.report.rows import cells, named
-from memgrid.report.tables import controls
-from memgrid.results.folder import RunFolder
+from memgrid.report.tables import REFERENCES, controls
+from memgrid.results.folder import BASELINES, RunFolder
 
 EVAL = 60
 
@@ -138,6 +138,5 @@ def test_the_learning_curve_is_of_runs_that_differ_in_size_alone(tmp_path):
 
 
 def test_every_baseline_has_a_name():
-    from memgrid.results.folder import BASELINES
-
-    assert tuple(NAMES) == BASELINES
+    assert all(REFERENCES[name].phrase and REFERENCES[name].heading for name in BASELINES)
+    assert set(REFERENCES) == {"shuffled", *BASELINES, "probe"}

@@ -10,6 +10,7 @@ from runs_maker import Run, finish, grid, make_runs, result_of, rewrite
 
 from memgrid.metrics import scores
 from memgrid.report.facts import noise_floor
+from memgrid.report.figures.flow import flow
 from memgrid.report.read import FinishedRun, finished_runs, read_runs
 from memgrid.report.rows import cells, family, named, panel_text, partition_of, setting_name, title_with_delta, variants
 from memgrid.report.tables import (
@@ -17,7 +18,6 @@ from memgrid.report.tables import (
     confusions_table,
     controls,
     escaped,
-    flow,
     members_table,
     protocols,
     ranking,

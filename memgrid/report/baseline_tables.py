@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from memgrid.config.names import CAME_LATER
-from memgrid.report.rows import Cell, NamedRun, flattened
+from memgrid.report.rows import NamedRun, Row, flattened
 from memgrid.report.tables import REFERENCES, mean, reference_min_f1, score_row
 from memgrid.results.folder import BASELINES
 from memgrid.taxonomy import Taxonomy
@@ -24,6 +24,10 @@ READ = {"continuation": "own words", "suffix": "true suffix"}
 ROUNDS, SEED = 1000, 0  # of the bootstrap
 ADDS, NOTHING, WORSE = "adds", "nothing seen", "worse"
 BESIDE = ("together", "confidence", "probe")  # references beside a learning curve
+NEGATIVES = (
+    *("group", "setting", "drawn", "read", "train", "runs", "min_f1", "low", "high"),
+    *("negative", "f1", "kept", "called", "mistaken"),
+)
 LEARNING: dict[str, Any] = {
     **{"setting": pl.String, "train": pl.Int64, "eval": pl.Int64, "runs": pl.Int64},
     **dict.fromkeys(("min_f1", "low", "high", *BESIDE), pl.Float64),
@@ -73,20 +77,20 @@ def paired_interval(difference: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def added(rows: Iterable[Cell]) -> pl.DataFrame:
-    """A row per cell and pair of its classes: accuracy in percent of the panel and of the best without attention, and their difference.
+def added(rows: Iterable[Row]) -> pl.DataFrame:
+    """A record per row and pair of its classes: accuracy in percent of the panel and of the best without attention, and their difference.
 
     Columns: setting, pair, runs, attention, best (of `BASELINES`), without, difference, low, high (95 %, paired over eval samples; means
-    over runs), verdict, meaning (a sentence), and the accuracy of each baseline. Cells whose runs have no answers on disk are left out.
+    over runs), verdict, meaning (a sentence), and the accuracy of each baseline. Rows whose runs have no answers on disk are left out.
     The best is chosen on the same samples: that is to attention's disadvantage.
     """
     records: list[dict[str, Any]] = []
-    for cell in rows:
-        answered = [(run, answers) for run in cell.runs if (answers := read_answers(run)) is not None]
-        titles = cell.first.result.classes
+    for row in rows:
+        answered = [(run, answers) for run in row.runs if (answers := read_answers(run)) is not None]
+        titles = row.first.result.classes
         for first, second in combinations(range(len(titles)), 2) if answered else ():
-            comparison = compare(cell, answered, (first, second))
-            records.append({"setting": cell.label, "pair": f"{titles[first]} or {titles[second]}", **comparison.columns()})
+            comparison = compare(row, answered, (first, second))
+            records.append({"setting": row.label, "pair": f"{titles[first]} or {titles[second]}", **comparison.columns()})
     return pl.DataFrame(records, infer_schema_length=None)
 
 
@@ -147,13 +151,13 @@ def highest(accuracies: dict[str, float]) -> str:
     return max(accuracies, key=lambda name: accuracies[name])
 
 
-def compare(cell: Cell, answered: Sequence[tuple[NamedRun, Answers]], pair: tuple[int, int]) -> Comparison:
-    """One pair of classes, over the runs of a cell that have answers."""
+def compare(row: Row, answered: Sequence[tuple[NamedRun, Answers]], pair: tuple[int, int]) -> Comparison:
+    """One pair of classes, over the runs of a row that have answers."""
     panels: list[np.ndarray] = []
     others: dict[str, list[np.ndarray]] = {name: [] for name in BASELINES if all(name in answers.others for _, answers in answered)}
     for run, answers in answered:
         # Equal partitions may have their classes in another order.
-        place = np.array(run.divided.order)[np.argsort(cell.first.divided.order)]
+        place = np.array(run.divided.order)[np.argsort(row.first.divided.order)]
         here = (int(place[pair[0]]), int(place[pair[1]]))
         panels.append(right(answers.panel, answers.labels, here).mean(0))
         for name, hits in others.items():
@@ -165,50 +169,49 @@ def compare(cell: Cell, answered: Sequence[tuple[NamedRun, Answers]], pair: tupl
     return Comparison(len(answered), 100 * mean(panel.mean() for panel in panels), accuracies, low, high)
 
 
-def alike(cell: Cell, but_for: Sequence[str]) -> str:
-    """Equal for cells whose settings differ in `but_for` at most."""
-    settings = flattened(cell.first.settings)
-    place = cell.first.place[:2]
-    return json.dumps([*place, cell.first.cell[-1], {key: value for key, value in sorted(settings.items()) if key not in but_for}])
+def alike(row: Row, but_for: Sequence[str]) -> str:
+    """Equal for rows whose settings differ in `but_for` at most."""
+    settings = flattened(row.first.settings)
+    place = row.first.place[:2]
+    return json.dumps([*place, row.first.row_key[-1], {key: value for key, value in sorted(settings.items()) if key not in but_for}])
 
 
-def grouped(rows: Iterable[Cell], but_for: Sequence[str]) -> list[list[Cell]]:
-    """Cells that differ only in these settings, where there are several."""
-    groups: dict[str, list[Cell]] = defaultdict(list)
-    for cell in rows:
-        groups[alike(cell, but_for)].append(cell)
+def grouped(rows: Iterable[Row], but_for: Sequence[str]) -> list[list[Row]]:
+    """Rows that differ only in these settings, where there are several."""
+    groups: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        groups[alike(row, but_for)].append(row)
     return [group for group in groups.values() if len(group) > 1]
 
 
-def negatives(rows: Iterable[Cell]) -> pl.DataFrame:
-    """Cells with hard negatives and, before them, those with ordinary ones that are otherwise alike.
+def negatives(rows: Iterable[Row]) -> pl.DataFrame:
+    """Rows with hard negatives and, before them, those with ordinary ones that are otherwise alike.
 
-    Columns: group (equal for cells that belong together), setting, drawn (any or matched), read (own words or true suffix), train, runs,
+    Columns: group (equal for rows that belong together), setting, drawn (any or matched), read (own words or true suffix), train, runs,
     min_f1, low, high, and of the class of what is not memorized: its name, its F1, the share called right, and which class it is most
     often mistaken for (`called`, `mistaken`).
     """
-    made = []
+    records: list[dict[str, Any]] = []
     for index, group in enumerate(grouped(rows, HARD)):
-        ranked = sorted(group, key=lambda cell: tuple(map(hardness, CAME_LATER["select"].items(), [cell] * len(HARD))))
-        for cell in ranked:
-            drawn_as, read_as = (cell.first.settings["select"].get(key, usual) for key, usual in CAME_LATER["select"].items())
-            negative = Taxonomy.of(cell.setting, cell.first.settings["taxonomy"]["classes"]).non_memorized
+        for row in sorted(group, key=hardness):
+            drawn_as, read_as = (row.first.settings["select"].get(key, usual) for key, usual in CAME_LATER["select"].items())
+            negative = Taxonomy.of(row.setting, row.first.settings["taxonomy"]["classes"]).non_memorized
             if negative is not None:
-                row = {"group": index, "setting": cell.setting, "drawn": drawn_as, "read": READ[read_as], "runs": len(cell.runs)}
-                made.append({**row, "train": train_samples(cell), **score_row(cell.runs), **asdict(class_mistakes(cell, negative))})
-    names = ("group", "setting", "drawn", "read", "train", "runs", "min_f1", "low", "high", "negative", "f1", "kept", "called", "mistaken")
-    return pl.DataFrame(made, infer_schema_length=None).select(names) if made else pl.DataFrame()
+                names = {"group": index, "setting": row.setting, "drawn": drawn_as, "read": READ[read_as], "runs": len(row.runs)}
+                scores = score_row(row.runs)
+                records.append({**names, "train": train_samples(row), **scores, **asdict(class_mistakes(row, negative))})
+    return pl.DataFrame(records, infer_schema_length=None).select(NEGATIVES) if records else pl.DataFrame()
 
 
-def hardness(setting: tuple[str, str], cell: Cell) -> bool:
-    """Whether a cell has another value than the usual one."""
-    key, usual = setting
-    return bool(cell.first.settings["select"].get(key, usual) != usual)
+def hardness(row: Row) -> tuple[bool, ...]:
+    """For each setting of `HARD`, whether a row has another value than the usual one."""
+    selection = row.first.settings["select"]
+    return tuple(selection.get(key, usual) != usual for key, usual in CAME_LATER["select"].items())
 
 
-def train_samples(cell: Cell) -> int:
+def train_samples(row: Row) -> int:
     """Samples per class, of the run that has fewest."""
-    return min(run.result.samples.train for run in cell.runs)
+    return min(run.result.samples.train for run in row.runs)
 
 
 @dataclass(frozen=True)
@@ -225,9 +228,9 @@ class ClassMistakes:
     mistaken: float
 
 
-def class_mistakes(cell: Cell, negative: int) -> ClassMistakes:
-    """How a class of a cell fares, over all its runs."""
-    counts, titles = cell.confusion(cell.runs), cell.first.result.classes
+def class_mistakes(row: Row, negative: int) -> ClassMistakes:
+    """How a class of a row fares, over all its runs."""
+    counts, titles = row.confusion(row.runs), row.first.result.classes
     shares = 100 * counts[negative] / max(1, counts[negative].sum())
     others = [index for index in range(len(titles)) if index != negative]
     called = max(others, key=lambda index: shares[index])
@@ -235,24 +238,24 @@ def class_mistakes(cell: Cell, negative: int) -> ClassMistakes:
     return ClassMistakes(titles[negative], float(f1), float(shares[negative]), titles[called], float(shares[called]))
 
 
-def learning(rows: Iterable[Cell]) -> pl.DataFrame:
-    """A row per number of train samples per class, of cells that differ in nothing else; empty where there are none.
+def learning(rows: Iterable[Row]) -> pl.DataFrame:
+    """A row per number of train samples per class, of rows that differ in nothing else; empty where there are none.
 
     Columns: setting, train, eval, runs, min_f1, low, high, and beside it the min-F1 of what needs no attention (`together`, `confidence`)
     and of the better linear probe (`probe`).
     """
-    made = []
+    records: list[tuple[Any, ...]] = []
     for group in grouped(rows, SIZES):
-        for cell in sorted(group, key=train_samples):
-            others = [reference_min_f1(cell.runs, name) for name in BESIDE]
-            scores = score_row(cell.runs)
-            place = curve_name(cell), train_samples(cell), cell.first.result.samples.eval, len(cell.runs)
-            made.append((*place, *(scores[name] for name in ("min_f1", "low", "high")), *others))
-    return pl.DataFrame(made, schema=LEARNING, orient="row") if made else pl.DataFrame()
+        for row in sorted(group, key=train_samples):
+            others = [reference_min_f1(row.runs, name) for name in BESIDE]
+            scores = score_row(row.runs)
+            place = curve_name(row), train_samples(row), row.first.result.samples.eval, len(row.runs)
+            records.append((*place, *(scores[name] for name in ("min_f1", "low", "high")), *others))
+    return pl.DataFrame(records, schema=LEARNING, orient="row") if records else pl.DataFrame()
 
 
-def curve_name(cell: Cell) -> str:
-    """The label of a cell without the settings that its curve is over."""
-    parts = cell.label.split(" · ")
-    variant = ", ".join(part for part in cell.first.variant.split(", ") if part and not part.startswith(SIZES))
-    return " · ".join(filter(None, [*(part for part in parts if part != cell.first.variant), variant]))
+def curve_name(row: Row) -> str:
+    """The label of a row without the settings that its curve is over."""
+    parts = row.label.split(" · ")
+    variant = ", ".join(part for part in row.first.variant.split(", ") if part and not part.startswith(SIZES))
+    return " · ".join(filter(None, [*(part for part in parts if part != row.first.variant), variant]))

@@ -1,6 +1,6 @@
 """Which finished runs belong together, and what they are called.
 
-A *cell* is a row of the ranking: all runs that differ only in LLM and seed, equal partitions counted once. Runs with other settings of
+A *row* is one of the ranking: all runs that differ only in LLM and seed, equal partitions counted once. Runs with other settings of
 the network, the trainer, the selection or the corpus are never mixed into one row: `variant` says in what they differ.
 """
 
@@ -52,7 +52,7 @@ class NamedRun(FinishedRun):
         return self.settings["corpus"]["name"], self.settings["compat"], self.variant
 
     @property
-    def cell(self) -> tuple[str, ...]:
+    def row_key(self) -> tuple[str, ...]:
         """Which row it belongs to. The paper trained equal partitions separately: so does compat=paper."""
         return (*self.place, self.divided.key if self.settings["compat"] == "none" else self.identity)
 
@@ -65,7 +65,7 @@ class NamedRun(FinishedRun):
 
 
 @dataclass(frozen=True)
-class Cell:
+class Row:
     """A row of the ranking: its names and its runs, one per LLM and seed."""
 
     label: str
@@ -187,7 +187,7 @@ def family(classes: Mapping[str, str | list[str]]) -> str:
     if len(rules) < 3 or rules[0] != ["non_memorized"] or rules[-1] != ["memorized"]:
         return "other"
     nodes = [["duplicates" in RULES[name].needs for name in names] for names in rules[1:-1]]
-    known: dict[tuple[tuple[bool, ...], ...], str] = {
+    families: dict[tuple[tuple[bool, ...], ...], str] = {
         ((True,), (False,)): "4A",
         ((False,), (True,)): "4B",
         ((True,),): "3A",
@@ -195,7 +195,7 @@ def family(classes: Mapping[str, str | list[str]]) -> str:
     }
     if len(nodes) == 1 and len(nodes[0]) == 2:
         return "3B"
-    return known.get(tuple(tuple(node) for node in nodes), "other")
+    return families.get(tuple(tuple(node) for node in nodes), "other")
 
 
 def variants(settings: Sequence[dict[str, Any]]) -> tuple[list[str], dict[str, str]]:
@@ -254,21 +254,20 @@ def as_typed(value: Any) -> str:
 
 def panel_text(members: list[str]) -> str:
     """A panel in short, such as `k6,8-f10,16-mean`, where it is a product; else all its names."""
-    parsed = [match.groups() if (match := re.fullmatch(r"k(\d+)-f(\d+)-(\w+)", name)) else None for name in members]
-    known = [one for one in parsed if one]
-    sides = [list(dict.fromkeys(column)) for column in zip(*known, strict=True)]
-    if len(known) < len(members) or list(itertools.product(*sides)) != known:
+    parsed = [match.groups() for name in members if (match := re.fullmatch(r"k(\d+)-f(\d+)-(\w+)", name))]
+    sides = [list(dict.fromkeys(column)) for column in zip(*parsed, strict=True)]
+    if len(parsed) < len(members) or list(itertools.product(*sides)) != parsed:
         return "+".join(members)
     return "-".join(head + ",".join(side) for head, side in zip(("k", "f", ""), sides, strict=True))
 
 
-def cells(runs: Sequence[NamedRun]) -> list[Cell]:
+def ranking_rows(runs: Sequence[NamedRun]) -> list[Row]:
     """The rows of the ranking, in no particular order."""
     groups: dict[tuple[str, ...], list[NamedRun]] = defaultdict(list)
     for run in runs:
-        groups[run.cell].append(run)
+        groups[run.row_key].append(run)
     several = [len({run.place[part] for run in runs}) > 1 for part in range(3)]
-    made = []
+    rows = []
     for group in groups.values():
         number = Counter(run.setting for run in group)
         own = {run.setting: run.settings["taxonomy"]["name"] in OWN_NAMES for run in group}
@@ -279,5 +278,5 @@ def cells(runs: Sequence[NamedRun]) -> list[Cell]:
         kept = tuple(sorted(chosen.values(), key=lambda run: (run.setting != first, run.llm, run.settings["seed"])))
         corpus, compat, variant = kept[0].place
         shown = [corpus * several[0], f"compat={compat}" if several[1] and compat != "none" else "", variant]
-        made.append(Cell(" · ".join(filter(None, (first, *shown))), first, tuple(also), kept))
-    return made
+        rows.append(Row(" · ".join(filter(None, (first, *shown))), first, tuple(also), kept))
+    return rows

@@ -1,4 +1,4 @@
-"""Tables of a report, from cells of finished runs. Scores are in percent; the columns are those of the paper's tables and some more."""
+"""Tables of a report, from the rows of its ranking. Scores are in percent; the columns are those of the paper's tables and some more."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from memgrid.metrics import scores
-from memgrid.report.rows import USUAL, Cell, NamedRun, models_of, setting_name
+from memgrid.report.rows import USUAL, NamedRun, Row, models_of, setting_name
 from memgrid.results.result import PanelScores, RunResult
 
 ALL = "all"  # in the column llm: over all LLMs
@@ -89,16 +89,16 @@ def runs_table(runs: Sequence[NamedRun]) -> pl.DataFrame:
     return pl.DataFrame(rows, infer_schema_length=None).sort("min_f1", "folder", descending=[True, False])
 
 
-def ranking(rows: Iterable[Cell], llm: str | None = None) -> pl.DataFrame:
-    """A row per cell, best min-F1 first, over all LLMs and seeds or for one LLM; scores as `score_row` and `paper_row` give them."""
-    made = []
-    for cell in rows:
-        runs = cell.of(llm)
+def ranking(rows: Iterable[Row], llm: str | None = None) -> pl.DataFrame:
+    """A record per row, best min-F1 first, over all LLMs and seeds or for one LLM; scores as `score_row` and `paper_row` give them."""
+    records = []
+    for row in rows:
+        runs = row.of(llm)
         if not runs:
             continue
-        first = cell.first
+        first = row.first
         corpus, compat, variant = first.place
-        names = {"setting": cell.setting, "also": "; ".join(cell.also), "label": cell.label, "family": first.family}
+        names = {"setting": row.setting, "also": "; ".join(row.also), "label": row.label, "family": first.family}
         place = {"corpus": corpus, "compat": compat, "variant": variant}
         many = {
             "classes": len(first.result.classes),
@@ -108,8 +108,8 @@ def ranking(rows: Iterable[Cell], llm: str | None = None) -> pl.DataFrame:
             "train": min(run.result.samples.train for run in runs),
             "eval": min(run.result.samples.eval for run in runs),
         }
-        made.append({**names, **place, **many, **score_row(runs), **paper_row(cell, runs)})
-    return pl.DataFrame(made, infer_schema_length=None).sort("min_f1", "label", descending=[True, False]) if made else pl.DataFrame()
+        records.append({**names, **place, **many, **score_row(runs), **paper_row(row, runs)})
+    return pl.DataFrame(records, infer_schema_length=None).sort("min_f1", "label", descending=[True, False]) if records else pl.DataFrame()
 
 
 def score_row(runs: Sequence[NamedRun]) -> dict[str, float]:
@@ -122,7 +122,7 @@ def score_row(runs: Sequence[NamedRun]) -> dict[str, float]:
         "precision": [[estimate.mean for estimate in panel.precision] for panel in panels],
         "recall": [[estimate.mean for estimate in panel.recall] for panel in panels],
     }
-    row = {
+    columns = {
         "min_f1": mean(panel.min_f1.mean for panel in panels),
         "spread": float(np.std([score for run in runs for score in run.result.members_min_f1])),
         "low": mean(panel.min_f1.low for panel in panels),
@@ -130,89 +130,89 @@ def score_row(runs: Sequence[NamedRun]) -> dict[str, float]:
         "mean_f1": mean(panel.mean_f1.mean for panel in panels),
     }
     for score, values in by_class.items():
-        row[f"min_{score}"] = mean(map(min, values))
-        row[f"mean_{score}"] = mean(map(mean, values))
-    return {**row, "eval_loss": mean(run.result.eval_loss for run in runs)}
+        columns[f"min_{score}"] = mean(map(min, values))
+        columns[f"mean_{score}"] = mean(map(mean, values))
+    return {**columns, "eval_loss": mean(run.result.eval_loss for run in runs)}
 
 
-def paper_row(cell: Cell, runs: Sequence[NamedRun]) -> dict[str, float]:
+def paper_row(row: Row, runs: Sequence[NamedRun]) -> dict[str, float]:
     """The paper's protocol: the confusion matrices of the last three epochs, all CNNs, sizes and seeds summed, then scored."""
-    found = scores(cell.confusion(runs, paper=True))
-    row = {"paper_min_f1": found["min_f1"], "paper_mean_f1": found["mean_f1"]}
+    summed = scores(row.confusion(runs, paper=True))
+    columns = {"paper_min_f1": summed["min_f1"], "paper_mean_f1": summed["mean_f1"]}
     for score in ("precision", "recall"):
-        row |= {f"paper_min_{score}": min(found[score]), f"paper_mean_{score}": mean(found[score])}
-    return {**row, "paper_eval_loss": mean(run.result.paper_protocol.mean_eval_loss for run in runs)}
+        columns |= {f"paper_min_{score}": min(summed[score]), f"paper_mean_{score}": mean(summed[score])}
+    return {**columns, "paper_eval_loss": mean(run.result.paper_protocol.mean_eval_loss for run in runs)}
 
 
-def sizes_table(rows: Sequence[Cell]) -> pl.DataFrame:
-    """The min-F1 of every cell, best first, with a column per LLM beside that over all."""
-    models = models_of(run for cell in rows for run in cell.runs)
+def sizes_table(rows: Sequence[Row]) -> pl.DataFrame:
+    """The min-F1 of every row, best first, with a column per LLM beside that over all."""
+    models = models_of(run for row in rows for run in row.runs)
     table = ranking(rows).select(pl.col("label").alias("setting"), pl.col("min_f1").alias(ALL))
     for llm in models:
-        one = ranking(rows, llm).select(pl.col("label").alias("setting"), pl.col("min_f1").alias(llm))
-        table = table.join(one, on="setting", how="left", maintain_order="left")
+        own = ranking(rows, llm).select(pl.col("label").alias("setting"), pl.col("min_f1").alias(llm))
+        table = table.join(own, on="setting", how="left", maintain_order="left")
     return table
 
 
-def sweeps(rows: Iterable[Cell]) -> list[list[Cell]]:
-    """Cells that differ only in ρ and the ROUGE that it is applied to, where there are several."""
-    found: dict[tuple[Any, ...], list[Cell]] = defaultdict(list)
-    for cell in rows:
-        divided, settings = cell.first.divided, cell.first.settings
+def sweeps(rows: Iterable[Row]) -> list[list[Row]]:
+    """Rows that differ only in ρ and the ROUGE that it is applied to, where there are several."""
+    groups: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
+    for row in rows:
+        divided, settings = row.first.divided, row.first.settings
         if divided.rho is not None:
             own = "" if settings["compat"] == "none" else settings["taxonomy"]["name"]
-            found[(*cell.first.place, own, divided.cases, divided.delta)].append(cell)
-    return [swept for swept in found.values() if len({(cell.first.divided.rho, cell.first.divided.rouge) for cell in swept}) > 1]
+            groups[(*row.first.place, own, divided.cases, divided.delta)].append(row)
+    return [swept for swept in groups.values() if len({(row.first.divided.rho, row.first.divided.rouge) for row in swept}) > 1]
 
 
-def benchmark(rows: Sequence[Cell]) -> list[Cell]:
-    """The cells without the points of a ρ sweep (three or more) beside its usual one: these fill a table of their own."""
+def benchmark(rows: Sequence[Row]) -> list[Row]:
+    """The rows without the points of a ρ sweep (three or more) beside its usual one: these fill a table of their own."""
     left_out = set()
     for swept in sweeps(rows):
-        usual = [cell.first.divided.rho == USUAL.rho and cell.first.divided.rouge == USUAL.rouge for cell in swept]
+        usual = [row.first.divided.rho == USUAL.rho and row.first.divided.rouge == USUAL.rouge for row in swept]
         if len(swept) > 2 and any(usual):
-            left_out |= {cell.label for cell, one in zip(swept, usual, strict=True) if not one}
-    return [cell for cell in rows if cell.label not in left_out]
+            left_out |= {row.label for row, is_usual in zip(swept, usual, strict=True) if not is_usual}
+    return [row for row in rows if row.label not in left_out]
 
 
-def rho_table(rows: Sequence[Cell]) -> pl.DataFrame:
+def rho_table(rows: Sequence[Row]) -> pl.DataFrame:
     """The paper's Table 4: a row per ρ and the ROUGE that it is applied to, of every taxonomy of which several were run.
 
     Over all LLMs (`llm` is "all") and, where there are several, for each; best min-F1 first. Empty without a sweep.
     """
-    made = []
+    records = []
     for swept in sweeps(rows):
         (setting, taxonomy), _ = Counter(
-            (setting_name(cell.first.settings, cell.first.divided, rho=False), cell.first.settings["taxonomy"]["name"]) for cell in swept
+            (setting_name(row.first.settings, row.first.divided, rho=False), row.first.settings["taxonomy"]["name"]) for row in swept
         ).most_common(1)[0]
         corpus, compat, variant = swept[0].first.place
         names = {"setting": setting, "taxonomy": taxonomy, "corpus": corpus, "compat": compat, "variant": variant}
-        models = models_of(run for cell in swept for run in cell.runs)
-        for llm, cell in product((ALL, *(models if len(models) > 1 else ())), swept):
-            runs, divided = cell.of(None if llm == ALL else llm), cell.first.divided
+        models = models_of(run for row in swept for run in row.runs)
+        for llm, row in product((ALL, *(models if len(models) > 1 else ())), swept):
+            runs, divided = row.of(None if llm == ALL else llm), row.first.divided
             if runs:
                 applied = {"rouge_l": divided.rouge != "3", "rouge_3": divided.rouge != "l", "rouge": divided.rouge, "rho": divided.rho}
-                made.append({**names, "llm": llm, **applied, "runs": len(runs), **score_row(runs), **paper_row(cell, runs)})
-    if not made:
+                records.append({**names, "llm": llm, **applied, "runs": len(runs), **score_row(runs), **paper_row(row, runs)})
+    if not records:
         return pl.DataFrame()
-    known = [ALL, *models_of(run for cell in rows for run in cell.runs)]
-    place = pl.col("llm").replace_strict({llm: index for index, llm in enumerate(known)}, return_dtype=pl.Int64)
+    llms = [ALL, *models_of(run for row in rows for run in row.runs)]
+    place = pl.col("llm").replace_strict({llm: index for index, llm in enumerate(llms)}, return_dtype=pl.Int64)
     order = ["setting", "taxonomy", "corpus", "compat", "variant", place, -pl.col("min_f1"), "rho", "rouge"]
-    return pl.DataFrame(made, infer_schema_length=None).sort(order)
+    return pl.DataFrame(records, infer_schema_length=None).sort(order)
 
 
-def controls(rows: Iterable[Cell]) -> pl.DataFrame:
+def controls(rows: Iterable[Row]) -> pl.DataFrame:
     """Min-F1 from attention beside that of its controls, means over the runs that have them; `chance`: any answer equally often."""
-    made = []
-    for cell in rows:
-        row: dict[str, Any] = {"setting": cell.label, "runs": len(cell.runs), **score_row(cell.runs)}
-        row |= {f"{name}_min_f1": reference_min_f1(cell.runs, name) for name in REFERENCES}
-        made.append({**row, "chance": 100 / len(cell.first.result.classes)})
+    records: list[dict[str, Any]] = []
+    for row in rows:
+        beside = {f"{name}_min_f1": reference_min_f1(row.runs, name) for name in REFERENCES}
+        chance = 100 / len(row.first.result.classes)
+        records.append({"setting": row.label, "runs": len(row.runs), **score_row(row.runs), **beside, "chance": chance})
     others = [f"{name}_min_f1" for name in REFERENCES]
-    table = pl.DataFrame(made, infer_schema_length=None, schema_overrides=dict.fromkeys(others, pl.Float64))
+    table = pl.DataFrame(records, infer_schema_length=None, schema_overrides=dict.fromkeys(others, pl.Float64))
     table = table.select("setting", "runs", "min_f1", "low", "high", *others, "chance")
-    known = pl.col("shuffled_min_f1").is_not_null() | pl.col("confidence_min_f1").is_not_null()
-    return table.filter(known).sort("min_f1", "setting", descending=[True, False])
+    has_controls = pl.col("shuffled_min_f1").is_not_null() | pl.col("confidence_min_f1").is_not_null()
+    return table.filter(has_controls).sort("min_f1", "setting", descending=[True, False])
 
 
 def reference_min_f1(runs: Sequence[NamedRun], name: str) -> float | None:
@@ -223,8 +223,8 @@ def reference_min_f1(runs: Sequence[NamedRun], name: str) -> float | None:
     """
     best = []
     for run in runs:
-        known = [scores.min_f1.mean for scores in references(run.result, name) if scores is not None]
-        best += [max(known)] if known else []
+        values = [scores.min_f1.mean for scores in references(run.result, name) if scores is not None]
+        best += [max(values)] if values else []
     return mean(best) if best else None
 
 
@@ -235,36 +235,36 @@ def references(result: RunResult, name: str) -> list[PanelScores | None]:
     return [{"shuffled": result.control, "confidence": result.confidence}.get(name, result.baselines.get(name))]
 
 
-def protocols(rows: Iterable[Cell]) -> pl.DataFrame:
+def protocols(rows: Iterable[Row]) -> pl.DataFrame:
     """Our min-F1 (last epoch, mean over CNNs) beside the paper's (three epochs, CNNs and sizes summed, then scored); best first."""
     table = ranking(rows).select(pl.col("label").alias("setting"), "runs", "min_f1", "low", "high", "paper_min_f1")
     return table.with_columns(difference=pl.col("min_f1") - pl.col("paper_min_f1"))
 
 
-def members_table(rows: Iterable[Cell]) -> pl.DataFrame:
-    """A row per CNN of every run: setting, llm, seed, member, min_f1."""
-    made = [
-        (cell.label, run.llm, run.settings["seed"], member, score)
-        for cell in rows
-        for run in cell.runs
+def members_table(rows: Iterable[Row]) -> pl.DataFrame:
+    """A record per CNN of every run: setting, llm, seed, member, min_f1."""
+    records = [
+        (row.label, run.llm, run.settings["seed"], member, score)
+        for row in rows
+        for run in row.runs
         for member, score in zip(run.result.members, run.result.members_min_f1, strict=True)
     ]
     schema = {"setting": pl.String, "llm": pl.String, "seed": pl.Int64, "member": pl.String, "min_f1": pl.Float64}
-    return pl.DataFrame(made, schema=schema, orient="row")
+    return pl.DataFrame(records, schema=schema, orient="row")
 
 
-def confusions_table(rows: Sequence[Cell]) -> pl.DataFrame:
-    """A row per true and predicted class of every cell and LLM: counts of the last epoch, summed over CNNs and seeds, and their share."""
-    made = []
-    for cell in rows:
-        titles = cell.first.result.classes
-        for llm in dict.fromkeys(run.llm for run in cell.runs):
-            counts = cell.confusion(cell.of(llm))
+def confusions_table(rows: Sequence[Row]) -> pl.DataFrame:
+    """A record per true and predicted class of every row and LLM: counts of the last epoch, summed over CNNs and seeds, and their share."""
+    records = []
+    for row in rows:
+        titles = row.first.result.classes
+        for llm in dict.fromkeys(run.llm for run in row.runs):
+            counts = row.confusion(row.of(llm))
             for (true, predicted), count in np.ndenumerate(counts):
                 share = 100 * count / max(1, counts[true].sum())
-                made.append((cell.label, llm, titles[true], titles[predicted], int(count), share))
+                records.append((row.label, llm, titles[true], titles[predicted], int(count), share))
     schema = {"setting": pl.String, "llm": pl.String, "true": pl.String, "predicted": pl.String, "count": pl.Int64, "share": pl.Float64}
-    return pl.DataFrame(made, schema=schema, orient="row")
+    return pl.DataFrame(records, schema=schema, orient="row")
 
 
 def mean(values: Iterable[float]) -> float:

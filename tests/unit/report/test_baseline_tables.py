@@ -9,7 +9,7 @@ from runs_maker import Run, finish, rewrite
 
 from memgrid.report.baseline_tables import added, learning, negatives, paired_interval, right
 from memgrid.report.read import read_runs
-from memgrid.report.rows import cells, named
+from memgrid.report.rows import named, ranking_rows
 from memgrid.report.tables import REFERENCES, controls
 from memgrid.results.folder import BASELINES, RunFolder
 
@@ -37,7 +37,7 @@ def finished(root, panel, baselines, order=(0, 1, 2), **given):
 
 
 def rows_of(root):
-    return cells(named(read_runs(root)[0]))
+    return ranking_rows(named(read_runs(root)[0]))
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_hard_negatives_stand_after_the_ordinary_run(tmp_path):
     assert table["group"].n_unique() == 1
     assert ((table["kept"] + table["mistaken"]) <= 100).all()
     # The usual value is the default, however many runs have another.
-    assert sorted(cell.label for cell in rows_of(tmp_path))[0] == "Non-Memo, Guess, Recall"
+    assert sorted(row.label for row in rows_of(tmp_path))[0] == "Non-Memo, Guess, Recall"
 
 
 def test_the_learning_curve_is_of_runs_that_differ_in_size_alone(tmp_path):

@@ -12,7 +12,7 @@ from memgrid.metrics import scores
 from memgrid.report.facts import noise_floor
 from memgrid.report.figures.flow import flow
 from memgrid.report.read import FinishedRun, finished_runs, read_runs
-from memgrid.report.rows import cells, family, named, panel_text, partition_of, setting_name, title_with_delta, variants
+from memgrid.report.rows import family, named, panel_text, partition_of, ranking_rows, setting_name, title_with_delta, variants
 from memgrid.report.tables import (
     benchmark,
     confusions_table,
@@ -33,7 +33,7 @@ from memgrid.taxonomy import Taxonomy, Thresholds
 
 
 def rows_of(root):
-    return cells(named(finished_runs(root)))
+    return ranking_rows(named(finished_runs(root)))
 
 
 def read(folder):
@@ -473,7 +473,7 @@ def test_two_thousand_runs_are_read_and_tabled_in_seconds(tmp_path):
     start = time.perf_counter()
     found, left_out = read_runs(tmp_path)
     reading = time.perf_counter() - start
-    rows = cells(named(found))
+    rows = ranking_rows(named(found))
     for make in (ranking, rho_table, controls, protocols, members_table, confusions_table, sizes_table, noise_floor):
         make(rows)
     assert len(found) == len(folders)

@@ -20,7 +20,7 @@ from memgrid.localize.localize import TrainedPanel, eval_samples, load_panel, lo
 from memgrid.localize.maps import DeltaMaps, read_delta
 from memgrid.localize.randomization import sanity
 from memgrid.pipeline.intervene import numbers
-from memgrid.report.figures.maps import draw_delta, draw_layer_shares, draw_randomisation, draw_sequence, draw_teaser
+from memgrid.report.figures.maps import draw_decision_maps, draw_layer_shares, draw_randomization, draw_sequence, draw_teaser
 from memgrid.results.findings import mean_curves, said
 from memgrid.results.records import undone, write_mark
 from memgrid.store.store import Store
@@ -54,7 +54,7 @@ def locate(run: RunConfig, corpus: Corpus, store: Store, folder: Path, tokenizer
     if run.localize.sanity:
         for label, title in enumerate(maps.classes):
             found[title] = sanity(trained, corpus, store, maps.ids[label][: run.localize.sanity], label, method, run.seed)
-        draw_randomisation(mean_curves(found), folder / "figures" / f"randomisation-{method}")
+        draw_randomization(mean_curves(found), folder / "figures" / f"randomisation-{method}")
     classes = [numbers(title, delta, maps.k, many) for title, delta, many in zip(maps.classes, maps.delta, maps.samples, strict=True)]
     many = f"{min(maps.samples)} eval samples per class"
     write_mark(run, folder, "localize", maps.inputs, {"samples": many, "classes": classes, "sanity": found})
@@ -66,7 +66,7 @@ def draw_maps(maps: DeltaMaps, figures: Path) -> None:
     draw_teaser(maps.delta, titles, maps.k, figures / f"teaser-{maps.method}")
     draw_layer_shares(maps.delta, titles, figures / f"layers-{maps.method}")
     for number, (title, delta) in enumerate(zip(titles, maps.delta, strict=True), 1):
-        draw_delta(delta, title, maps.k, figures / f"delta-{maps.method}-{number}-{file_name(title)}")
+        draw_decision_maps(delta, title, maps.k, figures / f"delta-{maps.method}-{number}-{file_name(title)}")
 
 
 def draw_sequences(trained: TrainedPanel, maps: DeltaMaps, corpus: Corpus, store: Store, tokenizer: Tokenizer, figures: Path) -> None:

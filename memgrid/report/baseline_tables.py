@@ -5,33 +5,33 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import asdict, dataclass
 from itertools import combinations
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 
 from memgrid.config.names import CAME_LATER
-from memgrid.report.rows import Cell, NamedRun, flattened, taxonomy_of
-from memgrid.report.tables import mean, reference, score_row
-from memgrid.results.folder import ANSWERS
+from memgrid.report.rows import NamedRun, Row, flattened
+from memgrid.report.tables import REFERENCES, mean, reference_min_f1, score_row
+from memgrid.results.folder import BASELINES
+from memgrid.taxonomy import Taxonomy
 
-# What needs no attention → how it is called in a sentence.
-NAMES = {
-    "tokens": "a bag of the tokens",
-    "overlap": "the overlap of prefix and suffix",
-    "confidence": "the model's own confidence",
-    "likelihood": "the likelihood of the prefix",
-    "together": "all of these baselines together",
-}
 SIZES = ("select.train_per_class", "select.min_train_per_class")
 HARD = tuple(f"select.{key}" for key in CAME_LATER["select"])
 READ = {"continuation": "own words", "suffix": "true suffix"}
-ROUNDS = 1000  # of the bootstrap
+ROUNDS, SEED = 1000, 0  # of the bootstrap
 ADDS, NOTHING, WORSE = "adds", "nothing seen", "worse"
+BESIDE = ("together", "confidence", "probe")  # references beside a learning curve
+NEGATIVES = (
+    *("group", "setting", "drawn", "read", "train", "runs", "min_f1", "low", "high"),
+    *("negative", "f1", "kept", "called", "mistaken"),
+)
+LEARNING: dict[str, Any] = {
+    **{"setting": pl.String, "train": pl.Int64, "eval": pl.Int64, "runs": pl.Int64},
+    **dict.fromkeys(("min_f1", "low", "high", *BESIDE), pl.Float64),
+}
 
 
 @dataclass(frozen=True)
@@ -51,15 +51,15 @@ class Answers:
 
 def read_answers(run: NamedRun) -> Answers | None:
     """A run's predictions and those of its baselines; None where an older version left none, or a file is damaged."""
-    folder, classes = Path(run.metrics["folder"]), len(run.metrics["classes"])
+    classes = len(run.result.classes)
     try:
-        panel, others = (pl.read_parquet(folder / name) for name in ("predictions.parquet", ANSWERS))
-        found = {name: others[name].list.to_array(classes).to_numpy() for name in NAMES if name in others.columns}
-        members = np.stack([panel[name].list.to_array(classes).to_numpy() for name in run.metrics["members"]])
+        panel, others = (pl.read_parquet(path) for path in (run.folder.predictions, run.folder.baselines))
+        baselines = {name: others[name].list.to_array(classes).to_numpy() for name in BASELINES if name in others.columns}
+        members = np.stack([panel[name].list.to_array(classes).to_numpy() for name in run.result.members])
     except (OSError, pl.exceptions.PolarsError):
         return None
-    same = panel["sequence_id"].equals(others["sequence_id"]) and bool(found)
-    return Answers(panel["label"].to_numpy().astype(np.int64), members, found) if same else None
+    same = panel["sequence_id"].equals(others["sequence_id"]) and bool(baselines)
+    return Answers(panel["label"].to_numpy().astype(np.int64), members, baselines) if same else None
 
 
 def right(probabilities: np.ndarray, labels: np.ndarray, pair: tuple[int, int]) -> np.ndarray:
@@ -72,142 +72,190 @@ def right(probabilities: np.ndarray, labels: np.ndarray, pair: tuple[int, int]) 
 
 def paired_interval(difference: np.ndarray) -> tuple[float, float]:
     """The middle 95 % of the mean difference per sample, float64 (n,), when samples are drawn again."""
-    means = difference[drawn(len(difference))].mean(1)
-    low, high = np.percentile(means, [2.5, 97.5])
+    again = np.random.default_rng(SEED).integers(0, len(difference), (ROUNDS, len(difference)))
+    low, high = np.percentile(difference[again].mean(1), [2.5, 97.5])
     return float(low), float(high)
 
 
-@lru_cache(maxsize=4)
-def drawn(samples: int) -> np.ndarray:
-    """Which samples are drawn in each round, (ROUNDS, samples)."""
-    return np.random.default_rng(0).integers(0, samples, (ROUNDS, samples))
+def added(rows: Iterable[Row]) -> pl.DataFrame:
+    """A record per row and pair of its classes: accuracy in percent of the panel and of the best without attention, and their difference.
 
-
-def added(rows: Iterable[Cell]) -> pl.DataFrame:
-    """A row per cell and pair of its classes: accuracy in percent of the panel and of the best without attention, and their difference.
-
-    Columns: setting, pair, runs, attention, best (a key of `NAMES`), without, difference, low, high (95 %, paired over eval samples; means
-    over runs), verdict, meaning (a sentence), and the accuracy of each baseline. Cells whose runs have no answers on disk are left out.
+    Columns: setting, pair, runs, attention, best (of `BASELINES`), without, difference, low, high (95 %, paired over eval samples; means
+    over runs), verdict, meaning (a sentence), and the accuracy of each baseline. Rows whose runs have no answers on disk are left out.
     The best is chosen on the same samples: that is to attention's disadvantage.
     """
-    made = []
-    for cell in rows:
-        known = [(run, answers) for run in cell.runs if (answers := read_answers(run)) is not None]
-        titles = cell.first.metrics["classes"]
-        for pair in combinations(range(len(titles)), 2) if known else ():
-            made.append({"setting": cell.label, "pair": f"{titles[pair[0]]} or {titles[pair[1]]}", **compared(cell, known, pair)})
-    return pl.DataFrame(made, infer_schema_length=None)
+    records: list[dict[str, Any]] = []
+    for row in rows:
+        answered = [(run, answers) for run in row.runs if (answers := read_answers(run)) is not None]
+        titles = row.first.result.classes
+        for first, second in combinations(range(len(titles)), 2) if answered else ():
+            comparison = compare(row, answered, (first, second))
+            records.append({"setting": row.label, "pair": f"{titles[first]} or {titles[second]}", **comparison.columns()})
+    return pl.DataFrame(records, infer_schema_length=None)
 
 
-def compared(cell: Cell, known: Sequence[tuple[NamedRun, Answers]], pair: tuple[int, int]) -> dict[str, Any]:
-    """One pair of classes, over the runs of a cell."""
+@dataclass(frozen=True)
+class Comparison:
+    """Attention against what needs none, on the samples of two classes; accuracies and differences in percent, means over runs.
+
+    Attributes:
+        attention: the accuracy of the CNNs. baselines: of each baseline that all runs have.
+        low, high: the 95 % interval of the difference from the best baseline, paired over eval samples.
+    """
+
+    runs: int
+    attention: float
+    baselines: dict[str, float]
+    low: float
+    high: float
+
+    @property
+    def best(self) -> str:
+        """The baseline with the highest accuracy."""
+        return highest(self.baselines)
+
+    @property
+    def without(self) -> float:
+        """The accuracy of the best baseline."""
+        return self.baselines[self.best]
+
+    @property
+    def difference(self) -> float:
+        """By how many points attention is better than the best baseline."""
+        return self.attention - self.without
+
+    @property
+    def verdict(self) -> str:
+        """What the interval allows to say."""
+        return ADDS if self.low > 0 else WORSE if self.high < 0 else NOTHING
+
+    @property
+    def meaning(self) -> str:
+        """The same as a sentence."""
+        best, size = REFERENCES[self.best].phrase, abs(self.difference)
+        if self.verdict == ADDS:
+            return f"attention adds {size:.1f} points ({self.low:.1f} to {self.high:.1f}) to {best}"
+        if self.verdict == WORSE:
+            return f"attention is worse than {best} by {size:.1f} points ({-self.high:.1f} to {-self.low:.1f})"
+        return f"attention adds nothing that can be seen to {best} ({self.difference:+.1f} points, {self.low:.1f} to {self.high:.1f})"
+
+    def columns(self) -> dict[str, Any]:
+        """As columns of the table; a baseline that is not known is None."""
+        names = ("runs", "attention", "best", "without", "difference", "low", "high", "verdict", "meaning")
+        columns: dict[str, Any] = {name: getattr(self, name) for name in names}
+        return {**columns, **{name: self.baselines.get(name) for name in BASELINES}}
+
+
+def highest(accuracies: dict[str, float]) -> str:
+    """The first name with the highest accuracy."""
+    return max(accuracies, key=lambda name: accuracies[name])
+
+
+def compare(row: Row, answered: Sequence[tuple[NamedRun, Answers]], pair: tuple[int, int]) -> Comparison:
+    """One pair of classes, over the runs of a row that have answers."""
     panels: list[np.ndarray] = []
-    others: dict[str, list[np.ndarray]] = {}
-    shared = [name for name in NAMES if all(name in answers.others for _, answers in known)]
-    for run, answers in known:
+    others: dict[str, list[np.ndarray]] = {name: [] for name in BASELINES if all(name in answers.others for _, answers in answered)}
+    for run, answers in answered:
         # Equal partitions may have their classes in another order.
-        place = np.array(run.divided.order)[np.argsort(cell.first.divided.order)]
+        place = np.array(run.divided.order)[np.argsort(row.first.divided.order)]
         here = (int(place[pair[0]]), int(place[pair[1]]))
         panels.append(right(answers.panel, answers.labels, here).mean(0))
-        for name in shared:
-            others.setdefault(name, []).append(right(answers.others[name], answers.labels, here))
-    accuracy = {name: 100 * mean(one.mean() for one in found) for name, found in others.items()}
-    best = max(accuracy, key=lambda name: accuracy[name])
-    attention = 100 * mean(one.mean() for one in panels)
-    intervals = [paired_interval(panel - other) for panel, other in zip(panels, others[best], strict=True)]
+        for name, hits in others.items():
+            hits.append(right(answers.others[name], answers.labels, here))
+    accuracies = {name: 100 * mean(by_sample.mean() for by_sample in hits) for name, hits in others.items()}
+    best = others[highest(accuracies)]
+    intervals = [paired_interval(panel - baseline) for panel, baseline in zip(panels, best, strict=True)]
     low, high = (100 * mean(side) for side in zip(*intervals, strict=True))
-    row = {"runs": len(known), "attention": attention, "best": best, "without": accuracy[best], "difference": attention - accuracy[best]}
-    row |= {"low": low, "high": high, "verdict": ADDS if low > 0 else WORSE if high < 0 else NOTHING}
-    return {**row, "meaning": sentence(row), **{name: accuracy.get(name) for name in NAMES}}
+    return Comparison(len(answered), 100 * mean(panel.mean() for panel in panels), accuracies, low, high)
 
 
-def sentence(row: dict[str, Any]) -> str:
-    """What a pair's numbers say."""
-    best, size = NAMES[row["best"]], abs(row["difference"])
-    low, high = row["low"], row["high"]
-    if row["verdict"] == ADDS:
-        return f"attention adds {size:.1f} points ({low:.1f} to {high:.1f}) to {best}"
-    if row["verdict"] == WORSE:
-        return f"attention is worse than {best} by {size:.1f} points ({-high:.1f} to {-low:.1f})"
-    return f"attention adds nothing that can be seen to {best} ({row['difference']:+.1f} points, {low:.1f} to {high:.1f})"
+def alike(row: Row, but_for: Sequence[str]) -> str:
+    """Equal for rows whose settings differ in `but_for` at most."""
+    settings = flattened(row.first.settings)
+    place = row.first.place[:2]
+    return json.dumps([*place, row.first.row_key[-1], {key: value for key, value in sorted(settings.items()) if key not in but_for}])
 
 
-def alike(cell: Cell, but_for: Sequence[str]) -> str:
-    """Equal for cells whose settings differ in `but_for` at most."""
-    settings = flattened(cell.first.settings)
-    place = cell.first.place[:2]
-    return json.dumps([*place, cell.first.cell[-1], {key: value for key, value in sorted(settings.items()) if key not in but_for}])
-
-
-def grouped(rows: Iterable[Cell], but_for: Sequence[str]) -> list[list[Cell]]:
-    """Cells that differ only in these settings, where there are several."""
-    groups: dict[str, list[Cell]] = defaultdict(list)
-    for cell in rows:
-        groups[alike(cell, but_for)].append(cell)
+def grouped(rows: Iterable[Row], but_for: Sequence[str]) -> list[list[Row]]:
+    """Rows that differ only in these settings, where there are several."""
+    groups: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        groups[alike(row, but_for)].append(row)
     return [group for group in groups.values() if len(group) > 1]
 
 
-def negatives(rows: Iterable[Cell]) -> pl.DataFrame:
-    """Cells with hard negatives and, before them, those with ordinary ones that are otherwise alike.
+def negatives(rows: Iterable[Row]) -> pl.DataFrame:
+    """Rows with hard negatives and, before them, those with ordinary ones that are otherwise alike.
 
-    Columns: group (equal for cells that belong together), setting, drawn (any or matched), read (own words or true suffix), train, runs,
+    Columns: group (equal for rows that belong together), setting, drawn (any or matched), read (own words or true suffix), train, runs,
     min_f1, low, high, and of the class of what is not memorized: its name, its F1, the share called right, and which class it is most
     often mistaken for (`called`, `mistaken`).
     """
-    made = []
+    records: list[dict[str, Any]] = []
     for index, group in enumerate(grouped(rows, HARD)):
-        ranked = sorted(group, key=lambda cell: tuple(map(hardness, CAME_LATER["select"].items(), [cell] * len(HARD))))
-        for cell in ranked:
-            drawn_as, read_as = (cell.first.settings["select"].get(key, usual) for key, usual in CAME_LATER["select"].items())
-            negative = taxonomy_of(json.dumps(cell.first.settings["taxonomy"]["classes"])).non_memorized
+        for row in sorted(group, key=hardness):
+            drawn_as, read_as = (row.first.settings["select"].get(key, usual) for key, usual in CAME_LATER["select"].items())
+            negative = Taxonomy.of(row.setting, row.first.settings["taxonomy"]["classes"]).non_memorized
             if negative is not None:
-                row = {"group": index, "setting": cell.setting, "drawn": drawn_as, "read": READ[read_as], "runs": len(cell.runs)}
-                made.append({**row, "train": train_samples(cell), **score_row(cell.runs), **mistakes(cell, negative)})
-    names = ("group", "setting", "drawn", "read", "train", "runs", "min_f1", "low", "high", "negative", "f1", "kept", "called", "mistaken")
-    return pl.DataFrame(made, infer_schema_length=None).select(names) if made else pl.DataFrame()
+                names = {"group": index, "setting": row.setting, "drawn": drawn_as, "read": READ[read_as], "runs": len(row.runs)}
+                scores = score_row(row.runs)
+                records.append({**names, "train": train_samples(row), **scores, **asdict(class_mistakes(row, negative))})
+    return pl.DataFrame(records, infer_schema_length=None).select(NEGATIVES) if records else pl.DataFrame()
 
 
-def hardness(setting: tuple[str, str], cell: Cell) -> bool:
-    """Whether a cell has another value than the usual one."""
-    key, usual = setting
-    return bool(cell.first.settings["select"].get(key, usual) != usual)
+def hardness(row: Row) -> tuple[bool, ...]:
+    """For each setting of `HARD`, whether a row has another value than the usual one."""
+    selection = row.first.settings["select"]
+    return tuple(selection.get(key, usual) != usual for key, usual in CAME_LATER["select"].items())
 
 
-def train_samples(cell: Cell) -> int:
+def train_samples(row: Row) -> int:
     """Samples per class, of the run that has fewest."""
-    return min(run.metrics["samples"]["train"] for run in cell.runs)
+    return min(run.result.samples.train for run in row.runs)
 
 
-def mistakes(cell: Cell, negative: int) -> dict[str, Any]:
-    """How a class fares: F1, share called right, and the class it is most often mistaken for, with that share; in percent."""
-    counts, titles = cell.confusion(cell.runs), cell.first.metrics["classes"]
+@dataclass(frozen=True)
+class ClassMistakes:
+    """How the class of what is not memorized fares: its name, its F1 and the share called right, both in percent.
+
+    And the class that it is most often mistaken for, with that share in percent.
+    """
+
+    negative: str
+    f1: float
+    kept: float
+    called: str
+    mistaken: float
+
+
+def class_mistakes(row: Row, negative: int) -> ClassMistakes:
+    """How a class of a row fares, over all its runs."""
+    counts, titles = row.confusion(row.runs), row.first.result.classes
     shares = 100 * counts[negative] / max(1, counts[negative].sum())
     others = [index for index in range(len(titles)) if index != negative]
     called = max(others, key=lambda index: shares[index])
     f1 = 200 * counts[negative, negative] / max(1, counts[negative].sum() + counts[:, negative].sum())
-    row = {"negative": titles[negative], "f1": float(f1), "kept": float(shares[negative])}
-    return {**row, "called": titles[called], "mistaken": float(shares[called])}
+    return ClassMistakes(titles[negative], float(f1), float(shares[negative]), titles[called], float(shares[called]))
 
 
-def learning(rows: Iterable[Cell]) -> pl.DataFrame:
-    """A row per number of train samples per class, of cells that differ in nothing else; empty where there are none.
+def learning(rows: Iterable[Row]) -> pl.DataFrame:
+    """A row per number of train samples per class, of rows that differ in nothing else; empty where there are none.
 
     Columns: setting, train, eval, runs, min_f1, low, high, and beside it the min-F1 of what needs no attention (`together`, `confidence`)
     and of the better linear probe (`probe`).
     """
-    made = []
+    records: list[tuple[Any, ...]] = []
     for group in grouped(rows, SIZES):
-        for cell in sorted(group, key=train_samples):
-            place = {"setting": curve_name(cell), "train": train_samples(cell), "eval": cell.first.metrics["samples"]["eval"]}
-            others = {name: reference(cell.runs, name) for name in ("together", "confidence", "probe")}
-            made.append({**place, "runs": len(cell.runs), **score_row(cell.runs), **others})
-    names = ("setting", "train", "eval", "runs", "min_f1", "low", "high", "together", "confidence", "probe")
-    floats = dict.fromkeys(names[-3:], pl.Float64)
-    return pl.DataFrame(made, infer_schema_length=None, schema_overrides=floats).select(names) if made else pl.DataFrame()
+        for row in sorted(group, key=train_samples):
+            others = [reference_min_f1(row.runs, name) for name in BESIDE]
+            scores = score_row(row.runs)
+            place = curve_name(row), train_samples(row), row.first.result.samples.eval, len(row.runs)
+            records.append((*place, *(scores[name] for name in ("min_f1", "low", "high")), *others))
+    return pl.DataFrame(records, schema=LEARNING, orient="row") if records else pl.DataFrame()
 
 
-def curve_name(cell: Cell) -> str:
-    """The label of a cell without the settings that its curve is over."""
-    parts = cell.label.split(" · ")
-    variant = ", ".join(part for part in cell.first.variant.split(", ") if part and not part.startswith(SIZES))
-    return " · ".join(filter(None, [*(part for part in parts if part != cell.first.variant), variant]))
+def curve_name(row: Row) -> str:
+    """The label of a row without the settings that its curve is over."""
+    parts = row.label.split(" · ")
+    variant = ", ".join(part for part in row.first.variant.split(", ") if part and not part.startswith(SIZES))
+    return " · ".join(filter(None, [*(part for part in parts if part != row.first.variant), variant]))

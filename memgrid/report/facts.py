@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from memgrid.report.page import Picture, interval, picture
-from memgrid.report.rows import Cell, NamedRun, models_of
+from memgrid.report.rows import NamedRun, Row, models_of
 from memgrid.report.tables import benchmark, mean, ranking
 
 
@@ -28,16 +28,16 @@ class NoiseFloor:
     largest: float
 
 
-def noise_floor(rows: Iterable[Cell]) -> NoiseFloor | None:
+def noise_floor(rows: Iterable[Row]) -> NoiseFloor | None:
     """Differences of min-F1 between trainings of the same partition by the same LLM: other seeds, or equal partitions trained separately.
 
     A result that was taken over from an equal partition is no second training. None where there is no pair.
     """
     trainings: dict[tuple[Any, ...], list[float]] = defaultdict(list)
-    for cell in rows:
-        for run in cell.runs:
-            trainings[(*run.place, run.divided.key, run.llm)].append(run.metrics["panel"]["min_f1"]["mean"])
-    apart = [abs(a - b) for found in trainings.values() for a, b in combinations(found, 2)]
+    for row in rows:
+        for run in row.runs:
+            trainings[(*run.place, run.divided.key, run.llm)].append(run.result.panel.min_f1.mean)
+    apart = [abs(a - b) for scores in trainings.values() for a, b in combinations(scores, 2)]
     return NoiseFloor(len(apart), mean(apart), float(np.quantile(apart, 0.95)), max(apart)) if apart else None
 
 
@@ -54,7 +54,7 @@ class Report:
     root: Path
     out: Path
     runs: list[NamedRun]
-    rows: list[Cell]
+    rows: list[Row]
     tables: dict[str, pl.DataFrame]
     usual: dict[str, str]
     states: pl.DataFrame
@@ -62,7 +62,7 @@ class Report:
     pair: tuple[str, str]
 
     @cached_property
-    def benchmark(self) -> list[Cell]:
+    def benchmark(self) -> list[Row]:
         """The rows that the ranking shows."""
         return benchmark(self.rows)
 
@@ -74,11 +74,9 @@ class Report:
     @cached_property
     def noises(self) -> dict[str, NoiseFloor]:
         """How far trainings of one partition lie apart, for each compat that has such, the one with the most rows first."""
-        number = Counter(cell.first.settings["compat"] for cell in self.rows)
-        found = {
-            name: noise_floor([cell for cell in self.rows if cell.first.settings["compat"] == name]) for name, _ in number.most_common()
-        }
-        return {name: noise for name, noise in found.items() if noise is not None}
+        number = Counter(row.first.settings["compat"] for row in self.rows)
+        floors = {name: noise_floor([row for row in self.rows if row.first.settings["compat"] == name]) for name, _ in number.most_common()}
+        return {name: noise for name, noise in floors.items() if noise is not None}
 
     @cached_property
     def noise(self) -> NoiseFloor | None:

@@ -13,7 +13,7 @@ from memgrid.errors import UserError
 from memgrid.report.baseline_tables import added, learning, negatives
 from memgrid.report.cause_tables import intervened, interventions_table, localized, localized_table
 from memgrid.report.read import read_runs, some_runs, warn_left_out
-from memgrid.report.rows import Cell, NamedRun, cells, models_of, named, variants
+from memgrid.report.rows import NamedRun, Row, models_of, named, ranking_rows, variants
 from memgrid.report.tables import (
     confusions_table,
     controls,
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from memgrid.report.facts import Report
 
 
-def make_tables(runs: list[NamedRun], rows: list[Cell], states: pl.DataFrame) -> dict[str, pl.DataFrame]:
+def make_tables(runs: list[NamedRun], rows: list[Row], states: pl.DataFrame) -> dict[str, pl.DataFrame]:
     """All tables by the stem of their files."""
     models = models_of(runs)
     return {
@@ -73,13 +73,14 @@ def gather(root: Path, out: Path, pair: tuple[str, str]) -> Report:
     from memgrid.report.sections.checks import taxonomy_named  # draws: a run that prints its result can do without
     from memgrid.results.states import states
 
-    found, left_out = read_runs(root)
+    finished, left_out = read_runs(root)
     warn_left_out(left_out)
-    runs = named(some_runs(found, left_out, root))
+    runs = named(some_runs(finished, left_out, root))
     for name in pair:
         taxonomy_named(name, runs)
-    rows, known = cells(runs), states(root)
-    return Report(root, out, runs, rows, make_tables(runs, rows, known), variants(found)[1], known, left_out, pair)
+    rows, run_states = ranking_rows(runs), states(root)
+    usual = variants([run.settings for run in finished])[1]
+    return Report(root, out, runs, rows, make_tables(runs, rows, run_states), usual, run_states, left_out, pair)
 
 
 def write_report(report: Report) -> None:
@@ -89,23 +90,20 @@ def write_report(report: Report) -> None:
         UserError: it cannot be written to.
     """
     from memgrid.report import page
-    from memgrid.report.sections import baselines as contrast
-    from memgrid.report.sections import causes as causality
-    from memgrid.report.sections import checks as evidence
-    from memgrid.report.sections import scores as sections
+    from memgrid.report.sections import baselines, causes, checks, scores
 
     out = report.out
     try:
         out.mkdir(parents=True, exist_ok=True)
         write_tables(report.tables, out)
-        *before, last = evidence.of_what_they_rest_on(report)
-        made = [*sections.of_scores(report), *contrast.of_contrasts(report), *before, *causality.of_causes(report), last]
+        *before, missing = checks.sections(report)
+        parts = [*scores.sections(report), *baselines.sections(report), *before, *causes.sections(report), missing]
         title = f"memgrid: {', '.join(report.models)}"
         subtitle = "How do language models reproduce their training text? What CNNs can tell from attention alone."
         when = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
         footer = (
             f"Written on {when} by memgrid {__version__} from the runs below {report.root}: python -m memgrid.report root={report.root}"
         )
-        (out / "index.html").write_text(page.render(title, subtitle, made, footer))
+        (out / "index.html").write_text(page.render(title, subtitle, parts, footer))
     except OSError as error:
         raise UserError(f"out={out} cannot be written to ({error.strerror}): choose another folder with out=<path>") from None

@@ -1,6 +1,6 @@
 """Which finished runs belong together, and what they are called.
 
-A *cell* is a row of the ranking: all runs that differ only in LLM and seed, equal partitions counted once. Runs with other settings of
+A *row* is one of the ranking: all runs that differ only in LLM and seed, equal partitions counted once. Runs with other settings of
 the network, the trainer, the selection or the corpus are never mixed into one row: `variant` says in what they differ.
 """
 
@@ -12,13 +12,13 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from memgrid.config.names import CAME_LATER
 from memgrid.config.schema import RunConfig
+from memgrid.report.read import FinishedRun
 from memgrid.taxonomy import RULES, Partition, Taxonomy, Thresholds
 
 USUAL = RunConfig()
@@ -32,20 +32,14 @@ OPTIONAL = ("label.",)  # only in the settings of taxonomies that read it
 
 
 @dataclass(frozen=True)
-class NamedRun:
+class NamedRun(FinishedRun):
     """A finished run with the names under which it appears, and how it divides sequences."""
 
-    metrics: dict[str, Any]
     setting: str
     identity: str
     family: str
     divided: Partition
     variant: str
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """Its settings."""
-        return self.metrics["settings"]
 
     @property
     def llm(self) -> str:
@@ -58,7 +52,7 @@ class NamedRun:
         return self.settings["corpus"]["name"], self.settings["compat"], self.variant
 
     @property
-    def cell(self) -> tuple[str, ...]:
+    def row_key(self) -> tuple[str, ...]:
         """Which row it belongs to. The paper trained equal partitions separately: so does compat=paper."""
         return (*self.place, self.divided.key if self.settings["compat"] == "none" else self.identity)
 
@@ -71,7 +65,7 @@ class NamedRun:
 
 
 @dataclass(frozen=True)
-class Cell:
+class Row:
     """A row of the ranking: its names and its runs, one per LLM and seed."""
 
     label: str
@@ -90,27 +84,28 @@ class Cell:
 
     def confusion(self, runs: Sequence[NamedRun], paper: bool = False) -> np.ndarray:
         """The runs' confusion matrices summed, classes in the order of the row's taxonomy; `paper`: the last three epochs."""
-        classes = len(self.first.metrics["classes"])
+        classes = len(self.first.result.classes)
         total = np.zeros((classes, classes), int)
         for run in runs:
-            counts = np.array(run.metrics["paper_protocol"]["confusion"] if paper else run.metrics["confusion"])
+            counts = np.array(run.result.paper_protocol.confusion if paper else run.result.confusion)
             place = np.array(run.divided.order)[np.argsort(self.first.divided.order)]
             total += counts[np.ix_(place, place)]
         return total
 
 
-def named(runs: Sequence[dict[str, Any]]) -> list[NamedRun]:
+def named(runs: Sequence[FinishedRun]) -> list[NamedRun]:
     """Finished runs with their names; two taxonomies with the same class titles but other rules get different names."""
-    partitions = [partition_of(run["settings"]) for run in runs]
-    identities = [identity_of(run["settings"], divided) for run, divided in zip(runs, partitions, strict=True)]
-    names = {identity: setting_name(run) for run, identity in zip(runs, identities, strict=True)}
-    taxonomies = {identity: run["settings"]["taxonomy"]["name"] for run, identity in zip(runs, identities, strict=True)}
+    settings = [run.settings for run in runs]
+    partitions = partitions_of(settings)
+    identities = [identity_of(given, divided) for given, divided in zip(settings, partitions, strict=True)]
+    names = {identity: setting_name(given, divided) for given, divided, identity in zip(settings, partitions, identities, strict=True)}
+    taxonomies = {identity: given["taxonomy"]["name"] for given, identity in zip(settings, identities, strict=True)}
     for suffix in (taxonomies, {identity: f"rules {json.loads(identity)[1]}" for identity in names}):
         shared = {name for name, number in Counter(names.values()).items() if number > 1}
         names = {identity: f"{name} ({suffix[identity]})" if name in shared else name for identity, name in names.items()}
     return [
-        NamedRun(run, names[identity], identity, family(run["settings"]["taxonomy"]["classes"]), divided, variant)
-        for run, identity, divided, variant in zip(runs, identities, partitions, variants(runs)[0], strict=True)
+        NamedRun(run.folder, run.result, names[identity], identity, family(run.settings["taxonomy"]["classes"]), divided, variant)
+        for run, identity, divided, variant in zip(runs, identities, partitions, variants(settings)[0], strict=True)
     ]
 
 
@@ -119,10 +114,24 @@ def models_of(runs: Iterable[NamedRun]) -> list[str]:
     return sorted({run.llm for run in runs}, key=lambda name: ([float(part) for part in re.findall(r"\d+(?:\.\d+)?", name)], name))
 
 
+def partitions_of(settings: Iterable[dict[str, Any]]) -> list[Partition]:
+    """How each run divides sequences: thousands of runs share few partitions, and each of these is computed once."""
+    computed: dict[str, Partition] = {}
+    partitions = []
+    for given in settings:
+        key = json.dumps([given["taxonomy"]["classes"], given_thresholds(given)])
+        if key not in computed:
+            computed[key] = partition_of(given)
+        partitions.append(computed[key])
+    return partitions
+
+
 def partition_of(settings: dict[str, Any]) -> Partition:
     """How a run divides sequences; thresholds that it does not depend on are None in its settings, or any number with compat=paper."""
-    thresholds = [usual if given is None else given for given, usual in zip(given_thresholds(settings), usual_thresholds(), strict=True)]
-    return cached_partition(json.dumps(settings["taxonomy"]["classes"]), *thresholds)
+    delta, rho, rouge = given_thresholds(settings)
+    usual = usual_thresholds()
+    thresholds = Thresholds(usual[0] if delta is None else delta, usual[1] if rho is None else rho, usual[2] if rouge is None else rouge)
+    return Taxonomy.of(settings["taxonomy"]["name"], settings["taxonomy"]["classes"]).partition(thresholds)
 
 
 def given_thresholds(settings: dict[str, Any]) -> tuple[int | None, float | None, str | None]:
@@ -135,32 +144,20 @@ def usual_thresholds() -> tuple[int, float, str]:
     return USUAL.delta, USUAL.rho, USUAL.rouge
 
 
-@lru_cache(maxsize=4096)
-def cached_partition(classes: str, delta: int, rho: float, rouge: str) -> Partition:
-    """A taxonomy's partition, computed once: a report asks for it thousands of times."""
-    return taxonomy_of(classes).partition(Thresholds(delta, rho, rouge))
-
-
-@lru_cache(maxsize=1024)
-def taxonomy_of(classes: str) -> Taxonomy:
-    """The taxonomy of these classes, as JSON."""
-    return Taxonomy.of("", json.loads(classes))
-
-
 def identity_of(settings: dict[str, Any], divided: Partition) -> str:
     """Equal for runs of one taxonomy at the same thresholds, of those that it depends on."""
     taxonomy = settings["taxonomy"]
     return json.dumps([taxonomy["name"], json.dumps(taxonomy["classes"]), divided.delta, divided.rho, divided.rouge])
 
 
-def setting_name(metrics: dict[str, Any], rho: bool = True) -> str:
+def setting_name(settings: dict[str, Any], divided: Partition, rho: bool = True) -> str:
     """Such as `Non-Memo, Recollect[5], Code, Others`: the classes, with [δ] where a rule reads it and ρ where it is not the usual one.
 
     Args:
+        settings: of a run.
+        divided: how it divides sequences.
         rho: False leaves ρ out.
     """
-    settings = metrics["settings"]
-    divided = partition_of(settings)
     titles = [title_with_delta(title, rules, divided.delta) for title, rules in settings["taxonomy"]["classes"].items()]
     usual = divided.rho is None or (divided.rho, divided.rouge) == usual_thresholds()[1:]
     scored = {"l": ", ROUGE-L", "3": ", ROUGE-3"}.get(divided.rouge or "", "")
@@ -190,7 +187,7 @@ def family(classes: Mapping[str, str | list[str]]) -> str:
     if len(rules) < 3 or rules[0] != ["non_memorized"] or rules[-1] != ["memorized"]:
         return "other"
     nodes = [["duplicates" in RULES[name].needs for name in names] for names in rules[1:-1]]
-    known: dict[tuple[tuple[bool, ...], ...], str] = {
+    families: dict[tuple[tuple[bool, ...], ...], str] = {
         ((True,), (False,)): "4A",
         ((False,), (True,)): "4B",
         ((True,),): "3A",
@@ -198,29 +195,32 @@ def family(classes: Mapping[str, str | list[str]]) -> str:
     }
     if len(nodes) == 1 and len(nodes[0]) == 2:
         return "3B"
-    return known.get(tuple(tuple(node) for node in nodes), "other")
+    return families.get(tuple(tuple(node) for node in nodes), "other")
 
 
-def variants(runs: Sequence[dict[str, Any]]) -> tuple[list[str], dict[str, str]]:
+def variants(settings: Sequence[dict[str, Any]]) -> tuple[list[str], dict[str, str]]:
     """In what settings each run differs from most others of its corpus and compat, such as `cnn.epochs=3`; empty for most.
 
     What an LLM has to itself (its path, its precision) counts only where it differs between runs of that LLM.
+
+    Args:
+        settings: of every run.
 
     Returns:
         A text per run, and the usual value of every setting that occurs in one.
     """
     groups: dict[tuple[str, ...], list[int]] = defaultdict(list)
-    flat = [flattened(run["settings"]) for run in runs]
-    for index, run in enumerate(runs):
-        groups[run["settings"]["corpus"]["name"], run["settings"]["compat"]].append(index)
-    differs: list[list[str]] = [[] for _ in runs]
+    flat = [flattened(given) for given in settings]
+    for index, given in enumerate(settings):
+        groups[given["corpus"]["name"], given["compat"]].append(index)
+    differs: list[list[str]] = [[] for _ in settings]
     usual: dict[str, str] = {}
     for group in groups.values():
         for key in sorted({key for index in group for key in flat[index]}):
             parts: dict[str, list[int]] = defaultdict(list)
             for index in group:
                 if key in flat[index] or not key.startswith(OPTIONAL):
-                    parts[runs[index]["settings"]["llm"]["name"] if key.startswith(NAMES_A_MODEL) else ""].append(index)
+                    parts[settings[index]["llm"]["name"] if key.startswith(NAMES_A_MODEL) else ""].append(index)
             for part in parts.values():
                 values = [flat[index].get(key, LATER.get(key, "unset")) for index in part]
                 most = LATER.get(key, Counter(values).most_common(1)[0][0])
@@ -254,32 +254,29 @@ def as_typed(value: Any) -> str:
 
 def panel_text(members: list[str]) -> str:
     """A panel in short, such as `k6,8-f10,16-mean`, where it is a product; else all its names."""
-    parsed = [match.groups() if (match := re.fullmatch(r"k(\d+)-f(\d+)-(\w+)", name)) else None for name in members]
-    known = [one for one in parsed if one]
-    sides = [list(dict.fromkeys(column)) for column in zip(*known, strict=True)]
-    if len(known) < len(members) or list(itertools.product(*sides)) != known:
+    parsed = [match.groups() for name in members if (match := re.fullmatch(r"k(\d+)-f(\d+)-(\w+)", name))]
+    sides = [list(dict.fromkeys(column)) for column in zip(*parsed, strict=True)]
+    if len(parsed) < len(members) or list(itertools.product(*sides)) != parsed:
         return "+".join(members)
     return "-".join(head + ",".join(side) for head, side in zip(("k", "f", ""), sides, strict=True))
 
 
-def cells(runs: Sequence[NamedRun]) -> list[Cell]:
+def ranking_rows(runs: Sequence[NamedRun]) -> list[Row]:
     """The rows of the ranking, in no particular order."""
     groups: dict[tuple[str, ...], list[NamedRun]] = defaultdict(list)
     for run in runs:
-        groups[run.cell].append(run)
+        groups[run.row_key].append(run)
     several = [len({run.place[part] for run in runs}) > 1 for part in range(3)]
-    made = []
+    rows = []
     for group in groups.values():
         number = Counter(run.setting for run in group)
         own = {run.setting: run.settings["taxonomy"]["name"] in OWN_NAMES for run in group}
         first, *also = sorted(number, key=lambda name: (-number[name], not own[name], name))
         # A run that took over another's result comes after one that was trained; one with controls before one without.
-        ranked = sorted(
-            group, key=lambda run: (run.setting != first, run.metrics["same_as"] is not None, not run.metrics["control"], run.llm)
-        )
+        ranked = sorted(group, key=lambda run: (run.setting != first, run.result.same_as is not None, run.result.control is None, run.llm))
         chosen = {run.training: run for run in reversed(ranked)}
         kept = tuple(sorted(chosen.values(), key=lambda run: (run.setting != first, run.llm, run.settings["seed"])))
         corpus, compat, variant = kept[0].place
         shown = [corpus * several[0], f"compat={compat}" if several[1] and compat != "none" else "", variant]
-        made.append(Cell(" · ".join(filter(None, (first, *shown))), first, tuple(also), kept))
-    return made
+        rows.append(Row(" · ".join(filter(None, (first, *shown))), first, tuple(also), kept))
+    return rows

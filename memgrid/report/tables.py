@@ -1,9 +1,10 @@
-"""Tables of a report, from cells of finished runs. Scores are in percent; the columns are those of the paper's tables and some more."""
+"""Tables of a report, from the rows of its ranking. Scores are in percent; the columns are those of the paper's tables and some more."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,38 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from memgrid.metrics import confusion_matrix, scores
-from memgrid.report.rows import USUAL, Cell, NamedRun, models_of, setting_name
-from memgrid.results.folder import BASELINES
-from memgrid.taxonomy import NO_CLASS, Taxonomy, Thresholds
+from memgrid.metrics import scores
+from memgrid.report.rows import USUAL, NamedRun, Row, models_of, setting_name
+from memgrid.results.result import PanelScores, RunResult
 
 ALL = "all"  # in the column llm: over all LLMs
-# In the metrics of runs since they have baselines, beside the confidence, which all have.
-REFERENCES = (*(name for name in BASELINES if name != "confidence"), "probe")
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What attention is compared with, as it is called; empty where it does not occur.
+
+    Attributes:
+        heading: of a column. phrase: in a sentence.
+        legend: in the figure of the controls. curve: in that of the learning curve.
+    """
+
+    heading: str
+    phrase: str = ""
+    legend: str = ""
+    curve: str = ""
+
+
+# Two controls, all of `results.folder.BASELINES`, and the better linear probe, in the order of the columns of the controls.
+REFERENCES = {
+    "shuffled": Reference("shuffled labels", legend="attention, shuffled labels"),
+    "confidence": Reference("confidence", "the model's own confidence", "the model's own confidence alone", "confidence alone"),
+    "tokens": Reference("tokens", "a bag of the tokens"),
+    "overlap": Reference("overlap", "the overlap of prefix and suffix"),
+    "likelihood": Reference("prefix likelihood", "the likelihood of the prefix"),
+    "together": Reference("together", "all of these baselines together", "all that needs no attention", "all without attention"),
+    "probe": Reference("linear probe", legend="linear probe on attention", curve="attention, linear probe"),
+}
 # How columns of floats are written that are no scores.
 DIGITS = {"rho": "g", "q": "g", "eval_loss": ".3f", "paper_eval_loss": ".4f", "sanity_delta": ".2f", "sanity_decisiveness": ".2f"}
 
@@ -27,8 +52,8 @@ def runs_table(runs: Sequence[NamedRun]) -> pl.DataFrame:
     """A row per run, best min-F1 first; `same_as` names the run whose training was this one's too."""
     rows = []
     for run in runs:
-        metrics, settings = run.metrics, run.settings
-        control, confidence, paper = metrics["control"], metrics["confidence"], metrics["paper_protocol"]
+        result, settings = run.result, run.settings
+        paper = result.paper_protocol
         own = score_row([run])
         rows.append(
             {
@@ -43,48 +68,48 @@ def runs_table(runs: Sequence[NamedRun]) -> pl.DataFrame:
                 "family": run.family,
                 "compat": settings["compat"],
                 "variant": run.variant,
-                "cnns": ", ".join(metrics["members"]),
-                "train": metrics["samples"]["train"],
-                "eval": metrics["samples"]["eval"],
+                "cnns": ", ".join(result.members),
+                "train": result.samples.train,
+                "eval": result.samples.eval,
                 "min_f1": own["min_f1"],
-                "min_f1_std": metrics["panel"]["min_f1"]["std"],
+                "min_f1_std": result.panel.min_f1.std,
                 "min_f1_low": own["low"],
                 "min_f1_high": own["high"],
                 "mean_f1": own["mean_f1"],
                 **{key: own[key] for key in ("min_precision", "mean_precision", "min_recall", "mean_recall", "eval_loss")},
-                "shuffled_min_f1": control["min_f1"]["mean"] if control else None,
-                "confidence_min_f1": confidence["min_f1"]["mean"] if confidence else None,
-                "paper_min_f1": paper["min_f1"],
-                "paper_mean_f1": paper["mean_f1"],
-                "paper_eval_loss": paper["mean_eval_loss"],
-                "same_as": metrics["same_as"],
-                "folder": metrics["folder"],
+                "shuffled_min_f1": result.control.min_f1.mean if result.control else None,
+                "confidence_min_f1": result.confidence.min_f1.mean if result.confidence else None,
+                "paper_min_f1": paper.min_f1,
+                "paper_mean_f1": paper.mean_f1,
+                "paper_eval_loss": paper.mean_eval_loss,
+                "same_as": result.same_as,
+                "folder": str(run.folder.path),
             }
         )
     return pl.DataFrame(rows, infer_schema_length=None).sort("min_f1", "folder", descending=[True, False])
 
 
-def ranking(rows: Iterable[Cell], llm: str | None = None) -> pl.DataFrame:
-    """A row per cell, best min-F1 first, over all LLMs and seeds or for one LLM; scores as `score_row` and `paper_row` give them."""
-    made = []
-    for cell in rows:
-        runs = cell.of(llm)
+def ranking(rows: Iterable[Row], llm: str | None = None) -> pl.DataFrame:
+    """A record per row, best min-F1 first, over all LLMs and seeds or for one LLM; scores as `score_row` and `paper_row` give them."""
+    records = []
+    for row in rows:
+        runs = row.of(llm)
         if not runs:
             continue
-        first = cell.first
+        first = row.first
         corpus, compat, variant = first.place
-        names = {"setting": cell.setting, "also": "; ".join(cell.also), "label": cell.label, "family": first.family}
+        names = {"setting": row.setting, "also": "; ".join(row.also), "label": row.label, "family": first.family}
         place = {"corpus": corpus, "compat": compat, "variant": variant}
         many = {
-            "classes": len(first.metrics["classes"]),
+            "classes": len(first.result.classes),
             "llms": ", ".join(models_of(runs)),
             "seeds": len({run.settings["seed"] for run in runs}),
             "runs": len(runs),
-            "train": min(run.metrics["samples"]["train"] for run in runs),
-            "eval": min(run.metrics["samples"]["eval"] for run in runs),
+            "train": min(run.result.samples.train for run in runs),
+            "eval": min(run.result.samples.eval for run in runs),
         }
-        made.append({**names, **place, **many, **score_row(runs), **paper_row(cell, runs)})
-    return pl.DataFrame(made, infer_schema_length=None).sort("min_f1", "label", descending=[True, False]) if made else pl.DataFrame()
+        records.append({**names, **place, **many, **score_row(runs), **paper_row(row, runs)})
+    return pl.DataFrame(records, infer_schema_length=None).sort("min_f1", "label", descending=[True, False]) if records else pl.DataFrame()
 
 
 def score_row(runs: Sequence[NamedRun]) -> dict[str, float]:
@@ -92,160 +117,154 @@ def score_row(runs: Sequence[NamedRun]) -> dict[str, float]:
 
     The interval would be narrower if the runs' eval samples were independent; they overlap, so it is not narrowed.
     """
-    panels = [run.metrics["panel"] for run in runs]
-    row = {
-        "min_f1": mean(panel["min_f1"]["mean"] for panel in panels),
-        "spread": float(np.std([score for run in runs for score in run.metrics["members_min_f1"]])),
-        "low": mean(panel["min_f1"]["low"] for panel in panels),
-        "high": mean(panel["min_f1"]["high"] for panel in panels),
-        "mean_f1": mean(panel["mean_f1"]["mean"] for panel in panels),
+    panels = [run.result.panel for run in runs]
+    by_class = {
+        "precision": [[estimate.mean for estimate in panel.precision] for panel in panels],
+        "recall": [[estimate.mean for estimate in panel.recall] for panel in panels],
     }
-    for score in ("precision", "recall"):
-        row[f"min_{score}"] = mean(min(entry["mean"] for entry in panel[score]) for panel in panels)
-        row[f"mean_{score}"] = mean(mean(entry["mean"] for entry in panel[score]) for panel in panels)
-    return {**row, "eval_loss": mean(run.metrics["eval_loss"] for run in runs)}
+    columns = {
+        "min_f1": mean(panel.min_f1.mean for panel in panels),
+        "spread": float(np.std([score for run in runs for score in run.result.members_min_f1])),
+        "low": mean(panel.min_f1.low for panel in panels),
+        "high": mean(panel.min_f1.high for panel in panels),
+        "mean_f1": mean(panel.mean_f1.mean for panel in panels),
+    }
+    for score, values in by_class.items():
+        columns[f"min_{score}"] = mean(map(min, values))
+        columns[f"mean_{score}"] = mean(map(mean, values))
+    return {**columns, "eval_loss": mean(run.result.eval_loss for run in runs)}
 
 
-def paper_row(cell: Cell, runs: Sequence[NamedRun]) -> dict[str, float]:
+def paper_row(row: Row, runs: Sequence[NamedRun]) -> dict[str, float]:
     """The paper's protocol: the confusion matrices of the last three epochs, all CNNs, sizes and seeds summed, then scored."""
-    found = scores(cell.confusion(runs, paper=True))
-    row = {"paper_min_f1": found["min_f1"], "paper_mean_f1": found["mean_f1"]}
+    summed = scores(row.confusion(runs, paper=True))
+    columns = {"paper_min_f1": summed["min_f1"], "paper_mean_f1": summed["mean_f1"]}
     for score in ("precision", "recall"):
-        row |= {f"paper_min_{score}": min(found[score]), f"paper_mean_{score}": mean(found[score])}
-    return {**row, "paper_eval_loss": mean(run.metrics["paper_protocol"]["mean_eval_loss"] for run in runs)}
+        columns |= {f"paper_min_{score}": min(summed[score]), f"paper_mean_{score}": mean(summed[score])}
+    return {**columns, "paper_eval_loss": mean(run.result.paper_protocol.mean_eval_loss for run in runs)}
 
 
-def sizes_table(rows: Sequence[Cell]) -> pl.DataFrame:
-    """The min-F1 of every cell, best first, with a column per LLM beside that over all."""
-    models = models_of(run for cell in rows for run in cell.runs)
+def sizes_table(rows: Sequence[Row]) -> pl.DataFrame:
+    """The min-F1 of every row, best first, with a column per LLM beside that over all."""
+    models = models_of(run for row in rows for run in row.runs)
     table = ranking(rows).select(pl.col("label").alias("setting"), pl.col("min_f1").alias(ALL))
     for llm in models:
-        one = ranking(rows, llm).select(pl.col("label").alias("setting"), pl.col("min_f1").alias(llm))
-        table = table.join(one, on="setting", how="left", maintain_order="left")
+        own = ranking(rows, llm).select(pl.col("label").alias("setting"), pl.col("min_f1").alias(llm))
+        table = table.join(own, on="setting", how="left", maintain_order="left")
     return table
 
 
-def sweeps(rows: Iterable[Cell]) -> list[list[Cell]]:
-    """Cells that differ only in ρ and the ROUGE that it is applied to, where there are several."""
-    found: dict[tuple[Any, ...], list[Cell]] = defaultdict(list)
-    for cell in rows:
-        divided, settings = cell.first.divided, cell.first.settings
+def sweeps(rows: Iterable[Row]) -> list[list[Row]]:
+    """Rows that differ only in ρ and the ROUGE that it is applied to, where there are several."""
+    groups: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
+    for row in rows:
+        divided, settings = row.first.divided, row.first.settings
         if divided.rho is not None:
             own = "" if settings["compat"] == "none" else settings["taxonomy"]["name"]
-            found[(*cell.first.place, own, divided.cases, divided.delta)].append(cell)
-    return [swept for swept in found.values() if len({(cell.first.divided.rho, cell.first.divided.rouge) for cell in swept}) > 1]
+            groups[(*row.first.place, own, divided.cases, divided.delta)].append(row)
+    return [swept for swept in groups.values() if len({(row.first.divided.rho, row.first.divided.rouge) for row in swept}) > 1]
 
 
-def benchmark(rows: Sequence[Cell]) -> list[Cell]:
-    """The cells without the points of a ρ sweep (three or more) beside its usual one: these fill a table of their own."""
+def benchmark(rows: Sequence[Row]) -> list[Row]:
+    """The rows without the points of a ρ sweep (three or more) beside its usual one: these fill a table of their own."""
     left_out = set()
     for swept in sweeps(rows):
-        usual = [cell.first.divided.rho == USUAL.rho and cell.first.divided.rouge == USUAL.rouge for cell in swept]
+        usual = [row.first.divided.rho == USUAL.rho and row.first.divided.rouge == USUAL.rouge for row in swept]
         if len(swept) > 2 and any(usual):
-            left_out |= {cell.label for cell, one in zip(swept, usual, strict=True) if not one}
-    return [cell for cell in rows if cell.label not in left_out]
+            left_out |= {row.label for row, is_usual in zip(swept, usual, strict=True) if not is_usual}
+    return [row for row in rows if row.label not in left_out]
 
 
-def rho_table(rows: Sequence[Cell]) -> pl.DataFrame:
+def rho_table(rows: Sequence[Row]) -> pl.DataFrame:
     """The paper's Table 4: a row per ρ and the ROUGE that it is applied to, of every taxonomy of which several were run.
 
     Over all LLMs (`llm` is "all") and, where there are several, for each; best min-F1 first. Empty without a sweep.
     """
-    made = []
+    records = []
     for swept in sweeps(rows):
         (setting, taxonomy), _ = Counter(
-            (setting_name(cell.first.metrics, rho=False), cell.first.settings["taxonomy"]["name"]) for cell in swept
+            (setting_name(row.first.settings, row.first.divided, rho=False), row.first.settings["taxonomy"]["name"]) for row in swept
         ).most_common(1)[0]
         corpus, compat, variant = swept[0].first.place
         names = {"setting": setting, "taxonomy": taxonomy, "corpus": corpus, "compat": compat, "variant": variant}
-        models = models_of(run for cell in swept for run in cell.runs)
-        for llm, cell in product((ALL, *(models if len(models) > 1 else ())), swept):
-            runs, divided = cell.of(None if llm == ALL else llm), cell.first.divided
+        models = models_of(run for row in swept for run in row.runs)
+        for llm, row in product((ALL, *(models if len(models) > 1 else ())), swept):
+            runs, divided = row.of(None if llm == ALL else llm), row.first.divided
             if runs:
                 applied = {"rouge_l": divided.rouge != "3", "rouge_3": divided.rouge != "l", "rouge": divided.rouge, "rho": divided.rho}
-                made.append({**names, "llm": llm, **applied, "runs": len(runs), **score_row(runs), **paper_row(cell, runs)})
-    if not made:
+                records.append({**names, "llm": llm, **applied, "runs": len(runs), **score_row(runs), **paper_row(row, runs)})
+    if not records:
         return pl.DataFrame()
-    known = [ALL, *models_of(run for cell in rows for run in cell.runs)]
-    place = pl.col("llm").replace_strict({llm: index for index, llm in enumerate(known)}, return_dtype=pl.Int64)
+    llms = [ALL, *models_of(run for row in rows for run in row.runs)]
+    place = pl.col("llm").replace_strict({llm: index for index, llm in enumerate(llms)}, return_dtype=pl.Int64)
     order = ["setting", "taxonomy", "corpus", "compat", "variant", place, -pl.col("min_f1"), "rho", "rouge"]
-    return pl.DataFrame(made, infer_schema_length=None).sort(order)
+    return pl.DataFrame(records, infer_schema_length=None).sort(order)
 
 
-def controls(rows: Iterable[Cell]) -> pl.DataFrame:
+def controls(rows: Iterable[Row]) -> pl.DataFrame:
     """Min-F1 from attention beside that of its controls, means over the runs that have them; `chance`: any answer equally often."""
-    made = []
-    for cell in rows:
-        row: dict[str, Any] = {"setting": cell.label, "runs": len(cell.runs), **score_row(cell.runs)}
-        for name, key in (("shuffled", "control"), ("confidence", "confidence")):
-            found = [run.metrics[key]["min_f1"]["mean"] for run in cell.runs if run.metrics[key]]
-            row |= {f"{name}_min_f1": mean(found) if found else None}
-        row |= {f"{name}_min_f1": reference(cell.runs, name) for name in REFERENCES}
-        made.append({**row, "chance": 100 / len(cell.first.metrics["classes"])})
-    others = ("shuffled_min_f1", "confidence_min_f1", *(f"{name}_min_f1" for name in REFERENCES))
-    table = pl.DataFrame(made, infer_schema_length=None, schema_overrides=dict.fromkeys(others, pl.Float64))
+    records: list[dict[str, Any]] = []
+    for row in rows:
+        beside = {f"{name}_min_f1": reference_min_f1(row.runs, name) for name in REFERENCES}
+        chance = 100 / len(row.first.result.classes)
+        records.append({"setting": row.label, "runs": len(row.runs), **score_row(row.runs), **beside, "chance": chance})
+    others = [f"{name}_min_f1" for name in REFERENCES]
+    table = pl.DataFrame(records, infer_schema_length=None, schema_overrides=dict.fromkeys(others, pl.Float64))
     table = table.select("setting", "runs", "min_f1", "low", "high", *others, "chance")
-    known = pl.col("shuffled_min_f1").is_not_null() | pl.col("confidence_min_f1").is_not_null()
-    return table.filter(known).sort("min_f1", "setting", descending=[True, False])
+    has_controls = pl.col("shuffled_min_f1").is_not_null() | pl.col("confidence_min_f1").is_not_null()
+    return table.filter(has_controls).sort("min_f1", "setting", descending=[True, False])
 
 
-def reference(runs: Sequence[NamedRun], name: str) -> float | None:
-    """The min-F1 of a baseline, or of the better linear probe, mean over the runs that have it; None where none has."""
-    found = []
+def reference_min_f1(runs: Sequence[NamedRun], name: str) -> float | None:
+    """The min-F1 of what attention is compared with, mean over the runs that have it; None where none has.
+
+    Args:
+        name: a key of `REFERENCES`.
+    """
+    best = []
     for run in runs:
-        if name == "probe":
-            scores = [one["min_f1"]["mean"] for one in run.metrics.get("probes", {}).values()]
-            found += [max(scores)] if scores else []
-        elif one := run.metrics.get("baselines", {}).get(name):
-            found.append(one["min_f1"]["mean"])
-    return mean(found) if found else None
+        values = [scores.min_f1.mean for scores in references(run.result, name) if scores is not None]
+        best += [max(values)] if values else []
+    return mean(best) if best else None
 
 
-def protocols(rows: Iterable[Cell]) -> pl.DataFrame:
+def references(result: RunResult, name: str) -> list[PanelScores | None]:
+    """The scores that a run has of a key of `REFERENCES`: of every linear probe, at most one of all others."""
+    if name == "probe":
+        return list(result.probes.values())
+    return [{"shuffled": result.control, "confidence": result.confidence}.get(name, result.baselines.get(name))]
+
+
+def protocols(rows: Iterable[Row]) -> pl.DataFrame:
     """Our min-F1 (last epoch, mean over CNNs) beside the paper's (three epochs, CNNs and sizes summed, then scored); best first."""
     table = ranking(rows).select(pl.col("label").alias("setting"), "runs", "min_f1", "low", "high", "paper_min_f1")
     return table.with_columns(difference=pl.col("min_f1") - pl.col("paper_min_f1"))
 
 
-def members_table(rows: Iterable[Cell]) -> pl.DataFrame:
-    """A row per CNN of every run: setting, llm, seed, member, min_f1."""
-    made = [
-        (cell.label, run.llm, run.settings["seed"], member, score)
-        for cell in rows
-        for run in cell.runs
-        for member, score in zip(run.metrics["members"], run.metrics["members_min_f1"], strict=True)
+def members_table(rows: Iterable[Row]) -> pl.DataFrame:
+    """A record per CNN of every run: setting, llm, seed, member, min_f1."""
+    records = [
+        (row.label, run.llm, run.settings["seed"], member, score)
+        for row in rows
+        for run in row.runs
+        for member, score in zip(run.result.members, run.result.members_min_f1, strict=True)
     ]
     schema = {"setting": pl.String, "llm": pl.String, "seed": pl.Int64, "member": pl.String, "min_f1": pl.Float64}
-    return pl.DataFrame(made, schema=schema, orient="row")
+    return pl.DataFrame(records, schema=schema, orient="row")
 
 
-def confusions_table(rows: Sequence[Cell]) -> pl.DataFrame:
-    """A row per true and predicted class of every cell and LLM: counts of the last epoch, summed over CNNs and seeds, and their share."""
-    made = []
-    for cell in rows:
-        titles = cell.first.metrics["classes"]
-        for llm in dict.fromkeys(run.llm for run in cell.runs):
-            counts = cell.confusion(cell.of(llm))
+def confusions_table(rows: Sequence[Row]) -> pl.DataFrame:
+    """A record per true and predicted class of every row and LLM: counts of the last epoch, summed over CNNs and seeds, and their share."""
+    records = []
+    for row in rows:
+        titles = row.first.result.classes
+        for llm in dict.fromkeys(run.llm for run in row.runs):
+            counts = row.confusion(row.of(llm))
             for (true, predicted), count in np.ndenumerate(counts):
                 share = 100 * count / max(1, counts[true].sum())
-                made.append((cell.label, llm, titles[true], titles[predicted], int(count), share))
+                records.append((row.label, llm, titles[true], titles[predicted], int(count), share))
     schema = {"setting": pl.String, "llm": pl.String, "true": pl.String, "predicted": pl.String, "count": pl.Int64, "share": pl.Float64}
-    return pl.DataFrame(made, schema=schema, orient="row")
-
-
-def flow(features: pl.DataFrame, left: tuple[Taxonomy, Thresholds], right: tuple[Taxonomy, Thresholds]) -> np.ndarray:
-    """How many memorized sequences are in each class of one taxonomy and of another, int (left classes, right classes).
-
-    Args:
-        features: a row per sequence, with `memorized` and what both taxonomies' rules read. Sequences without a class count nowhere.
-    """
-    memorized = features.filter("memorized")
-    many = [len(taxonomy.classes) for taxonomy, _ in (left, right)]
-    classes = [taxonomy.classify(memorized, thresholds).astype(int) for taxonomy, thresholds in (left, right)]
-    known = (classes[0] != NO_CLASS) & (classes[1] != NO_CLASS)
-    if not known.any():
-        return np.zeros(many, int)
-    return confusion_matrix(classes[0][known], classes[1][known], max(many))[: many[0], : many[1]]
+    return pl.DataFrame(records, schema=schema, orient="row")
 
 
 def mean(values: Iterable[float]) -> float:

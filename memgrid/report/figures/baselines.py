@@ -10,7 +10,8 @@ import polars as pl
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
-from memgrid.report.figures.ranking import GREY, cell, dot, numbers, points
+from memgrid.report.baseline_tables import ADDS, NOTHING, WORSE
+from memgrid.report.figures.ranking import GREY, dot, number_text, numbers, points
 from memgrid.report.figures.style import (
     COLOURS,
     KEY_LINE,
@@ -25,19 +26,20 @@ from memgrid.report.figures.style import (
     rows,
     text_width,
 )
+from memgrid.report.tables import REFERENCES
 
 # Verdict on a pair → what it means, colour, marker.
 VERDICTS = {
-    "adds": ("attention adds", COLOURS[2], "o"),
-    "nothing seen": ("no difference can be seen", GREY, "s"),
-    "worse": ("attention is worse", COLOURS[3], "D"),
+    ADDS: ("attention adds", COLOURS[2], "o"),
+    NOTHING: ("no difference can be seen", GREY, "s"),
+    WORSE: ("attention is worse", COLOURS[3], "D"),
 }
 # Column of the learning curve → name, colour, marker, line.
 LINES: dict[str, tuple[str, str, str, str]] = {
     "min_f1": ("attention, CNNs", COLOURS[0], "o", "-"),
-    "probe": ("attention, linear probe", COLOURS[5], "^", "-"),
-    "together": ("all without attention", COLOURS[1], "s", "--"),
-    "confidence": ("confidence alone", COLOURS[2], "D", ":"),
+    "probe": (REFERENCES["probe"].curve, COLOURS[5], "^", "-"),
+    "together": (REFERENCES["together"].curve, COLOURS[1], "s", "--"),
+    "confidence": (REFERENCES["confidence"].curve, COLOURS[2], "D", ":"),
 }
 NARROWEST = 6.0  # axis of differences, in points
 
@@ -49,18 +51,20 @@ def draw_added(table: pl.DataFrame, path: Path) -> None:
         table: pair, difference, low, high, verdict (a key of `VERDICTS`).
     """
     difference, low, high = (numbers(table, name) for name in ("difference", "low", "high"))
-    known = [one for one in VERDICTS if one in set(table["verdict"])]
-    legend: Legend = [[(dot(*VERDICTS[one][1:]), VERDICTS[one][0]) for one in known] + [(Line2D([], [], color="0.2"), "95 % interval")]]
+    drawn = [verdict for verdict in VERDICTS if verdict in set(table["verdict"])]
+    legend: Legend = [
+        [(dot(*VERDICTS[verdict][1:]), VERDICTS[verdict][0]) for verdict in drawn] + [(Line2D([], [], color="0.2"), "95 % interval")]
+    ]
     least, most = min(0.0, low.min()), max(0.0, high.max())
     air = max(0.06 * (most - least), (NARROWEST - (most - least)) / 2)
-    shown = [cell(one, "+.1f") for one in difference]
+    shown = [number_text(value, "+.1f") for value in difference]
     with rows(path, table["pair"].to_list(), legend, (least - air, most + air), ("points", shown)) as axes:
         axes.set_xlabel("accuracy with attention − best accuracy without (points)")
         axes.axvline(0, color="0.3", linewidth=0.8, zorder=1)
-        for one in known:
-            y = np.flatnonzero(table["verdict"] == one)
-            axes.hlines(y, low[y], high[y], color=VERDICTS[one][1], linewidth=1.2, zorder=3)
-            points(axes, difference[y], y, *VERDICTS[one][1:])
+        for verdict in drawn:
+            y = np.flatnonzero(table["verdict"] == verdict)
+            axes.hlines(y, low[y], high[y], color=VERDICTS[verdict][1], linewidth=1.2, zorder=3)
+            points(axes, difference[y], y, *VERDICTS[verdict][1:])
 
 
 def draw_learning(table: pl.DataFrame, path: Path) -> None:
@@ -77,9 +81,9 @@ def draw_learning(table: pl.DataFrame, path: Path) -> None:
     width, left, tall = SINGLE, 0.55, 2.0
     key = key_lines([[(Line2D([], [], **styles[name]), LINES[name][0]) for name in present]], width - 0.2)
     top = 0.15 + KEY_LINE * len(key)
-    with figure(path, width, top + tall + 0.45) as made:
-        draw_key(made, key)
-        axes = place(made, left, top, width - left - 0.15, tall)
+    with figure(path, width, top + tall + 0.45) as fig:
+        draw_key(fig, key)
+        axes = place(fig, left, top, width - left - 0.15, tall)
         for name in present:
             axes.plot(train, numbers(table, name), **styles[name])
         axes.fill_between(train, numbers(table, "low"), numbers(table, "high"), color=styles["min_f1"]["color"], alpha=0.13, linewidth=0)
@@ -89,7 +93,7 @@ def draw_learning(table: pl.DataFrame, path: Path) -> None:
         shown = ticks(train, width - left - 0.15)
         axes.xaxis.set_major_locator(FixedLocator(shown))
         axes.xaxis.set_minor_locator(NullLocator())
-        axes.set_xticks(shown, [f"{one:g}" for one in shown])
+        axes.set_xticks(shown, [f"{size:g}" for size in shown])
         axes.yaxis.set_major_locator(MaxNLocator("auto", steps=STEPS))
         axes.tick_params(length=2)
         axes.grid(color="0.9", linewidth=0.5)

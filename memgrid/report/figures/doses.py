@@ -67,9 +67,9 @@ def draw_doses(table: pl.DataFrame, path: Path) -> None:
     """
     doses = table.filter(~pl.col("masked").str.contains(r"^(?:random-)?layer:\d+$"))
     names = doses["class"].unique(maintain_order=True).to_list()
-    found = [kind for kind in doses["masked"].unique(maintain_order=True) if kind != "none"]
-    others = [kind for kind in found if kind.startswith("other:")]
-    drawn = [kind for kind in (*KINDS, *others) if kind in found]
+    masks = [kind for kind in doses["masked"].unique(maintain_order=True) if kind != "none"]
+    others = [kind for kind in masks if kind.startswith("other:")]
+    drawn = [kind for kind in (*KINDS, *others) if kind in masks]
     entries = []
     for kind in drawn:
         colour, marker, style, label = look(kind, others)
@@ -81,14 +81,14 @@ def draw_doses(table: pl.DataFrame, path: Path) -> None:
     width = (DOUBLE - left - 0.1 - gap * (len(measures) - 1)) / len(measures)
     above = 0.18 + 0.16 * max(map(count_lines, titles))
     top = 0.1 + KEY_LINE * len(key)
-    with figure(path, DOUBLE, top + len(names) * (above + tall) + below + 0.25 * (len(names) - 1)) as made:
-        draw_key(made, key)
+    with figure(path, DOUBLE, top + len(names) * (above + tall) + below + 0.25 * (len(names) - 1)) as fig:
+        draw_key(fig, key)
         for row, name in enumerate(names):
             upper = top + row * (above + tall + 0.25)
-            write(made, 0.1, upper + 0.06, titles[row], size=TITLE)
+            write(fig, 0.1, upper + 0.06, titles[row], size=TITLE)
             mine = doses.filter(pl.col("class") == name)
             for column, (measure, label) in enumerate(measures):
-                axes = place(made, left + column * (width + gap), upper + above, width, tall)
+                axes = place(fig, left + column * (width + gap), upper + above, width, tall)
                 draw_measure(axes, mine, measure, drawn, others)
                 axes.set_ylabel(label)
                 dress(axes, mine["q"].filter(mine["q"] > 0).unique().sort().to_numpy(), width, row == len(names) - 1)
@@ -107,9 +107,11 @@ def draw_measure(axes: Axes, rows: pl.DataFrame, measure: str, drawn: Sequence[s
         axes.axhline(float(nothing[0]), color="0.6", linewidth=0.8, linestyle=":")
     for level, kind in enumerate(reversed(drawn), 2):
         colour, marker, style, _ = look(kind, others)
-        found = rows.filter((pl.col("masked") == kind) & pl.col(measure).is_not_null())
+        measured = rows.filter((pl.col("masked") == kind) & pl.col(measure).is_not_null())
         low, high = (f"{measure}_low", f"{measure}_high") if share else (measure, measure)
-        curve = found.group_by("q").agg(pl.col(measure).mean(), pl.col(low).min().alias("low"), pl.col(high).max().alias("high")).sort("q")
+        curve = (
+            measured.group_by("q").agg(pl.col(measure).mean(), pl.col(low).min().alias("low"), pl.col(high).max().alias("high")).sort("q")
+        )
         if curve.is_empty():
             continue
         q = curve["q"].to_numpy()
@@ -171,12 +173,12 @@ def draw_layers(table: pl.DataFrame, path: Path) -> None:
     ]
     above, tall = 0.18 + 0.16 * max(map(count_lines, titles)), 1.1
     top = 0.1 + KEY_LINE * len(key)
-    with figure(path, DOUBLE, top + len(titles) * (above + tall + 0.2) + 0.25) as made:
-        draw_key(made, key)
+    with figure(path, DOUBLE, top + len(titles) * (above + tall + 0.2) + 0.25) as fig:
+        draw_key(fig, key)
         for number, (_, part) in enumerate(rows.group_by("class", maintain_order=True)):
             upper = top + number * (above + tall + 0.2)
-            write(made, 0.1, upper + 0.06, titles[number], size=TITLE)
-            axes = place(made, 0.75, upper + above, DOUBLE - 0.85, tall)
+            write(fig, 0.1, upper + 0.06, titles[number], size=TITLE)
+            axes = place(fig, 0.75, upper + above, DOUBLE - 0.85, tall)
             draw_losses(axes, part, {kind: colour for kind, (colour, _) in kinds.items()})
             if number == len(titles) - 1:
                 axes.set_xlabel("layer")

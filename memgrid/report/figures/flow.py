@@ -7,12 +7,30 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.patches import PathPatch, Rectangle
 from matplotlib.path import Path as Curve
 
+from memgrid.metrics import confusion_matrix
 from memgrid.report.figures.ranking import GAP, GREY
 from memgrid.report.figures.style import COLOURS, DOUBLE, LINE, TITLE, count_lines, figure, place, spread_out, text_width, wrapped, write
+from memgrid.taxonomy import NO_CLASS, Taxonomy, Thresholds
+
+
+def flow(features: pl.DataFrame, left: tuple[Taxonomy, Thresholds], right: tuple[Taxonomy, Thresholds]) -> np.ndarray:
+    """How many memorized sequences are in each class of one taxonomy and of another, int (left classes, right classes).
+
+    Args:
+        features: a row per sequence, with `memorized` and what both taxonomies' rules read. Sequences without a class count nowhere.
+    """
+    memorized = features.filter("memorized")
+    many = [len(taxonomy.classes) for taxonomy, _ in (left, right)]
+    classes = [taxonomy.classify(memorized, thresholds).astype(int) for taxonomy, thresholds in (left, right)]
+    has_both = (classes[0] != NO_CLASS) & (classes[1] != NO_CLASS)
+    if not has_both.any():
+        return np.zeros(many, int)
+    return confusion_matrix(classes[0][has_both], classes[1][has_both], max(many))[: many[0], : many[1]]
 
 
 def draw_flow(counts: np.ndarray, left: tuple[str, list[str]], right: tuple[str, list[str]], path: Path) -> None:
@@ -29,19 +47,19 @@ def draw_flow(counts: np.ndarray, left: tuple[str, list[str]], right: tuple[str,
         [f"{wrapped(title, 1.5)}\n{count:,} ({percent(100 * count / total)})" for title, count in zip(titles, each, strict=True)]
         for (_, titles), each in zip((left, right), sums, strict=True)
     ]
-    needs = [np.array([LINE * count_lines(one) + 0.07 for one in side]) for side in labels]
+    needs = [np.array([LINE * count_lines(label) + 0.07 for label in side]) for side in labels]
     heads = [wrapped(name, DOUBLE / 2 - 0.2, size=TITLE) for name, _ in (left, right)]
     top, tall = 0.25 + 0.16 * max(map(count_lines, heads)), max(2.4, *(side.sum() for side in needs))
     edges = [0.4 + max(map(text_width, labels[0])), DOUBLE - 0.4 - max(map(text_width, labels[1]))]
     scale = (tall - GAP * (max(counts.shape) - 1)) / total
-    tops = [stack(one * scale, tall) for one in sums]
-    with figure(path, DOUBLE, top + tall + 0.1) as made:
-        axes = place(made, 0, top, DOUBLE, tall)
+    tops = [stack(side * scale, tall) for side in sums]
+    with figure(path, DOUBLE, top + tall + 0.1) as fig:
+        axes = place(fig, 0, top, DOUBLE, tall)
         axes.set(xlim=(0, DOUBLE), ylim=(tall, 0))
         axes.axis("off")
         draw_ribbons(axes, counts * scale, tops, (edges[0] + 0.06, edges[1] - 0.06))
         for at, (side, colours) in enumerate(((-1, flow_colours(len(counts))), (1, ["0.35"] * counts.shape[1]))):
-            write(made, 0.1 if at == 0 else DOUBLE - 0.1, 0.08, heads[at], size=TITLE, ha="left" if at == 0 else "right")
+            write(fig, 0.1 if at == 0 else DOUBLE - 0.1, 0.08, heads[at], size=TITLE, ha="left" if at == 0 else "right")
             draw_side(axes, edges[at], side, tops[at], sums[at] * scale, labels[at], needs[at], colours)
 
 

@@ -1,4 +1,4 @@
-"""Figures of Δ maps: a class layer by layer, classes side by side, shares of the layers, one sequence, and the randomisation test."""
+"""Figures of Δ maps: a class layer by layer, classes side by side, shares of the layers, one sequence, and the randomization test."""
 
 from __future__ import annotations
 
@@ -47,38 +47,38 @@ TOKEN_SIZES = (4.5, 6.0)  # least and largest font size of tokens
 SIGNS = {"\n": "↵", "\r": "↵", "\t": "⇥", " ": "␣"}
 
 
-def draw_delta(delta: np.ndarray, title: str, k: int, path: Path) -> list[Path]:
+def draw_decision_maps(maps: np.ndarray, title: str, k: int, path: Path) -> list[Path]:
     """One class's Δ map, layer by layer, six layers a page.
 
     Args:
-        delta: (layers, query, key), zero above the diagonal. All pages have one scale, from 0 to the largest value of all layers.
+        maps: (layers, query, key), zero above the diagonal. All pages have one scale, from 0 to the largest value of all layers.
         k: tokens in the prefix; thin lines mark where the suffix begins.
         path: `<path>-1`, `<path>-2` … are the pages.
 
     Returns:
         The pages' paths, without suffix.
     """
-    layers = len(delta)
+    layers = len(maps)
     pages = [range(first, min(first + MAP_LAYERS, layers)) for first in range(0, layers, MAP_LAYERS)]
-    made = [path.with_name(f"{path.name}-{number}") for number in range(1, len(pages) + 1)]
-    for page, shown in zip(made, pages, strict=True):
+    paths = [path.with_name(f"{path.name}-{number}") for number in range(1, len(pages) + 1)]
+    for page, shown in zip(paths, pages, strict=True):
         last = f"–{shown[-1] + 1}" if len(shown) > 1 else ""
         which = f"layer{'s' if last else ''} {shown[0] + 1}{last} of {layers}" if len(pages) > 1 else ""
         names = [f"layer {layer + 1}" for layer in shown]
-        draw_grid(delta[shown], names, [float(delta.max())] * len(shown), f"{title}: {which}" if which else title, k, page)
-    return made
+        draw_grid(maps[shown], names, [float(maps.max())] * len(shown), f"{title}: {which}" if which else title, k, page)
+    return paths
 
 
-def draw_teaser(delta: np.ndarray, titles: list[str], k: int, path: Path) -> None:
+def draw_teaser(maps: np.ndarray, titles: list[str], k: int, path: Path) -> None:
     """Where each class is decided, classes side by side: Δ summed over the layers, each on its own scale.
 
     The sum, and not the maximum, since a position that speaks a little in many layers counts as much as one that speaks in a single one.
 
     Args:
-        delta: (classes, layers, query, key).
+        maps: (classes, layers, query, key).
     """
-    summed = delta.sum(1)
-    draw_grid(summed, titles, [float(one.max()) for one in summed], "", k, path)
+    summed = maps.sum(1)
+    draw_grid(summed, titles, [float(values.max()) for values in summed], "", k, path)
 
 
 def draw_grid(maps: np.ndarray, names: list[str], tops: list[float], caption: str, k: int, path: Path) -> None:
@@ -90,12 +90,12 @@ def draw_grid(maps: np.ndarray, names: list[str], tops: list[float], caption: st
     width = max(left + columns * (side + gap) - gap + right, SINGLE)
     caption = wrapped(caption, width - 0.2, 2, TITLE)
     above = 0.16 + 0.16 * count_lines(caption) if caption else 0.1
-    with figure(path, width, above + rows * (side + gap) - gap + 0.42) as made:
-        write(made, 0.1, 0.08, caption, size=TITLE)
+    with figure(path, width, above + rows * (side + gap) - gap + 0.42) as fig:
+        write(fig, 0.1, 0.08, caption, size=TITLE)
         for index, (values, name, top) in enumerate(zip(maps, names, tops, strict=True)):
             row, column = divmod(index, columns)
-            axes = place(made, left + column * (side + gap), above + row * (side + gap), side, side)
-            drawn = draw_delta_map(axes, values, top, k)
+            axes = place(fig, left + column * (side + gap), above + row * (side + gap), side, side)
+            drawn = draw_decision_map(axes, values, top, k)
             label = wrapped(name, 0.55 * side, 3)
             axes.text(0.97, 0.96, label, transform=axes.transAxes, ha="right", va="top", linespacing=1.1)
             lowest = index + columns >= len(maps)
@@ -103,10 +103,10 @@ def draw_grid(maps: np.ndarray, names: list[str], tops: list[float], caption: st
             axes.set_yticks([0, k], ["0", str(k)] if column == 0 else ["", ""])
             axes.set(xlabel="key" if lowest else "", ylabel="query" if column == 0 else "")
         height = min(3.0, rows * (side + gap) - gap)
-        scale(made, drawn, left + columns * (side + gap), above, height, "Δ, share of its largest")
+        scale(fig, drawn, left + columns * (side + gap), above, height, "Δ, share of its largest")
 
 
-def draw_delta_map(axes: Axes, values: np.ndarray, top: float, k: int) -> AxesImage:
+def draw_decision_map(axes: Axes, values: np.ndarray, top: float, k: int) -> AxesImage:
     """One map in shares of `top`, by the square root, since few positions take most; the diagonal and the suffix's beginning as lines."""
     length = len(values)
     image = np.where(np.tri(length, dtype=bool), values / (top or 1.0), np.nan)
@@ -121,23 +121,23 @@ def draw_delta_map(axes: Axes, values: np.ndarray, top: float, k: int) -> AxesIm
     return drawn
 
 
-def scale(made: Figure, drawn: AxesImage, left: float, top: float, height: float, label: str) -> None:
+def scale(fig: Figure, drawn: AxesImage, left: float, top: float, height: float, label: str) -> None:
     """The colour bar of shares."""
-    bar = made.colorbar(drawn, cax=place(made, left, top, 0.12, height), label=label, format=PercentFormatter(1))
+    bar = fig.colorbar(drawn, cax=place(fig, left, top, 0.12, height), label=label, format=PercentFormatter(1))
     bar.set_ticks([0, 0.1, 0.25, 0.5, 1])
     bar.ax.tick_params(length=2)
 
 
-def draw_layer_shares(delta: np.ndarray, titles: list[str], path: Path) -> None:
+def draw_layer_shares(maps: np.ndarray, titles: list[str], path: Path) -> None:
     """How much of each class's Δ lies in each layer, in percent; a thin line where all layers would have the same.
 
     Args:
-        delta: (classes, layers, query, key).
+        maps: (classes, layers, query, key).
     """
-    masses = delta.sum((2, 3), dtype=np.float64)
+    masses = maps.sum((2, 3), dtype=np.float64)
     totals = masses.sum(1, keepdims=True)
     shares = 100 * masses / np.where(totals > 0, totals, 1)
-    numbers = np.arange(1, delta.shape[1] + 1)
+    numbers = np.arange(1, maps.shape[1] + 1)
     lines = dict(zip(titles, shares, strict=True))
     with curves(path, {title: (numbers, line) for title, line in lines.items()}, "layer", "share of the class's Δ (%)") as axes:
         axes.axhline(100 / len(numbers), color="0.6", linewidth=0.6, zorder=1)
@@ -145,13 +145,13 @@ def draw_layer_shares(delta: np.ndarray, titles: list[str], path: Path) -> None:
         axes.set_xlim(0.6, len(numbers) + 0.4)
 
 
-def draw_randomisation(found: Mapping[str, Mapping[int, float]], path: Path) -> None:
-    """The randomisation test: how far a map still resembles the trained networks' when their last layers have random weights.
+def draw_randomization(correlations: Mapping[str, Mapping[int, float]], path: Path) -> None:
+    """The randomization test: how far a map still resembles the trained networks' when their last layers have random weights.
 
     Args:
-        found: name of a curve, such as the method's → number of layers randomised → rank correlation.
+        correlations: name of a curve, such as the method's → number of layers randomized → rank correlation.
     """
-    lines = {name: (np.array(list(curve)), np.array(list(curve.values()))) for name, curve in found.items()}
+    lines = {name: (np.array(list(curve)), np.array(list(curve.values()))) for name, curve in correlations.items()}
     every = np.concatenate([values for _, values in lines.values()])
     with curves(path, lines, "layers with random weights, counted from the last", "rank correlation") as axes:
         axes.axhline(0, color="0.6", linewidth=0.6, zorder=1)
@@ -168,9 +168,9 @@ def curves(path: Path, lines: Mapping[str, tuple[np.ndarray, np.ndarray]], xlabe
         handles.append((Line2D([], [], markersize=size, linewidth=1.2, **look), wrapped(name, SINGLE - 0.7, 1)))
     key = key_lines([handles], SINGLE - 0.2)
     top = 0.16 + KEY_LINE * len(key)
-    with figure(path, SINGLE, top + 2.2) as made:
-        draw_key(made, key)
-        axes = place(made, 0.66, top, SINGLE - 0.78, 1.78)
+    with figure(path, SINGLE, top + 2.2) as fig:
+        draw_key(fig, key)
+        axes = place(fig, 0.66, top, SINGLE - 0.78, 1.78)
         for (handle, _), (x, y) in zip(handles, lines.values(), strict=True):
             colour, marker = handle.get_color(), handle.get_marker()
             axes.plot(x, y, color=colour, marker=marker, markersize=size, linewidth=1.2, clip_on=False, zorder=3)
@@ -183,32 +183,32 @@ def curves(path: Path, lines: Mapping[str, tuple[np.ndarray, np.ndarray]], xlabe
         yield axes
 
 
-def draw_sequence(attention: np.ndarray, delta: np.ndarray, tokens: list[str], title: str, k: int, path: Path) -> None:
+def draw_sequence(attention: np.ndarray, maps: np.ndarray, tokens: list[str], title: str, k: int, path: Path) -> None:
     """One sequence, token by token: its attention in the layer with the largest share of its Δ, and below its Δ summed over layers.
 
     Args:
-        attention: (layers, query, key), pooled by the maximum over heads. delta: the same shape, of this sequence alone.
+        attention: (layers, query, key), pooled by the maximum over heads. maps: its Δ, of the same shape, of this sequence alone.
         tokens: the text of each token that the attention was computed on.
         title: the class, or what else to write above.
     """
     length = len(tokens)
-    layer = int(delta.sum((1, 2)).argmax())
+    layer = int(maps.sum((1, 2)).argmax())
     left, right = 0.2 + TOKEN_WIDTH, 0.95
     side = DOUBLE - left - right
     title = wrapped(title, DOUBLE - 0.2, 2, TITLE)
     above = 0.2 + 0.16 * count_lines(title)
-    with figure(path, DOUBLE, above + 2 * (side + TOKEN_WIDTH + 0.22)) as made:
-        write(made, 0.1, 0.08, title, size=TITLE)
-        for below, name in enumerate((f"attention in layer {layer + 1},\nthe most decisive of {len(delta)}", "Δ, summed over the layers")):
+    with figure(path, DOUBLE, above + 2 * (side + TOKEN_WIDTH + 0.22)) as fig:
+        write(fig, 0.1, 0.08, title, size=TITLE)
+        for below, name in enumerate((f"attention in layer {layer + 1},\nthe most decisive of {len(maps)}", "Δ, summed over the layers")):
             top = above + below * (side + TOKEN_WIDTH + 0.22)
-            axes = place(made, left, top, side, side)
+            axes = place(fig, left, top, side, side)
             if below:
-                summed = delta.sum(0)
-                drawn = draw_delta_map(axes, summed, float(summed.max()), k)
-                scale(made, drawn, left + side + 0.1, top, 3.0, "Δ, share of its largest")
+                summed = maps.sum(0)
+                drawn = draw_decision_map(axes, summed, float(summed.max()), k)
+                scale(fig, drawn, left + side + 0.1, top, 3.0, "Δ, share of its largest")
             else:
                 drawn = draw_map(axes, attention[layer][np.tril_indices(length)], length, k)
-                bar = made.colorbar(drawn, cax=place(made, left + side + 0.1, top, 0.12, 3.0), label="attention (max over heads)")
+                bar = fig.colorbar(drawn, cax=place(fig, left + side + 0.1, top, 0.12, 3.0), label="attention (max over heads)")
                 bar.set_ticks(range(-4, 1), labels=["≤ 10⁻⁴", "10⁻³", "10⁻²", "10⁻¹", "1"])
             axes.text(0.98, 0.98, name, transform=axes.transAxes, ha="right", va="top")
             label_tokens(axes, tokens, k, side)
@@ -235,8 +235,11 @@ def label_tokens(axes: Axes, tokens: list[str], k: int, side: float) -> None:
 
 def legible(token: str) -> str:
     """A token as one line of characters that the font has: spaces and line breaks as signs, what cannot be shown as □."""
-    known = font_characters()
-    return "".join(SIGNS.get(one, one if one.isprintable() and ord(one) in known and not combining(one) else "□") for one in token) or "∅"
+    drawable = font_characters()
+    return (
+        "".join(SIGNS.get(sign, sign if sign.isprintable() and ord(sign) in drawable and not combining(sign) else "□") for sign in token)
+        or "∅"
+    )
 
 
 def combining(character: str) -> bool:
@@ -246,7 +249,7 @@ def combining(character: str) -> bool:
 
 @cache
 def font_characters() -> frozenset[int]:
-    """Code points that the figures' font can draw."""
+    """Code points that the figures' font can draw; asked once, since the font comes with matplotlib and does not change."""
     return frozenset(get_font(findfont(STYLE["font.family"])).get_charmap())
 
 

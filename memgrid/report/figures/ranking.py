@@ -36,6 +36,7 @@ from memgrid.report.figures.style import (
     text_width,
     wrapped,
 )
+from memgrid.report.tables import REFERENCES
 
 # Family of a taxonomy → what it is, colour, marker.
 FAMILIES = {
@@ -53,10 +54,10 @@ ROUGES = {
 }
 CONTROLS = {  # column → name, colour, marker
     "min_f1": ("attention", COLOURS[0], "o"),
-    "confidence_min_f1": ("the model's own confidence alone", COLOURS[2], "|"),
-    "shuffled_min_f1": ("attention, shuffled labels", COLOURS[3], "X"),
-    "probe_min_f1": ("linear probe on attention", COLOURS[5], "^"),
-    "together_min_f1": ("all that needs no attention", COLOURS[1], "s"),
+    "confidence_min_f1": (REFERENCES["confidence"].legend, COLOURS[2], "|"),
+    "shuffled_min_f1": (REFERENCES["shuffled"].legend, COLOURS[3], "X"),
+    "probe_min_f1": (REFERENCES["probe"].legend, COLOURS[5], "^"),
+    "together_min_f1": (REFERENCES["together"].legend, COLOURS[1], "s"),
 }
 GREY = "0.55"
 GAP = 0.1  # between bars of a flow, in inches
@@ -81,7 +82,7 @@ def points(axes: Axes, x: np.ndarray, y: np.ndarray, colour: str, marker: str) -
     axes.add_line(dot(colour, marker, x, y, zorder=4, **edge))
 
 
-def cell(value: float, form: str = ".1f") -> str:
+def number_text(value: float, form: str = ".1f") -> str:
     """A number of the column at the right, or a dash."""
     return format(value, form).replace("-", "−") if np.isfinite(value) else "–"
 
@@ -94,27 +95,27 @@ def draw_ranking(table: pl.DataFrame, path: Path, noise: float | None = None) ->
         noise: so many points below the best are no difference.
     """
     score, spread, low, high = (numbers(table, name) for name in ("min_f1", "spread", "low", "high"))
-    families = np.array([one if one in FAMILIES else "other" for one in table["family"]])
-    known = [one for one in FAMILIES if one in families[np.isfinite(score)]]
+    families = np.array([family if family in FAMILIES else "other" for family in table["family"]])
+    drawn = [family for family in FAMILIES if family in families[np.isfinite(score)]]
     marks: list[tuple[Artist, str]] = [
         (Line2D([], [], color="0.2", linewidth=1), "95 % interval"),
         (Line2D([], [], color="0.2", linewidth=5, alpha=0.35, solid_capstyle="butt"), "± standard deviation over the panel"),
     ]
-    found = score[np.isfinite(score)]
-    band = (found.max() - noise, found.max()) if noise and len(found) else ()
+    finite = score[np.isfinite(score)]
+    band = (finite.max() - noise, finite.max()) if noise and len(finite) else ()
     if band:
         marks.append((Patch(color="0.88"), f"noise floor ({noise:g} points below the best)"))
-    legend: Legend = [[(dot(*FAMILIES[one][1:]), FAMILIES[one][0]) for one in known], marks]
+    legend: Legend = [[(dot(*FAMILIES[family][1:]), FAMILIES[family][0]) for family in drawn], marks]
     reach = limits(score, low, high, score - spread, score + spread, np.array(band))
-    with rows(path, table["setting"].to_list(), legend, reach, ("min-F1", [cell(one) for one in score])) as axes:
+    with rows(path, table["setting"].to_list(), legend, reach, ("min-F1", [number_text(value) for value in score])) as axes:
         if band:
             axes.axvspan(*band, color="0.88", linewidth=0, zorder=0)
-        for one in known:
-            y = np.flatnonzero(families == one)
-            colour = FAMILIES[one][1]
+        for family in drawn:
+            y = np.flatnonzero(families == family)
+            colour = FAMILIES[family][1]
             axes.hlines(y, score[y] - spread[y], score[y] + spread[y], color=colour, alpha=0.35, linewidth=5, zorder=2)
             axes.hlines(y, low[y], high[y], color=colour, linewidth=1, zorder=3)
-            points(axes, score[y], y, *FAMILIES[one][1:])
+            points(axes, score[y], y, *FAMILIES[family][1:])
 
 
 def draw_protocols(table: pl.DataFrame, path: Path) -> None:
@@ -126,7 +127,7 @@ def draw_protocols(table: pl.DataFrame, path: Path) -> None:
     ours, paper = numbers(table, "min_f1"), numbers(table, "paper_min_f1")
     markers = dot(COLOURS[0], "o"), dot(COLOURS[3], "D", markerfacecolor="white")
     names = "ours: last epoch, mean over the panel", "the paper's: sum over the panel and its last epochs"
-    column = ("difference", [cell(one, "+.1f") for one in ours - paper])
+    column = ("difference", [number_text(value, "+.1f") for value in ours - paper])
     with rows(path, table["setting"].to_list(), [list(zip(markers, names, strict=True))], limits(ours, paper), column) as axes:
         y = np.arange(table.height)
         axes.hlines(y, np.fmin(ours, paper), np.fmax(ours, paper), color=GREY, linewidth=1.5, zorder=2)
@@ -156,19 +157,19 @@ def draw_spread(table: pl.DataFrame, path: Path) -> None:
         table: setting, member (such as k6-f10-mean), min_f1.
     """
     settings = table["setting"].unique(maintain_order=True).to_list()
-    score, row = numbers(table, "min_f1"), np.array([settings.index(one) for one in table["setting"]])
-    members = [member_parts(one) for one in table["member"]]
+    score, row = numbers(table, "min_f1"), np.array([settings.index(setting) for setting in table["setting"]])
+    members = [member_parts(name) for name in table["member"]]
     styles, legend = member_styles(members)
-    lanes = {one: 0.56 * (lane + 0.5) / len(styles) - 0.28 for lane, one in enumerate(styles)}
-    inside = [score[(row == one) & np.isfinite(score)] for one in range(len(settings))]
-    ranges = [cell(np.ptp(one) if len(one) else np.nan) for one in inside]
+    lanes = {member: 0.56 * (lane + 0.5) / len(styles) - 0.28 for lane, member in enumerate(styles)}
+    inside = [score[(row == index) & np.isfinite(score)] for index in range(len(settings))]
+    ranges = [number_text(np.ptp(values) if len(values) else np.nan) for values in inside]
     with rows(path, settings, legend, limits(score), ("range", ranges), pitch=0.3) as axes:
-        for y, found in enumerate(inside):
-            if len(found):
-                axes.hlines(y, found.min(), found.max(), color="0.8", linewidth=1)
-                axes.vlines(found.mean(), y - 0.34, y + 0.34, color=GREY, linewidth=1)
+        for y, values in enumerate(inside):
+            if len(values):
+                axes.hlines(y, values.min(), values.max(), color="0.8", linewidth=1)
+                axes.vlines(values.mean(), y - 0.34, y + 0.34, color=GREY, linewidth=1)
         for member, style in styles.items():
-            mine = np.array([one == member for one in members])
+            mine = np.array([parts == member for parts in members])
             axes.plot(score[mine], row[mine] + lanes[member], markersize=4.5, linestyle="none", markeredgewidth=0.9, **style)
 
 
@@ -183,12 +184,14 @@ def member_styles(members: list[tuple[int, int, str]]) -> tuple[dict[tuple[int, 
     kernels, features, poolings = (sorted(set(values)) for values in zip(*members, strict=True))
     colours = dict(zip(kernels, itertools.cycle(COLOURS[at] for at in (0, 3, 2, 4, 1, 5)), strict=False))
     fills = dict(zip(reversed(features), itertools.cycle(("full", "none", "left", "top")), strict=False))
-    markers = {one: {"mean": "o", "max": "^"}.get(one, "D") for one in poolings}
-    styles = {one: {"color": colours[one[0]], "fillstyle": fills[one[1]], "marker": markers[one[2]]} for one in sorted(set(members))}
+    markers = {pooling: {"mean": "o", "max": "^"}.get(pooling, "D") for pooling in poolings}
+    styles = {
+        parts: {"color": colours[parts[0]], "fillstyle": fills[parts[1]], "marker": markers[parts[2]]} for parts in sorted(set(members))
+    }
     legend: Legend = [
-        [(Patch(color=colours[one]), f"kernel {one}") for one in kernels if one]
-        + [(dot(GREY, "s", fillstyle=fills[one]), f"{one} features") for one in features if one],
-        [(dot(GREY, markers[one]), f"{one} pooling" if one in ("mean", "max") else one) for one in poolings]
+        [(Patch(color=colours[kernel]), f"kernel {kernel}") for kernel in kernels if kernel]
+        + [(dot(GREY, "s", fillstyle=fills[number]), f"{number} features") for number in features if number],
+        [(dot(GREY, markers[pooling]), f"{pooling} pooling" if pooling in ("mean", "max") else pooling) for pooling in poolings]
         + [(dot(GREY, "|", markeredgewidth=1), "mean over the panel")],
     ]
     return styles, legend
@@ -202,23 +205,23 @@ def draw_rho_curve(table: pl.DataFrame, path: Path) -> None:
     """
     table = table.drop_nulls("min_f1")
     llms = table["llm"].unique(maintain_order=True).to_list()
-    known = [one for one in ROUGES if one in set(table["rouge"])]
+    drawn = [rouge for rouge in ROUGES if rouge in set(table["rouge"])]
     lines: dict[str, dict[str, Any]] = {
-        one: {"color": ROUGES[one][1], "marker": ROUGES[one][2], "linestyle": ROUGES[one][3], "markersize": 3.5} for one in known
+        rouge: {"color": ROUGES[rouge][1], "marker": ROUGES[rouge][2], "linestyle": ROUGES[rouge][3], "markersize": 3.5} for rouge in drawn
     }
     columns = min(4, max(len(llms), 1))
     width = SINGLE if columns == 1 else DOUBLE
-    key = key_lines([[(Line2D([], [], **lines[one]), ROUGES[one][0]) for one in known]], width - 0.2)
+    key = key_lines([[(Line2D([], [], **lines[rouge]), ROUGES[rouge][0]) for rouge in drawn]], width - 0.2)
     left, gap, tall, below = 0.55, 0.15, 1.8, 0.45
     wide = (width - left - 0.1 + gap) / columns - gap
     names = [wrapped(llm, wide, 2, TITLE) for llm in llms]
     head, above = 0.1 + KEY_LINE * len(key), 0.12 + 0.16 * max(map(count_lines, names))
     reach = limits(*(numbers(table, name) for name in ("min_f1", "low", "high")))
-    with figure(path, width, head + -(-len(llms) // columns) * (above + tall + below)) as made:
-        draw_key(made, key)
+    with figure(path, width, head + -(-len(llms) // columns) * (above + tall + below)) as fig:
+        draw_key(fig, key)
         for index, (llm, name) in enumerate(zip(llms, names, strict=True)):
             row, column = divmod(index, columns)
-            axes = place(made, left + column * (wide + gap), head + row * (above + tall + below) + above, wide, tall)
+            axes = place(fig, left + column * (wide + gap), head + row * (above + tall + below) + above, wide, tall)
             draw_rho_panel(axes, table.filter(pl.col("llm") == llm).sort("rho"), lines, wide)
             axes.set(ylim=reach, xlabel="ρ", ylabel="" if column else "min-F1 (%)")
             axes.tick_params(length=2, labelleft=not column)
@@ -232,7 +235,7 @@ def draw_rho_panel(axes: Axes, table: pl.DataFrame, lines: dict[str, dict[str, A
     air = max(0.06 * np.ptp(every), 0.05)
     axes.set_xlim(every[0] - air, every[-1] + air)
     room = wide * np.ptp(every) / (np.ptp(every) + 2 * air)
-    names = [f"{one:g}" for one in every]
+    names = [f"{value:g}" for value in every]
     each = max(map(text_width, names)) + 0.05
     step = next((n for n in range(1, len(every)) if -(-len(every) // n) * each < room), len(every))
     axes.set_xticks(every[::step], names[::step])

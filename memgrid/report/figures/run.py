@@ -47,22 +47,22 @@ def draw_confusion(counts: np.ndarray, titles: list[str], caption: str, path: Pa
     width = max(left + side + bar_width, SINGLE)
     caption = wrapped(caption, width - 0.2, size=TITLE)
     top = 0.18 + 0.16 * count_lines(caption)
-    with figure(path, width, top + side + 0.35 + LINE * max(map(count_lines, below))) as made:
-        axes = place(made, left, top, side, side)
+    with figure(path, width, top + side + 0.35 + LINE * max(map(count_lines, below))) as fig:
+        axes = place(fig, left, top, side, side)
         image = shade(axes, counts, lambda share, count: f"{share:.0%}\n{count}")
         axes.set_xticks(range(classes), below)
         axes.set_yticks(range(classes), names)
         axes.set(xlabel="predicted class", ylabel="true class")
-        write(made, 0.1, 0.08, caption, size=TITLE)
-        bar = place(made, left + side + 0.1, top, 0.12, side)
-        made.colorbar(image, cax=bar, format=PercentFormatter(1), label="share of the true class")
+        write(fig, 0.1, 0.08, caption, size=TITLE)
+        bar = place(fig, left + side + 0.1, top, 0.12, side)
+        fig.colorbar(image, cax=bar, format=PercentFormatter(1), label="share of the true class")
 
 
 def draw_maps(maps: dict[str, np.ndarray], length: int, k: int, pool: str, path: Path) -> None:
     """One example per class: its pooled map in up to six evenly spaced layers.
 
     Args:
-        maps: class title → packed maps float16 (cells, layers), lower triangle row by row.
+        maps: class title → packed maps float16 (positions, layers), lower triangle row by row.
         k: tokens in the prefix; thin lines mark where the suffix begins.
     """
     layers = next(iter(maps.values())).shape[1]
@@ -70,12 +70,12 @@ def draw_maps(maps: dict[str, np.ndarray], length: int, k: int, pool: str, path:
     left, right, gap, above = 0.5, 0.85, 0.08, 0.32
     side = min(1.6, (DOUBLE - left - right + gap) / len(shown) - gap)
     width = max(left + len(shown) * (side + gap) - gap + right, SINGLE)
-    with figure(path, width, len(maps) * (above + side) + 0.4) as made:
+    with figure(path, width, len(maps) * (above + side) + 0.4) as fig:
         for row, (title, packed) in enumerate(maps.items()):
             top = row * (above + side)
-            write(made, left, top + 0.11, wrapped(title, width - left, 1, TITLE), size=TITLE)
+            write(fig, left, top + 0.11, wrapped(title, width - left, 1, TITLE), size=TITLE)
             for column, layer in enumerate(shown):
-                axes = place(made, left + column * (side + gap), top + above, side, side)
+                axes = place(fig, left + column * (side + gap), top + above, side, side)
                 drawn = draw_map(axes, packed[:, layer], length, k)
                 # Above the diagonal nothing is drawn: there is room.
                 axes.text(0.97, 0.96, f"layer {layer + 1}", transform=axes.transAxes, ha="right", va="top")
@@ -83,8 +83,8 @@ def draw_maps(maps: dict[str, np.ndarray], length: int, k: int, pool: str, path:
                 axes.set_yticks([0, k], ["0", str(k)] if column == 0 else ["", ""])
                 axes.set(xlabel="key" if row == len(maps) - 1 else "", ylabel="query" if column == 0 else "")
         height = min(3.0, len(maps) * (above + side) - above)
-        scale = place(made, left + len(shown) * (side + gap), above, 0.12, height)
-        bar = made.colorbar(drawn, cax=scale, label=f"attention ({pool} over heads)")
+        scale = place(fig, left + len(shown) * (side + gap), above, 0.12, height)
+        bar = fig.colorbar(drawn, cax=scale, label=f"attention ({pool} over heads)")
         bar.set_ticks(range(-4, 1), labels=["≤ 10⁻⁴", "10⁻³", "10⁻²", "10⁻¹", "1"])
 
 

@@ -68,22 +68,22 @@ def figure(path: Path, width: float, height: float) -> Iterator[Figure]:
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(STYLE)
-        made = Figure(figsize=(width, height))
-        yield made
+        fig = Figure(figsize=(width, height))
+        yield fig
         # Not with_suffix: a name such as pythia-2.8b has a dot of its own.
-        made.savefig(path.with_name(f"{path.name}.png"))
-        made.savefig(path.with_name(f"{path.name}.pdf"), metadata={"CreationDate": None})
+        fig.savefig(path.with_name(f"{path.name}.png"))
+        fig.savefig(path.with_name(f"{path.name}.pdf"), metadata={"CreationDate": None})
 
 
-def place(made: Figure, left: float, top: float, width: float, height: float) -> Axes:
+def place(fig: Figure, left: float, top: float, width: float, height: float) -> Axes:
     """Axes at so many inches from the left and from the top of the figure."""
-    full_width, full_height = made.get_size_inches()
-    return made.add_axes((left / full_width, 1 - (top + height) / full_height, width / full_width, height / full_height))
+    full_width, full_height = fig.get_size_inches()
+    return fig.add_axes((left / full_width, 1 - (top + height) / full_height, width / full_width, height / full_height))
 
 
-def write(made: Figure, left: float, top: float, text: str, **kwargs: Any) -> None:
+def write(fig: Figure, left: float, top: float, text: str, **kwargs: Any) -> None:
     """Text with its upper edge at so many inches from the top of the figure."""
-    made.text(left, made.get_figheight() - top, text, va="top", transform=made.dpi_scale_trans, **kwargs)
+    fig.text(left, fig.get_figheight() - top, text, va="top", transform=fig.dpi_scale_trans, **kwargs)
 
 
 def text_width(text: str, size: float = TEXT) -> float:
@@ -140,17 +140,17 @@ def key_lines(legend: Legend, width: float) -> list[list[tuple[Artist, str]]]:
     return lines
 
 
-def draw_key(made: Figure, lines: list[list[tuple[Artist, str]]]) -> None:
+def draw_key(fig: Figure, lines: list[list[tuple[Artist, str]]]) -> None:
     """The lines of a legend at the top of the figure."""
     for index, entries in enumerate(lines):
-        corner = (0.1, made.get_figheight() - 0.08 - index * KEY_LINE)
-        where: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": corner, "bbox_transform": made.dpi_scale_trans}
-        made.legend([entry[0] for entry in entries], [entry[1] for entry in entries], ncols=len(entries), **where)
+        corner = (0.1, fig.get_figheight() - 0.08 - index * KEY_LINE)
+        where: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": corner, "bbox_transform": fig.dpi_scale_trans}
+        fig.legend([entry[0] for entry in entries], [entry[1] for entry in entries], ncols=len(entries), **where)
 
 
 def limits(*values: np.ndarray) -> tuple[float, float]:
     """Where an axis begins and ends: all values and some air, at least ten points, and not far outside 0 to 100."""
-    every = np.concatenate([np.ravel(one) for one in values])
+    every = np.concatenate([np.ravel(array) for array in values])
     every = every[np.isfinite(every)]
     low, high = (every.min(), every.max()) if len(every) else (0.0, 100.0)
     air = max(0.04 * (high - low), (10 - (high - low)) / 2)
@@ -169,15 +169,15 @@ def rows(
         pitch: height of a row, in inches; more where a title needs several lines.
     """
     names = [wrapped(title, 3.2) for title in titles]
-    head, cells = column or ("", [""] * len(titles))
-    left, right = 0.2 + max(map(text_width, names)), 0.2 + max(map(text_width, [head, *cells]))
+    head, entries = column or ("", [""] * len(titles))
+    left, right = 0.2 + max(map(text_width, names)), 0.2 + max(map(text_width, [head, *entries]))
     key = key_lines(legend, DOUBLE - 0.2)
     tall = len(names) > TALL
     top = 0.13 + KEY_LINE * len(key) + (0.2 if column or tall else 0)
     pitch = max(pitch, 0.2, 0.06 + LINE * max(map(count_lines, names)))
-    with figure(path, DOUBLE, top + pitch * len(names) + 0.45) as made:
-        draw_key(made, key)
-        axes = place(made, left, top, DOUBLE - left - right, pitch * len(names))
+    with figure(path, DOUBLE, top + pitch * len(names) + 0.45) as fig:
+        draw_key(fig, key)
+        axes = place(fig, left, top, DOUBLE - left - right, pitch * len(names))
         axes.set(xlim=reach, ylim=(len(names) - 0.5, -0.5), xlabel="min-F1 (%)")
         axes.set_yticks(range(len(names)), names)
         axes.tick_params(axis="y", length=0)
@@ -186,10 +186,10 @@ def rows(
         axes.grid(color="0.9", linewidth=0.5)
         axes.set_axisbelow(True)
         axes.spines[["left", "right", "top"]].set_visible(False)
-        write(made, DOUBLE - 0.1, top - 0.17, head, ha="right")
-        across = blended_transform_factory(made.transFigure, axes.transData)
-        for row, cell in enumerate(cells):
-            axes.text(1 - 0.1 / DOUBLE, row, cell, transform=across, ha="right", va="center_baseline")
+        write(fig, DOUBLE - 0.1, top - 0.17, head, ha="right")
+        across = blended_transform_factory(fig.transFigure, axes.transData)
+        for row, entry in enumerate(entries):
+            axes.text(1 - 0.1 / DOUBLE, row, entry, transform=across, ha="right", va="center_baseline")
         yield axes
 
 
@@ -197,8 +197,8 @@ def spread_out(wanted: np.ndarray, heights: np.ndarray, tall: float) -> np.ndarr
     """Centres as near as possible (least squares) to those wanted, in their order, so that boxes of these heights do not overlap."""
     before = np.concatenate([[0], np.cumsum((heights[1:] + heights[:-1]) / 2)])
     groups: list[tuple[float, int]] = []
-    for one in wanted - before:  # pool adjacent violators
-        groups.append((one, 1))
+    for centre in wanted - before:  # pool adjacent violators
+        groups.append((centre, 1))
         while len(groups) > 1 and groups[-2][0] >= groups[-1][0]:
             (second, m), (first, n) = groups.pop(), groups.pop()
             groups.append(((first * n + second * m) / (n + m), n + m))
@@ -224,18 +224,18 @@ def draw_confusions(entries: list[tuple[str, np.ndarray, list[str]]], path: Path
     # Upper edges of the rows of matrices.
     tops = 0.06 + np.cumsum(above) + (side + 0.34) * np.arange(len(above))
     bottom = tops[-1] + side + 0.34
-    with figure(path, width, bottom + 0.65) as made:
+    with figure(path, width, bottom + 0.65) as fig:
         for index, ((_, counts, titles), caption) in enumerate(zip(entries, captions, strict=True)):
             top, left = tops[index // columns], 0.1 + index % columns * wide
-            write(made, left, top - 0.06 - 0.16 * count_lines(caption), caption, size=TITLE)
-            axes = place(made, left + longest + 0.1, top, side, side)
+            write(fig, left, top - 0.06 - 0.16 * count_lines(caption), caption, size=TITLE)
+            axes = place(fig, left + longest + 0.1, top, side, side)
             image = shade(axes, counts, lambda share, _: f"{100 * share:.0f}")
             room = max(int(side / len(titles) / LINE), 1)
             axes.set_xticks(range(len(titles)), map(str, range(1, len(titles) + 1)))
             axes.set_yticks(range(len(titles)), [wrapped(f"{at} {title}", longest, room) for at, title in enumerate(titles, 1)])
-        bar = place(made, width / 2 - 1, bottom, 2, 0.1)
+        bar = place(fig, width / 2 - 1, bottom, 2, 0.1)
         label = "share of the true class\n(rows: true, columns: predicted)"
-        made.colorbar(image, cax=bar, orientation="horizontal", format=PercentFormatter(1), label=label)
+        fig.colorbar(image, cax=bar, orientation="horizontal", format=PercentFormatter(1), label=label)
 
 
 def ink(colour: Any) -> str:

@@ -11,13 +11,14 @@ from memgrid.report.facts import Report, plural
 from memgrid.report.figures.baselines import draw_added, draw_learning
 from memgrid.report.page import Fold, Part, Section, interval, listing
 from memgrid.report.sections.scores import DRAWN, MATRICES
+from memgrid.report.tables import REFERENCES
 from memgrid.results.folder import BASELINES
 
 AGAIN = "run them again with force=true, such as python -m memgrid.run force=true"
-HEADINGS = {name: name for name in BASELINES} | {"likelihood": "prefix likelihood"}
+HEADINGS = {name: REFERENCES[name].heading for name in BASELINES}
 
 
-def of_contrasts(report: Report) -> list[Section]:
+def sections(report: Report) -> list[Section]:
     """The sections on what results have to be read beside; one that has nothing to show says why."""
     return [adds(report), hard(report), curve(report)]
 
@@ -26,8 +27,8 @@ def adds(report: Report) -> Section:
     """Each pair of classes: attention against the best that needs no attention."""
     title, table = "What attention adds", report.tables["added"]
     # Of a learning curve, only the run with most samples.
-    fewer = {cell.label for group in grouped(report.rows, SIZES) for cell in sorted(group, key=train_samples)[:-1]}
-    labels = [cell.label for cell in report.benchmark if cell.label not in fewer]
+    fewer = {row.label for group in grouped(report.rows, SIZES) for row in sorted(group, key=train_samples)[:-1]}
+    labels = [row.label for row in report.benchmark if row.label not in fewer]
     table = table.filter(pl.col("setting").is_in(labels)) if table.height else table
     without = len(labels) - (table["setting"].n_unique() if table.height else 0)
     missing = f"{plural(without, 'setting')} {'has' if without == 1 else 'have'} no answers of baselines on disk: {AGAIN}."
@@ -42,7 +43,7 @@ def adds(report: Report) -> Section:
     order = {label: place for place, label in enumerate(report.ranked()["label"])}
     table = table.sort(pl.col("setting").replace_strict(order, default=len(order)), maintain_order=True)
     several = table["setting"].n_unique() > 1
-    names = {cell.label: cell.setting for cell in report.benchmark}
+    names = {row.label: row.setting for row in report.benchmark}
     # Where all have the same classes, the pair names them: only what differs besides is said.
     alike = len({names[label] for label in table["setting"]}) == 1
     besides = (
@@ -58,8 +59,8 @@ def adds(report: Report) -> Section:
     whole = pl.col("pair").str.replace_all(" ", "\u00a0").str.replace_all("-", "\u2011")  # names of a few words stay in one line
     ends = [pl.col(name).round(1).cast(pl.String) for name in ("low", "high")]  # a dash between negative numbers could not be read
     shown = table.with_columns(pl.format("{} to {}", *ends).alias("interval"), pair=whole)
-    made = listing(shown, {**columns, "meaning": "what it says"}, "Pairs of classes", caption, "added", "setting" if several else None)
-    return Section("adds", title, [counted(table), *([missing] if without else [])], [figure, made])
+    numbers = listing(shown, {**columns, "meaning": "what it says"}, "Pairs of classes", caption, "added", "setting" if several else None)
+    return Section("adds", title, [counted(table), *([missing] if without else [])], [figure, numbers])
 
 
 def counted(table: pl.DataFrame) -> str:
@@ -91,11 +92,11 @@ def hard(report: Report) -> Section:
     columns = {"setting": "setting", "drawn": "drawn", "read": "read with", "train": "train", "runs": "runs", "min_f1": "min-F1"}
     columns |= {"interval": "95 % interval", "f1": "F1 of negatives", "kept": "called so", "mistake": "mistaken for"}
     mistake = pl.format("{} ({} %)", "called", pl.col("mistaken").round(0).cast(pl.Int64))
-    made = listing(table.with_columns(interval(), mistake=mistake), columns, title, caption, "negatives")
-    return Section("negatives", title, told(table), [made])
+    numbers = listing(table.with_columns(interval(), mistake=mistake), columns, title, caption, "negatives")
+    return Section("negatives", title, changes(table), [numbers])
 
 
-def told(table: pl.DataFrame) -> list[str]:
+def changes(table: pl.DataFrame) -> list[str]:
     """A sentence per hard variant of each setting, against the ordinary one if that was run."""
     text = []
     for _, group in table.group_by("group", maintain_order=True):
@@ -133,6 +134,6 @@ def curve(report: Report) -> Section:
             name = f"learning-{index + 1}" if index else "learning"
             parts.append(report.drawn(name, partial(draw_learning, points), f"More samples: {points['setting'][0]}", caption))
     columns = {"setting": "setting", "train": "train", "eval": "eval", "runs": "runs", "min_f1": "min-F1", "interval": "95 % interval"}
-    columns |= {"probe": "linear probe", "confidence": "confidence", "together": "all without attention"}
-    made = listing(table.with_columns(interval()), columns, title, "Samples per class, and min-F1 in percent.", "learning")
-    return Section("learning", title, [], [*parts, Fold("The numbers", [made])])
+    columns |= {name: REFERENCES[name].heading for name in ("probe", "confidence")} | {"together": REFERENCES["together"].curve}
+    numbers = listing(table.with_columns(interval()), columns, title, "Samples per class, and min-F1 in percent.", "learning")
+    return Section("learning", title, [], [*parts, Fold("The numbers", [numbers])])

@@ -8,10 +8,10 @@ import polars as pl
 
 from memgrid.errors import UserError
 from memgrid.localize.maps import DeltaMaps, read_delta
-from memgrid.report.cause_tables import Told, intervened, localized
+from memgrid.report.cause_tables import RecordedRun, intervened, localized
 from memgrid.report.facts import Report, plural
 from memgrid.report.figures.doses import draw_doses, draw_layers
-from memgrid.report.figures.maps import draw_delta, draw_layer_shares, draw_randomisation, draw_teaser
+from memgrid.report.figures.maps import draw_decision_maps, draw_layer_shares, draw_randomization, draw_teaser
 from memgrid.report.page import Fold, Part, Picture, Section, listing, picture
 from memgrid.results.findings import mean_curves, randomised, sentences
 
@@ -30,7 +30,7 @@ DOSES = {
 }
 
 
-def of_causes(report: Report) -> list[Section]:
+def sections(report: Report) -> list[Section]:
     """The sections on causes; one that has nothing to show says why."""
     return [where(report), causal(report)]
 
@@ -42,20 +42,21 @@ def where(report: Report) -> Section:
     every = localized(report.runs)
     if not every:
         return Section("where", title, [f"No run was localized: {CHAIN} does that too."])
-    shown: list[Told] = []
+    shown: list[RecordedRun] = []
     looked_at = 0
-    for told in every:
+    for localization in every:
         if len(shown) == SHOWN:
             break
         looked_at += 1
         try:
-            maps = read_delta(told.folder / f"localize-{told.mark['method']}.h5")
+            maps = read_delta(localization.folder.decision_maps(localization.method))
         except UserError as error:
-            text.append(f"{told.name} is left out: {error}.")
+            text.append(f"{localization.name} is left out: {error}.")
             continue
-        shown.append(told)
-        parts += maps_of(report, told, maps, len(shown))
-    text += [f"{told.name}. {line}" if len(every) > 1 else line for told in shown for line in randomised(told.mark)]
+        shown.append(localization)
+        parts += maps_of(report, localization, maps, len(shown))
+    for localization in shown:
+        text += [f"{localization.name}. {line}" if len(every) > 1 else line for line in randomised(localization.record)]
     text.append("A sequence of each class, token by token: sequence-* in figures/ of a run's folder; this page shows no text of sequences.")
     text += rest(len(every) - looked_at, "localized", "teaser-*, layers-* and delta-*")
     table = with_group(report.tables["localized"])
@@ -68,38 +69,39 @@ def where(report: Report) -> Section:
     return Section("where", title, text, parts)
 
 
-def maps_of(report: Report, told: Told, maps: DeltaMaps, number: int) -> list[Part]:
+def maps_of(report: Report, localization: RecordedRun, maps: DeltaMaps, number: int) -> list[Part]:
     """The figures of one run's Δ maps."""
+    name, record = localization.name, localization.record
     titles, ending = list(maps.classes), f"-{number}" if number > 1 else ""
     caption = (
-        f"{told.name}: where the networks' decision for each class comes from (Δ by {maps.method}, summed over layers, mean over "
-        f"{told.mark['samples']}), as a share of the class's largest value. Rows are queries, columns keys; lines mark where the "
+        f"{name}: where the networks' decision for each class comes from (Δ by {maps.method}, summed over layers, mean over "
+        f"{record['samples']}), as a share of the class's largest value. Rows are queries, columns keys; lines mark where the "
         "suffix begins."
     )
-    made: list[Part] = [
+    figures: list[Part] = [
         report.drawn(f"teaser{ending}", partial(draw_teaser, maps.delta, titles, maps.k), "Where each class is decided", caption),
         report.drawn(
             f"layers{ending}",
             partial(draw_layer_shares, maps.delta, titles),
             "Layers",
-            f"{told.name}: how much of each class's Δ lies in each layer; the thin line: as much in all.",
+            f"{name}: how much of each class's Δ lies in each layer; the thin line: as much in all.",
         ),
     ]
-    if told.mark["sanity"]:
+    if record["sanity"]:
         caption = (
-            f"{told.name}: rank correlation with the trained networks' maps, when more and more layers have random weights (mean over "
+            f"{name}: rank correlation with the trained networks' maps, when more and more layers have random weights (mean over "
             "classes). Maps that are about the networks fall far below 1."
         )
-        draw = partial(draw_randomisation, mean_curves(told.mark["sanity"]))
-        made.append(report.drawn(f"randomisation{ending}", draw, "Maps of networks with random weights", caption))
-    return [*made, *pages(report, maps)] if number == 1 else made
+        draw = partial(draw_randomization, mean_curves(record["sanity"]))
+        figures.append(report.drawn(f"randomisation{ending}", draw, "Maps of networks with random weights", caption))
+    return [*figures, *pages(report, maps)] if number == 1 else figures
 
 
 def pages(report: Report, maps: DeltaMaps) -> list[Part]:
     """The classes layer by layer, folded away."""
     drawn: list[Picture] = []
-    for number, (title, delta) in enumerate(zip(maps.classes, maps.delta, strict=True), 1):
-        for path in draw_delta(delta, title, maps.k, report.out / "figures" / f"delta-{number}"):
+    for number, (title, by_layer) in enumerate(zip(maps.classes, maps.delta, strict=True), 1):
+        for path in draw_decision_maps(by_layer, title, maps.k, report.out / "figures" / f"delta-{number}"):
             if len(drawn) < PAGES:
                 caption = "Six layers on a page, all layers of a class on one scale."
                 name = path.name
@@ -122,18 +124,18 @@ def causal(report: Report) -> Section:
         "are for one dose each, and over many doses about one in twenty excludes 0 by chance."
     )
     shown = looked_at = 0
-    for told in every:
+    for intervention in every:
         if shown == SHOWN:
             break
         looked_at += 1
         try:
-            table = pl.read_parquet(told.folder / "intervene.parquet", glob=False)
+            table = pl.read_parquet(intervention.folder.intervention, glob=False)
         except (OSError, pl.exceptions.PolarsError):
-            text.append(f"{told.name} is left out: its intervene.parquet is missing or damaged.")
+            text.append(f"{intervention.name} is left out: its {intervention.folder.intervention.name} is missing or damaged.")
             continue
         shown += 1
-        text += [f"{told.name}. {line}" if len(every) > 1 else line for line in sentences(told.mark)]
-        parts += doses_of(report, told, table, shown)
+        text += [f"{intervention.name}. {line}" if len(every) > 1 else line for line in sentences(intervention.record)]
+        parts += doses_of(report, intervention, table, shown)
     text += rest(len(every) - looked_at, "interventions", "doses and dose-layers")
     caption = (
         "Percent of samples that stay extractable when the most decisive attention is masked, and under two controls: random positions of "
@@ -147,22 +149,21 @@ def causal(report: Report) -> Section:
     return Section("causal", title, text, parts)
 
 
-def doses_of(report: Report, told: Told, table: pl.DataFrame, number: int) -> list[Part]:
+def doses_of(report: Report, intervention: RecordedRun, table: pl.DataFrame, number: int) -> list[Part]:
     """The figures of one run's intervention."""
-    ending = f"-{number}" if number > 1 else ""
+    name, ending = intervention.name, f"-{number}" if number > 1 else ""
+    damaged = intervention.record.get("damage_on", "other text")
     caption = (
-        f"{told.name}: what is left when the most decisive q % of a class's attention is switched off, and controls. From the left: "
+        f"{name}: what is left when the most decisive q % of a class's attention is switched off, and controls. From the left: "
         "samples still extractable, log-probability of the suffix, and what the same masks do to "
-        f"{told.mark.get('damage_on', 'other text')}. Bands and bars are 95 % intervals over samples, of random masks from the lowest to "
+        f"{damaged}. Bands and bars are 95 % intervals over samples, of random masks from the lowest to "
         "the highest of their seeds. Dotted: nothing masked."
     )
-    made: list[Part] = [report.drawn(f"doses{ending}", partial(draw_doses, table), "What is left, dose by dose", caption)]
+    figures: list[Part] = [report.drawn(f"doses{ending}", partial(draw_doses, table), "What is left, dose by dose", caption)]
     if table["masked"].str.contains(r"^layer:\d+$").any():
-        caption = (
-            f"{told.name}: the share that is lost when the decisive positions of a single layer are switched off; as many random ones."
-        )
-        made.append(report.drawn(f"dose-layers{ending}", partial(draw_layers, table), "Layer by layer", caption))
-    return made
+        caption = f"{name}: the share that is lost when the decisive positions of a single layer are switched off; as many random ones."
+        figures.append(report.drawn(f"dose-layers{ending}", partial(draw_layers, table), "Layer by layer", caption))
+    return figures
 
 
 def with_group(table: pl.DataFrame) -> pl.DataFrame:

@@ -16,20 +16,20 @@ from memgrid.errors import UserError
 from memgrid.io.paths import CONF
 from memgrid.report.facts import Report, plural
 from memgrid.report.figures import ranking as charts
-from memgrid.report.figures.flow import draw_flow
+from memgrid.report.figures.flow import draw_flow, flow
 from memgrid.report.page import Fold, Part, Section, interval, listing, picture
 from memgrid.report.rows import USUAL, NamedRun
 from memgrid.report.sections.scores import DRAWN
-from memgrid.report.tables import flow
+from memgrid.report.tables import REFERENCES
 from memgrid.results.states import STATES, counts, to_tell
 from memgrid.taxonomy import Taxonomy, Thresholds
 
 SPREAD = 20  # settings whose single CNNs are drawn
 FLOWS = 6
-EXAMPLES = 4
+EXAMPLES, EXAMPLE = 4, "attention.png"  # figures of examples on the page, and how a run calls its own
 
 
-def of_what_they_rest_on(report: Report) -> list[Section]:
+def sections(report: Report) -> list[Section]:
     """The sections after those on scores; one that has nothing to show says why."""
     return [flows(report), examples(report), side_by_side(report), control(report), spread(report), not_done(report)]
 
@@ -73,8 +73,8 @@ def taxonomy_named(name: str, runs: list[NamedRun]) -> Taxonomy:
             return Taxonomy.of(name, run.settings["taxonomy"]["classes"])
     path = CONF / "taxonomy" / f"{name}.yaml"
     if not path.is_file():
-        known = sorted({run.settings["taxonomy"]["name"] for run in runs} | {one.stem for one in path.parent.glob("*.yaml")})
-        raise UserError(f"flow={name} is no known taxonomy: use two of {', '.join(known)}, such as flow=prashanth,rasy")
+        names = sorted({run.settings["taxonomy"]["name"] for run in runs} | {file.stem for file in path.parent.glob("*.yaml")})
+        raise UserError(f"flow={name} is no known taxonomy: use two of {', '.join(names)}, such as flow=prashanth,rasy")
     written: Any = OmegaConf.to_container(OmegaConf.load(path))
     return Taxonomy.of(name, written["classes"])
 
@@ -93,10 +93,10 @@ def usual_of(taxonomy: Taxonomy, runs: list[NamedRun]) -> Thresholds:
 def limits(taxonomy: Taxonomy, thresholds: Thresholds) -> str:
     """The thresholds that matter to it, such as ` (δ=50)`."""
     divided = taxonomy.partition(thresholds)
-    told = [] if divided.delta is None else [f"δ={divided.delta}"]
-    told += [] if divided.rho is None else [f"ρ={divided.rho:g}"]
-    told += {"l": ["ROUGE-L"], "3": ["ROUGE-3"]}.get(divided.rouge or "", [])
-    return f" ({', '.join(told)})" if told else ""
+    parts = [] if divided.delta is None else [f"δ={divided.delta}"]
+    parts += [] if divided.rho is None else [f"ρ={divided.rho:g}"]
+    parts += {"l": ["ROUGE-L"], "3": ["ROUGE-3"]}.get(divided.rouge or "", [])
+    return f" ({', '.join(parts)})" if parts else ""
 
 
 def read_features(root: Path, llm: str, corpus: str, sides: list[tuple[Taxonomy, Thresholds]]) -> tuple[pl.DataFrame | None, str]:
@@ -124,21 +124,20 @@ def read_features(root: Path, llm: str, corpus: str, sides: list[tuple[Taxonomy,
 
 def origin_of(path: Path) -> dict[str, Any]:
     """The corpus and the model that a label file was made from."""
-    found = json.loads(pl.read_parquet_metadata(path).get("memgrid", "{}"))
-    return {key: found.get(key) for key in ("corpus", "k", "llm")}
+    origin = json.loads(pl.read_parquet_metadata(path).get("memgrid", "{}"))
+    return {key: origin.get(key) for key in ("corpus", "k", "llm")}
 
 
 def examples(report: Report) -> Section:
     """An example of attention per class (the paper's Figure 3), from the best run of each LLM that drew one."""
-    best = {cell.label: cell for cell in report.benchmark}
+    best = {row.label: row for row in report.benchmark}
     parts: list[Part] = []
     for llm in report.models:
         runs = [run for label in report.ranked(llm)["label"] for run in best[label].of(llm)]
-        found = next((pair for run in runs if (pair := (run, drawn_example(run)))[1]), None)
-        if found is None or len(parts) == EXAMPLES:
+        run = next((run for run in runs if (run.folder.figures / EXAMPLE).is_file()), None)
+        if run is None or len(parts) == EXAMPLES:
             continue
-        run, png = found
-        assert png is not None
+        png = run.folder.figures / EXAMPLE
         name = f"attention-{llm}"
         (report.out / "figures").mkdir(parents=True, exist_ok=True)
         for suffix in (".png", ".pdf"):
@@ -154,12 +153,6 @@ def examples(report: Report) -> Section:
     return Section("attention", "Attention, an example of each class", text, parts)
 
 
-def drawn_example(run: NamedRun) -> Path | None:
-    """The run's own figure of examples, if it drew one."""
-    path = Path(run.metrics["folder"]) / "figures" / "attention.png"
-    return path if path.is_file() else None
-
-
 def side_by_side(report: Report) -> Section:
     """The paper's protocol beside ours."""
     table = on_page(report, "protocols")
@@ -170,17 +163,17 @@ def side_by_side(report: Report) -> Section:
     )
     drawn = table.head(DRAWN)
     title = "The paper's protocol and ours"
-    picture = report.drawn("protocols", partial(charts.draw_protocols, drawn), title, caption)
+    figure = report.drawn("protocols", partial(charts.draw_protocols, drawn), title, caption)
     columns = {"setting": "setting", "runs": "runs", "min_f1": "min-F1", "interval": "95 % interval", "paper_min_f1": "paper's min-F1"}
     columns |= {"difference": "ours − paper's"}
-    made = listing(table.with_columns(interval()), columns, title, "Min-F1 in percent, best first.", "protocols")
-    return Section("protocols", title, [], [picture, Fold("The numbers", [made])])
+    numbers = listing(table.with_columns(interval()), columns, title, "Min-F1 in percent, best first.", "protocols")
+    return Section("protocols", title, [], [figure, Fold("The numbers", [numbers])])
 
 
 def on_page(report: Report, name: str) -> pl.DataFrame:
     """A table without the points of a sweep over ρ."""
     table = report.tables[name]
-    return table.filter(pl.col("setting").is_in([cell.label for cell in report.benchmark])) if table.height else table
+    return table.filter(pl.col("setting").is_in([row.label for row in report.benchmark])) if table.height else table
 
 
 def control(report: Report) -> Section:
@@ -189,11 +182,12 @@ def control(report: Report) -> Section:
     if not table.height:
         return Section("controls", title, ["No run had controls: control.members=1 trains one CNN again on shuffled labels."])
     text = []
-    known = table.drop_nulls("confidence_min_f1")
-    beaten = known.filter(pl.col("confidence_min_f1") >= pl.col("min_f1")).height
+    with_confidence = table.drop_nulls("confidence_min_f1")
+    beaten = with_confidence.filter(pl.col("confidence_min_f1") >= pl.col("min_f1")).height
     if beaten:
+        settings = plural(with_confidence.height, "setting")
         text.append(
-            f"In {beaten} of {plural(known.height, 'setting')} the model's own confidence, one number per sequence, tells classes apart "
+            f"In {beaten} of {settings} the model's own confidence, one number per sequence, tells classes apart "
             "at least as well as attention does: there, nothing shows that attention is needed."
         )
     caption = (
@@ -204,12 +198,11 @@ def control(report: Report) -> Section:
     drawn = table.head(DRAWN)
     figure = report.drawn("controls", partial(charts.draw_controls, drawn), title, caption)
     columns = {"setting": "setting", "runs": "runs", "min_f1": "min-F1", "interval": "95 % interval"}
-    columns |= {"shuffled_min_f1": "shuffled labels", "confidence_min_f1": "confidence alone", "tokens_min_f1": "tokens"}
-    columns |= {"overlap_min_f1": "overlap", "likelihood_min_f1": "prefix likelihood", "together_min_f1": "all of these"}
-    columns |= {"probe_min_f1": "linear probe", "chance": "chance"}
+    columns |= {f"{name}_min_f1": reference.heading for name, reference in REFERENCES.items()}
+    columns |= {"confidence_min_f1": "confidence alone", "together_min_f1": "all of these", "chance": "chance"}
     more = "Chance: answering every class equally often. A dash: the control was not run, or the confidence is not known."
-    made = listing(table.with_columns(interval()), columns, title, more, "controls")
-    return Section("controls", title, text, [figure, Fold("The numbers", [made])])
+    numbers = listing(table.with_columns(interval()), columns, title, more, "controls")
+    return Section("controls", title, text, [figure, Fold("The numbers", [numbers])])
 
 
 def spread(report: Report) -> Section:
@@ -230,8 +223,8 @@ def spread(report: Report) -> Section:
 def not_done(report: Report) -> Section:
     """What is missing, running, stopped or failed, and what could not be read."""
     number, parts = counts(report.states), list[Part]()
-    told = ", ".join(f"{many:,} {state}" for state, many in number.items() if many)
-    text = [f"Of {plural(report.states.height, 'run')} below {report.root}: {told}."]
+    by_state = ", ".join(f"{many:,} {state}" for state, many in number.items() if many)
+    text = [f"Of {plural(report.states.height, 'run')} below {report.root}: {by_state}."]
     rows = report.states.filter(to_tell())
     if rows.height:
         order = pl.col("state").replace_strict({state: place for place, state in enumerate(STATES)})

@@ -31,16 +31,16 @@ SCORES = {
 SMALL = ("also", "only", "corpus_shown", "compat_shown", "variant")
 
 
-def of_scores(report: Report) -> list[Section]:
+def sections(report: Report) -> list[Section]:
     """The sections on scores; one that has nothing to show says why."""
     return [summary(report), overall(report), sizes(report), rho(report), confusions(report)]
 
 
 def summary(report: Report) -> Section:
     """What was run, the best of each family, and how large the noise is."""
-    adopted = sum(run.metrics["same_as"] is not None for run in report.runs)
+    adopted = sum(run.result.same_as is not None for run in report.runs)
     corpora = sorted({run.settings["corpus"]["name"] for run in report.runs})
-    cnns = sum(len(run.metrics["members"]) for run in report.runs if run.metrics["same_as"] is None)
+    cnns = sum(len(run.result.members) for run in report.runs if run.result.same_as is None)
     twice = f"; {adopted} of them have equal partitions and took over the result of another" if adopted else ""
     text = [
         f"{plural(len(report.runs), 'finished run')} of {plural(len(report.rows), 'setting')} on {', '.join(report.models)} "
@@ -122,7 +122,7 @@ def sizes(report: Report) -> Section:
     """The ranking for each LLM (the paper's Tables 5-7)."""
     if len(report.models) < 2:
         return Section("sizes", "Each language model", [f"All runs are on one language model, {report.models[0]}."])
-    labels = [cell.label for cell in report.benchmark]
+    labels = [row.label for row in report.benchmark]
     table = report.tables["sizes"].filter(pl.col("setting").is_in(labels))
     columns = {"setting": "setting", ALL: "all", **{name: name for name in report.models}}
     parts: list[Part] = [
@@ -130,8 +130,8 @@ def sizes(report: Report) -> Section:
     ]
     for name in report.models:
         own = report.ranked(name)
-        made = ranking_list(own, f"Ranking on {name}", "As the ranking over all runs, for this model alone.", f"ranking-{name}")
-        parts.append(Fold(f"Ranking on {name}", [chart(report, own, f"ranking-{name}", f" and seeds, on {name}"), made]))
+        numbers = ranking_list(own, f"Ranking on {name}", "As the ranking over all runs, for this model alone.", f"ranking-{name}")
+        parts.append(Fold(f"Ranking on {name}", [chart(report, own, f"ranking-{name}", f" and seeds, on {name}"), numbers]))
     return Section("sizes", "Each language model", [], parts)
 
 
@@ -164,23 +164,23 @@ def confusions(report: Report) -> Section:
     """Confusion matrices of the best of each family and of the named taxonomies (the paper's Figures 5 and 7-12)."""
     order = report.ranked()["label"].to_list()
     labels = report.best_of_families()["label"].to_list()
-    known = {cell.label: cell for cell in report.benchmark}
+    by_label = {row.label: row for row in report.benchmark}
     for name in OWN_NAMES:
-        own = [label for label in order if known[label].first.settings["taxonomy"]["name"] == name]
+        own = [label for label in order if by_label[label].first.settings["taxonomy"]["name"] == name]
         labels += own[:1] if not set(own) & set(labels) else []
-    chosen = [known[label] for label in labels[:MATRICES]]
+    chosen = [by_label[label] for label in labels[:MATRICES]]
     parts: list[Part] = []
     for name in (None, *(report.models if len(report.models) > 1 else ())):
         entries = [
-            (f"{cell.label}: min-F1 {ranking([cell], name)['min_f1'][0]:.1f}", cell.confusion(runs), cell.first.metrics["classes"])
-            for cell in chosen
-            if (runs := cell.of(name))
+            (f"{row.label}: min-F1 {ranking([row], name)['min_f1'][0]:.1f}", row.confusion(runs), row.first.result.classes)
+            for row in chosen
+            if (runs := row.of(name))
         ]
         if entries:
             where = f"on {name}" if name else "over all models and seeds"
             caption = f"Shares of the true class in percent, {where}: last epoch, all CNNs. Rows are true classes, columns predicted ones."
             stem = f"confusion-{name}" if name else "confusion"
-            made = report.drawn(stem, partial(draw_confusions, entries), f"Confusion {where}", caption)
-            parts.append(Fold(made.title, [made]) if name else made)
+            figure = report.drawn(stem, partial(draw_confusions, entries), f"Confusion {where}", caption)
+            parts.append(Fold(figure.title, [figure]) if name else figure)
     text = ["The best setting of each family, and the taxonomies that have names. All settings: confusions.csv."]
     return Section("confusion", "Confusion matrices", text, parts)

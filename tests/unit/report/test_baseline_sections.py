@@ -4,7 +4,7 @@ from test_baseline_tables import finished
 from memgrid.report.__main__ import PAIR
 from memgrid.report.page import render
 from memgrid.report.report import gather
-from memgrid.report.sections.baselines import AGAIN, adds, curve, hard, of_contrasts
+from memgrid.report.sections.baselines import AGAIN, adds, curve, hard, sections
 
 
 def report_of(root):
@@ -13,10 +13,10 @@ def report_of(root):
 
 def test_older_runs_are_named_and_nothing_breaks(tmp_path):
     finish(Run(tmp_path))
-    sections = of_contrasts(report_of(tmp_path))
-    assert [section.key for section in sections] == ["adds", "negatives", "learning"]
-    assert sections[0].text == [f"1 setting has no answers of baselines on disk: {AGAIN}."]
-    assert not any(section.parts for section in sections)
+    made = sections(report_of(tmp_path))
+    assert [section.key for section in made] == ["adds", "negatives", "learning"]
+    assert made[0].text == [f"1 setting has no answers of baselines on disk: {AGAIN}."]
+    assert not any(section.parts for section in made)
 
 
 def test_what_is_worse_is_said(tmp_path):

@@ -1,27 +1,28 @@
 """What attention adds, from made-up predictions whose answer is known."""
 
+import json
+
 import numpy as np
 import polars as pl
 import pytest
 from runs_maker import Run, finish, rewrite
 
-from memgrid.report.baseline_tables import NAMES, added, learning, negatives, paired_interval, right
+from memgrid.report.baseline_tables import added, learning, negatives, paired_interval, right
 from memgrid.report.read import read_runs
-from memgrid.report.rows import cells, named
-from memgrid.report.tables import controls
-from memgrid.results.folder import ANSWERS
+from memgrid.report.rows import named, ranking_rows
+from memgrid.report.tables import REFERENCES, controls
+from memgrid.results.folder import BASELINES, RunFolder
 
 EVAL = 60
 
 
-def answer(folder, name, share, members=("k8-f16-mean",), classes=3, order=(0, 1, 2)):
+def answer(path, share, members=("k8-f16-mean",), classes=3, order=(0, 1, 2)):
     """Predictions that are right for a share of the samples, the same ones for every name; `order`: classes as they stand in the run."""
     labels = np.repeat(np.arange(classes), EVAL)
     sure = np.random.default_rng(0).random(len(labels)) < share
     said = np.where(sure, labels, (labels + 1) % classes)
     probabilities = np.where(np.arange(classes) == said[:, None], 0.8, 0.1)
     given = {member: pl.Series(probabilities[:, order].tolist(), dtype=pl.List(pl.Float32)) for member in members}
-    path = folder / name
     table = pl.DataFrame({"sequence_id": np.arange(len(labels)), "label": np.argsort(order)[labels]}) if not path.exists() else None
     (pl.read_parquet(path) if table is None else table).with_columns(**given).write_parquet(path)
 
@@ -29,14 +30,14 @@ def answer(folder, name, share, members=("k8-f16-mean",), classes=3, order=(0, 1
 def finished(root, panel, baselines, order=(0, 1, 2), **given):
     run = Run(root, **given)
     folder = finish(run)
-    answer(folder, "predictions.parquet", panel, run.settings["cnn"]["members"], order=order)
+    answer(RunFolder(folder).predictions, panel, run.settings["cnn"]["members"], order=order)
     for name, share in baselines.items():
-        answer(folder, ANSWERS, share, (name,), order=order)
+        answer(RunFolder(folder).baselines, share, (name,), order=order)
     return folder
 
 
 def rows_of(root):
-    return cells(named(read_runs(root)[0]))
+    return ranking_rows(named(read_runs(root)[0]))
 
 
 @pytest.mark.parametrize(
@@ -89,7 +90,7 @@ def test_older_runs_have_no_pairs_and_are_still_read(tmp_path):
 
 def test_a_damaged_file_is_passed_over(tmp_path):
     folder = finished(tmp_path, 0.9, {"tokens": 0.8})
-    (folder / ANSWERS).write_bytes(b"nothing")
+    RunFolder(folder).baselines.write_bytes(b"nothing")
     assert not added(rows_of(tmp_path)).height
 
 
@@ -118,13 +119,15 @@ def test_hard_negatives_stand_after_the_ordinary_run(tmp_path):
     assert table["group"].n_unique() == 1
     assert ((table["kept"] + table["mistaken"]) <= 100).all()
     # The usual value is the default, however many runs have another.
-    assert sorted(cell.label for cell in rows_of(tmp_path))[0] == "Non-Memo, Guess, Recall"
+    assert sorted(row.label for row in rows_of(tmp_path))[0] == "Non-Memo, Guess, Recall"
 
 
 def test_the_learning_curve_is_of_runs_that_differ_in_size_alone(tmp_path):
     for size in (100, 50, 400):
         folder = finish(Run(tmp_path, overrides=(f"select.train_per_class={size}",)))
-        rewrite(folder, samples={"train": size, "eval": EVAL}, baselines={"together": {"min_f1": {"mean": 40.0}}}, probes={})
+        panel = json.loads(RunFolder(folder).metrics.read_text())["panel"]
+        together = {**panel, "min_f1": {**panel["min_f1"], "mean": 40.0}}
+        rewrite(folder, samples={"train": size, "eval": EVAL}, baselines={"together": together}, probes={})
     finish(Run(tmp_path, overrides=("cnn.epochs=3",)))
     table = learning(rows_of(tmp_path))
     assert table["train"].to_list() == [50, 100, 400]
@@ -135,6 +138,5 @@ def test_the_learning_curve_is_of_runs_that_differ_in_size_alone(tmp_path):
 
 
 def test_every_baseline_has_a_name():
-    from memgrid.results.folder import BASELINES
-
-    assert tuple(NAMES) == BASELINES
+    assert all(REFERENCES[name].phrase and REFERENCES[name].heading for name in BASELINES)
+    assert set(REFERENCES) == {"shuffled", *BASELINES, "probe"}

@@ -6,9 +6,9 @@ from test_run_figures import LONG, recorded
 from memgrid.report.figures.maps import (
     TOKEN_WIDTH,
     clipped,
-    draw_delta,
+    draw_decision_maps,
     draw_layer_shares,
-    draw_randomisation,
+    draw_randomization,
     draw_sequence,
     draw_teaser,
     legible,
@@ -33,7 +33,7 @@ def some_delta(*shape, seed=0):
 @pytest.mark.parametrize(("layers", "pages"), [(1, 1), (4, 1), (6, 1), (8, 2), (36, 6)])
 def test_every_layer_is_on_one_page(layers, pages, drawing, tmp_path):
     delta = some_delta(layers, 64, 64)
-    made = draw_delta(delta, LONG, 32, tmp_path / "pythia-2.8b")
+    made = draw_decision_maps(delta, LONG, 32, tmp_path / "pythia-2.8b")
     assert [path.name for path in made] == [f"pythia-2.8b-{number}" for number in range(1, pages + 1)]
     drawing.check(made[-1])
     shown = [text.get_text() for text in drawing.found("^layer ")]
@@ -45,7 +45,7 @@ def test_every_layer_is_on_one_page(layers, pages, drawing, tmp_path):
 def test_all_layers_of_a_class_share_a_scale(drawing, tmp_path):
     delta = some_delta(7, 16, 16)
     delta[6] /= 10
-    draw_delta(delta, "A", 8, tmp_path / "a")
+    draw_decision_maps(delta, "A", 8, tmp_path / "a")
     first, last = (figure.axes[0].images[0].get_array() for figure in (drawing.figures[0], drawing.figures[-1]))
     assert first.max() <= 1
     assert last.max() == pytest.approx(delta[6].max() / delta.max())
@@ -123,7 +123,7 @@ def test_tokens_become_one_line_that_fits():
 def test_randomisation(lowest, drawing, tmp_path):
     names = ("guided", "gradient", "integrated_gradients", "gradcam")
     found = {name: {layers: 1 + (lowest - 1) * layers / 4 - 0.03 * at for layers in range(5)} for at, name in enumerate(names)}
-    draw_randomisation(found, tmp_path / "randomisation")
+    draw_randomization(found, tmp_path / "randomisation")
     drawing.check(tmp_path / "randomisation")
     lines = drawing.figures[-1].axes[0].lines
     assert lines[0].get_ydata().tolist() == list(found["guided"].values())

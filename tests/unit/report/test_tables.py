@@ -6,18 +6,18 @@ import time
 import numpy as np
 import polars as pl
 import pytest
-from runs_maker import Run, finish, grid, make_runs, metrics_of, rewrite
+from runs_maker import Run, finish, grid, make_runs, result_of, rewrite
 
 from memgrid.metrics import scores
 from memgrid.report.facts import noise_floor
-from memgrid.report.read import finished_runs, read_runs
-from memgrid.report.rows import cells, family, named, panel_text, setting_name, title_with_delta, variants
+from memgrid.report.figures.flow import flow
+from memgrid.report.read import FinishedRun, finished_runs, read_runs
+from memgrid.report.rows import family, named, panel_text, partition_of, ranking_rows, setting_name, title_with_delta, variants
 from memgrid.report.tables import (
     benchmark,
     confusions_table,
     controls,
     escaped,
-    flow,
     members_table,
     protocols,
     ranking,
@@ -28,11 +28,12 @@ from memgrid.report.tables import (
     sweeps,
     write_markdown,
 )
+from memgrid.results.folder import RunFolder
 from memgrid.taxonomy import Taxonomy, Thresholds
 
 
 def rows_of(root):
-    return cells(named(finished_runs(root)))
+    return ranking_rows(named(finished_runs(root)))
 
 
 def read(folder):
@@ -63,7 +64,8 @@ def finish_all(root, **choice):
     ],
 )
 def test_names_as_in_the_paper(tmp_path, taxonomy, changes, name):
-    assert setting_name(metrics_of(Run(tmp_path, taxonomy=taxonomy, **changes))) == name
+    settings = Run(tmp_path, taxonomy=taxonomy, **changes).settings
+    assert setting_name(settings, partition_of(settings)) == name
 
 
 @pytest.mark.parametrize(
@@ -100,7 +102,7 @@ def test_families(rules, wanted):
 
 
 def test_the_grid_has_the_paper_s_families(tmp_path):
-    runs = named([{**metrics_of(run), "folder": ""} for run in grid(tmp_path, deltas=(5,))])
+    runs = named([FinishedRun(RunFolder(run.folder), result_of(run)) for run in grid(tmp_path, deltas=(5,))])
     number = {name: sum(run.family == name for run in runs) for name in ("4A", "4B", "3A", "3B", "other")}
     assert number == {"4A": 7, "4B": 3, "3A": 6, "3B": 6, "other": 0}  # prashanth and rasy beside the paper's twenty
 
@@ -204,7 +206,7 @@ def test_runs_with_other_settings_are_rows_of_their_own(tmp_path, override):
     assert len(rows) == 2
     assert len({row.label for row in rows}) == 2
     (own,) = (row for row in rows if len(row.runs) == 1)
-    assert own.runs[0].metrics["folder"] == str(changed[0])
+    assert own.runs[0].folder.path == changed[0]
     value = override.split("=")[1]
     if not override.startswith("cnn.pooling"):
         assert value in own.label
@@ -219,7 +221,7 @@ def test_runs_that_differ_in_controls_are_one_row_and_the_one_with_controls_coun
     finish(Run(tmp_path, seed=1, overrides=("control.members=0",)), control=False)
     rows = rows_of(tmp_path)
     (row,) = rows
-    assert sorted((run.settings["seed"], bool(run.metrics["control"])) for run in row.runs) == [(0, True), (1, False)]
+    assert sorted((run.settings["seed"], run.result.control is not None) for run in row.runs) == [(0, True), (1, False)]
     assert runs_table(named(finished_runs(tmp_path))).height == 3
     assert noise_floor(rows).pairs == 1  # the same training twice is no pair
 
@@ -235,7 +237,7 @@ def test_what_models_have_to_themselves_is_no_variant(tmp_path):
 
 def test_what_is_usual_is_told(tmp_path):
     runs = [Run(tmp_path, seed=seed, overrides=over) for seed, over in ((0, ()), (1, ()), (2, ("cnn.epochs=3", "cnn.scale=raw")))]
-    texts, usual = variants([metrics_of(run) for run in runs])
+    texts, usual = variants([run.settings for run in runs])
     assert texts == ["", "", "cnn.epochs=3, cnn.scale=raw"]
     assert usual == {"cnn.epochs": "10", "cnn.scale": "log"}
 
@@ -471,7 +473,7 @@ def test_two_thousand_runs_are_read_and_tabled_in_seconds(tmp_path):
     start = time.perf_counter()
     found, left_out = read_runs(tmp_path)
     reading = time.perf_counter() - start
-    rows = cells(named(found))
+    rows = ranking_rows(named(found))
     for make in (ranking, rho_table, controls, protocols, members_table, confusions_table, sizes_table, noise_floor):
         make(rows)
     assert len(found) == len(folders)

@@ -7,7 +7,7 @@ from runs_maker import Run, composed, finish, grid, leave, make_runs, rewrite
 from memgrid.config.names import run_folder, settings, training_key
 from memgrid.errors import UserError
 from memgrid.report.read import WARNED, finished_runs, read_runs
-from memgrid.results.folder import clear_failure, failure, note_failure, run_folders
+from memgrid.results.folder import RunFolder, clear_failure, failure, note_failure, run_folders
 
 
 def test_made_runs_lie_where_real_ones_would(tmp_path):
@@ -27,8 +27,8 @@ def test_all_finished_runs_are_read_in_the_order_of_their_folders(tmp_path):
     (tmp_path / "runs" / ".trainings").mkdir()
     (tmp_path / "runs" / "stray.txt").touch()
     found, left_out = read_runs(tmp_path)
-    assert [run["folder"] for run in found] == sorted(map(str, folders))
-    assert found[0] == {"folder": str(min(folders)), **json.loads((min(folders) / "metrics.json").read_text())}
+    assert [run.folder.path for run in found] == sorted(folders)
+    assert found[0].result == RunFolder(min(folders)).result()
     assert left_out == {}
     assert len(run_folders(tmp_path)) == 5
 
@@ -37,7 +37,7 @@ def test_all_finished_runs_are_read_in_the_order_of_their_folders(tmp_path):
     ("changes", "told"),
     [
         ({"members_min_f1": ...}, "no members_min_f1"),
-        ({"paper_protocol": {"min_f1": 50.0}}, "no paper_protocol.confusion"),
+        ({"paper_protocol": {"min_f1": 50.0}}, "no paper_protocol.precision"),
         ({"settings": {"taxonomy": {"name": "x", "classes": {"A": "a rule of tomorrow"}}, "compat": "none"}}, "a rule of tomorrow"),
         ({"settings": {"taxonomy": {"name": "x", "classes": {}}}}, "no settings.compat"),
     ],
@@ -46,7 +46,7 @@ def test_results_of_another_version_are_left_out_with_a_warning(tmp_path, capsys
     kept, old = make_runs(tmp_path, taxonomies=("rasy", "recite"), deltas=(5,))
     metrics = json.loads((old / "metrics.json").read_text()) | changes
     (old / "metrics.json").write_text(json.dumps({key: value for key, value in metrics.items() if value is not ...}))
-    assert [run["folder"] for run in finished_runs(tmp_path)] == [str(kept)]
+    assert [run.folder.path for run in finished_runs(tmp_path)] == [kept]
     (line,) = capsys.readouterr().err.splitlines()
     assert str(old) in line
     assert told in line

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, astuple, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -35,6 +36,15 @@ def shared_corpus(config: str) -> Corpus:
     return load_semantic_filters(given) if given.kind == "semantic_filters" else load_corpus(given)
 
 
+def open_corpus(run: RunConfig, tokenizer: Callable[[], Tokenizer]) -> Corpus:
+    """The sequences of a run; `tokenizer` is asked for where text has to be cut into them."""
+    config = run.corpus
+    if config.kind == "text":
+        prepared = prepare_text(config, tokenizer().tokenizer, Path(run.root) / "corpora" / config.name)
+        config = replace(config, kind="tables", path=str(prepared))
+    return shared_corpus(json.dumps(asdict(config)))
+
+
 @lru_cache(maxsize=4)
 def shared_draw(corpus: Corpus, seed: int, *config: Any) -> Draw:
     """Priorities and sides, which no taxonomy or threshold changes: drawn once for a sweep in one process."""
@@ -61,11 +71,7 @@ class Cell:
         Raises:
             UserError: a token is none of the model's.
         """
-        config = self.run.corpus
-        if config.kind == "text":
-            prepared = prepare_text(config, self.tokenizer.tokenizer, self.root / "corpora" / config.name)
-            config = replace(config, kind="tables", path=str(prepared))
-        corpus = shared_corpus(json.dumps(asdict(config)))
+        corpus = open_corpus(self.run, lambda: self.tokenizer)
         low, high = int(corpus.tokens.min()), int(corpus.tokens.max())
         if low < 0 or high >= self.identity.vocabulary:
             raise UserError(

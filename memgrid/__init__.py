@@ -1,8 +1,42 @@
-"""memgrid: does a language model guess the training text it reproduces, or does it recall it?"""
+"""memgrid: does a language model guess the training text it reproduces, or does it recall it?
+
+What a notebook needs: `memgrid.runs(root)` are all finished runs, `memgrid.open_run(folder)` is one. See docs/python-api.md.
+"""
+
+from __future__ import annotations
 
 import sys as _sys
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
+__all__ = ["Drawing", "Run", "Runs", "Store", "Taxonomy", "Thresholds", "UserError", "open_run", "runs"]
+
+if TYPE_CHECKING:
+    from memgrid.errors import UserError
+    from memgrid.pipeline.overview import Run, Runs, open_run, runs
+    from memgrid.report.figures.drawing import Drawing
+    from memgrid.store.store import Store
+    from memgrid.taxonomy import Taxonomy, Thresholds
+else:
+    # Imported when first used: a command line that only refuses something must not wait for what a notebook needs.
+    _MODULES = {
+        **dict.fromkeys(("Run", "Runs", "open_run", "runs"), "memgrid.pipeline.overview"),
+        **dict.fromkeys(("Taxonomy", "Thresholds"), "memgrid.taxonomy"),
+        "Drawing": "memgrid.report.figures.drawing",
+        "Store": "memgrid.store.store",
+        "UserError": "memgrid.errors",
+    }
+
+    def __getattr__(name: str) -> object:
+        if name not in _MODULES:
+            raise AttributeError(f"module 'memgrid' has no attribute {name!r}: use {', '.join(__all__)}")
+        globals()[name] = value = getattr(import_module(_MODULES[name]), name)
+        return value
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})
+
 
 if _sys.argv[:1] == ["-m"]:  # Python is looking for the module of `python -m`: one that is no command would end at once, with 0
     from memgrid.config.commands import refuse_other_modules

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, astuple, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -47,6 +48,20 @@ def read_corpus(config: str) -> Corpus:
     return load_semantic_filters(given) if given.kind == "semantic_filters" else load_corpus(given)
 
 
+def open_corpus(run: RunConfig, tokenizer: Callable[[], Tokenizer], read: Callable[[str], Corpus] = read_corpus) -> Corpus:
+    """The sequences of a run.
+
+    Args:
+        tokenizer: is asked for where text has to be cut into them.
+        read: as `read_corpus`; it may remember what it has read.
+    """
+    config = run.corpus
+    if config.kind == "text":
+        prepared = prepare_text(config, tokenizer().tokenizer, Path(run.root) / "corpora" / config.name)
+        config = replace(config, kind="tables", path=str(prepared))
+    return read(json.dumps(asdict(config)))
+
+
 def draw_from(corpus: Corpus, seed: int, *config: Any) -> Draw:
     """Priorities and sides, which no taxonomy or threshold changes.
 
@@ -77,11 +92,7 @@ class RunContext:
         Raises:
             UserError: a token is none of the model's.
         """
-        config = self.run.corpus
-        if config.kind == "text":
-            prepared = prepare_text(config, self.tokenizer.tokenizer, self.root / "corpora" / config.name)
-            config = replace(config, kind="tables", path=str(prepared))
-        corpus = self.inputs.corpus(json.dumps(asdict(config)))
+        corpus = open_corpus(self.run, lambda: self.tokenizer, self.inputs.corpus)
         low, high = int(corpus.tokens.min()), int(corpus.tokens.max())
         if low < 0 or high >= self.identity.vocabulary:
             raise UserError(

@@ -1,19 +1,13 @@
-"""The smoke experiment as typed, then what a user does with it: status, report, notebooks."""
+"""The smoke experiment as typed, then what a user does with it: status, report."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import polars as pl
 import pytest
-from conftest import CAUSES, memgrid
+from conftest import memgrid
 
 pytestmark = pytest.mark.slow
-NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
-CAUSAL = ("teaser", "layers", "delta-1", "randomisation", "doses", "dose-layers")
 
 
 @pytest.fixture(scope="module")
@@ -51,26 +45,3 @@ def test_the_report_has_all_that_it_promises(smoke):
         assert (report / "figures" / f"{name}.png").stat().st_size > 5000
         assert (report / "figures" / f"{name}.pdf").exists()
     assert pl.read_csv(report / "rho.csv").height == 3
-
-
-def test_notebooks_run(smoke):
-    root, _ = smoke
-    given = ("cnn=single", "select.train_per_class=200", "select.eval_per_class=80", "cnn.epochs=4", "delta=40", "rho=0.5", "wandb=off")
-    memgrid(*given, *CAUSES, f"root={root}", "stages=[localize,intervene]")
-    command = [sys.executable, "-m", "pytest", "--nbmake", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", str(NOTEBOOKS)]
-    process = subprocess.run(
-        command, capture_output=True, text=True, env={**os.environ, "MEMGRID_ROOT": str(root)}, cwd=NOTEBOOKS.parent, timeout=280
-    )
-    assert process.returncode == 0, process.stdout[-5000:]
-    assert "4 passed" in process.stdout
-    for name in ("ranking", "rho", "panel", "protocols", "controls", "confusions", "flow", "attention", "attention-mean", *CAUSAL):
-        assert (root / "report" / "notebooks" / f"{name}.png").exists(), name
-
-
-def test_notebooks_are_stored_without_outputs():
-    files = sorted(NOTEBOOKS.glob("*.ipynb"))
-    assert len(files) == 4
-    for path in files:
-        for cell in json.loads(path.read_text())["cells"]:
-            assert not cell.get("outputs")
-            assert cell.get("execution_count") is None

@@ -1,0 +1,134 @@
+"""A run's settings as they are typed, and read again from its `config.yaml`: what was composed on the command line, the other way round."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from dataclasses import asdict, fields, is_dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from memgrid.config.names import HARDWARE, NOT_IN_RUN_ID
+from memgrid.config.schema import RunConfig
+from memgrid.errors import UserError
+from memgrid.io.paths import CONF
+
+PLAIN = re.compile(r"[\w./:@%+?|~-]+")  # what Hydra takes for a text without quotes
+OWN_FILES = {"llm": "hf", "corpus": "tables", "taxonomy": "rasy"}  # chosen where no file has the name: all keys are typed
+
+
+def command(run: RunConfig, *words: str) -> str:
+    """The command that starts this run, and not another: every setting that decides its result and is not the default, its root, `words`.
+
+    What `words` set takes the place of the run's own. A taxonomy of the user's own is named; the folder that holds its file
+    (`--config-dir`) is not known here.
+    """
+    keys = {word.split("=")[0] for word in words}
+    typed = [*(word for word in overrides(run) if word.split("=")[0] not in keys), *words]
+    return " ".join(["python -m memgrid.run", *map(shlex.quote, typed)])
+
+
+def overrides(run: RunConfig) -> list[str]:
+    """What is typed for a run's own settings, in the order of `conf/run.yaml`; nothing for those that are not in its name, but the root."""
+    words, default = [], load(CONF / "run.yaml")
+    usual = {group: name for entry in default.pop("defaults") if isinstance(entry, DictConfig) for group, name in entry.items()}
+    base: Any = OmegaConf.merge(OmegaConf.structured(RunConfig), {key: value for key, value in default.items() if key != "hydra"})
+    if run.compat != usual["compat"]:
+        words.append(f"compat={run.compat}")
+        changed = load(CONF / "compat" / f"{run.compat}.yaml")
+        usual |= {str(group).removeprefix("override /"): name for entry in changed.pop("defaults") for group, name in entry.items()}
+        base = OmegaConf.merge(base, changed)
+    wanted = asdict(run)
+    for group in ("llm", "corpus", "taxonomy", "cnn", "trainer"):
+        chosen = chosen_file(group, wanted[group], usual[group])
+        words += [f"{group}={chosen}"] if chosen != usual[group] else []
+        path = CONF / group / f"{chosen}.yaml"
+        base[group] = OmegaConf.merge(base[group], load(path)) if path.is_file() else wanted[group]
+    given = OmegaConf.to_container(OmegaConf.structured(run))
+    words += differences(flat(OmegaConf.to_container(base, resolve=True)), flat(given))
+    return words if run.root == RunConfig().root else [*words, f"root={text(run.root)}"]
+
+
+def load(path: Path) -> DictConfig:
+    """A YAML file that holds a mapping."""
+    return cast(DictConfig, OmegaConf.load(path))
+
+
+def chosen_file(group: str, wanted: dict[str, Any], usual: str) -> str:
+    """The file of a group of conf/ that leaves least to be typed; a taxonomy that is not in conf/ has a file of the user's own."""
+    files = {path.stem: flat(OmegaConf.to_container(load(path))) for path in sorted((CONF / group).glob("*.yaml"))}
+    if (name := wanted.get("name")) in files:
+        return str(name)
+    if group == "taxonomy":
+        return str(name)
+    if group in OWN_FILES:
+        return wanted["kind"] if group == "corpus" else OWN_FILES[group]
+    goal = flat(wanted)
+    return min(files, key=lambda file: (len(differences(files[file], goal, f"{group}.")), file != usual))
+
+
+def differences(base: dict[str, Any], goal: dict[str, Any], prefix: str = "") -> list[str]:
+    """A word for every setting that decides the result and is another than in `base`."""
+    skipped = {f"{group}.{key}" for group, keys in HARDWARE.items() for key in keys}
+    return [
+        f"{key}={text(value)}"
+        for key, value in goal.items()
+        if (prefix + key).split(".")[0] not in {*NOT_IN_RUN_ID, "compat"}
+        and prefix + key not in skipped
+        and key.split(".")[0] != "taxonomy"
+        and base.get(key) != value
+    ]
+
+
+def flat(content: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested settings as `group.key` → value."""
+    leaves: dict[str, Any] = {}
+    for key, value in content.items():
+        leaves |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {f"{prefix}{key}": value}
+    return leaves
+
+
+def text(value: Any) -> str:
+    """A value in Hydra's grammar of overrides."""
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(text, value))}]"
+    if isinstance(value, dict):
+        return f"{{{','.join(f'{key}:{text(entry)}' for key, entry in value.items())}}}"
+    if not isinstance(value, str) or PLAIN.fullmatch(value):
+        return str(value)
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
+
+
+def read_config(path: Path, root: Path) -> RunConfig:
+    """The settings of a run as its `config.yaml` has them, below the root where it lies now; keys that this version lacks are passed over.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    try:
+        content = load(path)
+        run: RunConfig = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(RunConfig), shared(content, RunConfig())))  # type: ignore[assignment]
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: start the run again as it was typed, which writes it") from None
+    except (OSError, YAMLError, OmegaConfBaseException, AttributeError, TypeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"{path} is damaged ({reason}): remove it and start the run again as it was typed, which writes it") from None
+    run.root = str(root)
+    return run
+
+
+def shared(content: DictConfig, schema: Any) -> dict[str, Any]:
+    """What a configuration and a schema both have."""
+    names = {field.name: getattr(schema, field.name, None) for field in fields(schema)}
+    return {
+        str(key): shared(value, names[key]) if is_dataclass(names[key]) else value
+        for key, value in content.items()
+        if key in names and not (is_dataclass(names[key]) and not isinstance(value, DictConfig))
+    }

@@ -1,0 +1,53 @@
+"""The notebooks run offline on a root with one plain run and on one with everything; what is missing is a sentence with its command."""
+
+import ast
+import itertools
+import json
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
+# Figures and sentences about what is missing: after `label,extract,train`, and after all stages.
+SHOWN = {"1_taxonomies": ((5, 1), (5, 1)), "2_confusion_and_flow": ((2, 1), (3, 0)), "3_attention": ((2, 0), (2, 0))}
+SHOWN |= {"4_where_it_decides": ((0, 6), (6, 0))}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("root", ["done", "caused"])
+def test_a_notebook_runs_to_its_end(path, root, request, monkeypatch):
+    monkeypatch.setenv("MEMGRID_ROOT", str(request.getfixturevalue(root)))
+    notebook = nbformat.read(path, as_version=4)
+    NotebookClient(notebook, timeout=240, resources={"metadata": {"path": str(path.parent)}}).execute()
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    figures = [output["data"]["image/png"] for output in outputs if "image/png" in output.get("data", {})]
+    sentences = [line for output in outputs for line in output.get("text", "").splitlines() if "`python -m memgrid.run" in line]
+    assert (len(figures), len(sentences)) == SHOWN[path.stem][root == "caused"]
+    assert all(len(figure) > 5000 for figure in figures)
+    assert not [output for output in outputs if output["output_type"] == "error"]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_stands_on_the_face_alone(path):
+    cells = json.loads(path.read_text())["cells"]
+    sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    for source in sources:
+        for node in ast.walk(ast.parse(source)):
+            assert not isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Lambda)
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            assert not isinstance(node, ast.ImportFrom)
+            assert set(names) <= {"os", "memgrid", "polars"}
+    for before, cell in itertools.pairwise(cells):
+        if ".draw(" in "".join(cell["source"]):
+            assert before["cell_type"] == "markdown", "a sentence before each figure"
+
+
+def test_notebooks_are_stored_without_outputs():
+    assert [path.stem for path in NOTEBOOKS] == list(SHOWN)
+    for path in NOTEBOOKS:
+        for cell in json.loads(path.read_text())["cells"]:
+            assert not cell.get("outputs")
+            assert cell.get("execution_count") is None

@@ -1,0 +1,67 @@
+"""The command of a run: typed again, it is the same run."""
+
+import dataclasses
+import shlex
+
+import pytest
+from conftest import QUICK, refusal
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from memgrid.config.command import command, overrides, read_config, text
+from memgrid.config.names import run_folder
+from memgrid.config.validate import register, typed
+from memgrid.io.paths import CONF
+
+
+def composed(words):
+    register()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return typed(compose("run", overrides=[word for word in words if not word.startswith(("-m", "stages="))]))
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        [],
+        ["root=elsewhere/my runs"],
+        ["taxonomy=recite_or_guess", "delta=5", "rho=0.3", "rouge=l", "seed=3"],
+        ["llm=pythia-12b", "corpus=semantic_filters", "trainer=gpu"],
+        ["llm=hf", "llm.name=mine", 'llm.path="/models/it\'s mine, is it"', "corpus=text", "corpus.name=t", "corpus.path='/a,b'"],
+        ["llm=tiny_random", "corpus=tables", "corpus.name=mini", "corpus.path=/corpora/mini"],
+        ["cnn=paper", "select.leak_free=false", "select.decoded=suffix"],
+        ["cnn=linear", "cnn.kernel_size=[1,2]", "control.members=0"],
+        ["compat=paper", "cnn=single", "select.train_per_class=40", "select.min_train_per_class=40"],
+        ["compat=paper", "taxonomy=prashanth"],
+        list(QUICK),
+    ],
+    ids=lambda given: " ".join(given)[:40] or "default",
+)
+def test_the_command_of_a_run_is_the_same_run(given):
+    run = composed(given)
+    words = shlex.split(command(run, "stages=[localize]"))
+    assert words[:3] == ["python", "-m", "memgrid.run"]
+    assert words[-1] == "stages=[localize]"
+    assert run_folder(composed(words[3:])) == run_folder(run)
+
+
+def test_the_command_says_nothing_that_is_the_default():
+    assert overrides(composed([])) == []
+    assert overrides(composed(["wandb=off", "trainer.threads=1", "localize.samples=3"])) == []
+    assert overrides(composed(["llm=pythia-70m", "corpus=semantic_filters"])) == ["llm=pythia-70m", "corpus=semantic_filters"]
+
+
+def test_values_are_written_as_hydra_reads_them():
+    assert [text(value) for value in (None, True, 0.5, [6, "a b"], {"a": None})] == ["null", "true", "0.5", "[6,'a b']", "{a:null}"]
+
+
+def test_settings_come_back_from_disk_with_the_root_where_they_lie(tmp_path):
+    run, path = composed(list(QUICK)), tmp_path / "config.yaml"
+    OmegaConf.save(OmegaConf.structured(run), path)
+    assert read_config(path, tmp_path) == dataclasses.replace(run, root=str(tmp_path))
+    path.write_text(path.read_text() + "\nlater: {key: 1}\n")
+    assert read_config(path, tmp_path).seed == run.seed
+    path.write_text("seed: [1")
+    assert "is damaged" in refusal(read_config, path, tmp_path)
+    path.unlink()
+    assert "is missing" in refusal(read_config, path, tmp_path)

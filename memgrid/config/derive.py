@@ -29,7 +29,7 @@ def partition(run: RunConfig) -> Partition:
 
 def thresholds(run: RunConfig) -> Thresholds:
     """δ, ρ and which ROUGE score ρ applies to."""
-    return Thresholds(delta=run.delta, rho=run.rho, rouge=run.rouge)
+    return Thresholds(run.delta, run.rho, run.rouge)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Any
 
 from memgrid.config.derive import members, partition, taxonomy
 from memgrid.config.schema import OWN_STAGES, RunConfig
+from memgrid.taxonomy import Thresholds
 
 # What may differ between two starts of the same run without changing its result.
 NOT_IN_RUN_ID = {"root", "force", "stages", "part", "parts", "wandb", "extract", "data", "localize", "intervene"}
@@ -32,8 +33,7 @@ def settings(run: RunConfig) -> dict[str, Any]:
     if "code" not in taxonomy(run).needs:
         del plain["label"]
     if run.compat == "none":
-        divided = partition(run)
-        plain |= {"delta": divided.delta, "rho": divided.rho, "rouge": divided.rouge}
+        plain |= asdict(partition(run).thresholds)
     return plain
 
 
@@ -48,10 +48,7 @@ def run_folder(run: RunConfig) -> Path:
     A threshold that the taxonomy does not depend on is left out: a sweep over it is one run.
     """
     deciding = settings(run)
-    delta, rho = deciding["delta"], deciding["rho"]
-    parts = [] if delta is None else [f"delta{delta}"]
-    parts += [] if rho is None else [f"rho{rho:g}-{deciding['rouge']}"]
-    name = "-".join([*parts, f"seed{run.seed}", digest_of(deciding)])
+    name = "-".join(filter(None, (Thresholds.of(deciding).folder(), f"seed{run.seed}", digest_of(deciding))))
     return Path(run.root) / "runs" / run.llm.name / run.taxonomy.name / name
 
 

@@ -11,12 +11,13 @@ import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
+from memgrid.config.derive import thresholds
 from memgrid.config.names import CAME_LATER
 from memgrid.config.schema import RunConfig
 from memgrid.taxonomy import RULES, Partition, Taxonomy, Thresholds
@@ -121,24 +122,14 @@ def models_of(runs: Iterable[NamedRun]) -> list[str]:
 
 def partition_of(settings: dict[str, Any]) -> Partition:
     """How a run divides sequences; thresholds that it does not depend on are None in its settings, or any number with compat=paper."""
-    thresholds = [usual if given is None else given for given, usual in zip(given_thresholds(settings), usual_thresholds(), strict=True)]
-    return cached_partition(json.dumps(settings["taxonomy"]["classes"]), *thresholds)
-
-
-def given_thresholds(settings: dict[str, Any]) -> tuple[int | None, float | None, str | None]:
-    """δ, ρ and rouge of a run."""
-    return settings["delta"], settings["rho"], settings["rouge"]
-
-
-def usual_thresholds() -> tuple[int, float, str]:
-    """δ, ρ and rouge where nothing is said."""
-    return USUAL.delta, USUAL.rho, USUAL.rouge
+    given = {key: value for key, value in asdict(Thresholds.of(settings)).items() if value is not None}
+    return cached_partition(json.dumps(settings["taxonomy"]["classes"]), replace(thresholds(USUAL), **given))
 
 
 @lru_cache(maxsize=4096)
-def cached_partition(classes: str, delta: int, rho: float, rouge: str) -> Partition:
+def cached_partition(classes: str, at: Thresholds) -> Partition:
     """A taxonomy's partition, computed once: a report asks for it thousands of times."""
-    return taxonomy_of(classes).partition(Thresholds(delta, rho, rouge))
+    return taxonomy_of(classes).partition(at)
 
 
 @lru_cache(maxsize=1024)
@@ -162,9 +153,8 @@ def setting_name(metrics: dict[str, Any], rho: bool = True) -> str:
     settings = metrics["settings"]
     divided = partition_of(settings)
     titles = [title_with_delta(title, rules, divided.delta) for title, rules in settings["taxonomy"]["classes"].items()]
-    usual = divided.rho is None or (divided.rho, divided.rouge) == usual_thresholds()[1:]
-    scored = {"l": ", ROUGE-L", "3": ", ROUGE-3"}.get(divided.rouge or "", "")
-    return ", ".join(titles) + ("" if usual or not rho else f" (ρ={divided.rho:g}{scored})")
+    usual = divided.rho is None or (divided.rho, divided.rouge) == (USUAL.rho, USUAL.rouge)
+    return ", ".join(titles) + ("" if usual or not rho else f" ({replace(divided.thresholds, delta=None).phrase()})")
 
 
 def title_with_delta(title: str, rules: str | list[str], delta: int | None) -> str:
@@ -173,7 +163,7 @@ def title_with_delta(title: str, rules: str | list[str], delta: int | None) -> s
     reads = ["duplicates" in RULES[name].needs for name in names]
     if delta is None or not any(reads):
         return title
-    mark = f"[{delta // 1000}k]" if delta and delta % 1000 == 0 else f"[{delta}]"
+    mark = Thresholds(delta, None, None).bracket()
     parts = title.split("-or-")
     if len(parts) != len(names):
         return title + mark

@@ -37,6 +37,7 @@ from memgrid.intervene.statistics import share_interval
 from memgrid.io.files import write_whole
 from memgrid.io.progress import progress_bar
 from memgrid.lm.model import LanguageModel
+from memgrid.lm.triangle import Triangle
 
 TABLE, JOURNAL = "intervene.parquet", "intervene.partial.jsonl"
 FORMAT = 1  # raised when what is measured changes: older files are measured again
@@ -221,9 +222,7 @@ def mean_attention(lm: LanguageModel, tokens: np.ndarray) -> Float[np.ndarray, "
     """The attention while the model reads sequences, mean over heads and sequences, float64."""
     length, size = tokens.shape[1], lm.batch_size(tokens.shape[1])
     parts = [lm.pooled_maps(tokens[start : start + size])["mean"].sum(0, dtype=np.float64) for start in range(0, len(tokens), size)]
-    made = np.zeros((lm.identity.layers, length, length))
-    made[:, *np.tril_indices(length)] = (np.sum(parts, axis=0) / len(tokens)).T
-    return made
+    return Triangle(length).unpack((np.sum(parts, axis=0) / len(tokens)).T)
 
 
 def row_of(name: str, trial: Trial, record: dict[str, Any]) -> dict[str, Any]:

@@ -127,7 +127,7 @@ class LanguageModel(Tokenizer):
 
     @torch.inference_mode()
     def pooled_maps(self, decoded: Int[np.ndarray, "batch length"]) -> dict[str, np.ndarray]:
-        """The attention while the model reads `decoded`, as `mean` and `max` over heads: float16 (batch, cells, layers).
+        """The attention while the model reads `decoded`, as `mean` and `max` over heads: float16 (batch, positions, layers).
 
         The language-model head is not computed. Cells are the lower triangle, row by row.
         """

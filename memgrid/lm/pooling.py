@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface, eager_mask
 
+from memgrid.lm.triangle import Triangle
+
 POOLED = "memgrid_pooled"
 ROW_SUM_TOLERANCE = 1e-3
 
@@ -27,12 +29,11 @@ class AttentionRecorder:
     """
 
     def __init__(self, batch: int, length: int, layers: int) -> None:
-        cells = length * (length + 1) // 2
-        self.mean = torch.empty(layers, batch, cells, dtype=torch.float16)
-        self.max = torch.empty(layers, batch, cells, dtype=torch.float16)
+        triangle = Triangle(length)
+        self.mean = torch.empty(layers, batch, len(triangle), dtype=torch.float16)
+        self.max = torch.empty(layers, batch, len(triangle), dtype=torch.float16)
         self.layers: set[int] = set()
-        rows, columns = torch.tril_indices(length, length)
-        self.cells = rows * length + columns
+        self.flat = torch.from_numpy(triangle.flat)
 
     def record(self, layer: int, weights: Float[Tensor, "batch heads length length"]) -> None:
         """Pool one layer's weights.
@@ -40,19 +41,19 @@ class AttentionRecorder:
         Raises:
             FloatingPointError: a row does not sum to one up to its own position, or a weight is not a number.
         """
-        self.cells = self.cells.to(weights.device)
+        self.flat = self.flat.to(weights.device)
         pooled = weights.mean(1).tril_()  # what lies above the diagonal would be missing from the sum
         least, most = pooled.sum(-1).aminmax()  # both are NaN if any weight is
         error = max(1 - least.item(), most.item() - 1)
         if not error < ROW_SUM_TOLERANCE:
             raise FloatingPointError(f"attention rows of layer {layer} do not sum to 1 (off by {error}): try llm.dtype=float32")
         # Selected in float32 and rounded while it is copied: three times faster than indexing with a tensor.
-        self.mean[layer] = pooled.flatten(1).index_select(1, self.cells)
-        self.max[layer] = torch.amax(weights, 1, out=pooled).flatten(1).index_select(1, self.cells)
+        self.mean[layer] = pooled.flatten(1).index_select(1, self.flat)
+        self.max[layer] = torch.amax(weights, 1, out=pooled).flatten(1).index_select(1, self.flat)
         self.layers.add(layer)
 
     def maps(self) -> dict[str, np.ndarray]:
-        """`mean` and `max`, float16 (batch, cells, layers)."""
+        """`mean` and `max`, float16 (batch, positions, layers)."""
         return {name: pool.permute(1, 2, 0).contiguous().numpy() for name, pool in (("mean", self.mean), ("max", self.max))}
 
 

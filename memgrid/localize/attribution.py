@@ -177,7 +177,7 @@ def panel_sums(panel: Panel, pools: dict[str, Tensor], own: int, method: str) ->
 
     Args:
         panel: in evaluation mode.
-        pools: packed maps (batch, cells, layers): `max`, and every pooling that a member reads.
+        pools: packed maps (batch, positions, layers): `max`, and every pooling that a member reads.
         own: the logit of the samples' class.
     """
     scale = panel.config.scale

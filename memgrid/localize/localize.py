@@ -26,6 +26,7 @@ from memgrid.config.schema import RunConfig
 from memgrid.corpus.corpus import Corpus
 from memgrid.corpus.ngrams import sequence_hashes
 from memgrid.errors import UserError
+from memgrid.lm.triangle import Triangle
 from memgrid.localize.attribution import STEPS, check_method, panel_means
 from memgrid.localize.maps import made_from, write_delta
 from memgrid.results.folder import finished
@@ -113,7 +114,7 @@ def eval_samples(corpus: Corpus, samples: pl.DataFrame, classes: int, per_class:
 
 
 def batches(trained: TrainedPanel, corpus: Corpus, store: Store, ids: np.ndarray, batch_size: int) -> Iterator[dict[str, Tensor]]:
-    """The packed maps that the panel and Δ read, float16 (batch, cells, layers), in batches on the panel's device.
+    """The packed maps that the panel and Δ read, float16 (batch, positions, layers), in batches on the panel's device.
 
     Raises:
         UserError: the store lacks a sample, or holds another text under its id.
@@ -207,6 +208,5 @@ def one_sample(trained: TrainedPanel, corpus: Corpus, store: Store, sequence_id:
     maps = store.read(ids, ("max",))
     means = panel_means(trained.panel, batches(trained, corpus, store, ids, 1), trained.place[label], method)
     delta = means[0].mean(0).astype(np.float32)
-    attention = np.zeros_like(delta)
-    attention[:, *np.tril_indices(delta.shape[1])] = maps.pools["max"][0].T
+    attention = Triangle(store.identity.length).unpack(maps.pools["max"][0].T.astype(np.float32))
     return SampleDelta(sequence_id, trained.titles[label], maps.decoded[0], attention, delta)

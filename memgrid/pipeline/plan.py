@@ -16,6 +16,7 @@ from memgrid.config.derive import members
 from memgrid.config.names import training_key
 from memgrid.config.schema import RunConfig
 from memgrid.lm.model import LanguageModel
+from memgrid.lm.triangle import Triangle
 from memgrid.store.store import Store
 from memgrid.train.devices import training_device
 from memgrid.train.panel import Panel
@@ -90,7 +91,7 @@ def duration(seconds: float) -> str:
 
 def sample_bytes(length: int, layers: int) -> int:
     """Bytes of one sample in a shard: two float16 triangles per layer, the tokens, id, confidence and checksums."""
-    return 2 * 2 * (length * (length + 1) // 2) * layers + 4 * length + 8 + 4 + 16
+    return 2 * 2 * len(Triangle(length)) * layers + 4 * length + 8 + 4 + 16
 
 
 def measure(run: RunConfig, lm: LanguageModel, classes: int) -> Pace:
@@ -101,7 +102,7 @@ def measure(run: RunConfig, lm: LanguageModel, classes: int) -> Pace:
     device, mixed = training_device(run.trainer), MIXED.get(run.trainer.precision)
     panel = Panel(members(run.cnn, run.compat), run.cnn, layers, length, k, classes, 0, run.trainer.channels_last).to(device)
     optimizer = panel.configure_optimizers()
-    maps = torch.rand(run.cnn.batch_size, length * (length + 1) // 2, layers, device=device).half()
+    maps = torch.rand(run.cnn.batch_size, len(Triangle(length)), layers, device=device).half()
     labels = torch.arange(run.cnn.batch_size, device=device) % classes
 
     def step() -> None:

@@ -33,6 +33,36 @@ def thresholds(run: RunConfig) -> Thresholds:
 
 
 @dataclass(frozen=True)
+class Protocol:
+    """What `compat` changes beside the settings of its file in conf/compat. The defaults are ours, `compat=paper` is `PAPER`.
+
+    The paper's protocol, for whoever must compare numbers with its tables: its file asks for the paper's networks, its numbers of samples
+    and `select.leak_free=false`, a split that does not look at content; the three fields here are what its code and its authors did, and
+    no setting says.
+
+    Attributes:
+        members_read_means: the whole panel is given means, whatever its pooling says: there the pooling never reached the CNN.
+        shares_trainings: equal partitions are one training, and a threshold that decides nothing is no setting of a run. In the paper
+            every setting was trained for itself: no two runs are equal.
+        seeds_every_setting: another seed for every setting, made from it: there no seed was set.
+    """
+
+    members_read_means: bool = False
+    shares_trainings: bool = True
+    seeds_every_setting: bool = False
+
+
+OURS = Protocol()
+PAPER = Protocol(members_read_means=True, shares_trainings=False, seeds_every_setting=True)
+PROTOCOLS = {"none": OURS, "paper": PAPER}
+
+
+def protocol(run: RunConfig) -> Protocol:
+    """What the run's `compat` changes."""
+    return PROTOCOLS[run.compat]
+
+
+@dataclass(frozen=True)
 class Member:
     """One CNN of the panel; with `means_only` it is given means whatever its pooling says."""
 
@@ -52,10 +82,8 @@ class Member:
         return "mean" if self.means_only else self.pooling
 
 
-def members(cnn: CNNConfig, compat: str = "none") -> list[Member]:
+def members(cnn: CNNConfig, by: Protocol = OURS) -> list[Member]:
     """The panel: every kernel size with every number of features and every pooling.
-
-    In the paper's code the pooling never reached the CNN: with `compat=paper` all members read means (DESIGN 7, first error).
 
     Raises:
         UserError: a value is of the wrong type, out of range, or the list is empty.
@@ -73,5 +101,4 @@ def members(cnn: CNNConfig, compat: str = "none") -> list[Member]:
 
     kernels, features = values("kernel_size", int, range(1, 17)), values("features", int, range(1, 257))
     poolings = values("pooling", str, ("mean", "max"))
-    means = compat == "paper"
-    return [Member(kernel, feature, pooling, means) for kernel in kernels for feature in features for pooling in poolings]
+    return [Member(kernel, feature, pooling, by.members_read_means) for kernel in kernels for feature in features for pooling in poolings]

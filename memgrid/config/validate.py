@@ -10,7 +10,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
-from memgrid.config.derive import members, taxonomy
+from memgrid.config.derive import members, protocol, taxonomy
 from memgrid.config.schema import MOST_PARTS, OWN_STAGES, STAGES, RunConfig, TrainerConfig, WandbConfig
 from memgrid.errors import UserError
 
@@ -85,7 +85,7 @@ def validate(run: RunConfig) -> None:
             "use any"
         )
     taxonomy(run)
-    members(run.cnn, run.compat)
+    members(run.cnn, protocol(run))
     if run.localize.method == "gradcam" and run.cnn.kind == "linear":
         raise UserError("localize.method=gradcam needs a convolution and cnn.kind=linear has none: use gradient or integrated_gradients")
 

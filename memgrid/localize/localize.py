@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from memgrid import __version__
-from memgrid.config.derive import members, partition
+from memgrid.config.derive import members, partition, protocol
 from memgrid.config.names import digest_of, training_key
 from memgrid.config.schema import RunConfig
 from memgrid.corpus.corpus import Corpus
@@ -70,7 +70,7 @@ def load_panel(run: RunConfig, store: Store, folder: Path) -> TrainedPanel:
     checkpoint = read_checkpoint(home / "checkpoints" / "last.ckpt", run.cnn.epochs)
     titles = tuple(run.taxonomy.classes)
     shape = store.identity.layers, store.identity.length, store.identity.k, len(titles)
-    panel = Panel(members(run.cnn, run.compat), run.cnn, *shape, run.seed, run.trainer.channels_last)
+    panel = Panel(members(run.cnn, protocol(run)), run.cnn, *shape, run.seed, run.trainer.channels_last)
     try:
         panel.load_state_dict(checkpoint["state_dict"])
     except RuntimeError:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from memgrid.config.derive import members
+from memgrid.config.derive import members, protocol
 from memgrid.config.names import training_key
 from memgrid.config.schema import RunConfig
 from memgrid.lm.model import LanguageModel
@@ -62,7 +62,7 @@ def plan(run: RunConfig, store: Store, ids: np.ndarray, train: int, memorized: n
     bill.summed += len(ids)
     if training_key(run) not in bill.trainings:
         bill.trainings.add(training_key(run))
-        bill.trained += train * run.cnn.epochs * (len(members(run.cnn, run.compat)) + run.control.members)
+        bill.trained += train * run.cnn.epochs * (len(members(run.cnn, protocol(run))) + run.control.members)
     bill.wanted.update(zip(ids.tolist(), memorized.tolist(), strict=True))
     bill.bytes = len(bill.wanted) * sample_bytes(store.identity.length, store.identity.layers)
     missing = store.missing(np.array(sorted(bill.wanted), np.int64))
@@ -100,7 +100,7 @@ def measure(run: RunConfig, lm: LanguageModel, classes: int) -> Pace:
     batch = lm.batch_size(length)
     tokens = np.random.default_rng(0).integers(1, lm.model.config.vocab_size, (batch, length))
     device, mixed = training_device(run.trainer), MIXED.get(run.trainer.precision)
-    panel = Panel(members(run.cnn, run.compat), run.cnn, layers, length, k, classes, 0, run.trainer.channels_last).to(device)
+    panel = Panel(members(run.cnn, protocol(run)), run.cnn, layers, length, k, classes, 0, run.trainer.channels_last).to(device)
     optimizer = panel.configure_optimizers()
     maps = torch.rand(run.cnn.batch_size, len(Triangle(length)), layers, device=device).half()
     labels = torch.arange(run.cnn.batch_size, device=device) % classes

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 from rich.console import Console
 
-from memgrid.config.derive import members
+from memgrid.config.derive import members, protocol
 from memgrid.config.schema import RunConfig
 from memgrid.corpus.semantic_filters import fetch_semantic_filters
 from memgrid.errors import UserError
@@ -104,7 +104,12 @@ _paces: dict[tuple[str, ...], Pace] = {}
 def shared_pace(cell: Cell) -> Pace:
     """The machine's pace with this model and panel, measured once in a sweep."""
     trainer = cell.run.trainer
-    key = (cell.identity.fingerprint, trainer.accelerator, trainer.precision, *(one.name for one in members(cell.run.cnn, cell.run.compat)))
+    key = (
+        cell.identity.fingerprint,
+        trainer.accelerator,
+        trainer.precision,
+        *(one.name for one in members(cell.run.cnn, protocol(cell.run))),
+    )
     if key not in _paces:
         _paces[key] = measure(cell.run, cell.lm, len(cell.taxonomy.classes))
     return _paces[key]
@@ -148,7 +153,7 @@ def train_stage(cell: Cell) -> None:
             cell.say(f"train    nothing: the same partition was trained in {done}")
             metrics = twin.adopt(done, cell.samples, cell.folder)
         else:
-            panel = members(cell.run.cnn, cell.run.compat)
+            panel = members(cell.run.cnn, protocol(cell.run))
             cell.say(f"train    {len(panel)} networks, {cell.run.cnn.epochs} epochs, and {cell.run.control.members} on shuffled labels")
             known = cell.features["prefix_logprob"].to_numpy()[cell.corpus.rows_of(cell.samples["sequence_id"].to_numpy())]
             metrics = train(cell.run, cell.corpus, cell.store, cell.samples, cell.folder, origin, known)
@@ -168,7 +173,7 @@ def draw_examples(cell: Cell) -> None:
         .agg(pl.col("sequence_id").sort().get(pl.len() // 2))
         .sort("label")
     )
-    pool = members(cell.run.cnn, cell.run.compat)[0].reads
+    pool = members(cell.run.cnn, protocol(cell.run))[0].reads
     maps = cell.store.read(first["sequence_id"].to_numpy(), (pool,)).pools[pool]
     draw_maps(
         dict(zip(first["title"], maps, strict=True)), cell.run.corpus.length, cell.run.corpus.k, pool, cell.folder / "figures" / "attention"

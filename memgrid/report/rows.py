@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from memgrid.config.derive import thresholds
+from memgrid.config.derive import PROTOCOLS, thresholds
 from memgrid.config.names import CAME_LATER
 from memgrid.config.schema import RunConfig
 from memgrid.taxonomy import RULES, Partition, Taxonomy, Thresholds
@@ -60,14 +60,14 @@ class NamedRun:
 
     @property
     def cell(self) -> tuple[str, ...]:
-        """Which row it belongs to. The paper trained equal partitions separately: so does compat=paper."""
-        return (*self.place, self.divided.key if self.settings["compat"] == "none" else self.identity)
+        """Which row it belongs to."""
+        return (*self.place, self.divided.key if PROTOCOLS[self.settings["compat"]].shares_trainings else self.identity)
 
     @property
     def training(self) -> tuple[Any, ...]:
         """Equal for runs of one row that are the same training."""
         settings = self.settings
-        given = () if settings["compat"] == "none" else (settings["delta"], settings["rho"], settings["rouge"])
+        given = () if PROTOCOLS[settings["compat"]].shares_trainings else (Thresholds.of(settings),)
         return self.llm, settings["seed"], given
 
 

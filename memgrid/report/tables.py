@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from memgrid.config.derive import PROTOCOLS
 from memgrid.metrics import confusion_matrix, scores
 from memgrid.report.rows import USUAL, Cell, NamedRun, models_of, setting_name
 from memgrid.results.folder import BASELINES
@@ -131,7 +132,7 @@ def sweeps(rows: Iterable[Cell]) -> list[list[Cell]]:
     for cell in rows:
         divided, settings = cell.first.divided, cell.first.settings
         if divided.rho is not None:
-            own = "" if settings["compat"] == "none" else settings["taxonomy"]["name"]
+            own = "" if PROTOCOLS[settings["compat"]].shares_trainings else settings["taxonomy"]["name"]
             found[(*cell.first.place, own, divided.cases, divided.delta)].append(cell)
     return [swept for swept in found.values() if len({(cell.first.divided.rho, cell.first.divided.rouge) for cell in swept}) > 1]
 

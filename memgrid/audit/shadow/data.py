@@ -141,7 +141,7 @@ def load_attention(config: DatasetConfig) -> Dataset:
     from omegaconf.errors import OmegaConfBaseException
     from rich.console import Console
 
-    from memgrid.config.derive import members
+    from memgrid.config.derive import members, protocol
     from memgrid.config.schema import RunConfig
     from memgrid.pipeline.context import Cell
 
@@ -155,7 +155,7 @@ def load_attention(config: DatasetConfig) -> Dataset:
         raise UserError(f"dataset.path={config.path} has a damaged config.yaml or samples.parquet ({type(error).__name__})") from None
     assert isinstance(run, RunConfig)
     run = replace(run, root=str(folder.parents[3]))
-    pool = members(run.cnn, run.compat)[0].reads
+    pool = members(run.cnn, protocol(run))[0].reads
     store = Cell(run, Console(quiet=True)).store
     sides = {}
     for side in SIDES:

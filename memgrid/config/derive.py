@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
+from memgrid.config.limits import refuse_value
 from memgrid.config.schema import CNNConfig, RunConfig
 from memgrid.errors import UserError
 from memgrid.taxonomy import Partition, Taxonomy, Thresholds
@@ -89,16 +91,11 @@ def members(cnn: CNNConfig, by: Protocol = OURS) -> list[Member]:
         UserError: a value is of the wrong type, out of range, or the list is empty.
     """
 
-    def values(key: str, kind: type, allowed: Any) -> list[Any]:
+    def values(key: str) -> list[Any]:
         """What is given for one key, as a list without doubles."""
         given = getattr(cnn, key)
-        listed = list(given) if isinstance(given, list | tuple) else [given]
-        wrong = [value for value in listed if not isinstance(value, kind) or isinstance(value, bool) or value not in allowed]
-        if wrong or not listed:
-            allowed_text = f"{allowed[0]} to {allowed[-1]}" if isinstance(allowed, range) else " or ".join(allowed)
-            raise UserError(f"cnn.{key}={given} is not usable: give one value or a list of values, {allowed_text}")
-        return list(dict.fromkeys(listed))
+        refuse_value(cnn, key, given, "cnn.")
+        return list(dict.fromkeys(given if isinstance(given, list | tuple) else [given]))
 
-    kernels, features = values("kernel_size", int, range(1, 17)), values("features", int, range(1, 257))
-    poolings = values("pooling", str, ("mean", "max"))
-    return [Member(kernel, feature, pooling, by.members_read_means) for kernel in kernels for feature in features for pooling in poolings]
+    sides = product(values("kernel_size"), values("features"), values("pooling"))
+    return [Member(*side, means_only=by.members_read_means) for side in sides]

@@ -6,7 +6,6 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import numpy as np
 import polars as pl
 
 from memgrid.config.names import CAME_LATER
+from memgrid.metrics import bootstrap, middle
 from memgrid.report.rows import Cell, NamedRun, flattened, taxonomy_of
 from memgrid.report.tables import mean, reference, score_row
 from memgrid.results.folder import ANSWERS
@@ -72,15 +72,8 @@ def right(probabilities: np.ndarray, labels: np.ndarray, pair: tuple[int, int]) 
 
 def paired_interval(difference: np.ndarray) -> tuple[float, float]:
     """The middle 95 % of the mean difference per sample, float64 (n,), when samples are drawn again."""
-    means = difference[drawn(len(difference))].mean(1)
-    low, high = np.percentile(means, [2.5, 97.5])
+    low, high = middle(bootstrap(lambda drawn: difference[drawn].mean(1), len(difference), ROUNDS, seed=0))
     return float(low), float(high)
-
-
-@lru_cache(maxsize=4)
-def drawn(samples: int) -> np.ndarray:
-    """Which samples are drawn in each round, (ROUNDS, samples)."""
-    return np.random.default_rng(0).integers(0, samples, (ROUNDS, samples))
 
 
 def added(rows: Iterable[Cell]) -> pl.DataFrame:

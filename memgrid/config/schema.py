@@ -59,7 +59,7 @@ class TaxonomyConfig:
 
 @dataclass
 class LabelConfig:
-    """`code` tells what judges whether a text is source code: `magika`, `fasttext` (the paper's, with `code_model`) or `usepackage`."""
+    """`code` tells what detects whether a text is source code: `magika`, `fasttext` (the paper's, with `code_model`) or `usepackage`."""
 
     code: str = field(default="magika", metadata=limits(choices=("magika", "fasttext", "usepackage")))
     code_model: str | None = None

@@ -14,7 +14,7 @@ from memgrid.corpus.semantic_filters import fetch_semantic_filters
 from memgrid.errors import UserError
 from memgrid.io.files import check_room, write_json
 from memgrid.label.code import code_model
-from memgrid.label.select import to_judge
+from memgrid.label.select import undecided_rows
 from memgrid.lm.load import fetch_model
 from memgrid.pipeline.context import Cell
 from memgrid.pipeline.intervene import switch_off
@@ -46,7 +46,7 @@ def fetch_stage(cell: Cell) -> None:
 def label_stage(cell: Cell) -> None:
     """Compute the label groups that the taxonomy needs and the disk lacks."""
     missing = complete(cell, cell.groups)
-    judged = judge_code(cell) if "code" in cell.taxonomy.needs else 0
+    judged = detect_code(cell) if "code" in cell.taxonomy.needs else 0
     made = [f"{judged} judged for code" if group == "code" else group for group in missing]
     if judged and "code" not in missing:
         made.append(f"{judged} more judged for code")
@@ -71,18 +71,18 @@ def make_labels(cell: Cell, group: str) -> None:
     if asked == "lm" and cell.run.extract.fused:
         cell.labels.score_in_blocks(lambda rows: score_and_extract(cell.store, cell.lm, cell.corpus, cell.run.extract, rows))
     elif group == "code":
-        cell.labels.judge_code(np.zeros(0, np.int64), cell.tokenizer)
+        cell.labels.detect_code(np.zeros(0, np.int64), cell.tokenizer)
     else:
         cell.labels.compute(group, None if asked is None else cell.lm if asked == "lm" else cell.tokenizer)
 
 
-def judge_code(cell: Cell) -> int:
+def detect_code(cell: Cell) -> int:
     """Judge as many sequences for code as the selection needs; returns how many."""
     judged = 0
     with cell.labels.turn("code"):
         cell.__dict__.pop("features", None)  # another process may have judged since they were read
-        while len(rows := to_judge(cell.drawn, cell.classify(), cell.taxonomy.decided_by_code, cell.run.select)):
-            cell.labels.judge_code(rows, cell.tokenizer)
+        while len(rows := undecided_rows(cell.drawn, cell.classify(), cell.taxonomy.decided_by_code, cell.run.select)):
+            cell.labels.detect_code(rows, cell.tokenizer)
             del cell.features
             judged += len(rows)
     return judged

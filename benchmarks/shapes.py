@@ -14,11 +14,12 @@ from memgrid.config.schema import CNNConfig, LLMConfig
 from memgrid.io.paths import CONF
 from memgrid.lm.load import load_language_model
 from memgrid.lm.model import LanguageModel
+from memgrid.lm.triangle import Triangle
 from memgrid.store.shard import Identity, Maps
 from memgrid.store.store import Store
 
 LENGTH, K = 64, 32
-CELLS = LENGTH * (LENGTH + 1) // 2
+TRIANGLE = Triangle(LENGTH)
 LAYERS_12B, HEADS_12B = 36, 40
 REFERENCE_BYTES_12B = LENGTH * LENGTH * LAYERS_12B * HEADS_12B * 2
 CLASSES = 4
@@ -60,11 +61,10 @@ def random_tokens(rows: int, vocabulary: int = 2048) -> np.ndarray:
 def random_maps(samples: int, layers: int) -> Maps:
     """Samples with rows that sum to one, as the store takes them; every map is another mix of a few random ones."""
     rng = np.random.default_rng(0)
-    rows, columns = np.tril_indices(LENGTH)
-    kept = np.empty((min(samples, 8), CELLS, layers), np.float16)
+    kept = np.empty((min(samples, 8), len(TRIANGLE), layers), np.float16)
     for sample in kept:
         weights = np.tril(rng.random((layers, LENGTH, LENGTH), np.float32))
-        sample[:] = (weights / weights.sum(-1, keepdims=True))[:, rows, columns].T
+        sample[:] = TRIANGLE.pack(weights / weights.sum(-1, keepdims=True)).T
     pools = {pool: kept[(np.arange(samples) + shift) % len(kept)] for shift, pool in enumerate(("mean", "max"))}
     tokens = random_tokens(samples).astype(np.int32)
     return Maps(np.arange(samples, dtype=np.int64), tokens, np.ones(samples, np.float32), pools)

@@ -9,8 +9,8 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from memgrid.audit.run import COMMAND as AUDIT
-from memgrid.config.commands import COMMANDS, Command, default_of, needed
 from memgrid.config.describe import LAUNCHERS, Composed, Setting, choices, comments, groups, header, settings, shown
+from memgrid.io.commands import COMMANDS, Command, default_of, needed
 from memgrid.pretrain.__main__ import COMMAND as PRETRAIN
 from memgrid.report.__main__ import COMMAND as REPORT
 from memgrid.run import COMMAND as RUN

@@ -39,6 +39,6 @@ else:
 
 
 if _sys.argv[:1] == ["-m"]:  # Python is looking for the module of `python -m`: one that is no command would end at once, with 0
-    from memgrid.config.commands import refuse_other_modules
+    from memgrid.io.commands import refuse_other_modules
 
     refuse_other_modules(_sys.orig_argv[-len(_sys.argv)])

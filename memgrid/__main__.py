@@ -7,7 +7,7 @@ import runpy
 import sys
 
 from memgrid import __version__
-from memgrid.config.commands import COMMANDS, HELP, overview, unknown_command
+from memgrid.io.commands import COMMANDS, HELP, overview, unknown_command
 
 
 def main() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -35,10 +37,10 @@ def scores(confusion: np.ndarray) -> dict[str, Any]:
 def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
     """Counts, int64 (..., classes, classes), of labels (n,) or (..., n) against predictions (..., n)."""
     labels, predicted = np.broadcast_arrays(labels, predicted)
-    cells = labels * classes + predicted
-    flat = cells.reshape(-1, cells.shape[-1]) + (np.arange(cells.size // cells.shape[-1]) * classes**2)[:, None]
+    kinds = labels * classes + predicted
+    flat = kinds.reshape(-1, kinds.shape[-1]) + (np.arange(kinds.size // kinds.shape[-1]) * classes**2)[:, None]
     counts = np.bincount(flat.ravel(), minlength=len(flat) * classes**2)
-    return counts.reshape(*cells.shape[:-1], classes, classes)
+    return counts.reshape(*kinds.shape[:-1], classes, classes)
 
 
 def panel_scores(labels: np.ndarray, predicted: np.ndarray, classes: int, seed: int, rounds: int = 1000) -> dict[str, Any]:
@@ -53,11 +55,11 @@ def panel_scores(labels: np.ndarray, predicted: np.ndarray, classes: int, seed: 
         the standard deviation over members (0 for one member); `low` and `high` bound the panel's mean when eval samples are drawn again.
     """
     values = summary_values(confusion_matrix(labels, predicted, classes))
-    drawn = np.random.default_rng(seed).integers(0, len(labels), (rounds, len(labels)))
-    again = [summary_values(confusion_matrix(labels[rows], predicted[:, rows], classes)) for rows in drawn]
+    drawn = bootstrap(partial(resampled_confusions, labels, predicted, classes), len(labels), rounds, seed)
+    again = summary_values(drawn)
     result: dict[str, Any] = {}
     for name, value in values.items():
-        low, high = np.percentile([one[name].mean(0) for one in again], [2.5, 97.5], axis=0)
+        low, high = middle(again[name].mean(1))
         entries = {"mean": value.mean(0), "std": value.std(0), "low": low, "high": high}
         if value.ndim == 1:
             result[name] = {key: float(number) for key, number in entries.items()}
@@ -66,8 +68,45 @@ def panel_scores(labels: np.ndarray, predicted: np.ndarray, classes: int, seed: 
     return result
 
 
+def resampled_confusions(labels: np.ndarray, predicted: np.ndarray, classes: int, drawn: np.ndarray) -> np.ndarray:
+    """The matrices of each resample, int64 (rounds, members, classes, classes); the arguments are those of `panel_scores`.
+
+    Args:
+        drawn: which samples each resample has, int (rounds, n).
+    """
+    kinds = labels * classes + predicted  # (members, n), of classes² kinds
+    each = (kinds[..., None] == np.arange(classes**2)).transpose(1, 0, 2).reshape(len(labels), -1)
+    # One product for all resamples: whole numbers far below 2^53 are exact as float64, and only these have a fast product.
+    total = how_often(drawn).astype(float) @ each.astype(float)
+    return total.astype(np.int64).reshape(len(drawn), len(kinds), classes, classes)
+
+
+def bootstrap(statistic: Callable[[np.ndarray], np.ndarray], samples: int, rounds: int, seed: int, *, counted: bool = False) -> np.ndarray:
+    """A statistic when samples are drawn again, with as many as there are: its value in each resample, (rounds, ...).
+
+    Args:
+        statistic: of all resamples at once. It is given which samples each of them has, int64 (rounds, samples), or, with `counted`, how
+            often each has every sample (see `how_often`). The two are drawn in ways of their own, by the same law.
+    """
+    random = np.random.default_rng(seed)
+    if counted:
+        return statistic(random.multinomial(samples, np.full(samples, 1 / samples), rounds))
+    return statistic(random.integers(0, samples, (rounds, samples)))
+
+
+def how_often(drawn: np.ndarray) -> np.ndarray:
+    """How often each resample has every sample, int64 (rounds, samples), from which samples it has, int (rounds, samples)."""
+    rounds, samples = drawn.shape
+    return np.bincount((drawn + samples * np.arange(rounds)[:, None]).ravel(), minlength=drawn.size).reshape(drawn.shape)
+
+
+def middle(values: np.ndarray, low: float = 0.025, high: float = 0.975) -> np.ndarray:
+    """What bounds the middle of bootstrap values, 95 % where nothing else is said: (2, ...) from (rounds, ...)."""
+    return np.quantile(values, [low, high], axis=0)
+
+
 def summary_values(confusion: np.ndarray) -> dict[str, np.ndarray]:
-    """Per class (members, classes) and overall (members,) scores in percent, from (members, classes, classes)."""
+    """Per class (..., members, classes) and overall (..., members) scores in percent, from (..., members, classes, classes)."""
     by_class = class_scores(confusion)
     correct = np.trace(confusion, axis1=-2, axis2=-1)
     return {

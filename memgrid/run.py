@@ -15,12 +15,12 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.markup import escape
 
-from memgrid.config.commands import HELP
 from memgrid.config.describe import Composed, helped
 from memgrid.config.names import work_folder
 from memgrid.config.schema import RunConfig
 from memgrid.config.validate import register, typed, validate
 from memgrid.errors import UserError
+from memgrid.io.commands import HELP
 from memgrid.io.files import write_config
 from memgrid.io.paths import CONF
 from memgrid.launch.cli import attempt, noted, restarted, start

@@ -14,9 +14,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from memgrid.config.commands import HELP, Command, explained, key, parsed, start
 from memgrid.config.schema import RunConfig
 from memgrid.errors import UserError
+from memgrid.io.commands import HELP, Command, explained, key, parsed, start
 from memgrid.results.states import STATES, audit_states, counts, states, to_tell
 
 STYLES = {"done": "green", "running": "cyan", "failed": "bold red", "stopped": "yellow", "missing": "magenta"}

@@ -9,18 +9,10 @@ from typing import Any
 
 from omegaconf import MISSING, DictConfig
 
+from memgrid.config.limits import limits, refuse_outside_limits
 from memgrid.config.names import digest_of
-from memgrid.config.schema import TrainerConfig, WandbConfig
-from memgrid.config.validate import (
-    known,
-    refuse_name,
-    refuse_outside,
-    refuse_part,
-    refuse_small,
-    refuse_stages,
-    refuse_unknown,
-    validate_training,
-)
+from memgrid.config.schema import SEED, TrainerConfig, WandbConfig
+from memgrid.config.validate import known, refuse_name, refuse_part, refuse_stages
 from memgrid.errors import UserError
 
 STAGES = ("prepare", "train", "attack", "report")
@@ -41,25 +33,25 @@ class DatasetConfig:
     """
 
     name: str = MISSING
-    kind: str = MISSING
+    kind: str = field(default=MISSING, metadata=limits(choices=("digits", "mnist5k", "cifar10", "attention")))
     path: str | None = None
-    samples: int | None = None
-    augment: str = "none"
+    samples: int | None = field(default=None, metadata=limits(least=2 * HELD_OUT))
+    augment: str = field(default="none", metadata=limits(choices=tuple(VIEWS)))
 
 
 @dataclass
 class CanaryConfig:
     """Which samples are watched, clean, label_noise, ood or mixed, and how many."""
 
-    name: str = MISSING
-    count: int = MISSING
+    name: str = field(default=MISSING, metadata=limits(choices=("clean", "label_noise", "ood", "mixed")))
+    count: int = field(default=MISSING, metadata=limits(least=2))
 
 
 @dataclass
 class MembershipConfig:
     """Half of the models see `canaries`, and all see the others; or half of them see each of `all` samples."""
 
-    name: str = MISSING
+    name: str = field(default=MISSING, metadata=limits(choices=("canaries", "all")))
 
 
 @dataclass
@@ -71,16 +63,16 @@ class ModelConfig:
     """
 
     name: str = MISSING
-    kind: str = MISSING
-    width: int = MISSING
-    epochs: int = MISSING
-    batch_size: int = 64
-    optimizer: str = "sgd"
-    learning_rate: float = 0.1
-    momentum: float = 0.9
-    weight_decay: float = 1e-4
-    drops: list[int] = field(default_factory=list)
-    checkpoint_epochs: int | None = None
+    kind: str = field(default=MISSING, metadata=limits(choices=("mlp", "small_cnn", "wrn16_4", "attention_cnn")))
+    width: int = field(default=MISSING, metadata=limits(least=1))
+    epochs: int = field(default=MISSING, metadata=limits(least=1))
+    batch_size: int = field(default=64, metadata=limits(least=1))
+    optimizer: str = field(default="sgd", metadata=limits(choices=("sgd", "adamw")))
+    learning_rate: float = field(default=0.1, metadata=limits(least=1e-9, most=100))
+    momentum: float = field(default=0.9, metadata=limits(least=0, most=0.9999))
+    weight_decay: float = field(default=1e-4, metadata=limits(least=0, most=10))
+    drops: list[int] = field(default_factory=list, metadata=limits(least=1))
+    checkpoint_epochs: int | None = field(default=None, metadata=limits(least=1))
 
 
 @dataclass
@@ -92,18 +84,18 @@ class PredictorsConfig:
     """
 
     name: str = MISSING
-    window: int = 500
-    share: float = 0.05
-    directions: int = 1000
-    floor: float = 1e-3
+    window: int = field(default=500, metadata=limits(least=1))
+    share: float = field(default=0.05, metadata=limits(least=0, most=1))
+    directions: int = field(default=1000, metadata=limits(least=1))
+    floor: float = field(default=1e-3, metadata=limits(least=0, most=1))
 
 
 @dataclass
 class AttackConfig:
     """The statistic (`hinge` or `logit`), in how many views of each image, and where results are looked at: η and false-positive rates."""
 
-    name: str = MISSING
-    views: int = 1
+    name: str = field(default=MISSING, metadata=limits(choices=("hinge", "logit")))
+    views: int = field(default=1, metadata=limits(least=1))
     eta: list[float] = field(default_factory=lambda: [4.0, 6.0, 8.0, 10.0])
     fpr: list[float] = field(default_factory=lambda: [0.001, 0.01, 0.05])
 
@@ -112,7 +104,7 @@ class AttackConfig:
 class DefenceConfig:
     """After the trigger, noise on the last hidden layer of every member i, of deviation `slope` * max(0, -PSMI of i); 0: none."""
 
-    slope: float = 0.0
+    slope: float = field(default=0.0, metadata=limits(least=0, most=1e6))
 
 
 @dataclass
@@ -128,12 +120,12 @@ class AuditConfig:
     defence: DefenceConfig = field(default_factory=DefenceConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     wandb: WandbConfig = field(default_factory=WandbConfig)
-    shadows: int = 32
+    shadows: int = field(default=32, metadata=limits(least=FEWEST))
     shadow: int | None = None
     part: int = 0
-    parts: int = 1
-    seed: int = 0
-    stages: list[str] = field(default_factory=lambda: list(STAGES))
+    parts: int = field(default=1, metadata=limits(least=1))
+    seed: int = field(default=0, metadata=SEED)
+    stages: list[str] = field(default_factory=lambda: list(STAGES), metadata=limits(choices=STAGES))
     root: str = "memgrid-runs"
     force: bool = False
 
@@ -151,45 +143,8 @@ def typed(config: DictConfig) -> AuditConfig:
 
 def validate(run: AuditConfig) -> None:
     """Refuse every value that a later stage could only stumble over."""
-    refuse_unknown(
-        {
-            "dataset.kind": (run.dataset.kind, ("digits", "mnist5k", "cifar10", "attention")),
-            "dataset.augment": (run.dataset.augment, ("none", "shift", "flip_shift")),
-            "canary.name": (run.canary.name, ("clean", "label_noise", "ood", "mixed")),
-            "membership.name": (run.membership.name, ("canaries", "all")),
-            "model.kind": (run.model.kind, ("mlp", "small_cnn", "wrn16_4", "attention_cnn")),
-            "model.optimizer": (run.model.optimizer, ("sgd", "adamw")),
-            "attack.name": (run.attack.name, ("hinge", "logit")),
-        }
-    )
-    refuse_small(
-        {
-            "dataset.samples": (run.dataset.samples, 2 * HELD_OUT),
-            "canary.count": (run.canary.count, 2),
-            "model.width": (run.model.width, 1),
-            "model.epochs": (run.model.epochs, 1),
-            "model.batch_size": (run.model.batch_size, 1),
-            "model.checkpoint_epochs": (run.model.checkpoint_epochs, 1),
-            "predictors.window": (run.predictors.window, 1),
-            "predictors.directions": (run.predictors.directions, 1),
-            "attack.views": (run.attack.views, 1),
-            "shadows": (run.shadows, FEWEST),
-            "parts": (run.parts, 1),
-            "model.drops": (min(run.model.drops, default=None), 1),
-        }
-    )
-    refuse_outside(
-        {
-            "model.learning_rate": (run.model.learning_rate, 1e-9, 100),
-            "model.momentum": (run.model.momentum, 0, 0.9999),
-            "model.weight_decay": (run.model.weight_decay, 0, 10),
-            "predictors.share": (run.predictors.share, 0, 1),
-            "predictors.floor": (run.predictors.floor, 0, 1),
-            "defence.slope": (run.defence.slope, 0, 1e6),
-        }
-    )
-    validate_training(run.trainer, run.wandb, run.seed)
     refuse_stages(run.stages, STAGES)
+    refuse_outside_limits(run)
     validate_models(run)
     validate_data(run)
     for key, numbers, low, high in (("eta", run.attack.eta, -math.inf, math.inf), ("fpr", run.attack.fpr, 0, 1)):

@@ -10,8 +10,8 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
 from memgrid.audit.config import STAGES, AuditConfig, audit_folder, piece_folder, typed, validate
-from memgrid.config.commands import HELP
 from memgrid.config.describe import Composed, helped
+from memgrid.io.commands import HELP
 from memgrid.io.files import write_config
 from memgrid.io.paths import CONF
 from memgrid.launch.cli import attempt, noted, restarted, start

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
+from memgrid.config.limits import refuse_value
 from memgrid.config.schema import CNNConfig, RunConfig
 from memgrid.errors import UserError
 from memgrid.taxonomy import Partition, Taxonomy, Thresholds
@@ -29,7 +31,37 @@ def partition(run: RunConfig) -> Partition:
 
 def thresholds(run: RunConfig) -> Thresholds:
     """δ, ρ and which ROUGE score ρ applies to."""
-    return Thresholds(delta=run.delta, rho=run.rho, rouge=run.rouge)
+    return Thresholds(run.delta, run.rho, run.rouge)
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What `compat` changes beside the settings of its file in conf/compat. The defaults are ours, `compat=paper` is `PAPER`.
+
+    The paper's protocol, for whoever must compare numbers with its tables: its file asks for the paper's networks, its numbers of samples
+    and `select.leak_free=false`, a split that does not look at content; the three fields here are what its code and its authors did, and
+    no setting says.
+
+    Attributes:
+        members_read_means: the whole panel is given means, whatever its pooling says: there the pooling never reached the CNN.
+        shares_trainings: equal partitions are one training, and a threshold that decides nothing is no setting of a run. In the paper
+            every setting was trained for itself: no two runs are equal.
+        seeds_every_setting: another seed for every setting, made from it: there no seed was set.
+    """
+
+    members_read_means: bool = False
+    shares_trainings: bool = True
+    seeds_every_setting: bool = False
+
+
+OURS = Protocol()
+PAPER = Protocol(members_read_means=True, shares_trainings=False, seeds_every_setting=True)
+PROTOCOLS = {"none": OURS, "paper": PAPER}
+
+
+def protocol(run: RunConfig) -> Protocol:
+    """What the run's `compat` changes."""
+    return PROTOCOLS[run.compat]
 
 
 @dataclass(frozen=True)
@@ -52,26 +84,18 @@ class Member:
         return "mean" if self.means_only else self.pooling
 
 
-def members(cnn: CNNConfig, compat: str = "none") -> list[Member]:
+def members(cnn: CNNConfig, by: Protocol = OURS) -> list[Member]:
     """The panel: every kernel size with every number of features and every pooling.
-
-    In the paper's code the pooling never reached the CNN: with `compat=paper` all members read means (DESIGN 7, first error).
 
     Raises:
         UserError: a value is of the wrong type, out of range, or the list is empty.
     """
 
-    def values(key: str, kind: type, allowed: Any) -> list[Any]:
+    def values(key: str) -> list[Any]:
         """What is given for one key, as a list without doubles."""
         given = getattr(cnn, key)
-        listed = list(given) if isinstance(given, list | tuple) else [given]
-        wrong = [value for value in listed if not isinstance(value, kind) or isinstance(value, bool) or value not in allowed]
-        if wrong or not listed:
-            allowed_text = f"{allowed[0]} to {allowed[-1]}" if isinstance(allowed, range) else " or ".join(allowed)
-            raise UserError(f"cnn.{key}={given} is not usable: give one value or a list of values, {allowed_text}")
-        return list(dict.fromkeys(listed))
+        refuse_value(cnn, key, given, "cnn.")
+        return list(dict.fromkeys(given if isinstance(given, list | tuple) else [given]))
 
-    kernels, features = values("kernel_size", int, range(1, 17)), values("features", int, range(1, 257))
-    poolings = values("pooling", str, ("mean", "max"))
-    means = compat == "paper"
-    return [Member(kernel, feature, pooling, means) for kernel in kernels for feature in features for pooling in poolings]
+    sides = product(values("kernel_size"), values("features"), values("pooling"))
+    return [Member(*side, means_only=by.members_read_means) for side in sides]

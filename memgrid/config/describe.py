@@ -15,8 +15,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from memgrid.config.commands import COMMANDS, LINE, columns, examples, listed
 from memgrid.errors import UserError
+from memgrid.io.commands import COMMANDS, LINE, columns, examples, listed
 from memgrid.io.paths import CONF
 
 NOT_SETTINGS = ("defaults", "hydra")

@@ -12,7 +12,7 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
 
-from memgrid.config.commands import COMMANDS, listed, nearest
+from memgrid.io.commands import COMMANDS, listed, nearest
 from memgrid.io.paths import CONF
 
 INTERNAL = ("full_key:", "reference_type=", "object_type=", "To append", "See http")

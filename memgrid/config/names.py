@@ -8,8 +8,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from memgrid.config.derive import members, partition, taxonomy
+from memgrid.config.derive import members, partition, protocol, taxonomy
 from memgrid.config.schema import OWN_STAGES, RunConfig
+from memgrid.taxonomy import Thresholds
 
 # What may differ between two starts of the same run without changing its result.
 NOT_IN_RUN_ID = {"root", "force", "stages", "part", "parts", "wandb", "extract", "data", "localize", "intervene"}
@@ -19,21 +20,23 @@ HARDWARE = {"llm": {"device", "device_map", "batch_tokens"}, "trainer": {"thread
 
 
 def settings(run: RunConfig) -> dict[str, Any]:
-    """The settings that decide a run's result, as plain containers; δ, ρ and rouge are None where the taxonomy does not depend on them."""
+    """The settings that decide a run's result, as plain containers; δ, ρ and rouge are None where the taxonomy does not depend on them.
+
+    (With a protocol that shares no trainings they are as they are given.)
+    """
     plain = asdict(run)
     plain = {key: value for key, value in plain.items() if key not in NOT_IN_RUN_ID}
     for group, keys in HARDWARE.items():
         plain[group] = {key: value for key, value in plain[group].items() if key not in keys}
     for group, defaults in CAME_LATER.items():
         plain[group] = {key: value for key, value in plain[group].items() if key not in defaults or value != defaults[key]}
-    plain["cnn"]["members"] = [member.name for member in members(run.cnn, run.compat)]
+    plain["cnn"]["members"] = [member.name for member in members(run.cnn, protocol(run))]
     for key in ("kernel_size", "features", "pooling"):
         del plain["cnn"][key]
     if "code" not in taxonomy(run).needs:
         del plain["label"]
-    if run.compat == "none":
-        divided = partition(run)
-        plain |= {"delta": divided.delta, "rho": divided.rho, "rouge": divided.rouge}
+    if protocol(run).shares_trainings:
+        plain |= asdict(partition(run).thresholds)
     return plain
 
 
@@ -48,10 +51,7 @@ def run_folder(run: RunConfig) -> Path:
     A threshold that the taxonomy does not depend on is left out: a sweep over it is one run.
     """
     deciding = settings(run)
-    delta, rho = deciding["delta"], deciding["rho"]
-    parts = [] if delta is None else [f"delta{delta}"]
-    parts += [] if rho is None else [f"rho{rho:g}-{deciding['rouge']}"]
-    name = "-".join([*parts, f"seed{run.seed}", digest_of(deciding)])
+    name = "-".join(filter(None, (Thresholds.of(deciding).folder(), f"seed{run.seed}", digest_of(deciding))))
     return Path(run.root) / "runs" / run.llm.name / run.taxonomy.name / name
 
 
@@ -64,16 +64,13 @@ def work_folder(run: RunConfig) -> Path:
 
 
 def training_key(run: RunConfig) -> str:
-    """Equal for runs whose training would be the same: equal settings, and partitions that are equal whatever their classes are called.
-
-    In the paper every setting was trained for itself: with `compat=paper` no two runs are equal.
-    """
+    """Equal for runs whose training would be the same: equal settings, and partitions that are equal whatever their classes are called."""
     deciding = settings(run)
-    if run.compat == "none":
+    if protocol(run).shares_trainings:
         deciding["taxonomy"] = partition(run).key
     return digest_of(deciding)
 
 
 def training_seed(run: RunConfig) -> int:
-    """The seed of a training; with `compat=paper` another one for every setting, since no seed was set there."""
-    return run.seed if run.compat == "none" else int(training_key(run), 16)
+    """The seed of a training."""
+    return int(training_key(run), 16) if protocol(run).seeds_every_setting else run.seed

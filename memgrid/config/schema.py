@@ -7,9 +7,14 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from memgrid.config.limits import limits
+from memgrid.taxonomy import ROUGES
+
 MOST_PARTS = 256  # into which extraction can be divided
 STAGES = ("fetch", "label", "plan", "extract", "train", "localize", "intervene")
 OWN_STAGES = ("train", "localize", "intervene")  # those whose results lie in the run's folder
+NO_SHARE = "is no share of positions in percent: use numbers above 0 and up to 100"
+SEED = limits(least=0, most=2**48)
 
 
 @dataclass
@@ -19,7 +24,7 @@ class LLMConfig:
     name: str = MISSING
     path: str | None = MISSING
     revision: str | None = None
-    dtype: str = "float32"
+    dtype: str = field(default="float32", metadata=limits(choices=("float32", "bfloat16", "float16")))
     device: str = "auto"
     device_map: str | None = None
     batch_tokens: int = 4096
@@ -39,7 +44,7 @@ class CorpusConfig:
     path: str | None = MISSING
     k: int = 32
     length: int = 64
-    kind: str = "tables"
+    kind: str = field(default="tables", metadata=limits(choices=("tables", "semantic_filters", "text")))
     splits: list[str] = field(default_factory=list)
     column: str = "text"
 
@@ -54,9 +59,9 @@ class TaxonomyConfig:
 
 @dataclass
 class LabelConfig:
-    """`code` tells what judges whether a text is source code: `magika`, `fasttext` (the paper's, with `code_model`) or `usepackage`."""
+    """`code` tells what detects whether a text is source code: `magika`, `fasttext` (the paper's, with `code_model`) or `usepackage`."""
 
-    code: str = "magika"
+    code: str = field(default="magika", metadata=limits(choices=("magika", "fasttext", "usepackage")))
     code_model: str | None = None
 
 
@@ -71,18 +76,18 @@ class SelectConfig:
 
     train_per_class: int = 500
     eval_per_class: int = 160
-    min_train_per_class: int = 50
-    min_eval_per_class: int = 20
+    min_train_per_class: int = field(default=50, metadata=limits(least=1))
+    min_eval_per_class: int = field(default=20, metadata=limits(least=1))
     leak_free: bool = True
-    non_memorized: str = "any"
-    decoded: str = "continuation"
+    non_memorized: str = field(default="any", metadata=limits(choices=("any", "matched")))
+    decoded: str = field(default="continuation", metadata=limits(choices=("continuation", "suffix")))
 
 
 @dataclass
 class ExtractConfig:
     """How attention is written: samples per shard, compressed or not (Blosc2-lz4, lossless), and whether labelling already keeps it."""
 
-    shard_samples: int = 512
+    shard_samples: int = field(default=512, metadata=limits(least=1))
     compress: bool = False
     fused: bool = False
 
@@ -91,32 +96,32 @@ class ExtractConfig:
 class DataConfig:
     """`resident`: a run's maps are read into memory once; `stream`: every batch from disk, in `workers` processes; `auto`: by size."""
 
-    mode: str = "auto"
-    memory_gb: float = 4.0
-    workers: int = 2
+    mode: str = field(default="auto", metadata=limits(choices=("auto", "resident", "stream")))
+    memory_gb: float = field(default=4.0, metadata=limits(least=0, most=1e6))
+    workers: int = field(default=2, metadata=limits(least=0))
 
 
 @dataclass
 class CNNConfig:
     """The panel (the product of the three lists; a single value counts as a list of one) and how it is trained."""
 
-    kind: str = "conv"
-    kernel_size: Any = MISSING
-    features: Any = MISSING
-    pooling: Any = MISSING
-    scale: str = "log"
-    dropout: float = 0.25
-    epochs: int = 10
-    batch_size: int = 16
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.1
+    kind: str = field(default="conv", metadata=limits(choices=("conv", "linear")))
+    kernel_size: Any = field(default=MISSING, metadata=limits(least=1, most=16, product=int))
+    features: Any = field(default=MISSING, metadata=limits(least=1, most=256, product=int))
+    pooling: Any = field(default=MISSING, metadata=limits(choices=("mean", "max"), product=str))
+    scale: str = field(default="log", metadata=limits(choices=("raw", "log")))
+    dropout: float = field(default=0.25, metadata=limits(least=0, most=0.99))
+    epochs: int = field(default=10, metadata=limits(least=1))
+    batch_size: int = field(default=16, metadata=limits(least=1))
+    learning_rate: float = field(default=1e-3, metadata=limits(least=1e-9, most=10))
+    weight_decay: float = field(default=0.1, metadata=limits(least=0, most=10))
 
 
 @dataclass
 class ControlConfig:
     """The same training on shuffled labels; `members` of the panel take part, 0 leaves the control out."""
 
-    members: int = 1
+    members: int = field(default=1, metadata=limits(least=0))
 
 
 @dataclass
@@ -127,9 +132,9 @@ class LocalizeConfig:
     of these so many of each class take part in the randomisation test, 0 leaves it out.
     """
 
-    method: str = "guided"
-    samples: int | None = None
-    sanity: int = 16
+    method: str = field(default="guided", metadata=limits(choices=("guided", "gradient", "integrated_gradients", "gradcam")))
+    samples: int | None = field(default=None, metadata=limits(least=1))
+    sanity: int = field(default=16, metadata=limits(least=0))
 
 
 @dataclass
@@ -141,22 +146,24 @@ class InterveneConfig:
     class, and of ordinary text (0: damage is not measured). `layers_at`: the q at which layers are masked one at a time; null for none.
     """
 
-    percent: list[float] = field(default_factory=lambda: [0.3, 1.0, 3.0, 10.0, 30.0])
-    seeds: int = 3
-    heads: int | None = None
-    queries: str = "suffix"
-    samples: int = 100
-    ordinary: int = 100
-    layers_at: float | None = 3.0
+    percent: list[float] = field(
+        default_factory=lambda: [0.3, 1.0, 3.0, 10.0, 30.0], metadata=limits(above=0, most=100, form="g", sentence=NO_SHARE)
+    )
+    seeds: int = field(default=3, metadata=limits(least=1))
+    heads: int | None = field(default=None, metadata=limits(least=1))
+    queries: str = field(default="suffix", metadata=limits(choices=("suffix", "all")))
+    samples: int = field(default=100, metadata=limits(least=1))
+    ordinary: int = field(default=100, metadata=limits(least=0))
+    layers_at: float | None = field(default=3.0, metadata=limits(above=0, most=100, form="g", sentence=NO_SHARE))
 
 
 @dataclass
 class TrainerConfig:
     """Where and how fast the panel is trained."""
 
-    accelerator: str = "cpu"
-    precision: str = "32-true"
-    threads: int | None = None
+    accelerator: str = field(default="cpu", metadata=limits(choices=("cpu", "gpu", "auto")))
+    precision: str = field(default="32-true", metadata=limits(choices=("32-true", "bf16-mixed", "16-mixed")))
+    threads: int | None = field(default=None, metadata=limits(least=1, most=4096))
     channels_last: bool = True
     progress: bool = True
 
@@ -165,7 +172,7 @@ class TrainerConfig:
 class WandbConfig:
     """Mode `offline`, `online` or `disabled`."""
 
-    mode: str = "offline"
+    mode: str = field(default="offline", metadata=limits(choices=("offline", "online", "disabled")))
     project: str = "memgrid"
     entity: str | None = None
 
@@ -187,13 +194,21 @@ class RunConfig:
     intervene: InterveneConfig = field(default_factory=InterveneConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     wandb: WandbConfig = field(default_factory=WandbConfig)
-    delta: int = 50
-    rho: float = 0.5
-    rouge: str = "both"
-    seed: int = 0
-    compat: str = "none"
-    stages: list[str] = field(default_factory=lambda: ["label", "extract", "train"])
+    delta: int = field(
+        default=50, metadata=limits(least=0, sentence="is not a number of duplicates: it must be 0 or more, such as delta=50")
+    )
+    rho: float = field(
+        default=0.5,
+        metadata=limits(above=0, most=1, sentence="is not a ROUGE threshold: it must be above 0 and at most 1, such as rho=0.5"),
+    )
+    rouge: str = field(default="both", metadata=limits(choices=tuple(ROUGES)))
+    seed: int = field(default=0, metadata=SEED)
+    compat: str = field(default="none", metadata=limits(choices=("none", "paper")))
+    stages: list[str] = field(default_factory=lambda: ["label", "extract", "train"], metadata=limits(choices=STAGES))
     part: int = 0
-    parts: int = 1
+    parts: int = field(
+        default=1,
+        metadata=limits(least=1, most=MOST_PARTS, sentence=f"is out of range: extraction can be divided into 1 to {MOST_PARTS} parts"),
+    )
     root: str = "memgrid-runs"
     force: bool = False

@@ -28,15 +28,17 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float
 
+from memgrid.config.limits import refuse_outside_limits
 from memgrid.config.schema import InterveneConfig
 from memgrid.corpus.corpus import Corpus
 from memgrid.errors import UserError
 from memgrid.intervene.masking import MaskedReader, PositionMask, prove_masking
-from memgrid.intervene.positions import Regions, Trial, amount, candidates
+from memgrid.intervene.positions import Regions, Trial, candidates
 from memgrid.intervene.statistics import share_interval
 from memgrid.io.files import write_whole
 from memgrid.io.progress import progress_bar
 from memgrid.lm.model import LanguageModel
+from memgrid.lm.triangle import Triangle
 
 TABLE, JOURNAL = "intervene.parquet", "intervene.partial.jsonl"
 FORMAT = 1  # raised when what is measured changes: older files are measured again
@@ -104,16 +106,6 @@ SCHEMA: dict[str, Any] = {
 }
 
 
-def check(config: InterveneConfig, among: np.ndarray) -> None:
-    """Refuse settings out of their range, in one sentence."""
-    for percent in [*config.percent, *([] if config.layers_at is None else [config.layers_at])]:
-        amount(percent, among)
-    for name, least in (("seeds", 1), ("samples", 1), ("ordinary", 0), ("heads", 1)):
-        value = getattr(config, name)
-        if value is not None and value < least:
-            raise UserError(f"{name}={value} is too small for an intervention: use at least {least}")
-
-
 def trials_of(label: int, classes: list[str], layers: int, config: InterveneConfig) -> Iterator[Trial]:
     """All masks of one class, in the order in which they are measured."""
     yield Trial(label, 0.0, "none")
@@ -155,7 +147,7 @@ class Experiment:
         self.among = candidates(lm.identity.layers, corpus.tokens.shape[1], corpus.k, config.queries)
         if delta.shape != (len(classes), *self.among.shape):
             raise ValueError(f"{len(classes)} Δ maps of {self.among.shape} are needed, not {delta.shape}")
-        check(config, self.among)
+        refuse_outside_limits(config, "intervene.")
         self.nothing = PositionMask(np.zeros_like(self.among))
 
     def key(self, samples: Mapping[int, np.ndarray], ordinary_ids: np.ndarray) -> str:
@@ -221,9 +213,7 @@ def mean_attention(lm: LanguageModel, tokens: np.ndarray) -> Float[np.ndarray, "
     """The attention while the model reads sequences, mean over heads and sequences, float64."""
     length, size = tokens.shape[1], lm.batch_size(tokens.shape[1])
     parts = [lm.pooled_maps(tokens[start : start + size])["mean"].sum(0, dtype=np.float64) for start in range(0, len(tokens), size)]
-    made = np.zeros((lm.identity.layers, length, length))
-    made[:, *np.tril_indices(length)] = (np.sum(parts, axis=0) / len(tokens)).T
-    return made
+    return Triangle(length).unpack((np.sum(parts, axis=0) / len(tokens)).T)
 
 
 def row_of(name: str, trial: Trial, record: dict[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from transformers.masking_utils import AttentionMaskInterface, eager_mask
 from memgrid.errors import UserError
 from memgrid.lm.model import LanguageModel
 from memgrid.lm.pooling import attend, attention_of, attention_scores
+from memgrid.lm.triangle import Triangle
 
 MASKED = "memgrid_masked"
 PREFIX_BYTES = 1 << 30  # keys and values of prefixes that a reader keeps; beyond, they are computed again
@@ -44,7 +45,7 @@ class PositionMask:
 
     def __init__(self, positions: Bool[np.ndarray, "layers length length"], heads: int | None = None) -> None:
         length = positions.shape[-1]
-        if (positions | ~np.tri(length, dtype=bool)).all(-1).any():
+        if (positions | ~Triangle(length).mask).all(-1).any():
             raise ValueError("a row of the mask switches all its keys off: nothing would be left to sum to 1")
         self.heads = heads
         self.layers = [torch.from_numpy(layer) if layer.any() else None for layer in np.ascontiguousarray(positions)]

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from memgrid.errors import UserError
+from memgrid.config.limits import refuse_value
+from memgrid.config.schema import InterveneConfig
 
-QUERIES = ("suffix", "all")
 Mask = Bool[np.ndarray, "layers length length"]
 
 
@@ -27,8 +27,7 @@ def candidates(layers: int, length: int, k: int, queries: str) -> Mask:
     Raises:
         UserError: `queries` is neither.
     """
-    if queries not in QUERIES:
-        raise UserError(f"queries={queries} is not known: use {' or '.join(QUERIES)}")
+    refuse_value(InterveneConfig, "queries", queries, "intervene.")
     query, key = np.arange(length)[:, None], np.arange(length)
     below = (key < query) & (query < length - 1) & (query >= (k - 1 if queries == "suffix" else 0))
     found = np.repeat(below[None], layers, 0)
@@ -49,8 +48,7 @@ def amount(percent: float, among: Mask) -> int:
     Raises:
         UserError: q is not in (0, 100].
     """
-    if not 0 < percent <= 100:
-        raise UserError(f"percent={percent} is no share of positions to mask: use numbers above 0 and up to 100")
+    refuse_value(InterveneConfig, "percent", percent, "intervene.")
     return max(1, round(percent / 100 * int(among.sum())))
 
 

@@ -8,6 +8,8 @@ import numpy as np
 import polars as pl
 from jaxtyping import Bool
 
+from memgrid.metrics import bootstrap, middle
+
 RESAMPLES, SEED = 2000, 0
 LEVEL = 0.95
 MORE, NONE, LESS = "matters more than its matched control", "no difference can be seen", "matters less than its matched control"
@@ -25,21 +27,17 @@ def interval(values: np.ndarray, samples: int, least: float) -> tuple[float, flo
     Where no resample differs (all samples agree), the bootstrap knows of no spread; then the interval reaches as far as the rarer outcome
     could be common without being seen among so many samples, with 95 % confidence: 1 - 0.05 ** (1 / samples).
     """
-    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    low, high = middle(values, (1 - LEVEL) / 2, (1 + LEVEL) / 2)
     if values.min() == values.max():
         unseen = 1 - (1 - LEVEL) ** (1 / samples)
         low, high = max(least, low - unseen), min(1.0, high + unseen)
     return float(low), float(high)
 
 
-def resampled(samples: int) -> np.ndarray:
-    """How often each sample is drawn in each resample, int64 (RESAMPLES, samples)."""
-    return np.random.default_rng(SEED).multinomial(samples, np.full(samples, 1 / samples), RESAMPLES)
-
-
 def share_interval(kept: Bool[np.ndarray, " samples"]) -> tuple[float, float]:
     """A 95 % bootstrap interval over samples for the share that is true."""
-    return interval(resampled(len(kept)) @ kept / len(kept), len(kept), 0.0)
+    samples = len(kept)
+    return interval(bootstrap(lambda drawn: drawn @ kept / samples, samples, RESAMPLES, SEED, counted=True), samples, 0.0)
 
 
 def difference(target: Bool[np.ndarray, " samples"], control: Bool[np.ndarray, "seeds samples"]) -> tuple[float, float, float]:
@@ -48,9 +46,12 @@ def difference(target: Bool[np.ndarray, " samples"], control: Bool[np.ndarray, "
     Paired: a resample draws samples, each with its outcomes under all masks, and the control's seeds.
     """
     seeds, samples = control.shape
-    drawn = resampled(samples)
-    masks = np.random.default_rng(SEED + 1).multinomial(seeds, np.full(seeds, 1 / seeds), RESAMPLES)
-    values = (drawn @ target - ((masks @ control) * drawn).sum(1) / seeds) / samples
+    masked = bootstrap(lambda masks: masks @ control, seeds, RESAMPLES, SEED + 1, counted=True)
+
+    def gap(drawn: np.ndarray) -> np.ndarray:
+        return (drawn @ target - (masked * drawn).sum(1) / seeds) / samples
+
+    values = bootstrap(gap, samples, RESAMPLES, SEED, counted=True)
     return float(target.mean() - control.mean()), *interval(values, samples, -1.0)
 
 

@@ -1,6 +1,6 @@
-"""Whether a text is source code: three judges, chosen by `label.code`.
+"""Whether a text is source code: three detectors, chosen by `label.code`.
 
-| judge      | says code where                                                                        |
+| detector   | says code where                                                                        |
 |------------|----------------------------------------------------------------------------------------|
 | magika     | the content type that the wheel's model gives is of the group `code`                   |
 | fasttext   | a fastText classifier (`label.code_model`) says Code, or as `usepackage`: the paper's    |
@@ -17,14 +17,14 @@ from memgrid.errors import UserError
 from memgrid.io.hub import LATER, cached, download
 from memgrid.io.progress import progress_bar
 
-Judge = Callable[[Sequence[str]], list[bool]]
+Detector = Callable[[Sequence[str]], list[bool]]
 LATEX = "\\usepackage{"
 PAPERS_MODEL = "kenhktsui/code-natural-language-fasttext-classifier"
 MODEL_FILE = "model.bin"
 
 
-def judge(config: LabelConfig) -> Judge:
-    """The chosen judge: texts → whether each is code."""
+def detector(config: LabelConfig) -> Detector:
+    """The chosen detector: texts → whether each is code."""
     return {"magika": magika, "fasttext": lambda: fasttext(config), "usepackage": lambda: usepackage}[config.code]()
 
 
@@ -33,7 +33,7 @@ def usepackage(texts: Sequence[str]) -> list[bool]:
     return [LATEX in text for text in texts]
 
 
-def magika() -> Judge:
+def magika() -> Detector:
     """Magika with the model of its wheel; about 4 ms a text."""
     from magika import Magika  # a second to import, and few taxonomies need it
 
@@ -47,8 +47,8 @@ def magika() -> Judge:
     return is_code
 
 
-def fasttext(config: LabelConfig) -> Judge:
-    """The paper's judge (its Section 3): a fastText model whose label is Code, or LaTeX.
+def fasttext(config: LabelConfig) -> Detector:
+    """The paper's detector (its Section 3): a fastText model whose label is Code, or LaTeX.
 
     Raises:
         UserError: fastText is not installed, or the model is neither a file nor in the local hub cache.

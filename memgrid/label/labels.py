@@ -6,7 +6,7 @@
 | duplicates | duplicates                                               | exact 64-gram counts in the documents |
 | templates  | is_repeating, is_incrementing                            | the text                              |
 | rouge      | rouge_l, rouge_3                                         | the token ids of prefix and suffix    |
-| code       | is_code, null where nobody needs it yet                  | a judge (`memgrid.label.code`) on the text |
+| code       | is_code, null where nobody needs it yet                  | a detector (`memgrid.label.code`) on the text |
 
 Where the corpus brings the columns of a group itself, those are taken.
 """
@@ -30,7 +30,7 @@ from memgrid.config.schema import LabelConfig
 from memgrid.corpus.corpus import Corpus
 from memgrid.corpus.ngrams import count_occurrences
 from memgrid.io.progress import progress_bar
-from memgrid.label.code import judge
+from memgrid.label.code import detector
 from memgrid.label.rouge import rouge_scores
 from memgrid.label.templates import is_incrementing, is_repeating
 from memgrid.lm.model import LanguageModel, ModelIdentity, Scores
@@ -156,7 +156,7 @@ class Labels:
         """Compute one group, or take it from the corpus, and keep it; of `code`, every row."""
         if group == "code":
             assert model is not None
-            self.judge_code(np.arange(len(self.corpus.tokens)), model)
+            self.detect_code(np.arange(len(self.corpus.tokens)), model)
         elif (given := given_columns(self.corpus, group)) is not None:
             self.write(group, given)
         elif group == "memorized":
@@ -183,15 +183,15 @@ class Labels:
         self.write("memorized", {column.name: column for column in whole})
         shutil.rmtree(blocks)
 
-    def judge_code(self, rows: np.ndarray, tokenizer: Detokenizer) -> None:
-        """Judge some rows of the corpus, beside those that were judged before: milliseconds a row, and a run needs few."""
-        answers = judge(self.config)(tokenizer.detokenize(self.corpus.tokens[rows])) if len(rows) else []
+    def detect_code(self, rows: np.ndarray, tokenizer: Detokenizer) -> None:
+        """Detect code in some rows of the corpus, beside those that were looked at before: milliseconds a row, and a run needs few."""
+        answers = detector(self.config)(tokenizer.detokenize(self.corpus.tokens[rows])) if len(rows) else []
         self.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(self.folder / ".code.lock"):  # other processes add their answers
             self.write("code", {"is_code": self.code().scatter(rows, pl.Series(answers, dtype=pl.Boolean))})
 
     def code(self) -> pl.Series:
-        """Boolean per row of the corpus, null where nobody has judged yet."""
+        """Boolean per row of the corpus, null where nobody has looked yet."""
         if self.has("code"):
             return self.read(["code"])["is_code"].clone()
         return pl.Series("is_code", [None], dtype=pl.Boolean).new_from_index(0, len(self.corpus.tokens))

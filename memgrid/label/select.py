@@ -53,7 +53,7 @@ def draw(sequence_id: np.ndarray, tokens: np.ndarray, config: SelectConfig, seed
     return Draw(rows, (hashes < np.uint64(share * np.iinfo(np.uint64).max))[rows])
 
 
-def to_judge(drawn: Draw, classes: np.ndarray, open_classes: list[bool], config: SelectConfig) -> np.ndarray:
+def undecided_rows(drawn: Draw, classes: np.ndarray, open_classes: list[bool], config: SelectConfig) -> np.ndarray:
     """Rows of the corpus, int64, whose undecided class has to be known before `select` can choose; empty where it already can.
 
     A side is settled when all its classes are full before the first undecided row, whatever comes after; full is what is wanted, or all

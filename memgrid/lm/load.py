@@ -18,6 +18,7 @@ from memgrid.io.hub import LATER, cached, download
 from memgrid.io.paths import TOY
 from memgrid.lm.model import LanguageModel, ModelIdentity
 from memgrid.lm.pooling import attention_of
+from memgrid.lm.triangle import Triangle
 
 # What memgrid reads of a model on the hub.
 HUB_FILES = {"allow_patterns": ["*.safetensors", "*.json", "*.model", "merges.txt"], "ignore_patterns": ["*/*", "consolidated*"]}
@@ -144,10 +145,10 @@ def prove_pooling(lm: LanguageModel) -> None:
     """
     tokens = np.arange(1, 9)[None] % lm.identity.vocabulary
     pooled = lm.pooled_maps(tokens)
-    rows, columns = np.tril_indices(tokens.shape[1])
+    triangle = Triangle(tokens.shape[1])
     with torch.inference_mode(), attention_of(lm.model, "eager"):
         attentions = lm.model.base_model(input_ids=lm._tensor(tokens), output_attentions=True, use_cache=False).attentions
-    expected = np.stack([weights.float().mean(1)[:, rows, columns].cpu().numpy() for weights in attentions], -1)
+    expected = np.stack([triangle.pack(weights.float().mean(1).cpu().numpy()) for weights in attentions], -1)
     # Eager attention rounds its weights to the model's type, pooling does not.
     tolerance = 1e-3 if lm.model.dtype == torch.float32 else 2e-2
     if not np.allclose(pooled["mean"], expected, atol=tolerance):

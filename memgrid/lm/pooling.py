@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface, eager_mask
 
+from memgrid.lm.triangle import Triangle
+
 POOLED = "memgrid_pooled"
 ROW_SUM_TOLERANCE = 1e-3
 
@@ -28,12 +30,11 @@ class AttentionRecorder:
     """
 
     def __init__(self, batch: int, length: int, layers: int) -> None:
-        positions = length * (length + 1) // 2
-        self.mean = torch.empty(layers, batch, positions, dtype=torch.float16)
-        self.max = torch.empty(layers, batch, positions, dtype=torch.float16)
+        triangle = Triangle(length)
+        self.mean = torch.empty(layers, batch, len(triangle), dtype=torch.float16)
+        self.max = torch.empty(layers, batch, len(triangle), dtype=torch.float16)
         self.layers: set[int] = set()
-        rows, columns = torch.tril_indices(length, length)
-        self.positions = rows * length + columns
+        self.positions = torch.from_numpy(triangle.flat)
 
     def record(self, layer: int, weights: Float[Tensor, "batch heads length length"]) -> None:
         """Pool one layer's weights.

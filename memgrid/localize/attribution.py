@@ -29,6 +29,8 @@ from captum.attr import GuidedBackprop, IntegratedGradients, LayerGradCam  # typ
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from memgrid.config.limits import refuse_value
+from memgrid.config.schema import LocalizeConfig
 from memgrid.errors import UserError
 from memgrid.train.networks import LOG_FLOOR, LinearProbe, Unpack
 from memgrid.train.panel import Panel
@@ -40,8 +42,7 @@ Images = Float[Tensor, "batch layers length length"]
 
 def check_method(method: str) -> None:
     """Raise UserError for a method that is none of `METHODS`."""
-    if method not in METHODS:
-        raise UserError(f"localize.method={method} is unknown: use {' or '.join(METHODS)}")
+    refuse_value(LocalizeConfig, "method", method, "localize.")
 
 
 def contrast(net: nn.Module, images: Images, own: int, method: str, scale: str = "raw") -> Images:
@@ -177,7 +178,7 @@ def panel_sums(panel: Panel, pools: dict[str, Tensor], own: int, method: str) ->
 
     Args:
         panel: in evaluation mode.
-        pools: packed maps (batch, cells, layers): `max`, and every pooling that a member reads.
+        pools: packed maps (batch, positions, layers): `max`, and every pooling that a member reads.
         own: the logit of the samples' class.
     """
     scale = panel.config.scale

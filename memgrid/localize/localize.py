@@ -20,12 +20,13 @@ import torch
 from torch import Tensor
 
 from memgrid import __version__
-from memgrid.config.derive import members, partition
+from memgrid.config.derive import members, partition, protocol
 from memgrid.config.names import digest_of, training_key
 from memgrid.config.schema import RunConfig
 from memgrid.corpus.corpus import Corpus
 from memgrid.corpus.ngrams import sequence_hashes
 from memgrid.errors import UserError
+from memgrid.lm.triangle import Triangle
 from memgrid.localize.attribution import STEPS, check_method, panel_means
 from memgrid.localize.maps import made_from, write_delta
 from memgrid.results.folder import finished
@@ -69,7 +70,7 @@ def load_panel(run: RunConfig, store: Store, folder: Path) -> TrainedPanel:
     checkpoint = read_checkpoint(home / "checkpoints" / "last.ckpt", run.cnn.epochs)
     titles = tuple(run.taxonomy.classes)
     shape = store.identity.layers, store.identity.length, store.identity.k, len(titles)
-    panel = Panel(members(run.cnn, run.compat), run.cnn, *shape, run.seed, run.trainer.channels_last)
+    panel = Panel(members(run.cnn, protocol(run)), run.cnn, *shape, run.seed, run.trainer.channels_last)
     try:
         panel.load_state_dict(checkpoint["state_dict"])
     except RuntimeError:
@@ -113,7 +114,7 @@ def eval_samples(corpus: Corpus, samples: pl.DataFrame, classes: int, per_class:
 
 
 def batches(trained: TrainedPanel, corpus: Corpus, store: Store, ids: np.ndarray, batch_size: int) -> Iterator[dict[str, Tensor]]:
-    """The packed maps that the panel and Δ read, float16 (batch, cells, layers), in batches on the panel's device.
+    """The packed maps that the panel and Δ read, float16 (batch, positions, layers), in batches on the panel's device.
 
     Raises:
         UserError: the store lacks a sample, or holds another text under its id.
@@ -207,6 +208,5 @@ def one_sample(trained: TrainedPanel, corpus: Corpus, store: Store, sequence_id:
     maps = store.read(ids, ("max",))
     means = panel_means(trained.panel, batches(trained, corpus, store, ids, 1), trained.place[label], method)
     delta = means[0].mean(0).astype(np.float32)
-    attention = np.zeros_like(delta)
-    attention[:, *np.tril_indices(delta.shape[1])] = maps.pools["max"][0].T
+    attention = Triangle(store.identity.length).unpack(maps.pools["max"][0].T.astype(np.float32))
     return SampleDelta(sequence_id, trained.titles[label], maps.decoded[0], attention, delta)

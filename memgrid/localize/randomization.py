@@ -10,6 +10,7 @@ from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 from memgrid.corpus.corpus import Corpus
+from memgrid.lm.triangle import Triangle
 from memgrid.localize.attribution import check_method, panel_means
 from memgrid.localize.localize import TrainedPanel, batches
 from memgrid.store.store import Store
@@ -28,7 +29,7 @@ def randomisation(panel: Panel, batches: Sequence[dict[str, Tensor]], own: int, 
         keeps its factor A, the attention, whatever happens to the networks: D tells whether the method is about them.
     """
     state = {name: weights.clone() for name, weights in panel.state_dict().items()}
-    lower = np.tri(panel.unpack.length, dtype=bool)
+    lower = Triangle(panel.unpack.length).mask
     found: dict[str, dict[int, float]] = {"delta": {}, "decisiveness": {}}
     trained = None
     try:

@@ -20,7 +20,7 @@ from memgrid.corpus.semantic_filters import load_semantic_filters
 from memgrid.corpus.text import prepare_text
 from memgrid.errors import UserError
 from memgrid.label.labels import Labels, read_label_file
-from memgrid.label.select import Draw, draw, match, quartiles, select, to_judge
+from memgrid.label.select import Draw, draw, match, quartiles, select, undecided_rows
 from memgrid.launch.workspace import Workspace
 from memgrid.lm.load import identify, load_language_model, load_tokenizer
 from memgrid.lm.model import LanguageModel, ModelIdentity, Tokenizer
@@ -174,7 +174,7 @@ class RunContext:
     def samples(self) -> pl.DataFrame:
         """The selected sequences with class and side."""
         titles, classes = self.titles, self.classify()
-        if len(to_judge(self.drawn, classes, self.taxonomy.decided_by_code, self.run.select)):
+        if len(undecided_rows(self.drawn, classes, self.taxonomy.decided_by_code, self.run.select)):
             raise UserError(f"of too few sequences {self.labels.folder} knows whether they are code: add label to stages")
         negative, matched = self.taxonomy.non_memorized, None
         if self.run.select.non_memorized == "matched" and negative is not None:

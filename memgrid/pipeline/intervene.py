@@ -18,6 +18,7 @@ from memgrid.errors import UserError
 from memgrid.intervene.experiment import intervene
 from memgrid.intervene.statistics import verdict
 from memgrid.lm.model import LanguageModel
+from memgrid.lm.triangle import Triangle
 from memgrid.localize.localize import eval_samples
 from memgrid.localize.maps import read_delta
 from memgrid.report.figures.doses import draw_doses, draw_layers
@@ -35,7 +36,7 @@ def numbers(title: str, delta: np.ndarray, k: int, samples: int) -> dict[str, An
     total = float(delta.sum(dtype=np.float64)) or 1.0
     layers = 100 * delta.sum((1, 2), dtype=np.float64) / total
     by_query = {"within_prefix": delta[:, :k], "suffix_to_prefix": delta[:, k:, :k], "within_suffix": delta[:, k:, k:]}
-    order = np.sort(delta[:, np.tri(delta.shape[1], dtype=bool)].ravel())[::-1].cumsum(dtype=np.float64)
+    order = np.sort(Triangle(delta.shape[1]).pack(delta).ravel())[::-1].cumsum(dtype=np.float64)
     return {
         "class": title,
         "samples": samples,

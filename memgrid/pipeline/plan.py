@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from memgrid.config.derive import members
+from memgrid.config.derive import members, protocol
 from memgrid.config.names import training_key
 from memgrid.config.schema import RunConfig
 from memgrid.lm.model import LanguageModel
+from memgrid.lm.triangle import Triangle
 from memgrid.store.store import Store
 from memgrid.train.devices import training_device
 from memgrid.train.panel import Panel
@@ -71,7 +72,7 @@ def plan(bills: dict[str, Bill], run: RunConfig, store: Store, ids: np.ndarray, 
     bill.summed += len(ids)
     if training_key(run) not in bill.trainings:
         bill.trainings.add(training_key(run))
-        bill.trained += train * run.cnn.epochs * (len(members(run.cnn, run.compat)) + run.control.members)
+        bill.trained += train * run.cnn.epochs * (len(members(run.cnn, protocol(run))) + run.control.members)
     bill.wanted.update(zip(ids.tolist(), memorized.tolist(), strict=True))
     bill.bytes = len(bill.wanted) * sample_bytes(store.identity.length, store.identity.layers)
     missing = store.missing(np.array(sorted(bill.wanted), np.int64))
@@ -100,7 +101,7 @@ def duration(seconds: float) -> str:
 
 def sample_bytes(length: int, layers: int) -> int:
     """Bytes of one sample in a shard: two float16 triangles per layer, the tokens, id, confidence and checksums."""
-    return 2 * 2 * (length * (length + 1) // 2) * layers + 4 * length + 8 + 4 + 16
+    return 2 * 2 * len(Triangle(length)) * layers + 4 * length + 8 + 4 + 16
 
 
 def measure(run: RunConfig, lm: LanguageModel, classes: int) -> Pace:
@@ -109,9 +110,9 @@ def measure(run: RunConfig, lm: LanguageModel, classes: int) -> Pace:
     batch = lm.batch_size(length)
     tokens = np.random.default_rng(0).integers(1, lm.model.config.vocab_size, (batch, length))
     device, mixed = training_device(run.trainer), MIXED.get(run.trainer.precision)
-    panel = Panel(members(run.cnn, run.compat), run.cnn, layers, length, k, classes, 0, run.trainer.channels_last).to(device)
+    panel = Panel(members(run.cnn, protocol(run)), run.cnn, layers, length, k, classes, 0, run.trainer.channels_last).to(device)
     optimizer = panel.configure_optimizers()
-    maps = torch.rand(run.cnn.batch_size, length * (length + 1) // 2, layers, device=device).half()
+    maps = torch.rand(run.cnn.batch_size, len(Triangle(length)), layers, device=device).half()
     labels = torch.arange(run.cnn.batch_size, device=device) % classes
 
     def step() -> None:

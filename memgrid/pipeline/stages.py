@@ -7,13 +7,13 @@ from collections.abc import Callable
 import numpy as np
 import polars as pl
 
-from memgrid.config.derive import members
+from memgrid.config.derive import members, protocol
 from memgrid.config.schema import RunConfig
 from memgrid.corpus.semantic_filters import fetch_semantic_filters
 from memgrid.errors import UserError
 from memgrid.io.files import check_room, write_json
 from memgrid.label.code import code_model
-from memgrid.label.select import to_judge
+from memgrid.label.select import undecided_rows
 from memgrid.launch.workspace import Workspace
 from memgrid.lm.load import fetch_model
 from memgrid.pipeline.context import RunContext
@@ -46,7 +46,7 @@ def fetch_stage(context: RunContext) -> None:
 def label_stage(context: RunContext) -> None:
     """Compute the label groups that the taxonomy needs and the disk lacks."""
     missing = complete(context, context.groups)
-    judged = judge_code(context) if "code" in context.taxonomy.needs else 0
+    judged = detect_code(context) if "code" in context.taxonomy.needs else 0
     made = [f"{judged} judged for code" if group == "code" else group for group in missing]
     if judged and "code" not in missing:
         made.append(f"{judged} more judged for code")
@@ -73,18 +73,18 @@ def make_labels(context: RunContext, group: str) -> None:
     if asked == "lm" and context.run.extract.fused:
         context.labels.score_in_blocks(lambda rows: score_and_extract(context.store, context.lm, context.corpus, context.run.extract, rows))
     elif group == "code":
-        context.labels.judge_code(np.zeros(0, np.int64), context.tokenizer)
+        context.labels.detect_code(np.zeros(0, np.int64), context.tokenizer)
     else:
         context.labels.compute(group, None if asked is None else context.lm if asked == "lm" else context.tokenizer)
 
 
-def judge_code(context: RunContext) -> int:
+def detect_code(context: RunContext) -> int:
     """Judge as many sequences for code as the selection needs; returns how many."""
     judged = 0
     with context.labels.turn("code"):
         context.__dict__.pop("features", None)  # another process may have judged since they were read
-        while len(rows := to_judge(context.drawn, context.classify(), context.taxonomy.decided_by_code, context.run.select)):
-            context.labels.judge_code(rows, context.tokenizer)
+        while len(rows := undecided_rows(context.drawn, context.classify(), context.taxonomy.decided_by_code, context.run.select)):
+            context.labels.detect_code(rows, context.tokenizer)
             del context.features
             judged += len(rows)
     return judged
@@ -107,7 +107,7 @@ def shared_pace(context: RunContext) -> Pace:
         context.identity.fingerprint,
         trainer.accelerator,
         trainer.precision,
-        *(member.name for member in members(context.run.cnn, context.run.compat)),
+        *(member.name for member in members(context.run.cnn, protocol(context.run))),
     )
     paces = context.workspace.shared(Ledger).paces
     if key not in paces:
@@ -155,7 +155,7 @@ def train_stage(context: RunContext) -> None:
             context.say(f"train    nothing: the same partition was trained in {done}")
             metrics = twin.adopt(done, context.samples, context.folder)
         else:
-            panel = members(context.run.cnn, context.run.compat)
+            panel = members(context.run.cnn, protocol(context.run))
             context.say(
                 f"train    {len(panel)} networks, {context.run.cnn.epochs} epochs, and {context.run.control.members} on shuffled labels"
             )
@@ -177,7 +177,7 @@ def draw_examples(context: RunContext) -> None:
         .agg(pl.col("sequence_id").sort().get(pl.len() // 2))
         .sort("label")
     )
-    pool = members(context.run.cnn, context.run.compat)[0].reads
+    pool = members(context.run.cnn, protocol(context.run))[0].reads
     maps = context.store.read(first["sequence_id"].to_numpy(), (pool,)).pools[pool]
     draw_maps(
         dict(zip(first["title"], maps, strict=True)),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from memgrid.config.command import command, read_config
+from memgrid.config.overrides import command, read_config
 from memgrid.config.schema import RunConfig
 from memgrid.errors import UserError
 from memgrid.results import findings

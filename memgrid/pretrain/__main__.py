@@ -13,9 +13,9 @@ import hydra
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig
 
-from memgrid.config.commands import HELP
 from memgrid.config.describe import Composed, helped
 from memgrid.config.validate import known
+from memgrid.io.commands import HELP
 from memgrid.io.paths import CONF
 from memgrid.launch.cli import attempt, start
 from memgrid.pretrain.config import PretrainConfig, validate

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from memgrid.config.validate import refuse_unknown
+from memgrid.config.limits import limits, refuse_outside_limits
 
 
 @dataclass
@@ -64,7 +64,7 @@ class PretrainConfig:
     """Everything that decides the embedded model."""
 
     folder: str = "memgrid-pretrain"
-    documents: str = "shipped"
+    documents: str = field(default="shipped", metadata=limits(choices=("shipped", "sources")))
     seed: int = 0
     threads: int = 2
     length: int = 64
@@ -80,4 +80,4 @@ class PretrainConfig:
 
 def validate(config: PretrainConfig) -> None:
     """Refuse what cannot be made; UserError."""
-    refuse_unknown({"documents": (config.documents, ("shipped", "sources"))})
+    refuse_outside_limits(config)

@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from memgrid.config.commands import HELP, Command, explained, key, parsed, start
 from memgrid.config.schema import RunConfig
 from memgrid.errors import UserError
+from memgrid.io.commands import HELP, Command, explained, key, parsed, start
 from memgrid.report.facts import Report
 from memgrid.report.report import gather, write_report
 from memgrid.report.tables import ranking

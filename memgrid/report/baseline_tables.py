@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 
 from memgrid.config.names import CAME_LATER
+from memgrid.metrics import bootstrap, middle
 from memgrid.report.rows import NamedRun, Row, flattened
 from memgrid.report.tables import REFERENCES, mean, reference_min_f1, score_row
 from memgrid.results.folder import BASELINES
@@ -72,8 +73,7 @@ def right(probabilities: np.ndarray, labels: np.ndarray, pair: tuple[int, int]) 
 
 def paired_interval(difference: np.ndarray) -> tuple[float, float]:
     """The middle 95 % of the mean difference per sample, float64 (n,), when samples are drawn again."""
-    again = np.random.default_rng(SEED).integers(0, len(difference), (ROUNDS, len(difference)))
-    low, high = np.percentile(difference[again].mean(1), [2.5, 97.5])
+    low, high = middle(bootstrap(lambda drawn: difference[drawn].mean(1), len(difference), ROUNDS, seed=SEED))
     return float(low), float(high)
 
 

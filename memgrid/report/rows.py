@@ -11,11 +11,12 @@ import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from memgrid.config.derive import PROTOCOLS, thresholds
 from memgrid.config.names import CAME_LATER
 from memgrid.config.schema import RunConfig
 from memgrid.report.read import FinishedRun
@@ -54,13 +55,13 @@ class NamedRun(FinishedRun):
     @property
     def row_key(self) -> tuple[str, ...]:
         """Which row it belongs to. The paper trained equal partitions separately: so does compat=paper."""
-        return (*self.place, self.divided.key if self.settings["compat"] == "none" else self.identity)
+        return (*self.place, self.divided.key if PROTOCOLS[self.settings["compat"]].shares_trainings else self.identity)
 
     @property
     def training(self) -> tuple[Any, ...]:
         """Equal for runs of one row that are the same training."""
         settings = self.settings
-        given = () if settings["compat"] == "none" else (settings["delta"], settings["rho"], settings["rouge"])
+        given = () if PROTOCOLS[settings["compat"]].shares_trainings else (Thresholds.of(settings),)
         return self.llm, settings["seed"], given
 
 
@@ -119,7 +120,7 @@ def partitions_of(settings: Iterable[dict[str, Any]]) -> list[Partition]:
     computed: dict[str, Partition] = {}
     partitions = []
     for given in settings:
-        key = json.dumps([given["taxonomy"]["classes"], given_thresholds(given)])
+        key = json.dumps([given["taxonomy"]["classes"], asdict(Thresholds.of(given))])
         if key not in computed:
             computed[key] = partition_of(given)
         partitions.append(computed[key])
@@ -128,20 +129,8 @@ def partitions_of(settings: Iterable[dict[str, Any]]) -> list[Partition]:
 
 def partition_of(settings: dict[str, Any]) -> Partition:
     """How a run divides sequences; thresholds that it does not depend on are None in its settings, or any number with compat=paper."""
-    delta, rho, rouge = given_thresholds(settings)
-    usual = usual_thresholds()
-    thresholds = Thresholds(usual[0] if delta is None else delta, usual[1] if rho is None else rho, usual[2] if rouge is None else rouge)
-    return Taxonomy.of(settings["taxonomy"]["name"], settings["taxonomy"]["classes"]).partition(thresholds)
-
-
-def given_thresholds(settings: dict[str, Any]) -> tuple[int | None, float | None, str | None]:
-    """δ, ρ and rouge of a run."""
-    return settings["delta"], settings["rho"], settings["rouge"]
-
-
-def usual_thresholds() -> tuple[int, float, str]:
-    """δ, ρ and rouge where nothing is said."""
-    return USUAL.delta, USUAL.rho, USUAL.rouge
+    given = {key: value for key, value in asdict(Thresholds.of(settings)).items() if value is not None}
+    return Taxonomy.of(settings["taxonomy"]["name"], settings["taxonomy"]["classes"]).partition(replace(thresholds(USUAL), **given))
 
 
 def identity_of(settings: dict[str, Any], divided: Partition) -> str:
@@ -159,9 +148,8 @@ def setting_name(settings: dict[str, Any], divided: Partition, rho: bool = True)
         rho: False leaves ρ out.
     """
     titles = [title_with_delta(title, rules, divided.delta) for title, rules in settings["taxonomy"]["classes"].items()]
-    usual = divided.rho is None or (divided.rho, divided.rouge) == usual_thresholds()[1:]
-    scored = {"l": ", ROUGE-L", "3": ", ROUGE-3"}.get(divided.rouge or "", "")
-    return ", ".join(titles) + ("" if usual or not rho else f" (ρ={divided.rho:g}{scored})")
+    usual = divided.rho is None or (divided.rho, divided.rouge) == (USUAL.rho, USUAL.rouge)
+    return ", ".join(titles) + ("" if usual or not rho else f" ({replace(divided.thresholds, delta=None).phrase()})")
 
 
 def title_with_delta(title: str, rules: str | list[str], delta: int | None) -> str:
@@ -170,7 +158,7 @@ def title_with_delta(title: str, rules: str | list[str], delta: int | None) -> s
     reads = ["duplicates" in RULES[name].needs for name in names]
     if delta is None or not any(reads):
         return title
-    mark = f"[{delta // 1000}k]" if delta and delta % 1000 == 0 else f"[{delta}]"
+    mark = Thresholds(delta, None, None).bracket()
     parts = title.split("-or-")
     if len(parts) != len(names):
         return title + mark

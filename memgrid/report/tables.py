@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from memgrid.config.derive import PROTOCOLS
 from memgrid.metrics import scores
 from memgrid.report.rows import USUAL, NamedRun, Row, models_of, setting_name
 from memgrid.results.result import PanelScores, RunResult
@@ -160,7 +161,7 @@ def sweeps(rows: Iterable[Row]) -> list[list[Row]]:
     for row in rows:
         divided, settings = row.first.divided, row.first.settings
         if divided.rho is not None:
-            own = "" if settings["compat"] == "none" else settings["taxonomy"]["name"]
+            own = "" if PROTOCOLS[settings["compat"]].shares_trainings else settings["taxonomy"]["name"]
             groups[(*row.first.place, own, divided.cases, divided.delta)].append(row)
     return [swept for swept in groups.values() if len({(row.first.divided.rho, row.first.divided.rouge) for row in swept}) > 1]
 

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from memgrid.config.schema import RunConfig
 from memgrid.results.records import LATER, is_done, mark_path, read_mark
+from memgrid.taxonomy import Thresholds
 
 
 def said(run: RunConfig, folder: Path) -> list[str]:
@@ -87,9 +88,7 @@ def result_table(metrics: dict[str, Any]) -> Table:
 
 def describe(settings: dict[str, Any]) -> str:
     """Such as `toy · rasy · δ=50 ρ=0.5 (both) · seed 0`."""
-    thresholds = [] if settings["delta"] is None else [f"δ={settings['delta']}"]
-    thresholds += [] if settings["rho"] is None else [f"ρ={settings['rho']:g} ({settings['rouge']})"]
-    parts = (settings["llm"]["name"], settings["taxonomy"]["name"], " ".join(thresholds), f"seed {settings['seed']}")
+    parts = (settings["llm"]["name"], settings["taxonomy"]["name"], Thresholds.of(settings).text(), f"seed {settings['seed']}")
     return " · ".join(part for part in parts if part)
 
 

@@ -6,9 +6,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from memgrid.config.commands import HELP, Command, explained, key, parsed
 from memgrid.config.schema import RunConfig
 from memgrid.errors import StoreError, UserError
+from memgrid.io.commands import HELP, Command, explained, key, parsed
 from memgrid.store.archive import export, info, stores_below, verify
 
 ROOT = Path(RunConfig().root) / "attention"

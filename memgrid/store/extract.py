@@ -13,11 +13,11 @@ from memgrid.corpus.corpus import Corpus
 from memgrid.io.progress import progress_bar
 from memgrid.lm.model import LanguageModel, ModelIdentity, Scores
 from memgrid.store.shard import Identity, Maps
-from memgrid.store.sharing import claims
+from memgrid.store.sharing import shared_work
 from memgrid.store.store import Store
 from memgrid.store.writer import ShardWriter
 
-CLAIMED_SHARDS = 4  # in one claim: enough for full batches, and little for another process to wait for
+SHARDS_A_SLICE = 4  # of work: enough for full batches, and little for another process to wait for
 
 
 class LabelWarning(UserWarning):
@@ -69,11 +69,11 @@ def extract(
         memorized, confidence: labels of every sequence of the corpus, in its order.
         decoded: what is not memorized is read with the model's own `continuation`, or with its true `suffix`.
     """
-    missing, disputed, made = store.missing(wanted), 0, 0
-    work = claims(store.folder / ".claims", missing, store.missing, CLAIMED_SHARDS * config.shard_samples)
-    with progress_bar() as progress, closing(work):
+    missing, disputed, extracted = store.missing(wanted), 0, 0
+    slices = shared_work(store.folder / ".claims", missing, store.missing, SHARDS_A_SLICE * config.shard_samples)
+    with progress_bar() as progress, closing(slices):
         task = progress.add_task("extracting attention", total=len(missing))
-        for ids in work:
+        for ids in slices:
             rows = corpus.rows_of(np.sort(ids))
             # Sequences that need a continuation stand together: their batches are decoded token by token, the others' are not.
             rows = rows[np.argsort(~memorized[rows], kind="stable")]
@@ -84,15 +84,11 @@ def extract(
                     writer.add(maps)
                     disputed += doubted
                     progress.advance(task, len(part))
-            made += len(rows)
+            extracted += len(rows)
     if disputed:
-        warnings.warn(
-            f"corpus {corpus.name!r} calls {disputed} of the {made} extracted sequences memorized that llm {lm.identity.name!r} "
-            "does not continue word for word: they keep the corpus's label",
-            LabelWarning,
-            stacklevel=2,
-        )
-    return made
+        what = f"{disputed} of the {extracted} extracted sequences memorized that llm {lm.identity.name!r} does not continue word for word"
+        warnings.warn(f"corpus {corpus.name!r} calls {what}: they keep the corpus's label", LabelWarning, stacklevel=2)
+    return extracted
 
 
 def extract_batch(
@@ -110,8 +106,8 @@ def extract_batch(
         # This is the first time that the model reads the sequence, or that it is asked about the true suffix.
         scores, pools = lm.score_and_pool(decoded, corpus.k)
         # A greedy continuation's most probable tokens are its tokens: both measures are then the same.
-        found = np.where(memorized[rows], scores.confidence, scores.suffix_probability)
-        sure = np.where(np.isnan(sure), found, sure)
+        measured = np.where(memorized[rows], scores.confidence, scores.suffix_probability)
+        sure = np.where(np.isnan(sure), measured, sure)
         disputed = int((~scores.memorized & memorized[rows]).sum())
     else:
         pools = lm.pooled_maps(decoded)

@@ -1,11 +1,11 @@
 """One shard of the store: the layout of its HDF5 file, how its bytes are made, and the checks they must pass to be believed.
 
-Layout of a shard, format version 1 (N samples, cells = length * (length + 1) / 2): `sequence_id` int64 (N,), `decoded` int32 (N, length),
-`mean` and `max` float16 (N, cells, layers), the cells of a map being its lower triangle row by row, and two datasets besides: `confidence`
-float32 (N,), the mean probability that the model gave to the decoded suffix, and `checksum` uint64 (N, 2), a sum of the words of each map,
-of `mean` and of `max`. Root attributes (integers, fixed-length UTF-8) name what the maps were made from; `digest` is two SHA-256 sums in
-hex, of the other attributes and of the datasets but the maps. The first keeps its rule in every format version: it tells a shard of another
-model or version from a damaged one.
+Layout of a shard, format version 1 (N samples, positions = length * (length + 1) / 2): `sequence_id` int64 (N,), `decoded` int32
+(N, length), `mean` and `max` float16 (N, positions, layers), the lower triangle of every map row by row (`memgrid.lm.triangle`), and two
+datasets besides: `confidence` float32 (N,), the mean probability that the model gave to the decoded suffix, and `checksum` uint64 (N, 2),
+a sum of the words of each map, of `mean` and of `max`. Root attributes (integers, fixed-length UTF-8) name what the maps were made from;
+`digest` is two SHA-256 sums in hex, of the other attributes and of the datasets but the maps. The first keeps its rule in every format
+version: it tells a shard of another model or version from a damaged one.
 
 No damaged byte passes for data: datasets carry Fletcher-32 sums, HDF5's 1.10 file format sums its metadata, and `checksum` sees what
 Fletcher-32 cannot, words of 0x0000 that turn into 0xFFFF (as in erased flash memory) or back.
@@ -28,6 +28,7 @@ import numpy as np
 
 from memgrid import __version__
 from memgrid.errors import StoreError
+from memgrid.lm.triangle import Triangle
 
 FORMAT_VERSION = 1
 POOLS = ("mean", "max")
@@ -68,7 +69,7 @@ class Maps:
 
 def layout(identity: Identity) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
     """Dataset name to dtype and shape of one sample."""
-    maps = (np.dtype("<f2"), (identity.length * (identity.length + 1) // 2, identity.layers))
+    maps = (np.dtype("<f2"), (len(Triangle(identity.length)), identity.layers))
     tables: dict[str, tuple[np.dtype, tuple[int, ...]]] = {
         "sequence_id": (np.dtype("<i8"), ()),
         "decoded": (np.dtype("<i4"), (identity.length,)),

@@ -1,7 +1,7 @@
-"""Claims: which process works on which sequences, so that many jobs fill one store and none does another's work.
+"""Work sharing: which process works on which sequences, so that many jobs fill one store and none does another's work.
 
-Every sequence falls into one of a fixed number of buckets, by a hash of its id. Whoever works on a bucket holds its lock; a lock ends with
-its process, however that ends, and then another takes over what is left.
+The work has a fixed number of slices, and every sequence lies in one of them, by a hash of its id. Whoever works on a slice holds its lock;
+a lock ends with its process, however that ends, and then another takes over what is left.
 """
 
 from __future__ import annotations
@@ -18,51 +18,51 @@ from filelock import FileLock, Timeout
 from memgrid.config.schema import MOST_PARTS
 from memgrid.corpus.ngrams import sequence_hashes
 
-BUCKETS = MOST_PARTS
+SLICES = MOST_PARTS
 SALT = 0x9E3779B97F4A7C15  # the hash must not follow the one that selects samples
 SHORTEST_POLL, LONGEST_POLL = 0.2, 5.0  # seconds
 
 
-def buckets(ids: np.ndarray) -> np.ndarray:
-    """The bucket of each id, int64 in [0, BUCKETS); the same on every machine."""
+def slices(ids: np.ndarray) -> np.ndarray:
+    """The slice of each id, int64 in [0, SLICES); the same on every machine."""
     pairs = np.ascontiguousarray(ids, np.int64).view(np.uint32).reshape(-1, 2)
-    return (sequence_hashes(pairs, SALT) % np.uint64(BUCKETS)).astype(np.int64)
+    return (sequence_hashes(pairs, SALT) % np.uint64(SLICES)).astype(np.int64)
 
 
 def part_of(ids: np.ndarray, part: int, parts: int) -> np.ndarray:
     """The ids of one of `parts` disjoint parts, in their order; all parts together have every id once."""
-    return ids[buckets(ids) % parts == part]
+    return ids[slices(ids) % parts == part]
 
 
-def claims(folder: Path, wanted: np.ndarray, missing: Callable[[np.ndarray], np.ndarray], size: int) -> Generator[np.ndarray]:
-    """What this process has to do: ids that are still missing, claim by claim, until no wanted one is.
+def shared_work(folder: Path, wanted: np.ndarray, missing: Callable[[np.ndarray], np.ndarray], size: int) -> Generator[np.ndarray]:
+    """What this process has to do: ids that are still missing, some slices' at a time, until no wanted one is.
 
-    A claim is held while the caller works on it. What other processes hold is left to them, and waited for at the end.
+    Their slices are held while the caller works on them. What other processes hold is left to them, and waited for at the end.
 
     Args:
-        folder: where the locks lie, one file per bucket.
+        folder: where the locks lie, one file per slice.
         wanted: ids, int64.
-        missing: tells which of some ids are not on disk, asked again whenever a claim is made.
-        size: about how many ids a claim has.
+        missing: tells which of some ids are not on disk, asked again whenever slices are taken.
+        size: about how many ids are given at a time.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    of = buckets(wanted)
-    open_ = {int(bucket): wanted[of == bucket] for bucket in np.unique(of)}
+    of = slices(wanted)
+    open_ = {int(number): wanted[of == number] for number in np.unique(of)}
     wait = SHORTEST_POLL
     while open_:
         with ExitStack() as held:
             taken: list[int] = []
             ids = 0
-            for bucket, inside in open_.items():
+            for number, inside in open_.items():
                 try:
-                    held.enter_context(FileLock(folder / f"{bucket:03d}.lock", timeout=0))
+                    held.enter_context(FileLock(folder / f"{number:03d}.lock", timeout=0))
                 except Timeout:
                     continue
-                taken.append(bucket)
+                taken.append(number)
                 ids += len(inside)
                 if ids >= size:
                     break
-            if taken and len(left := missing(np.concatenate([open_.pop(bucket) for bucket in taken]))):
+            if taken and len(left := missing(np.concatenate([open_.pop(number) for number in taken]))):
                 yield left
         wait = SHORTEST_POLL if taken else min(2 * wait, LONGEST_POLL)
         if not taken:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from memgrid.config.commands import HELP, Command, explained, key, parsed, start
 from memgrid.config.schema import RunConfig
 from memgrid.errors import UserError
+from memgrid.io.commands import HELP, Command, explained, key, parsed, start
 from memgrid.tracking.log import log_in
 from memgrid.tracking.sync import sync
 

@@ -10,11 +10,11 @@ from wandb_workspaces import expr
 
 from memgrid.config.derive import Member
 from memgrid.errors import UserError
+from memgrid.taxonomy import ROUGE_NAMES
 
 NAME = "memgrid"
 SCORE = panels.SummaryMetric("min_f1")
 TAXONOMY, RHO, DELTA, ROUGE = (panels.Config(key) for key in ("taxonomy.name", "rho", "delta", "rouge"))
-ROUGES = ("both", "l", "3")
 PANEL = tuple(Member(*one).name for one in product((6, 8), (10, 16), ("mean", "max")))
 PERCENT = (0, 100)
 
@@ -79,7 +79,7 @@ def rho_curve() -> workspaces.Section:
             range_y=PERCENT,
             running_ymax=True,
         )
-        for rouge in ROUGES
+        for rouge in ROUGE_NAMES
     ]
     return section("ρ curve", *plots, bars("min-F1 by ROUGE score", ["min_f1"], ROUGE))
 

@@ -19,6 +19,7 @@ from memgrid.config.names import settings
 from memgrid.config.schema import RunConfig, WandbConfig
 from memgrid.errors import UserError
 from memgrid.metrics import scores
+from memgrid.taxonomy import Thresholds
 from memgrid.tracking.files import begun, logged_epochs
 
 if TYPE_CHECKING:
@@ -32,10 +33,7 @@ NOT_INHERITED = {"WANDB_SILENT", "WANDB_RESUME", "WANDB_RUN_ID", "WANDB_SERVICE"
 
 def cell_name(settings: Mapping[str, Any]) -> str:
     """The cell that a run belongs to, such as `toy/rasy/rho0.5-both`; thresholds that are None are left out."""
-    delta, rho, rouge = settings["delta"], settings["rho"], settings["rouge"]
-    parts = (None if delta is None else f"delta{delta}", None if rho is None else f"rho{rho:g}", rouge)
-    thresholds = "-".join(part for part in parts if part is not None)
-    return "/".join(filter(None, (settings["llm"]["name"], settings["taxonomy"]["name"], thresholds)))
+    return "/".join(filter(None, (settings["llm"]["name"], settings["taxonomy"]["name"], Thresholds.of(settings).folder())))
 
 
 def epoch_logger(experiment: Any, logged: Iterable[int]) -> WandbLogger:

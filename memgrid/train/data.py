@@ -15,6 +15,7 @@ from memgrid.corpus.corpus import Corpus
 from memgrid.errors import UserError
 from memgrid.label.select import SIDES
 from memgrid.launch.job import leave_signals_to_the_parent
+from memgrid.lm.triangle import Triangle
 from memgrid.store.store import Store
 
 Batch = tuple[dict[str, torch.Tensor], torch.Tensor]
@@ -23,7 +24,7 @@ Batch = tuple[dict[str, torch.Tensor], torch.Tensor]
 class ResidentMaps(Dataset[Batch]):
     """Samples in memory; an item is a whole batch, indexed by a list of rows.
 
-    Gives ({pool: float16 (batch, cells, layers)}, labels int64 (batch,)).
+    Gives ({pool: float16 (batch, positions, layers)}, labels int64 (batch,)).
     """
 
     def __init__(self, pools: dict[str, np.ndarray], labels: np.ndarray) -> None:
@@ -103,7 +104,7 @@ class AttentionData(pl_.LightningDataModule):
     def resident(self) -> bool:
         """Whether the maps are kept in memory."""
         length, layers = self.store.identity.length, self.store.identity.layers
-        needed = self.samples.height * length * (length + 1) // 2 * layers * 2 * len(self.pools)
+        needed = self.samples.height * len(Triangle(length)) * layers * 2 * len(self.pools)
         return self.config.mode == "resident" or (self.config.mode == "auto" and needed <= self.config.memory_gb * 1e9)
 
     def side(self, side: str) -> pl.DataFrame:

@@ -7,12 +7,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from memgrid.errors import UserError
+from memgrid.lm.triangle import Triangle
 
 LOG_FLOOR = 1e-4
 
 
 class Unpack(nn.Module):
-    """Packed triangles (batch, cells, layers) → images (batch, layers, length, length), scaled, zero attention above the diagonal.
+    """Packed triangles (batch, positions, layers) → images (batch, layers, length, length), scaled, zero attention above the diagonal.
 
     `raw` leaves the weights as they are; `log` maps a weight a to ln(a + 1e-4) / 4 + 1, which spreads small weights.
     """
@@ -22,18 +23,15 @@ class Unpack(nn.Module):
     def __init__(self, length: int, scale: str) -> None:
         super().__init__()
         self.length, self.scale = length, scale
-        index = torch.full((length, length), length * (length + 1) // 2)
-        rows, columns = torch.tril_indices(length, length)
-        index[rows, columns] = torch.arange(len(rows))
-        self.register_buffer("index", index.flatten(), persistent=False)
+        self.register_buffer("index", torch.from_numpy(Triangle(length).source), persistent=False)
 
-    def forward(self, packed: Float[Tensor, "batch cells layers"]) -> Float[Tensor, "batch layers length length"]:
-        """Place every cell in its image."""
-        # An extra cell of zero attention stands for everything above the diagonal. The result is channels_last without a copy.
-        cells = nn.functional.pad(packed.float(), (0, 0, 0, 1))
+    def forward(self, packed: Float[Tensor, "batch positions layers"]) -> Float[Tensor, "batch layers length length"]:
+        """Place every position in its image."""
+        # An extra position of zero attention stands for everything above the diagonal. The result is channels_last without a copy.
+        weights = nn.functional.pad(packed.float(), (0, 0, 0, 1))
         if self.scale == "log":
-            cells = torch.log(cells + LOG_FLOOR) / 4 + 1
-        return cells[:, self.index].unflatten(1, (self.length, self.length)).permute(0, 3, 1, 2)
+            weights = torch.log(weights + LOG_FLOOR) / 4 + 1
+        return weights[:, self.index].unflatten(1, (self.length, self.length)).permute(0, 3, 1, 2)
 
 
 class AttentionCNN(nn.Module):

@@ -11,7 +11,7 @@ import torch
 from pytorch_lightning.loggers import WandbLogger
 from torch.utils.data import DataLoader
 
-from memgrid.config.derive import Member, members, partition
+from memgrid.config.derive import Member, members, partition, protocol
 from memgrid.config.names import settings, training_key, training_seed
 from memgrid.config.schema import RunConfig
 from memgrid.corpus.corpus import Corpus
@@ -53,7 +53,7 @@ def train(
     """
     titles = list(run.taxonomy.classes)
     samples.write_parquet(folder / "samples.parquet")
-    panel = members(run.cnn, run.compat)
+    panel = members(run.cnn, protocol(run))
     pools = tuple(dict.fromkeys(member.reads for member in panel))
     # Networks see the classes in the partition's order, so that equal partitions are one training whatever their classes are called.
     order = partition(run).order

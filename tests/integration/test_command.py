@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import memgrid
 
-from memgrid.config.commands import COMMANDS
+from memgrid.io.commands import COMMANDS
 
 HEAVY = {"torch", "transformers", "pytorch_lightning", "torchmetrics", "captum"}
 PATH = os.pathsep.join(filter(None, (str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH"))))

@@ -9,7 +9,7 @@ import torch
 from conftest import memgrid_here
 from hydra import compose, initialize_config_dir
 
-from memgrid.config.derive import Member, members
+from memgrid.config.derive import Member, members, protocol
 from memgrid.config.names import run_folder, training_key, training_seed
 from memgrid.config.schema import CNNConfig
 from memgrid.config.validate import register, typed
@@ -35,8 +35,8 @@ def test_its_numbers_are_the_papers_and_can_be_overridden():
     )
     assert not select.leak_free
     assert (cnn.scale, cnn.dropout, cnn.epochs, cnn.batch_size, cnn.learning_rate, cnn.weight_decay) == ("raw", 0.5, 3, 16, 1e-3, 0.1)
-    assert len(members(cnn, run.compat)) == 8
-    assert {member.reads for member in members(cnn, run.compat)} == {"mean"}
+    assert len(members(cnn, protocol(run))) == 8
+    assert {member.reads for member in members(cnn, protocol(run))} == {"mean"}
     assert {member.reads for member in members(cnn)} == {"mean", "max"}
     assert composed("compat=paper", "select.train_per_class=9", "select.min_train_per_class=5").select.train_per_class == 9
 

@@ -24,10 +24,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from memgrid.audit.config import AuditConfig
 from memgrid.audit.config import typed as typed_audit
-from memgrid.config.commands import Command
 from memgrid.config.describe import settings
 from memgrid.config.validate import register, typed
 from memgrid.errors import UserError
+from memgrid.io.commands import Command
 from memgrid.io.paths import CONF
 from memgrid.launch import cli
 from memgrid.launch.sweep import run_of

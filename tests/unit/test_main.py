@@ -7,7 +7,7 @@ import pytest
 
 from memgrid import __version__
 from memgrid.__main__ import main
-from memgrid.config.commands import COMMANDS, refuse_other_modules
+from memgrid.io.commands import COMMANDS, refuse_other_modules
 
 
 @pytest.fixture

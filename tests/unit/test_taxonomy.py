@@ -199,3 +199,31 @@ def test_thresholds_that_are_none_change_nothing(rows, made, delta, rho, rouge):
         np.testing.assert_array_equal(here, made.classify(table, Thresholds(7, rho, rouge)))
     if partition.rho is None:
         np.testing.assert_array_equal(here, made.classify(table, Thresholds(delta, 0.33, "3")))
+
+
+THRESHOLDS = st.builds(
+    lambda delta, pair: Thresholds(delta, *pair),
+    st.none() | st.integers(0, 100_000) | st.integers(0, 100).map(lambda thousands: 1000 * thousands),
+    st.just((None, None)) | st.tuples(st.sampled_from(RHOS) | st.floats(0.001, 1), st.sampled_from(ROUGES)),
+)
+
+
+@given(THRESHOLDS)
+def test_thresholds_are_spelled_as_ever(t):
+    """What is written of them, as it was spelled out in five modules."""
+    title = [*([] if t.delta is None else [f"δ={t.delta}"]), *([] if t.rho is None else [f"ρ={t.rho:g} ({t.rouge})"])]
+    assert t.text() == " ".join(title)
+    said = [*([] if t.delta is None else [f"δ={t.delta}"]), *([] if t.rho is None else [f"ρ={t.rho:g}"])]
+    assert t.phrase() == ", ".join(said + {"l": ["ROUGE-L"], "3": ["ROUGE-3"]}.get(t.rouge or "", []))
+    parts = (None if t.delta is None else f"delta{t.delta}", None if t.rho is None else f"rho{t.rho:g}", t.rouge)
+    assert t.folder() == "-".join(part for part in parts if part is not None)
+    thousands = t.delta and t.delta % 1000 == 0
+    assert t.bracket() == ("" if t.delta is None else f"[{t.delta // 1000}k]" if thousands else f"[{t.delta}]")
+    assert Thresholds.of({"delta": t.delta, "rho": t.rho, "rouge": t.rouge, "seed": 3}) == t
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_nothing_is_written_of_thresholds_that_a_taxonomy_does_not_depend_on(name):
+    divided = composed(name).partition(Thresholds(50, 0.5, "both"))
+    assert ("δ" in divided.thresholds.text()) == (divided.delta is not None)
+    assert ("rho" in divided.thresholds.folder()) == (divided.rho is not None)

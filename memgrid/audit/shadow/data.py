@@ -141,7 +141,7 @@ def load_attention(config: DatasetConfig) -> Dataset:
     from omegaconf.errors import OmegaConfBaseException
     from rich.console import Console
 
-    from memgrid.config.derive import members
+    from memgrid.config.derive import members, protocol
     from memgrid.config.schema import RunConfig
     from memgrid.launch.workspace import Workspace
     from memgrid.pipeline.context import RunContext
@@ -156,7 +156,7 @@ def load_attention(config: DatasetConfig) -> Dataset:
         raise UserError(f"dataset.path={config.path} has a damaged config.yaml or samples.parquet ({type(error).__name__})") from None
     assert isinstance(run, RunConfig)
     run = replace(run, root=str(folder.parents[3]))
-    pool = members(run.cnn, run.compat)[0].reads
+    pool = members(run.cnn, protocol(run))[0].reads
     store = RunContext(run, Workspace(Console(quiet=True))).store
     sides = {}
     for side in SIDES:

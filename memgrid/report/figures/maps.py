@@ -18,6 +18,7 @@ from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from memgrid.lm.triangle import Triangle
 from memgrid.report.figures.run import MAP_LAYERS, draw_map
 from memgrid.report.figures.style import (
     COLOURS,
@@ -109,7 +110,7 @@ def draw_grid(maps: np.ndarray, names: list[str], tops: list[float], caption: st
 def draw_decision_map(axes: Axes, values: np.ndarray, top: float, k: int) -> AxesImage:
     """One map in shares of `top`, by the square root, since few positions take most; the diagonal and the suffix's beginning as lines."""
     length = len(values)
-    image = np.where(np.tri(length, dtype=bool), values / (top or 1.0), np.nan)
+    image = np.where(Triangle(length).mask, values / (top or 1.0), np.nan)
     drawn = axes.imshow(image, cmap=PALETTE, norm=PowerNorm(0.5, 0, 1), interpolation="nearest")
     axes.plot([-0.5, k - 0.5, k - 0.5], [k - 0.5, k - 0.5, length - 0.5], color="0.45", linewidth=0.6)
     # White maps need an edge where the figures of attention have their colours.
@@ -207,7 +208,7 @@ def draw_sequence(attention: np.ndarray, maps: np.ndarray, tokens: list[str], ti
                 drawn = draw_decision_map(axes, summed, float(summed.max()), k)
                 scale(fig, drawn, left + side + 0.1, top, 3.0, "Δ, share of its largest")
             else:
-                drawn = draw_map(axes, attention[layer][np.tril_indices(length)], length, k)
+                drawn = draw_map(axes, Triangle(length).pack(attention[layer]), length, k)
                 bar = fig.colorbar(drawn, cax=place(fig, left + side + 0.1, top, 0.12, 3.0), label="attention (max over heads)")
                 bar.set_ticks(range(-4, 1), labels=["≤ 10⁻⁴", "10⁻³", "10⁻²", "10⁻¹", "1"])
             axes.text(0.98, 0.98, name, transform=axes.transAxes, ha="right", va="top")

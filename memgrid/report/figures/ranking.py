@@ -37,6 +37,7 @@ from memgrid.report.figures.style import (
     wrapped,
 )
 from memgrid.report.tables import REFERENCES
+from memgrid.taxonomy import ROUGE_NAMES
 
 # Family of a taxonomy → what it is, colour, marker.
 FAMILIES = {
@@ -48,9 +49,9 @@ FAMILIES = {
 }
 # Which ROUGE ρ is applied to → name, colour, marker, line.
 ROUGES = {
-    "both": ("ROUGE-L or ROUGE-3", COLOURS[0], "o", "-"),
-    "l": ("ROUGE-L", COLOURS[3], "s", "--"),
-    "3": ("ROUGE-3", COLOURS[2], "^", ":"),
+    "both": (ROUGE_NAMES["both"], COLOURS[0], "o", "-"),
+    "l": (ROUGE_NAMES["l"], COLOURS[3], "s", "--"),
+    "3": (ROUGE_NAMES["3"], COLOURS[2], "^", ":"),
 }
 CONTROLS = {  # column → name, colour, marker
     "min_f1": ("attention", COLOURS[0], "o"),

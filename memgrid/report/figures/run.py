@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.image import AxesImage
 from matplotlib.ticker import PercentFormatter
 
+from memgrid.lm.triangle import Triangle
 from memgrid.report.figures.style import (
     DOUBLE,
     LINE,
@@ -90,8 +91,7 @@ def draw_maps(maps: dict[str, np.ndarray], length: int, k: int, pool: str, path:
 
 def draw_map(axes: Axes, packed: np.ndarray, length: int, k: int) -> AxesImage:
     """One layer's map, logarithmic; thin lines where the suffix begins."""
-    image = np.full((length, length), np.nan)
-    image[np.tril_indices(length)] = np.log10(packed.astype(float) + 1e-4)
+    image = Triangle(length).unpack(np.log10(packed.astype(float) + 1e-4), above=np.nan)
     drawn = axes.imshow(image, cmap="viridis", vmin=-4, vmax=0, interpolation="nearest")
     axes.plot([-0.5, k - 0.5, k - 0.5], [k - 0.5, k - 0.5, length - 0.5], color="white", linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)

@@ -195,14 +195,10 @@ def rows(
 
 def spread_out(wanted: np.ndarray, heights: np.ndarray, tall: float) -> np.ndarray:
     """Centres as near as possible (least squares) to those wanted, in their order, so that boxes of these heights do not overlap."""
+    from sklearn.isotonic import isotonic_regression  # a second or two to import, and few figures need it
+
     before = np.concatenate([[0], np.cumsum((heights[1:] + heights[:-1]) / 2)])
-    groups: list[tuple[float, int]] = []
-    for centre in wanted - before:  # pool adjacent violators
-        groups.append((centre, 1))
-        while len(groups) > 1 and groups[-2][0] >= groups[-1][0]:
-            (second, m), (first, n) = groups.pop(), groups.pop()
-            groups.append(((first * n + second * m) / (n + m), n + m))
-    free = np.repeat([mean for mean, _ in groups], [n for _, n in groups])
+    free = isotonic_regression(wanted - before)
     return np.clip(free, heights[0] / 2, tall - heights[-1] / 2 - before[-1]) + before
 
 

@@ -92,11 +92,8 @@ def usual_of(taxonomy: Taxonomy, runs: list[NamedRun]) -> Thresholds:
 
 def limits(taxonomy: Taxonomy, thresholds: Thresholds) -> str:
     """The thresholds that matter to it, such as ` (δ=50)`."""
-    divided = taxonomy.partition(thresholds)
-    parts = [] if divided.delta is None else [f"δ={divided.delta}"]
-    parts += [] if divided.rho is None else [f"ρ={divided.rho:g}"]
-    parts += {"l": ["ROUGE-L"], "3": ["ROUGE-3"]}.get(divided.rouge or "", [])
-    return f" ({', '.join(parts)})" if parts else ""
+    phrase = taxonomy.partition(thresholds).thresholds.phrase()
+    return f" ({phrase})" if phrase else ""
 
 
 def read_features(root: Path, llm: str, corpus: str, sides: list[tuple[Taxonomy, Thresholds]]) -> tuple[pl.DataFrame | None, str]:

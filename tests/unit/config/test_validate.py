@@ -1,14 +1,15 @@
-from dataclasses import asdict
+from dataclasses import asdict, fields
 
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.errors import ConfigCompositionException
 
 from memgrid.config.derive import Member, members
+from memgrid.config.limits import limits_of
 from memgrid.config.schema import InterveneConfig, LocalizeConfig
 from memgrid.config.validate import register, typed
 from memgrid.errors import UserError
-from memgrid.intervene.positions import QUERIES
+from memgrid.intervene.positions import candidates
 from memgrid.io.paths import CONF
 from memgrid.localize.attribution import METHODS
 from memgrid.results.folder import prepare_root
@@ -79,10 +80,15 @@ def test_gradcam_needs_a_convolution():
 
 
 def test_what_later_rooms_know_is_what_is_allowed():
+    choices = {
+        setting.name: limits_of(setting).choices for setting in fields(LocalizeConfig) + fields(InterveneConfig) if limits_of(setting)
+    }
+    assert set(choices["method"]) == set(METHODS)
     for method in METHODS:
         assert composed(f"localize.method={method}").localize.method == method
-    for queries in QUERIES:
+    for queries in choices["queries"]:
         assert composed(f"intervene.queries={queries}").intervene.queries == queries
+        assert candidates(2, 8, 4, queries).any()
     assert asdict(composed().intervene) == asdict(InterveneConfig())
     assert asdict(composed().localize) == asdict(LocalizeConfig())
 

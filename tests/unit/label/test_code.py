@@ -1,4 +1,4 @@
-"""Code or text, by each judge."""
+"""Code or text, by each detector."""
 
 import numpy as np
 import polars as pl
@@ -6,7 +6,7 @@ import pytest
 
 from memgrid.config.schema import LabelConfig
 from memgrid.errors import UserError
-from memgrid.label.code import code_model, judge
+from memgrid.label.code import code_model, detector
 
 PROGRAM = """import os
 import sys
@@ -34,16 +34,16 @@ def model(tmp_path_factory):
 
 
 def test_magika():
-    assert judge(LabelConfig("magika"))(list(TEXTS)) == list(TEXTS.values())
+    assert detector(LabelConfig("magika"))(list(TEXTS)) == list(TEXTS.values())
 
 
 def test_fasttext_with_its_model(model):
-    is_code = judge(LabelConfig("fasttext", str(model)))
+    is_code = detector(LabelConfig("fasttext", str(model)))
     assert is_code([*TEXTS, LATEX]) == [*TEXTS.values(), True]
 
 
 def test_usepackage():
-    assert judge(LabelConfig("usepackage"))([*TEXTS, LATEX]) == [False, False, True]
+    assert detector(LabelConfig("usepackage"))([*TEXTS, LATEX]) == [False, False, True]
 
 
 def test_a_missing_model_says_to_fetch():
@@ -60,9 +60,9 @@ def test_a_foreign_file_is_refused(tmp_path):
     pytest.importorskip("fasttext", reason="fastText is not installed: pip install 'memgrid[fasttext]'")
     (tmp_path / "model.bin").write_bytes(b"no model")
     with pytest.raises(UserError, match="is no fastText model"):
-        judge(LabelConfig("fasttext", str(tmp_path / "model.bin")))
+        detector(LabelConfig("fasttext", str(tmp_path / "model.bin")))
 
 
 def test_answers_fit_a_polars_column():
-    answers = judge(LabelConfig("usepackage"))(["a", LATEX])
+    answers = detector(LabelConfig("usepackage"))(["a", LATEX])
     assert pl.Series([None, None, True], dtype=pl.Boolean).scatter(np.array([0, 1]), pl.Series(answers)).to_list() == [False, True, True]

@@ -137,15 +137,15 @@ def test_code_is_judged_row_by_row_and_kept(labels, corpus, toy_lm, tmp_path):
     part = Labels(tmp_path, toy_lm.identity, corpus)
     assert part.missing(["code"]) == ["code"]
     for rows in ([5, 3], [], [3, 100, 7]):
-        part.judge_code(np.array(rows, np.int64), toy_lm)
+        part.detect_code(np.array(rows, np.int64), toy_lm)
     known = part.read(["code"])["is_code"]
     judged = [3, 5, 7, 100]
     assert known.is_not_null().arg_true().to_list() == judged
     assert known[judged].to_list() == whole[judged].to_list()
-    # Another judge's answers are not taken for these.
+    # Another detector's answers are not taken for these.
     other = Labels(tmp_path, toy_lm.identity, corpus, LabelConfig("usepackage"))
     assert other.missing(["code"]) == ["code"]
-    other.judge_code(np.array([0]), toy_lm)
+    other.detect_code(np.array([0]), toy_lm)
     assert other.read(["code"])["is_code"].is_not_null().sum() == 1
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from memgrid.config.schema import SelectConfig
 from memgrid.corpus.ngrams import content_groups
 from memgrid.errors import UserError
-from memgrid.label.select import GROUP_NGRAM, STRATUM, distinct, draw, match, paired, quartiles, select, to_judge
+from memgrid.label.select import GROUP_NGRAM, STRATUM, distinct, draw, match, paired, quartiles, select, undecided_rows
 from memgrid.taxonomy import UNDECIDED
 
 CONFIG = SelectConfig(train_per_class=30, eval_per_class=10, min_train_per_class=5, min_eval_per_class=2)
@@ -92,19 +92,19 @@ def test_without_leak_free_each_row_is_drawn_for_itself_even_a_copy():
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 2**32), st.sampled_from([0.02, 0.3, 1.0]))
 def test_judging_only_what_is_needed_chooses_the_same(seed, share):
-    """Rows are revealed as `to_judge` asks for them; the selection equals that of a corpus judged as a whole."""
+    """Rows are revealed as `undecided_rows` asks for them; the selection equals that of a corpus judged as a whole."""
     ids, tokens, classes = population(seed=seed)
     rng = np.random.default_rng(seed)
     hidden = rng.random(len(ids)) < share
     known = np.where(hidden, UNDECIDED, classes).astype(np.int8)
     drawn = draw(ids, tokens, CONFIG, 0)
     for _ in range(100):
-        rows = to_judge(drawn, known, [True] * 3, CONFIG)
+        rows = undecided_rows(drawn, known, [True] * 3, CONFIG)
         if not len(rows):
             break
         assert (known[rows] == UNDECIDED).all()
         known[rows] = classes[rows]
-    assert not len(to_judge(drawn, known, [True] * 3, CONFIG))
+    assert not len(undecided_rows(drawn, known, [True] * 3, CONFIG))
     assert select(drawn, ids, known, TITLES, CONFIG).equals(select(drawn, ids, classes, TITLES, CONFIG))
 
 
@@ -115,7 +115,7 @@ def test_a_large_corpus_is_judged_in_small_part(scarce):
     classes[np.flatnonzero(classes == 0)[scarce:]] = -1
     known = np.where(classes > 0, UNDECIDED, classes).astype(np.int8)
     drawn, asked = draw(ids, tokens, CONFIG, 0), 0
-    while len(rows := to_judge(drawn, known, [False, True, True], CONFIG)):
+    while len(rows := undecided_rows(drawn, known, [False, True, True], CONFIG)):
         known[rows] = classes[rows]
         asked += len(rows)
     assert 20 < asked < 1000
@@ -241,4 +241,4 @@ def test_matching_judges_every_row():
     ids, tokens, classes = population()
     known = np.where(classes == 2, UNDECIDED, classes).astype(np.int8)
     config = SelectConfig(train_per_class=5, eval_per_class=2, non_memorized="matched")
-    assert sorted(to_judge(draw(ids, tokens, config, 0), known, [False, True, True], config)) == np.flatnonzero(classes == 2).tolist()
+    assert sorted(undecided_rows(draw(ids, tokens, config, 0), known, [False, True, True], config)) == np.flatnonzero(classes == 2).tolist()

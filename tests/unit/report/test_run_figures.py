@@ -3,6 +3,8 @@ import re
 import matplotlib
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
@@ -184,6 +186,25 @@ def test_labels_move_apart_as_little_as_possible():
         assert inside.min() >= 0.25
         assert inside.max() <= 1.75
         assert np.diff(inside) == pytest.approx(0.5)
+
+
+def pooled(values):
+    """Pool adjacent violators, by hand."""
+    groups = []
+    for value in values:
+        groups.append((value, 1))
+        while len(groups) > 1 and groups[-2][0] >= groups[-1][0]:
+            (second, m), (first, n) = groups.pop(), groups.pop()
+            groups.append(((first * n + second * m) / (n + m), n + m))
+    return np.repeat([mean for mean, _ in groups], [n for _, n in groups])
+
+
+@given(st.lists(st.tuples(st.floats(-5, 5), st.floats(0.01, 2)), min_size=1, max_size=30))
+def test_labels_lie_where_pooling_by_hand_puts_them(boxes):
+    wanted, heights = np.array(boxes).T
+    before = np.concatenate([[0], np.cumsum((heights[1:] + heights[:-1]) / 2)])
+    expected = np.clip(pooled(wanted - before), heights[0] / 2, 3.0 - heights[-1] / 2 - before[-1]) + before
+    np.testing.assert_allclose(spread_out(wanted, heights, 3.0), expected, rtol=0, atol=1e-12 * max(1.0, before[-1]))
 
 
 @pytest.mark.parametrize("values", [[], [np.nan], [50.0], [0.0, 100.0], [99.9, 100.0], [0.0], [40.0, np.nan, 80.0]])

@@ -11,12 +11,12 @@ from filelock import FileLock
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memgrid.store.sharing import BUCKETS, buckets, claims, part_of
+from memgrid.store.sharing import SLICES, part_of, shared_work, slices
 
 IDS = np.arange(1000, 5000, 7, dtype=np.int64)
 
 
-@given(st.lists(st.integers(0, 2**62), unique=True, max_size=200), st.integers(1, BUCKETS))
+@given(st.lists(st.integers(0, 2**62), unique=True, max_size=200), st.integers(1, SLICES))
 def test_parts_are_disjoint_and_complete(ids, parts):
     ids = np.array(ids, np.int64)
     divided = [part_of(ids, part, parts) for part in range(parts)]
@@ -28,9 +28,9 @@ def test_parts_are_about_equal():
     assert max(sizes) < 1.1 * min(sizes)
 
 
-def test_buckets_are_the_same_for_ever():
+def test_slices_are_the_same_for_ever():
     """Jobs of two versions may work side by side."""
-    assert buckets(np.array([0, 1, 12345678901], np.int64)).tolist() == KNOWN
+    assert slices(np.array([0, 1, 12345678901], np.int64)).tolist() == KNOWN
 
 
 KNOWN = [211, 242, 55]
@@ -44,7 +44,7 @@ def disk(folder):
 def work(folder, locks, wanted, done):
     """Write a file for each id that is missing; doing one twice fails."""
     count = 0
-    with closing(claims(locks, wanted, lambda ids: ids[~np.isin(ids, disk(folder))], 40)) as turns:
+    with closing(shared_work(locks, wanted, lambda ids: ids[~np.isin(ids, disk(folder))], 40)) as turns:
         for ids in turns:
             for one in ids.tolist():
                 (folder / str(one)).touch(exist_ok=False)
@@ -72,30 +72,30 @@ def test_many_processes_do_everything_once(tmp_path):
     assert min(counts[0], max(counts)) > 0
 
 
-def test_a_claim_of_a_process_that_died_is_taken_over(tmp_path):
+def test_work_of_a_process_that_died_is_taken_over(tmp_path):
     pid = os.fork()
     if pid == 0:
-        next(claims(tmp_path, IDS, lambda ids: ids, 100))
+        next(shared_work(tmp_path, IDS, lambda ids: ids, 100))
         os._exit(1)  # without letting go
     os.waitpid(pid, 0)
-    taken = np.concatenate(list(claims(tmp_path, IDS, lambda ids: ids, 100)))
+    taken = np.concatenate(list(shared_work(tmp_path, IDS, lambda ids: ids, 100)))
     assert sorted(taken.tolist()) == IDS.tolist()
 
 
-def test_claims_are_about_as_large_as_asked_and_empty_ones_are_not_made(tmp_path):
-    sizes = [len(ids) for ids in claims(tmp_path, IDS, lambda ids: ids, 100)]
+def test_turns_are_about_as_large_as_asked_and_empty_ones_are_not_made(tmp_path):
+    sizes = [len(ids) for ids in shared_work(tmp_path, IDS, lambda ids: ids, 100)]
     assert sum(sizes) == len(IDS)
     assert all(100 <= size < 120 for size in sizes[:-1])
-    assert list(claims(tmp_path, IDS, lambda ids: ids[:0], 100)) == []
-    assert list(claims(tmp_path, IDS[:0], lambda ids: ids, 100)) == []
+    assert list(shared_work(tmp_path, IDS, lambda ids: ids[:0], 100)) == []
+    assert list(shared_work(tmp_path, IDS[:0], lambda ids: ids, 100)) == []
 
 
 @pytest.mark.parametrize("ends_well", [True, False])
 def test_locks_are_let_go(tmp_path, ends_well):
-    with closing(claims(tmp_path, IDS, lambda ids: ids, 10**6)) as turns:
+    with closing(shared_work(tmp_path, IDS, lambda ids: ids, 10**6)) as turns:
         next(turns)
         if ends_well:
             assert next(turns, None) is None
-    for bucket in range(BUCKETS):
-        with FileLock(tmp_path / f"{bucket:03d}.lock", timeout=0):
+    for number in range(SLICES):
+        with FileLock(tmp_path / f"{number:03d}.lock", timeout=0):
             pass

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from conftest import refusal
 
-from memgrid.config.commands import Command, explained, key, nearest, parsed, start
 from memgrid.errors import UserError
+from memgrid.io.commands import Command, explained, key, nearest, parsed, start
 from memgrid.report.__main__ import COMMAND as REPORT
 from memgrid.status import COMMAND as STATUS
 from memgrid.store.__main__ import COMMAND as STORE

@@ -8,8 +8,8 @@ from conftest import QUICK, refusal
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from memgrid.config.command import command, overrides, read_config, text
 from memgrid.config.names import run_folder
+from memgrid.config.overrides import command, overrides, read_config, text
 from memgrid.config.validate import register, typed
 from memgrid.io.paths import CONF
 

@@ -342,4 +342,4 @@ def test_the_command_line_needs_no_torch(toy: Path, tmp_path: Path) -> None:
     done = shell("verify", f"folder={tmp_path / 'none'}")
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
-    assert shell("--help").stdout.startswith("Stores from the shell")
+    assert shell("--help").stdout.startswith("memgrid store: check, describe")

@@ -17,7 +17,7 @@ def test_a_built_wheel_runs_in_a_fresh_environment(tmp_path, done_copy, quick):
     subprocess.run(build, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
-    assert {"memgrid/conf/run.yaml", "memgrid/conf/taxonomy/rasy.yaml", "memgrid/assets/toy/model.safetensors"} <= names
+    assert {"memgrid/conf/run.yaml", "memgrid/conf/taxonomy/rasy.yaml", "memgrid/assets/toy/model.safetensors", "memgrid/py.typed"} <= names
     fresh = tmp_path / "fresh"
     venv.create(fresh, with_pip=True)
     subprocess.run([fresh / "bin/pip", "install", "--quiet", "--no-deps", wheel], check=True, capture_output=True)

@@ -33,7 +33,7 @@ def parse(arguments: list[str]) -> tuple[str, dict[str, list[str]]]:
     for argument in arguments[1:]:
         key, _, value = argument.partition("=")
         if key not in KEYS[command] or not value:
-            raise UserError(f"{command} does not understand {argument!r}: it knows {', '.join(f'{one}=...' for one in KEYS[command])}")
+            raise UserError(f"{command} does not understand {argument!r}: it knows {', '.join(f'{key}=...' for key in KEYS[command])}")
         given.setdefault(key, []).append(value)
     several = ("folder",) if "root" in KEYS[command] else ()
     twice = [key for key, values in given.items() if len(values) > 1 and key not in several]

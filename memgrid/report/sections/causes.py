@@ -7,7 +7,7 @@ from functools import partial
 import polars as pl
 
 from memgrid.errors import UserError
-from memgrid.localize.maps import DeltaMaps, read_delta
+from memgrid.localize.maps import DecisionMaps, read_decision_maps
 from memgrid.report.cause_tables import Told, intervened, localized
 from memgrid.report.facts import Report, plural
 from memgrid.report.figures.doses import draw_doses, draw_layers
@@ -49,7 +49,7 @@ def where(report: Report) -> Section:
             break
         looked_at += 1
         try:
-            maps = read_delta(told.folder / f"localize-{told.mark['method']}.h5")
+            maps = read_decision_maps(told.folder / f"localize-{told.mark['method']}.h5")
         except UserError as error:
             text.append(f"{told.name} is left out: {error}.")
             continue
@@ -68,7 +68,7 @@ def where(report: Report) -> Section:
     return Section("where", title, text, parts)
 
 
-def maps_of(report: Report, told: Told, maps: DeltaMaps, number: int) -> list[Part]:
+def maps_of(report: Report, told: Told, maps: DecisionMaps, number: int) -> list[Part]:
     """The figures of one run's Δ maps."""
     titles, ending = list(maps.classes), f"-{number}" if number > 1 else ""
     caption = (
@@ -77,10 +77,10 @@ def maps_of(report: Report, told: Told, maps: DeltaMaps, number: int) -> list[Pa
         "suffix begins."
     )
     made: list[Part] = [
-        report.drawn(f"teaser{ending}", partial(draw_teaser, maps.delta, titles, maps.k), "Where each class is decided", caption),
+        report.drawn(f"teaser{ending}", partial(draw_teaser, maps.values, titles, maps.k), "Where each class is decided", caption),
         report.drawn(
             f"layers{ending}",
-            partial(draw_layer_shares, maps.delta, titles),
+            partial(draw_layer_shares, maps.values, titles),
             "Layers",
             f"{told.name}: how much of each class's Δ lies in each layer; the thin line: as much in all.",
         ),
@@ -95,10 +95,10 @@ def maps_of(report: Report, told: Told, maps: DeltaMaps, number: int) -> list[Pa
     return [*made, *pages(report, maps)] if number == 1 else made
 
 
-def pages(report: Report, maps: DeltaMaps) -> list[Part]:
+def pages(report: Report, maps: DecisionMaps) -> list[Part]:
     """The classes layer by layer, folded away."""
     drawn: list[Picture] = []
-    for number, (title, delta) in enumerate(zip(maps.classes, maps.delta, strict=True), 1):
+    for number, (title, delta) in enumerate(zip(maps.classes, maps.values, strict=True), 1):
         for path in draw_delta(delta, title, maps.k, report.out / "figures" / f"delta-{number}"):
             if len(drawn) < PAGES:
                 caption = "Six layers on a page, all layers of a class on one scale."

@@ -54,8 +54,8 @@ def memory(settings: Settings) -> list[Row]:
     batch, shard = batch_tokens // LENGTH, 16 if settings.quick else 512
     samples = {"bare": 3 * batch, "pool": 3 * batch, "extract": shard + batch, "reference": 3 * batch}
     options = {"quick": settings.quick, "batch_tokens": batch_tokens, "shard_samples": shard}
-    found = children("benchmarks.works", {work: {"work": work, "samples": count, **options} for work, count in samples.items()})
-    bare = found["bare"]
+    measured = children("benchmarks.works", {work: {"work": work, "samples": count, **options} for work, count in samples.items()})
+    bare = measured["bare"]
     titles = {
         "pool": ("extraction: peak memory of pooling", "batches of pooled maps, thrown away"),
         "extract": (
@@ -68,8 +68,8 @@ def memory(settings: Settings) -> list[Row]:
     for work, (name, what) in titles.items():
         goal = None if work == "reference" else MEMORY
         how = f"{what}; peak resident memory of a fresh process with the model in it, over the bare pass's"
-        rows.append(Row(name, found[work]["peak"], bare["peak"], found[work]["peak"] / bare["peak"], "MiB", goal, how))
-        mine, base = found[work]["peak"] - found[work]["loaded"], bare["peak"] - bare["loaded"]
+        rows.append(Row(name, measured[work]["peak"], bare["peak"], measured[work]["peak"] / bare["peak"], "MiB", goal, how))
+        mine, base = measured[work]["peak"] - measured[work]["loaded"], bare["peak"] - bare["loaded"]
         how = f"{what}; what the peak adds to the loaded model, over what the bare pass adds (for comparison: no target)"
         rows.append(Row(f"{name}, beyond the model", mine, base, mine / base, "MiB", None, how))
     return rows
@@ -87,7 +87,7 @@ def growth(settings: Settings) -> list[Row]:
     each = [1000 * median(times[str(n)]) / (n * least) for n in GROWTH]
     options = {"quick": settings.quick, "batch_tokens": batch_tokens, "shard_samples": least}
     runs = {str(n): {"work": "extract", "samples": n * least, **options} for n in GROWTH}
-    peaks = [found["peak"] for found in children("benchmarks.works", runs).values()]
+    peaks = [measured["peak"] for measured in children("benchmarks.works", runs).values()]
     sizes = ", ".join(str(n * least) for n in GROWTH)
     how = f"the extract stage on {sizes} sequences in shards of {least}"
     linear: Target = ("ratio", "<=", 1.15)

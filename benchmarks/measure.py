@@ -41,8 +41,8 @@ class Row:
         if self.goal is None:
             return None
         asked, sign, number = self.goal
-        found = self.value if asked == "value" else self.ratio
-        return found <= number if sign == "<=" else found >= number
+        reached = self.value if asked == "value" else self.ratio
+        return reached <= number if sign == "<=" else reached >= number
 
     def plain(self) -> dict[str, object]:
         """The row for machines; `target` and `met` are null in rows for comparison only."""
@@ -84,7 +84,7 @@ def interleaved(works: dict[str, Callable[[], object]], rounds: int, warm_up: in
 
 def paired_ratio(times: Times, name: str, baseline: str) -> float:
     """Median over rounds of one work's time over another's in the same round."""
-    return median(one / other for one, other in zip(times[name], times[baseline], strict=True))
+    return median(mine / other for mine, other in zip(times[name], times[baseline], strict=True))
 
 
 def timed_row(times: Times, name: str, work: str, baseline: str, per: float, unit: str, goal: Target | None, how: str) -> Row:
@@ -103,8 +103,8 @@ def child(module: str, **arguments: object) -> dict[str, float]:
     process = subprocess.run(command, capture_output=True, text=True, check=False)
     if process.returncode:
         raise RuntimeError(f"{' '.join(command)} failed: {process.stderr[-2000:]}")
-    found: dict[str, float] = json.loads(process.stdout.strip().splitlines()[-1])
-    return found
+    measured: dict[str, float] = json.loads(process.stdout.strip().splitlines()[-1])
+    return measured
 
 
 def children(module: str, runs: dict[str, dict[str, object]]) -> dict[str, dict[str, float]]:

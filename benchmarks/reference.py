@@ -29,7 +29,7 @@ def all_heads(model: Any, tokens: Int[Tensor, "batch length"]) -> list[Float[Ten
 def pooled(attentions: list[Tensor]) -> dict[str, np.ndarray]:
     """Mean and maximum over heads in memgrid's packing, float16 (batch, positions, layers): what extraction must equal bit for bit."""
     rows, columns = np.tril_indices(attentions[0].shape[-1])
-    packed = {"mean": [one.float().mean(1) for one in attentions], "max": [one.float().amax(1) for one in attentions]}
+    packed = {"mean": [weights.float().mean(1) for weights in attentions], "max": [weights.float().amax(1) for weights in attentions]}
     return {pool: torch.stack(layers, -1)[:, rows, columns].half().numpy() for pool, layers in packed.items()}
 
 

@@ -51,7 +51,7 @@ def wanted_samples(rows: int, counts: tuple[int, ...], config: SelectConfig) -> 
     tokens, features = population(rows)
     ids = np.arange(rows)
     drawn, kept, summed = draw(ids, tokens, config, seed=0), np.zeros(rows, bool), 0
-    found = {}
+    stored = {}
     for number, (name, thresholds) in enumerate(islice(grid(), max(counts)), start=1):
         file = OmegaConf.load(CONF / "taxonomy" / f"{name}.yaml")
         taxonomy = Taxonomy.of(name, OmegaConf.to_container(file)["classes"])  # type: ignore[index, call-overload, arg-type]
@@ -59,8 +59,8 @@ def wanted_samples(rows: int, counts: tuple[int, ...], config: SelectConfig) -> 
         kept[chosen] = True
         summed += len(chosen)
         if number in counts:
-            found[number] = (int(kept.sum()), summed)
-    return found
+            stored[number] = (int(kept.sum()), summed)
+    return stored
 
 
 def storage(settings: Settings) -> list[Row]:
@@ -71,12 +71,12 @@ def storage(settings: Settings) -> list[Row]:
     megabytes = Row("bytes per sample (12b)", each / 1e6, REFERENCE_BYTES_12B / 1e6, each / REFERENCE_BYTES_12B, "MB", most, how)
     rows, per_class = (5000, 20) if settings.quick else (200_000, 400)
     config = SelectConfig(train_per_class=2 * per_class, eval_per_class=per_class, min_train_per_class=1, min_eval_per_class=1)
-    found = wanted_samples(rows, (10, 100), config)
+    stored = wanted_samples(rows, (10, 100), config)
     how = f"distinct samples of that many settings (5 taxonomies × 2 δ × 10 ρ) among {rows:,} labelled rows, at the 12b shape; "
     table = [megabytes]
-    for number, (kept, summed) in found.items():
+    for number, (kept, summed) in stored.items():
         name, goal = f"store for {number} settings (12b)", ("ratio", "<=", 1.0)
         table.append(Row(name, kept * each / 1e9, summed * each / 1e9, kept / summed, "GB", goal, f"{how}against each keeping its own"))
-    growth = found[100][0] / found[10][0]
+    growth = stored[100][0] / stored[10][0]
     how += "how much larger the store gets from 10 settings to 100, against ten times"
     return [*table, Row("store from 10 to 100 settings", growth, 10.0, growth / 10, "times", ("ratio", "<=", 0.5), how)]

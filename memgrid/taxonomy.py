@@ -117,9 +117,9 @@ class Taxonomy:
             for rule in names:
                 if rule not in RULES:
                     raise ValueError(f"class {title!r} of taxonomy {name!r} has the unknown rule {rule!r}: use {', '.join(RULES)}")
-        made = cls(name, rules)
-        made.refuse_hidden_classes()
-        return made
+        taxonomy = cls(name, rules)
+        taxonomy.refuse_hidden_classes()
+        return taxonomy
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -156,8 +156,8 @@ class Taxonomy:
     @property
     def non_memorized(self) -> int | None:
         """The index of the class that takes what is not memorized, or None."""
-        found = int(self.truth[0])
-        return None if found == NO_CLASS else found
+        index = int(self.truth[0])
+        return None if index == NO_CLASS else index
 
     def refuse_hidden_classes(self) -> None:
         """Raise ValueError for a class behind others that take everything it could match."""
@@ -166,10 +166,10 @@ class Taxonomy:
             if index not in taken:
                 matches = CASES.select(pl.any_horizontal(*(RULES[rule].condition(CASE_THRESHOLDS) for rule in names)))
                 titles = list(self.classes)
-                before = [titles[one] for one in dict.fromkeys(self.truth[matches.to_series().to_numpy()].tolist())]
+                before = [titles[other] for other in dict.fromkeys(self.truth[matches.to_series().to_numpy()].tolist())]
                 same = " with the same rules" if len(before) == 1 and set(self.classes[before[0]]) == set(names) else ""
                 come = "comes" if len(before) == 1 else "come"
-                names_before = " and ".join(repr(one) for one in before)
+                names_before = " and ".join(map(repr, before))
                 raise ValueError(f"class {title!r} of taxonomy {self.name!r} can never match: {names_before}{same} {come} before it")
 
     @property

@@ -12,7 +12,7 @@ from omegaconf import MISSING, DictConfig
 from memgrid.config.limits import limits, refuse_outside_limits
 from memgrid.config.names import digest_of
 from memgrid.config.schema import SEED, TrainerConfig, WandbConfig
-from memgrid.config.validate import known, refuse_name, refuse_part, refuse_stages
+from memgrid.config.validate import as_dataclasses, refuse_name, refuse_part, refuse_stages
 from memgrid.errors import UserError
 
 STAGES = ("prepare", "train", "attack", "report")
@@ -136,7 +136,7 @@ def typed(config: DictConfig) -> AuditConfig:
     Raises:
         UserError: a value is out of range or unknown; the sentence names it.
     """
-    run: AuditConfig = known(config, AuditConfig(), "audit")
+    run: AuditConfig = as_dataclasses(config, AuditConfig(), "audit")
     validate(run)
     return run
 
@@ -148,8 +148,8 @@ def validate(run: AuditConfig) -> None:
     validate_models(run)
     validate_data(run)
     for key, numbers, low, high in (("eta", run.attack.eta, -math.inf, math.inf), ("fpr", run.attack.fpr, 0, 1)):
-        told = {f"{number:g}" for number in numbers}  # as tables tell them
-        if not numbers or len(told) < len(numbers) or not all(low < number < high for number in numbers):
+        written = {f"{number:g}" for number in numbers}  # as in tables
+        if not numbers or len(written) < len(numbers) or not all(low < number < high for number in numbers):
             what = "numbers" if key == "eta" else "rates between 0 and 1"
             raise UserError(f"attack.{key}=[{','.join(map(str, numbers))}] cannot be used: give one or more {what}, each once")
 

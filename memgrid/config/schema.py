@@ -129,7 +129,7 @@ class LocalizeConfig:
     """Where the networks decide.
 
     `method`: guided, gradient, integrated_gradients or gradcam. `samples`: at most so many eval samples of a class; null for all. `sanity`:
-    of these so many of each class take part in the randomisation test, 0 leaves it out.
+    of these so many of each class take part in the randomization test, 0 leaves it out.
     """
 
     method: str = field(default="guided", metadata=limits(choices=("guided", "gradient", "integrated_gradients", "gradcam")))

@@ -27,12 +27,12 @@ def typed(config: DictConfig) -> RunConfig:
     Raises:
         UserError: a value is out of range or unknown; the sentence names it.
     """
-    run: RunConfig = known(config, RunConfig(), "run")
+    run: RunConfig = as_dataclasses(config, RunConfig(), "run")
     validate(run)
     return run
 
 
-def known(config: DictConfig, schema: Any, name: str) -> Any:
+def as_dataclasses(config: DictConfig, schema: Any, name: str) -> Any:
     """A composed configuration as dataclasses of the schema's type, every key known and set; `name` is that of the command.
 
     Raises:
@@ -49,9 +49,9 @@ def known(config: DictConfig, schema: Any, name: str) -> Any:
 
 def unknown_keys(config: DictConfig, schema: Any, prefix: str = "") -> list[str]:
     """Keys that the schema does not have: Hydra lets `+key=value` add them, and nothing would read them."""
-    known = {one.name: getattr(schema, one.name) for one in fields(schema)}
-    unknown = [f"{prefix}{key}" for key in map(str, config) if key not in known]
-    for key, value in known.items():
+    settings = {setting.name: getattr(schema, setting.name) for setting in fields(schema)}
+    unknown = [f"{prefix}{key}" for key in map(str, config) if key not in settings]
+    for key, value in settings.items():
         if is_dataclass(value):
             unknown += unknown_keys(config[key], value, f"{prefix}{key}.")
     return unknown
@@ -99,12 +99,12 @@ def validate_pairs(run: RunConfig) -> None:
     )
 
 
-def refuse_stages(stages: Sequence[str], known: Sequence[str]) -> None:
+def refuse_stages(stages: Sequence[str], every: Sequence[str]) -> None:
     """Raise UserError for stages of which one does not exist, or for none at all."""
-    unknown = [stage for stage in stages if stage not in known]
+    unknown = [stage for stage in stages if stage not in every]
     if unknown or not stages:
         what = f"{unknown[0]} is no stage" if unknown else "nothing would be done"
-        raise UserError(f"stages=[{','.join(stages)}]: {what}, choose from {', '.join(known)}")
+        raise UserError(f"stages=[{','.join(stages)}]: {what}, choose from {', '.join(every)}")
 
 
 def refuse_part(part: int, parts: int) -> None:

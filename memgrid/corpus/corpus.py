@@ -108,9 +108,9 @@ def token_matrix(lists: pl.Series, length: int, path: Path) -> np.ndarray:
         UserError: there is no list, one of another length, or an empty entry in one.
     """
     lengths = lists.list.len()
-    found = "no rows" if lists.is_empty() else f"{lengths.min()!r} to {lengths.max()!r} tokens"
+    given = "no rows" if lists.is_empty() else f"{lengths.min()!r} to {lengths.max()!r} tokens"
     if lists.is_empty() or lengths.min() != length or lengths.max() != length:
-        raise UserError(f"{path} must hold sequences of corpus.length={length} tokens, but they have {found}")
+        raise UserError(f"{path} must hold sequences of corpus.length={length} tokens, but they have {given}")
     tokens = lists.list.to_array(length).to_numpy(writable=True)
     if tokens.dtype != np.int32:  # polars turns integers with nulls into floats
         raise UserError(f"column {lists.name!r} of {path} has a null within a list: every token needs an id")

@@ -220,10 +220,10 @@ def _shared_windows(sequences: np.ndarray, n: int, number: int, passes: int) -> 
     """
     hashes, rows = [], []
     for block in _row_blocks(sequences):
-        found = window_hashes(sequences[block], n).T
-        chosen = np.flatnonzero(found % np.uint64(passes) == number)
-        hashes.append(found.ravel()[chosen])
-        rows.append((block.start + chosen % found.shape[1]).astype(np.int32 if len(sequences) < 2**31 else np.int64))
+        hashed = window_hashes(sequences[block], n).T
+        chosen = np.flatnonzero(hashed % np.uint64(passes) == number)
+        hashes.append(hashed.ravel()[chosen])
+        rows.append((block.start + chosen % hashed.shape[1]).astype(np.int32 if len(sequences) < 2**31 else np.int64))
     sorted_hashes, sorted_rows = _sorted_by(np.concatenate(hashes), np.concatenate(rows))
     same = sorted_hashes[1:] == sorted_hashes[:-1]
     again = np.append(False, same)[: len(sorted_rows)]

@@ -148,13 +148,13 @@ def split_files(folder: Path, config: CorpusConfig, mend: str) -> list[Path]:
     files = []
     for split in split_names(config):
         patterns = [layout.format(glob.escape(split)) for layout in LAYOUTS]
-        found = sorted(path for pattern in patterns for path in folder.glob(pattern) if path.is_file())
-        promised = max((int(number) for path in found for number in re.findall(r"-of-(\d+)", path.name)), default=0)
-        if not found:
+        of_split = sorted(path for pattern in patterns for path in folder.glob(pattern) if path.is_file())
+        promised = max((int(number) for path in of_split for number in re.findall(r"-of-(\d+)", path.name)), default=0)
+        if not of_split:
             raise UserError(f"{folder} has no file of the split {split!r}, but {named_files(folder)}: {mend}")
-        if len(found) < promised:
-            raise UserError(f"{folder} has {len(found)} of the {promised} files of the split {split!r}: get the others, or {mend}")
-        files += found
+        if len(of_split) < promised:
+            raise UserError(f"{folder} has {len(of_split)} of the {promised} files of the split {split!r}: get the others, or {mend}")
+        files += of_split
     return files
 
 

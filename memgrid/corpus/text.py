@@ -118,11 +118,11 @@ def text_files(config: CorpusConfig, folder: Path) -> list[Path]:
     path = Path(config.path or "")
     if config.path is None or not path.exists():
         raise UserError(f"corpus.path={config.path} does not exist: set it to a text file, or to a folder with {', '.join(SUFFIXES)} files")
-    below = sorted(found for found in path.rglob("*") if not any(part.startswith(".") for part in found.relative_to(path).parts))
-    files = [path] if path.is_file() else [one for one in below if one.is_file() and folder.resolve() not in one.resolve().parents]
-    texts = [one for one in files if one.suffix.lower() in SUFFIXES]
+    below = sorted(entry for entry in path.rglob("*") if not any(part.startswith(".") for part in entry.relative_to(path).parts))
+    files = [path] if path.is_file() else [entry for entry in below if entry.is_file() and folder.resolve() not in entry.resolve().parents]
+    texts = [file for file in files if file.suffix.lower() in SUFFIXES]
     if not texts:
-        kinds = Counter(one.suffix or one.name for one in files).most_common(5)
+        kinds = Counter(file.suffix or file.name for file in files).most_common(5)
         there = ", ".join(f"{count} {kind}" for kind, count in kinds) or "nothing"
         raise UserError(f"corpus.path={config.path} has no file in {', '.join(SUFFIXES)}, but {there}: convert the text to one of them")
     return texts

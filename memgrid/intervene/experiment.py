@@ -1,14 +1,14 @@
 """Causal interventions: switch off where a class's decision comes from, and measure whether the model still reproduces its text.
 
-For a class and a dose q, the most decisive q % of the positions of its Δ map are masked while the model decodes the class's samples, and
-beside them controls of the same size (see `memgrid.intervene.positions.Regions`). Every mask is a row of the table:
+For a class and a dose q, the most decisive q % of the positions of its decision map (Δ) are masked while the model decodes the class's
+samples, and beside them controls of the same size (see `memgrid.intervene.positions.Regions`). Every mask is a row of the table:
 
     class, q (percent; 0 for the row `none`), masked (see `memgrid.intervene.positions.Trial`), seed (of random masks)
     positions, overlap, decisive, removed: what the mask takes away (see `Regions.describe`)
     samples: how many sequences were read: extractable ones only, so that a class of non-memorized sequences has no rows
     extractable, extractable_low, extractable_high: the share that is still extractable, with a 95 % bootstrap interval over samples
     suffix_logprob: mean log-probability of the suffix, nats per token
-    damage: by how much the mask raises the loss on the suffix of ordinary text, nats per token; null without ordinary
+    damage: by how much the mask raises the loss on the suffix of held-out text, nats per token; null without held-out
         text, and for masks of a single layer
     kept: for each sample, in the order of its id, whether it is still extractable: what `memgrid.intervene.statistics` pairs
 
@@ -48,10 +48,10 @@ CHOICE_SEED = 0xC401CE
 def intervene(
     lm: LanguageModel,
     corpus: Corpus,
-    delta: Float[np.ndarray, "classes layers length length"],
+    maps: Float[np.ndarray, "classes layers length length"],
     classes: list[str],
     samples: Mapping[int, np.ndarray],
-    ordinary_ids: np.ndarray,
+    held_out_ids: np.ndarray,
     config: InterveneConfig,
     folder: Path,
 ) -> pl.DataFrame:
@@ -60,27 +60,27 @@ def intervene(
     An equal experiment that is finished there is not computed again; a killed one goes on after its last mask. One process per folder.
 
     Args:
-        delta: the classes' Δ maps, lower triangles.
+        maps: the classes' decision maps (Δ), lower triangles.
         samples: sequence ids by index of the class; of these, extractable ones are read. A class with none (such as Non-Memo) has nothing
-            to lose and is skipped; its Δ map still serves as a control for the others.
-        ordinary_ids: sequences that are not extractable, on which damage is measured; extractable ones among them are left out.
+            to lose and is skipped; its map still serves as a control for the others.
+        held_out_ids: sequences that are not extractable, on which damage is measured; extractable ones among them are left out.
 
     Raises:
         UserError: a setting is out of its range, the model's attention cannot be switched off, or no class has an extractable sample.
         ValueError: the Δ maps do not have the shape of the model's attention.
     """
-    experiment = Experiment(lm, corpus, delta, classes, config)
-    key = experiment.key(samples, ordinary_ids)
+    experiment = Experiment(lm, corpus, maps, classes, config)
+    key = experiment.key(samples, held_out_ids)
     table = finished_table(folder / TABLE, key)
     if table is not None:
         return table
     prove_masking(lm)
-    ordinary = experiment.sequences(ordinary_ids, False, config.ordinary)
+    held_out = experiment.sequences(held_out_ids, False, config.ordinary)
     wanted = {label: ids for label, given in sorted(samples.items()) if len(ids := experiment.sequences(given, True, config.samples))}
     if not wanted:
         raise UserError(f"no sample of {', '.join(classes)} is extractable from llm {lm.identity.name!r}: there is nothing to switch off")
-    journal = Journal(folder / JOURNAL, f"{key} {drawn_digest(ordinary, *wanted.values())}")
-    trials = experiment.run(wanted, ordinary, journal)
+    journal = Journal(folder / JOURNAL, f"{key} {drawn_digest(held_out, *wanted.values())}")
+    trials = experiment.run(wanted, held_out, journal)
     table = pl.DataFrame([row_of(classes[trial.label], trial, journal.done[trial]) for trial in trials], schema=SCHEMA)
     write_table(table, folder / TABLE, {"key": key, "settings": asdict(config), "ids": {classes[c]: wanted[c].tolist() for c in wanted}})
     journal.path.unlink(missing_ok=True)
@@ -140,23 +140,23 @@ def write_table(table: pl.DataFrame, path: Path, noted: dict[str, Any]) -> None:
 
 
 class Experiment:
-    """Reads samples and ordinary text under one mask after the other; the arguments are those of `intervene`."""
+    """Reads samples and held-out text under one mask after the other; the arguments are those of `intervene`."""
 
-    def __init__(self, lm: LanguageModel, corpus: Corpus, delta: np.ndarray, classes: list[str], config: InterveneConfig) -> None:
-        self.lm, self.corpus, self.delta, self.classes, self.config = lm, corpus, delta, classes, config
+    def __init__(self, lm: LanguageModel, corpus: Corpus, maps: np.ndarray, classes: list[str], config: InterveneConfig) -> None:
+        self.lm, self.corpus, self.maps, self.classes, self.config = lm, corpus, maps, classes, config
         self.among = candidates(lm.identity.layers, corpus.tokens.shape[1], corpus.k, config.queries)
-        if delta.shape != (len(classes), *self.among.shape):
-            raise ValueError(f"{len(classes)} Δ maps of {self.among.shape} are needed, not {delta.shape}")
+        if maps.shape != (len(classes), *self.among.shape):
+            raise ValueError(f"{len(classes)} Δ maps of {self.among.shape} are needed, not {maps.shape}")
         refuse_outside_limits(config, "intervene.")
         self.nothing = PositionMask(np.zeros_like(self.among))
 
-    def key(self, samples: Mapping[int, np.ndarray], ordinary_ids: np.ndarray) -> str:
+    def key(self, samples: Mapping[int, np.ndarray], held_out_ids: np.ndarray) -> str:
         """A digest of everything that decides the table."""
         settings = {**asdict(self.config), "format": FORMAT, "classes": self.classes, "labels": sorted(samples), "k": self.corpus.k}
-        origin = [self.lm.identity.fingerprint, self.corpus.fingerprint, self.delta.shape]
+        origin = [self.lm.identity.fingerprint, self.corpus.fingerprint, self.maps.shape]
         digest = hashlib.sha256(json.dumps([settings, origin], sort_keys=True).encode())
-        digest.update(np.ascontiguousarray(self.delta, np.float32).data)
-        for ids in (ordinary_ids, *(samples[label] for label in sorted(samples))):
+        digest.update(np.ascontiguousarray(self.maps, np.float32).data)
+        for ids in (held_out_ids, *(samples[label] for label in sorted(samples))):
             digest.update(np.sort(np.asarray(ids, np.int64)).tobytes() + b"|")
         return digest.hexdigest()
 
@@ -176,11 +176,11 @@ class Experiment:
         ids = ids[self.reader(ids).read(self.nothing)[0] == extractable]
         return np.sort(np.random.default_rng(CHOICE_SEED).permutation(ids)[:count])
 
-    def run(self, wanted: dict[int, np.ndarray], ordinary: np.ndarray, journal: Journal) -> list[Trial]:
+    def run(self, wanted: dict[int, np.ndarray], held_out: np.ndarray, journal: Journal) -> list[Trial]:
         """Measure what the journal lacks; returns all trials."""
         trials = {label: list(trials_of(label, self.classes, len(self.among), self.config)) for label in wanted}
         every = [trial for part in trials.values() for trial in part]
-        damaged = self.reader(ordinary) if len(ordinary) else None
+        damaged = self.reader(held_out) if len(held_out) else None
         with progress_bar() as progress:
             task = progress.add_task("switching off attention", total=len(every), completed=len(journal.done))
             for label, ids in wanted.items():
@@ -191,20 +191,20 @@ class Experiment:
         return every
 
     def measure(
-        self, label: int, ids: np.ndarray, ordinary: MaskedReader | None, trials: list[Trial]
+        self, label: int, ids: np.ndarray, held_out: MaskedReader | None, trials: list[Trial]
     ) -> Iterator[tuple[Trial, dict[str, Any]]]:
-        """What each mask takes away, and what it does to the samples of a class and to ordinary text."""
+        """What each mask takes away, and what it does to the samples of a class and to held-out text."""
         if not trials:
             return
         reader = self.reader(ids)
-        regions = Regions(self.delta, label, self.classes, mean_attention(self.lm, self.tokens(ids)), self.among)
+        regions = Regions(self.maps, label, self.classes, mean_attention(self.lm, self.tokens(ids)), self.among)
         for trial in trials:
             positions = regions.mask(trial)
             mask = PositionMask(positions, self.config.heads)
             kept, logprob = reader.read(mask)
             damage = None
-            if ordinary is not None and trial.layer is None:  # of single layers, only what they do to the class is asked
-                damage = float((ordinary.read(self.nothing)[1] - ordinary.read(mask)[1]).mean(dtype=np.float64))
+            if held_out is not None and trial.layer is None:  # of single layers, only what they do to the class is asked
+                damage = float((held_out.read(self.nothing)[1] - held_out.read(mask)[1]).mean(dtype=np.float64))
             outcome = {"suffix_logprob": float(logprob.mean(dtype=np.float64)), "damage": damage, "kept": kept.tolist()}
             yield trial, {**regions.describe(trial, positions), **outcome}
 

@@ -30,9 +30,9 @@ def candidates(layers: int, length: int, k: int, queries: str) -> Mask:
     refuse_value(InterveneConfig, "queries", queries, "intervene.")
     query, key = np.arange(length)[:, None], np.arange(length)
     below = (key < query) & (query < length - 1) & (query >= (k - 1 if queries == "suffix" else 0))
-    found = np.repeat(below[None], layers, 0)
-    found[-1, : k - 1] = False
-    return found
+    among = np.repeat(below[None], layers, 0)
+    among[-1, : k - 1] = False
+    return among
 
 
 def ranked(importance: Float[np.ndarray, "layers length length"], among: Mask, tie_seed: int) -> Int[np.ndarray, " candidates"]:
@@ -54,18 +54,18 @@ def amount(percent: float, among: Mask) -> int:
 
 def first_overall(order: np.ndarray, count: int, shape: tuple[int, ...]) -> Mask:
     """The first `count` positions of an order, over all layers jointly."""
-    made = np.zeros(shape, bool)
-    made.flat[order[:count]] = True
-    return made
+    mask = np.zeros(shape, bool)
+    mask.flat[order[:count]] = True
+    return mask
 
 
 def first_per_layer(order: np.ndarray, like: Mask) -> Mask:
     """In each layer the first positions of an order, as many as `like` has there."""
-    made = np.zeros_like(like)
+    mask = np.zeros_like(like)
     layer = order // like[0].size
     for number, count in enumerate(like.sum((1, 2))):
-        made.flat[order[layer == number][:count]] = True
-    return made
+        mask.flat[order[layer == number][:count]] = True
+    return mask
 
 
 def matched(target: Mask, among: Mask, random: np.random.Generator) -> Mask:
@@ -74,10 +74,10 @@ def matched(target: Mask, among: Mask, random: np.random.Generator) -> Mask:
     Where a layer has too few of a distance left, the nearest distances give the rest; where the target takes more than half of a layer's
     candidates, what is missing is drawn from the target itself. The count per layer is always the target's.
     """
-    made = np.zeros_like(target)
+    control = np.zeros_like(target)
     for layer in np.flatnonzero(target.any((1, 2))):
-        made[layer] = _matched_layer(target[layer], among[layer], random)
-    return made
+        control[layer] = _matched_layer(target[layer], among[layer], random)
+    return control
 
 
 def _matched_layer(target: np.ndarray, among: np.ndarray, random: np.random.Generator) -> np.ndarray:
@@ -85,16 +85,16 @@ def _matched_layer(target: np.ndarray, among: np.ndarray, random: np.random.Gene
     distance = free[:, 0] - free[:, 1]
     wanted = np.bincount(np.subtract(*np.nonzero(target)), minlength=len(target))
     taken = np.zeros(len(free), bool)
-    for one in np.flatnonzero(wanted):
-        taken[np.flatnonzero(distance == one)[: wanted[one]]] = True
+    for step in np.flatnonzero(wanted):
+        taken[np.flatnonzero(distance == step)[: wanted[step]]] = True
     lacking = wanted - np.bincount(distance[taken], minlength=len(target))
-    for one in np.flatnonzero(lacking):
+    for step in np.flatnonzero(lacking):
         rest = np.flatnonzero(~taken)
-        taken[rest[np.argsort(abs(distance[rest] - one), kind="stable")][: lacking[one]]] = True
+        taken[rest[np.argsort(abs(distance[rest] - step), kind="stable")][: lacking[step]]] = True
     own = random.permutation(np.argwhere(target))[: target.sum() - taken.sum()]
-    made = np.zeros_like(target)
-    made[tuple(np.concatenate([free[taken], own]).T)] = True
-    return made
+    control = np.zeros_like(target)
+    control[tuple(np.concatenate([free[taken], own]).T)] = True
+    return control
 
 
 @dataclass(frozen=True)
@@ -133,14 +133,14 @@ class Regions:
     - `layer:<n>`: the target's positions in one layer, and `random-layer:<n>`: those of `random` (its first seed) there.
 
     Args:
-        delta: (classes, layers, length, length), the classes' Δ maps.
+        maps: (classes, layers, length, length), the classes' decision maps (Δ).
         attention: (layers, length, length), mean over heads and the class's samples.
     """
 
-    def __init__(self, delta: np.ndarray, label: int, classes: list[str], attention: np.ndarray, among: Mask) -> None:
-        self.label, self.among, self.importance, self.attention = label, among, delta[label], attention
+    def __init__(self, maps: np.ndarray, label: int, classes: list[str], attention: np.ndarray, among: Mask) -> None:
+        self.label, self.among, self.importance, self.attention = label, among, maps[label], attention
         # Ties fall differently in each class: common zeros shall not make their masks alike.
-        self.orders = {f"other:{name}": ranked(delta[number], among, number) for number, name in enumerate(classes)}
+        self.orders = {f"other:{name}": ranked(maps[number], among, number) for number, name in enumerate(classes)}
         self.order = self.orders[f"other:{classes[label]}"]
         self.orders |= {"least": self.order[::-1], "attended": ranked(attention, among, label)}
 
@@ -155,11 +155,11 @@ class Regions:
         target = self.target(trial.percent)
         if trial.masked in self.orders:
             return first_per_layer(self.orders[trial.masked], target)
-        made = target
+        mask = target
         if trial.masked.startswith("random"):
             seed = (trial.seed or 0, self.label, round(trial.percent * 1e6))
-            made = matched(target, self.among, np.random.default_rng(seed))
-        return made if trial.layer is None else made & (np.arange(1, len(made) + 1) == trial.layer)[:, None, None]
+            mask = matched(target, self.among, np.random.default_rng(seed))
+        return mask if trial.layer is None else mask & (np.arange(1, len(mask) + 1) == trial.layer)[:, None, None]
 
     def describe(self, trial: Trial, mask: Mask) -> dict[str, float]:
         """What a mask takes away.

@@ -63,15 +63,15 @@ def verdict(table: pl.DataFrame) -> list[dict[str, Any]]:
     The same against what is most attended, all with `attended_` before their names; these, and the second sentence, are None in a table
     without such masks.
     """
-    made = []
+    records = []
     for (name,), rows in table.group_by("class", maintain_order=True):
         doses = [dose_of(q, rows.filter(pl.col("q") == q)) for q in rows.filter(pl.col("masked") == "target")["q"].unique().sort()]
         samples = int(rows["samples"][0])
         sentences = {"sentence": sentence(str(name), samples, doses), "attended_sentence": None}
         if all(dose["attended"] is not None for dose in doses):
             sentences["attended_sentence"] = sentence(str(name), samples, doses, "attended")
-        made.append({"class": name, "samples": samples, "doses": doses, **sentences})
-    return made
+        records.append({"class": name, "samples": samples, "doses": doses, **sentences})
+    return records
 
 
 def dose_of(q: float, rows: pl.DataFrame) -> dict[str, Any]:
@@ -99,11 +99,11 @@ def compared(target: pl.DataFrame, control: pl.DataFrame, kind: str) -> dict[str
 
 def against_attended(target: pl.DataFrame, attended: pl.DataFrame) -> dict[str, Any]:
     """The same against what is most attended; None for each number where that was not masked."""
-    found: dict[str, Any] = dict.fromkeys(("difference", "low", "high", "overlap", "verdict"))
+    comparison: dict[str, Any] = dict.fromkeys(("difference", "low", "high", "overlap", "verdict"))
     if attended.height:
-        found = compared(target, attended, "attended")
+        comparison = compared(target, attended, "attended")
     share = float(attended["extractable"][0]) if attended.height else None
-    return {"attended": share, **{f"attended_{key}": value for key, value in found.items()}}
+    return {"attended": share, **{f"attended_{key}": value for key, value in comparison.items()}}
 
 
 def sentence(name: str, samples: int, doses: list[dict[str, Any]], kind: str = "random") -> str:
@@ -111,18 +111,18 @@ def sentence(name: str, samples: int, doses: list[dict[str, Any]], kind: str = "
     before = "" if kind == "random" else f"{kind}_"
     parts, answers = [], []
     for answer in WORDS[kind]:
-        found = [dose for dose in doses if dose[f"{before}verdict"] == answer]
-        if found:
+        with_answer = [dose for dose in doses if dose[f"{before}verdict"] == answer]
+        if with_answer:
             answers.append(answer)
-            clearest = max(found, key=lambda dose: abs(dose[f"{before}difference"]))
+            clearest = max(with_answer, key=lambda dose: abs(dose[f"{before}difference"]))
             gap, low, high = (100 * clearest[f"{before}{key}"] for key in ("difference", "low", "high"))
-            where = ", ".join(f"{dose['q']:g}" for dose in found)
+            where = ", ".join(f"{dose['q']:g}" for dose in with_answer)
             parts.append(
                 f"{answer} at q = {where} % (at {clearest['q']:g} %: {clearest['target']:.0%} stay extractable against "
                 f"{clearest[kind]:.0%}, a difference of {gap:+.0f} points, 95 % interval {low:+.0f} to {high:+.0f})"
             )
-    told = f"{name} ({samples} samples), the most decisive attention against {AGAINST[kind]}: {'; '.join(parts)}"
-    return told if kind == "random" else f"{told}, so {conclusion(answers)}"
+    shown = f"{name} ({samples} samples), the most decisive attention against {AGAINST[kind]}: {'; '.join(parts)}"
+    return shown if kind == "random" else f"{shown}, so {conclusion(answers)}"
 
 
 def conclusion(answers: list[str]) -> str:

@@ -97,10 +97,10 @@ def _common_trigrams(masks: np.ndarray) -> np.ndarray:
     Two trigrams are equal where their tokens are, so their masks are three token masks shifted onto each other. Each suffix trigram takes
     the first equal prefix trigram that is still free; equality being transitive, no other choice could match more.
     """
-    one, two = masks.dtype.type(1), masks.dtype.type(2)
+    once, twice = masks.dtype.type(1), masks.dtype.type(2)
     free = np.full(masks.shape[1], ~masks.dtype.type(0))
     for first, second, third in zip(masks[:-2], masks[1:-1], masks[2:], strict=True):
-        equal = first & (second >> one) & (third >> two) & free
+        equal = first & (second >> once) & (third >> twice) & free
         free ^= equal & -equal
     taken: np.ndarray = np.bitwise_count(~free)
     return taken

@@ -70,9 +70,9 @@ def undecided_rows(drawn: Draw, classes: np.ndarray, open_classes: list[bool], c
         here = np.flatnonzero(drawn.on_eval if side == "eval" else ~drawn.on_eval)
         unknown = np.flatnonzero(ordered[here] == UNDECIDED)
         if len(unknown):
-            known = ordered[here]
+            on_side = ordered[here]
             number = len(open_classes)
-            before, total = (np.bincount(part[part >= 0], minlength=number) for part in (known[: unknown[0]], known))
+            before, total = (np.bincount(part[part >= 0], minlength=number) for part in (on_side[: unknown[0]], on_side))
             full = min([config.train_per_class if side == "train" else config.eval_per_class, *total[~np.array(open_classes)]])
             # Classes on which no answer hangs are read to their end: theirs are known wherever they stand.
             if min(before[open_classes], default=full) < full:
@@ -95,7 +95,7 @@ def match(classes: np.ndarray, duplicates: np.ndarray, negative: int, number: in
     Args:
         classes: int8 (N,), all decided. negative: the class of what is not memorized. number: of classes.
     """
-    medians = [np.median(found) if len(found := duplicates[classes == label]) else -1.0 for label in range(number)]
+    medians = [np.median(counts) if len(counts := duplicates[classes == label]) else -1.0 for label in range(number)]
     medians[negative] = -2.0
     return Match(negative, int(np.argmax(medians)), duplicates)
 
@@ -142,15 +142,15 @@ def select(
         places = [np.flatnonzero(here & (ordered == label)) for label in range(len(titles))]
         if matched is not None:
             both = [places[label] for label in (matched.target, matched.negative)]
-            pairs = paired(*(matched.duplicates[drawn.rows[one]] for one in both))
-            places[matched.target], places[matched.negative] = (one[pair] for one, pair in zip(both, pairs, strict=True))
-        available = [len(found) for found in places]
+            pairs = paired(*(matched.duplicates[drawn.rows[side_rows]] for side_rows in both))
+            places[matched.target], places[matched.negative] = (side_rows[pair] for side_rows, pair in zip(both, pairs, strict=True))
+        available = [len(inside) for inside in places]
         short = int(np.argmin(available))
         if available[short] < least[side]:
             raise UserError(too_few(titles, short, available[short], side, wanted[side], least[side], matched))
         count = min(wanted[side], *available)
-        for label, found in enumerate(places):
-            ids = sequence_id[drawn.rows[found[:count]]]
+        for label, inside in enumerate(places):
+            ids = sequence_id[drawn.rows[inside[:count]]]
             parts.append(
                 pl.DataFrame({"sequence_id": ids, "label": np.full(count, label, np.int8), "title": [titles[label]] * count, "side": side})
             )
@@ -169,7 +169,7 @@ def too_few(titles: list[str], short: int, available: int, side: str, wanted: in
     )
 
 
-def quartiles(samples: pl.DataFrame, titles: list[str], found: Match, rows: np.ndarray) -> str:
+def quartiles(samples: pl.DataFrame, titles: list[str], matched: Match, rows: np.ndarray) -> str:
     """What matching came to, such as `duplicates matched: 12, 25, 41 (quartiles) of Non-Memo, 12, 26, 41 of Recall`.
 
     Args:
@@ -177,8 +177,8 @@ def quartiles(samples: pl.DataFrame, titles: list[str], found: Match, rows: np.n
     """
     labels = samples["label"].to_numpy()
     both = []
-    for label in (found.negative, found.target):
-        numbers = np.percentile(found.duplicates[rows[labels == label]], [25, 50, 75])
+    for label in (matched.negative, matched.target):
+        numbers = np.percentile(matched.duplicates[rows[labels == label]], [25, 50, 75])
         both.append(f"{', '.join(f'{number:.0f}' for number in numbers)} of {titles[label]}")
     return f"duplicates matched: quartiles {both[0]}, {both[1]}"
 

@@ -63,10 +63,10 @@ def contrast(net: nn.Module, images: Images, own: int, method: str, scale: str =
         warnings.filterwarnings("ignore", message="Setting (backward|forward).* hooks")
         if isinstance(net, LinearProbe):
             # Its spreads are differences of squares, which float32 loses near the beginning of a path.
-            found = METHODS[method](copy.deepcopy(net).double(), images.detach().double().requires_grad_(), own, scale)
+            gradients = METHODS[method](copy.deepcopy(net).double(), images.detach().double().requires_grad_(), own, scale)
         else:
-            found = METHODS[method](net, images.detach().requires_grad_(), own, scale)
-    return found.detach().to(images.dtype)
+            gradients = METHODS[method](net, images.detach().requires_grad_(), own, scale)
+    return gradients.detach().to(images.dtype)
 
 
 def versus_others(logits: Tensor, own: int) -> Tensor:
@@ -84,8 +84,8 @@ def guided(net: nn.Module, images: Tensor, own: int, _: str) -> Tensor:
 
     def by_class(forward: Callable[[Tensor], Tensor], inputs: tuple[Tensor, ...], *_: Any) -> tuple[Tensor]:
         logits = forward(*inputs).sum(0)
-        found = [torch.autograd.grad(logit, inputs[0], retain_graph=True)[0] for logit in logits]
-        return (torch.stack(found, 1),)
+        gradients = [torch.autograd.grad(logit, inputs[0], retain_graph=True)[0] for logit in logits]
+        return (torch.stack(gradients, 1),)
 
     backprop = GuidedBackprop(net)
     backprop.gradient_func = by_class  # captum's own asks for one class and goes forward anew for each
@@ -163,11 +163,11 @@ def slope(attention: Tensor, method: str, scale: str) -> Tensor:
     return 1 / (4 * (attention + LOG_FLOOR))
 
 
-def decisiveness(found: Images) -> Images:
+def decisiveness(contrasts: Images) -> Images:
     """D of each sample, in 0..1: C over its maximum, clipped at 0; all zero where nothing speaks for the class."""
-    found = found.tril()
-    largest = found.amax((1, 2, 3), keepdim=True)
-    return torch.where(largest > 0, found / largest, 0).clamp_min(0)
+    contrasts = contrasts.tril()
+    largest = contrasts.amax((1, 2, 3), keepdim=True)
+    return torch.where(largest > 0, contrasts / largest, 0).clamp_min(0)
 
 
 def panel_sums(panel: Panel, pools: dict[str, Tensor], own: int, method: str) -> Float[Tensor, "2 members layers length length"]:
@@ -187,9 +187,9 @@ def panel_sums(panel: Panel, pools: dict[str, Tensor], own: int, method: str) ->
     images = panel.images(pools)
     sums = []
     for member in panel.members:
-        found = contrast(panel.nets[member.name], images[member.reads], own, method, scale)
-        delta = decisiveness(found * slope(attention[member.reads], method, scale)) * attention["max"]
-        sums.append(torch.stack([one.sum(0, dtype=torch.float64) for one in (delta, decisiveness(found))]))
+        by_image = contrast(panel.nets[member.name], images[member.reads], own, method, scale)
+        decision = decisiveness(by_image * slope(attention[member.reads], method, scale)) * attention["max"]
+        sums.append(torch.stack([maps.sum(0, dtype=torch.float64) for maps in (decision, decisiveness(by_image))]))
     return torch.stack(sums, 1)
 
 

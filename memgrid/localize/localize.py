@@ -28,7 +28,7 @@ from memgrid.corpus.ngrams import sequence_hashes
 from memgrid.errors import UserError
 from memgrid.lm.triangle import Triangle
 from memgrid.localize.attribution import STEPS, check_method, panel_means
-from memgrid.localize.maps import made_from, write_delta
+from memgrid.localize.maps import made_from, write_decision_maps
 from memgrid.results.folder import finished
 from memgrid.store.store import Store
 from memgrid.train.data import AttentionData
@@ -161,13 +161,13 @@ def localize(
     by_class = []
     for place, ids in zip(trained.place, chosen, strict=True):
         by_class.append(panel_means(trained.panel, batches(trained, corpus, store, ids, batch_size), place, method)[0])
-    write_delta(path, origin, np.stack(by_class, 1), chosen)
+    write_decision_maps(path, origin, np.stack(by_class, 1), chosen)
     return path
 
 
 def provenance(trained: TrainedPanel, corpus: Corpus, store: Store, chosen: list[np.ndarray], method: str) -> dict[str, Any]:
     """What the Δ maps are made from, as attributes of their file; `inputs` is equal if the maps would be."""
-    told = {
+    origin = {
         "method": method,
         "classes": list(trained.titles),
         "members": [member.name for member in trained.panel.members],
@@ -179,25 +179,25 @@ def provenance(trained: TrainedPanel, corpus: Corpus, store: Store, chosen: list
         "weights": trained.digest,
     }
     fingerprints = store.identity.fingerprint, corpus.fingerprint, [ids.tolist() for ids in chosen], trained.place, STEPS
-    return {**told, "inputs": digest_of([told, fingerprints]), "memgrid": __version__}
+    return {**origin, "inputs": digest_of([origin, fingerprints]), "memgrid": __version__}
 
 
 @dataclass(frozen=True, eq=False)
-class SampleDelta:
+class SampleDecision:
     """One sequence as the panel sees it.
 
     decoded: int32 (length,), the tokens that the attention was computed on.
-    attention: float32 (layers, query, key), the max-pooled map. delta: the same shape, the panel's average Δ of this sequence alone.
+    attention: float32 (layers, query, key), the max-pooled map. values: the same shape, the panel's average Δ of this sequence alone.
     """
 
     sequence_id: int
     title: str
     decoded: np.ndarray
     attention: np.ndarray
-    delta: np.ndarray
+    values: np.ndarray
 
 
-def one_sample(trained: TrainedPanel, corpus: Corpus, store: Store, sequence_id: int, label: int, method: str = "guided") -> SampleDelta:
+def one_sample(trained: TrainedPanel, corpus: Corpus, store: Store, sequence_id: int, label: int, method: str = "guided") -> SampleDecision:
     """What speaks for class `label` in one sequence, whose own class it need not be.
 
     Raises:
@@ -207,6 +207,6 @@ def one_sample(trained: TrainedPanel, corpus: Corpus, store: Store, sequence_id:
     ids = np.array([sequence_id], np.int64)
     maps = store.read(ids, ("max",))
     means = panel_means(trained.panel, batches(trained, corpus, store, ids, 1), trained.place[label], method)
-    delta = means[0].mean(0).astype(np.float32)
+    values = means[0].mean(0).astype(np.float32)
     attention = Triangle(store.identity.length).unpack(maps.pools["max"][0].T.astype(np.float32))
-    return SampleDelta(sequence_id, trained.titles[label], maps.decoded[0], attention, delta)
+    return SampleDecision(sequence_id, trained.titles[label], maps.decoded[0], attention, values)

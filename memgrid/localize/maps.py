@@ -1,4 +1,4 @@
-"""The file of Δ maps, `localize-<method>.h5`: written whole or not at all, read without the networks that it was made from."""
+"""The file of decision maps (Δ), `localize-<method>.h5`: written whole or not at all, read without the networks that it was made from."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ USER_BLOCK = 512  # bytes, the least that HDF5 allows
 
 
 @dataclass(frozen=True, eq=False)
-class DeltaMaps:
-    """The content of a `localize-<method>.h5`.
+class DecisionMaps:
+    """Decision maps, the paper's Δ maps: the content of a `localize-<method>.h5`.
 
     Attributes:
-        delta: float32 (classes, layers, query, key), the panel's average, zero above the diagonal; values from 0 to 1.
+        values: float32 (classes, layers, query, key), the panel's average, zero above the diagonal; from 0 to 1.
         members: name to the same of one network; empty unless asked for.
         classes: titles. ids: for each class the int64 ids of the samples averaged over; samples: how many.
         k: tokens in the prefix.
         training: key of the training. weights: digest of the networks. inputs: digest of everything that the maps were made from.
     """
 
-    delta: np.ndarray
+    values: np.ndarray
     members: dict[str, np.ndarray]
     method: str
     classes: tuple[str, ...]
@@ -45,27 +45,29 @@ class DeltaMaps:
     memgrid: str
 
 
-def write_delta(path: Path, attributes: dict[str, Any], delta: np.ndarray, ids: list[np.ndarray]) -> None:
-    """Write the file, whole or not at all; delta (members, classes, layers, query, key), attributes as in `DeltaMaps`.
+def write_decision_maps(path: Path, attributes: dict[str, Any], values: np.ndarray, ids: list[np.ndarray]) -> None:
+    """Write the file, whole or not at all; values (members, classes, layers, query, key), attributes as in `DecisionMaps`.
 
     It begins with a user block, which HDF5 passes over: the SHA-256 in hex of all that follows it. Damaged bytes can crash the library.
     """
     buffer = io.BytesIO()
     with h5py.File(buffer, "w", userblock_size=USER_BLOCK) as file:
         file.attrs.update({"format_version": FORMAT_VERSION, **attributes})
-        for name, array in zip(["delta", *(f"members/{one}" for one in attributes["members"])], [delta.mean(0), *delta], strict=True):
+        for name, array in zip(
+            ["delta", *(f"members/{member}" for member in attributes["members"])], [values.mean(0), *values], strict=True
+        ):
             shape = (1, 1, *array.shape[2:])
             file.create_dataset(name, data=array.astype(np.float32), chunks=shape, compression="gzip", shuffle=True)
-        for label, one in enumerate(ids):
-            file[f"ids/{label}"] = one
+        for label, averaged in enumerate(ids):
+            file[f"ids/{label}"] = averaged
     content = buffer.getbuffer()
     seal = hashlib.sha256(content[USER_BLOCK:]).hexdigest().encode()
     content[: len(seal)] = seal
     write_whole(path, lambda file: file.write(content))
 
 
-def read_delta(path: Path, with_members: bool = False) -> DeltaMaps:
-    """The Δ maps that `write_delta` wrote.
+def read_decision_maps(path: Path, with_members: bool = False) -> DecisionMaps:
+    """The Δ maps that `write_decision_maps` wrote.
 
     Raises:
         UserError: the file is missing, damaged or of another version.
@@ -83,8 +85,8 @@ def read_delta(path: Path, with_members: bool = False) -> DeltaMaps:
         if (version := attributes["format_version"]) != FORMAT_VERSION:
             raise UserError(f"{path} has format version {version} and this memgrid reads {FORMAT_VERSION}: {again}")
         names = [str(name) for name in attributes["members"]] if with_members else []
-        return DeltaMaps(
-            delta=file["delta"][:],
+        return DecisionMaps(
+            values=file["delta"][:],
             members={name: file[f"members/{name}"][:] for name in names},
             classes=tuple(map(str, attributes["classes"])),
             ids=tuple(file[f"ids/{label}"][:] for label in range(len(attributes["classes"]))),
@@ -97,6 +99,6 @@ def read_delta(path: Path, with_members: bool = False) -> DeltaMaps:
 def made_from(path: Path) -> str | None:
     """The `inputs` of a whole file of this version; None where it has to be made."""
     try:
-        return read_delta(path).inputs
+        return read_decision_maps(path).inputs
     except UserError:
         return None

@@ -17,31 +17,31 @@ from memgrid.store.store import Store
 from memgrid.train.panel import Panel, member_seed
 
 
-def randomisation(panel: Panel, batches: Sequence[dict[str, Tensor]], own: int, method: str, seed: int = 0) -> dict[str, dict[int, float]]:
-    """Cascading randomisation (Adebayo et al. 2018, "Sanity Checks for Saliency Maps"): maps about the networks must change with them.
+def randomization(panel: Panel, batches: Sequence[dict[str, Tensor]], own: int, method: str, seed: int = 0) -> dict[str, dict[int, float]]:
+    """Cascading randomization (Adebayo et al. 2018, "Sanity Checks for Saliency Maps"): maps about the networks must change with them.
 
     The layers of all members get random weights, one after the other from the last to the first. Each time the panel's maps are computed
     again on the same samples and compared to those of the trained networks, by Spearman's rank correlation over the lower triangles. The
     panel has its weights back afterwards.
 
     Returns:
-        "delta" (of Δ) and "decisiveness" (of D by the image) to {number of layers randomised: correlation}, from 0 layers (1.0) to all. Δ
+        "delta" (of Δ) and "decisiveness" (of D by the image) to {number of randomized layers: correlation}, from 0 layers (1.0) to all. Δ
         keeps its factor A, the attention, whatever happens to the networks: D tells whether the method is about them.
     """
     state = {name: weights.clone() for name, weights in panel.state_dict().items()}
     lower = Triangle(panel.unpack.length).mask
-    found: dict[str, dict[int, float]] = {"delta": {}, "decisiveness": {}}
+    correlations: dict[str, dict[int, float]] = {"delta": {}, "decisiveness": {}}
     trained = None
     try:
         for layers in range(len(with_weights(panel.nets[panel.members[0].name])) + 1):
-            randomise(panel, layers, seed)
+            randomize(panel, layers, seed)
             maps = panel_means(panel, batches, own, method).mean(1)[..., lower].reshape(2, -1)
             trained = maps if trained is None else trained
-            for name, before, after in zip(found, trained, maps, strict=True):
-                found[name][layers] = rank_correlation(before, after)
+            for name, before, after in zip(correlations, trained, maps, strict=True):
+                correlations[name][layers] = rank_correlation(before, after)
     finally:
         panel.load_state_dict(state)
-    return found
+    return correlations
 
 
 def with_weights(net: nn.Module) -> list[nn.Module]:
@@ -49,7 +49,7 @@ def with_weights(net: nn.Module) -> list[nn.Module]:
     return [module for module in net.modules() if next(module.parameters(recurse=False), None) is not None]
 
 
-def randomise(panel: Panel, layers: int, seed: int) -> None:
+def randomize(panel: Panel, layers: int, seed: int) -> None:
     """Give the last `layers` layers of every member new random weights; a layer gets the same ones however many follow."""
     for member in panel.members:
         last_first = with_weights(panel.nets[member.name])[::-1]
@@ -59,14 +59,14 @@ def randomise(panel: Panel, layers: int, seed: int) -> None:
                 layer.reset_parameters()  # type: ignore[operator]
 
 
-def rank_correlation(one: np.ndarray, other: np.ndarray) -> float:
+def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
     """Spearman's; 0 where one of them is the same everywhere and so ranks nothing."""
-    return float(spearmanr(one, other).statistic) if np.ptp(one) > 0 and np.ptp(other) > 0 else 0.0
+    return float(spearmanr(first, second).statistic) if np.ptp(first) > 0 and np.ptp(second) > 0 else 0.0
 
 
-def sanity(
+def randomization_test(
     trained: TrainedPanel, corpus: Corpus, store: Store, ids: np.ndarray, label: int, method: str = "guided", seed: int = 0
 ) -> dict[str, dict[int, float]]:
-    """`memgrid.localize.randomization.randomisation` on some samples of class `label`, which are kept in memory: a few dozen are enough."""
+    """`memgrid.localize.randomization.randomization` on some samples of class `label`, which are kept in memory: a few dozen are enough."""
     check_method(method)
-    return randomisation(trained.panel, list(batches(trained, corpus, store, ids, 16)), trained.place[label], method, seed)
+    return randomization(trained.panel, list(batches(trained, corpus, store, ids, 16)), trained.place[label], method, seed)

@@ -20,7 +20,7 @@ from memgrid.intervene.statistics import verdict
 from memgrid.lm.model import LanguageModel
 from memgrid.lm.triangle import Triangle
 from memgrid.localize.localize import eval_samples
-from memgrid.localize.maps import read_delta
+from memgrid.localize.maps import read_decision_maps
 from memgrid.report.figures.doses import draw_doses, draw_layers
 from memgrid.results.records import delta_path, write_mark
 
@@ -64,7 +64,7 @@ def switch_off(run: RunConfig, language_model: Callable[[], LanguageModel], corp
     path = delta_path(run, folder)
     if not path.exists():
         raise UserError(f"the Δ maps of localize.method={run.localize.method} are not in {folder}: add localize to stages")
-    maps = read_delta(path)
+    maps = read_decision_maps(path)
     torch.set_num_threads(run.trainer.threads or len(os.sched_getaffinity(0)))
     chosen = eval_samples(corpus, pl.read_parquet(folder / "samples.parquet"), len(maps.classes), None, run.seed)
     rules = taxonomy(run).classes
@@ -72,7 +72,7 @@ def switch_off(run: RunConfig, language_model: Callable[[], LanguageModel], corp
     some = np.random.default_rng(run.seed).permutation(np.sort(unread))[: 2 * run.intervene.ordinary]  # a few may be extractable
     ordinary = some if len(some) else np.concatenate([np.zeros(0, np.int64), *(chosen[label] for label in spared)])
     memorized = {label: ids for label, ids in enumerate(chosen) if label not in spared}
-    table = intervene(language_model(), corpus, maps.delta, list(maps.classes), memorized, ordinary, run.intervene, folder)
+    table = intervene(language_model(), corpus, maps.values, list(maps.classes), memorized, ordinary, run.intervene, folder)
     draw_doses(table, folder / "figures" / "doses")
     draw_layers(table, folder / "figures" / "dose-layers")
     text = UNREAD if len(some) else NOT_MEMORIZED

@@ -17,8 +17,8 @@ from memgrid.corpus.corpus import Corpus
 from memgrid.errors import UserError
 from memgrid.lm.model import Tokenizer
 from memgrid.localize.localize import TrainedPanel, eval_samples, load_panel, localize, one_sample
-from memgrid.localize.maps import DeltaMaps, read_delta
-from memgrid.localize.randomization import sanity
+from memgrid.localize.maps import DecisionMaps, read_decision_maps
+from memgrid.localize.randomization import randomization_test
 from memgrid.pipeline.intervene import numbers
 from memgrid.report.figures.maps import draw_decision_maps, draw_layer_shares, draw_randomization, draw_sequence, draw_teaser
 from memgrid.results.findings import mean_curves, said
@@ -36,7 +36,7 @@ def once(run: RunConfig, stage: str, folder: Path, say: Callable[[str], None], d
 
 
 def locate(run: RunConfig, corpus: Corpus, store: Store, folder: Path, tokenizer: Tokenizer) -> None:
-    """Write the Δ maps of the finished run in `folder`, their figures, the randomisation test, and last the mark.
+    """Write the Δ maps of the finished run in `folder`, their figures, the randomization test, and last the mark.
 
     Raises:
         UserError: attention is missing, the run is not finished, or its networks cannot be read.
@@ -46,36 +46,36 @@ def locate(run: RunConfig, corpus: Corpus, store: Store, folder: Path, tokenizer
     if lacking := len(store.missing(np.concatenate(chosen))):
         raise UserError(f"attention of {lacking} samples is not in {store.folder}: add extract to stages")
     method = run.localize.method
-    maps = read_delta(localize(run, corpus, store, samples, folder, method, run.localize.samples))
+    maps = read_decision_maps(localize(run, corpus, store, samples, folder, method, run.localize.samples))
     trained = load_panel(run, store, folder)
     draw_maps(maps, folder / "figures")
     draw_sequences(trained, maps, corpus, store, tokenizer, folder / "figures")
     found: dict[str, Any] = {}
     if run.localize.sanity:
         for label, title in enumerate(maps.classes):
-            found[title] = sanity(trained, corpus, store, maps.ids[label][: run.localize.sanity], label, method, run.seed)
+            found[title] = randomization_test(trained, corpus, store, maps.ids[label][: run.localize.sanity], label, method, run.seed)
         draw_randomization(mean_curves(found), folder / "figures" / f"randomisation-{method}")
-    classes = [numbers(title, delta, maps.k, many) for title, delta, many in zip(maps.classes, maps.delta, maps.samples, strict=True)]
+    classes = [numbers(title, delta, maps.k, many) for title, delta, many in zip(maps.classes, maps.values, maps.samples, strict=True)]
     many = f"{min(maps.samples)} eval samples per class"
     write_mark(run, folder, "localize", maps.inputs, {"samples": many, "classes": classes, "sanity": found})
 
 
-def draw_maps(maps: DeltaMaps, figures: Path) -> None:
+def draw_maps(maps: DecisionMaps, figures: Path) -> None:
     """What the Δ maps look like: classes side by side, shares of layers, and every class layer by layer."""
     titles = list(maps.classes)
-    draw_teaser(maps.delta, titles, maps.k, figures / f"teaser-{maps.method}")
-    draw_layer_shares(maps.delta, titles, figures / f"layers-{maps.method}")
-    for number, (title, delta) in enumerate(zip(titles, maps.delta, strict=True), 1):
+    draw_teaser(maps.values, titles, maps.k, figures / f"teaser-{maps.method}")
+    draw_layer_shares(maps.values, titles, figures / f"layers-{maps.method}")
+    for number, (title, delta) in enumerate(zip(titles, maps.values, strict=True), 1):
         draw_decision_maps(delta, title, maps.k, figures / f"delta-{maps.method}-{number}-{file_name(title)}")
 
 
-def draw_sequences(trained: TrainedPanel, maps: DeltaMaps, corpus: Corpus, store: Store, tokenizer: Tokenizer, figures: Path) -> None:
+def draw_sequences(trained: TrainedPanel, maps: DecisionMaps, corpus: Corpus, store: Store, tokenizer: Tokenizer, figures: Path) -> None:
     """One eval sequence of each class, token by token; text of sequences stays in these files."""
     for label, (title, ids) in enumerate(zip(maps.classes, maps.ids, strict=True)):
         one = one_sample(trained, corpus, store, int(ids[0]), label, maps.method)
         tokens = tokenizer.detokenize(one.decoded[:, None])
         path = figures / f"sequence-{maps.method}-{label + 1}-{file_name(title)}"
-        draw_sequence(one.attention, one.delta, tokens, f"{title}: sequence {one.sequence_id}", maps.k, path)
+        draw_sequence(one.attention, one.values, tokens, f"{title}: sequence {one.sequence_id}", maps.k, path)
 
 
 def file_name(title: str) -> str:

@@ -211,15 +211,15 @@ class RunData:
         Args:
             method: of attribution; the one that there is, guided first, without it.
         """
-        from memgrid.localize.maps import read_delta
+        from memgrid.localize.maps import read_decision_maps
 
         usual = self.methods[0] if self.methods else self.settings.localize.method
         path = self.folder.decision_maps(method or usual)
         if not path.exists():
             words = [f"localize.method={method}"] if method else []
             raise self.lacks(f"decision maps{f' by {method}' if method else ''}", *words, "stages=[localize]")
-        content = read_delta(path)
-        return ClassMaps(content.delta, content.classes, content.samples, content.k, content.method)
+        content = read_decision_maps(path)
+        return ClassMaps(content.values, content.classes, content.samples, content.k, content.method)
 
     def has(self, stage: str) -> bool:
         """Whether localize or intervene was done, with whatever settings."""

@@ -14,7 +14,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig
 
 from memgrid.config.describe import Composed, helped
-from memgrid.config.validate import known
+from memgrid.config.validate import as_dataclasses
 from memgrid.io.commands import HELP
 from memgrid.io.paths import CONF
 from memgrid.launch.cli import attempt, start
@@ -36,7 +36,7 @@ COMMAND = Composed(
 
 def make(config: DictConfig) -> None:
     """Validate, then make what the folder lacks."""
-    typed: PretrainConfig = known(config, PretrainConfig(), "pretrain")
+    typed: PretrainConfig = as_dataclasses(config, PretrainConfig(), "pretrain")
     validate(typed)
     from memgrid.pretrain.steps import pretrain  # imports torch, which a refusal can do without
 

@@ -91,14 +91,14 @@ def stores_below(root: Path) -> list[Path]:
             f"root={root} cannot be searched for stores ({error.strerror}: {error.filename}): set that right or name folder=..."
         )
 
-    found = []
+    stores = []
     for name, below, files in os.walk(root, onerror=refuse):
-        below[:] = [one for one in below if one != "damaged"]
+        below[:] = [folder for folder in below if folder != "damaged"]
         if any(file.endswith(".h5") and not file.startswith(".") for file in files):
-            found.append(Path(name))
-    if not found:
+            stores.append(Path(name))
+    if not stores:
         raise UserError(f"root={root} holds no stores: extract attention first with `python -m memgrid.run`, or name folder=<store>")
-    return sorted(found)
+    return sorted(stores)
 
 
 def made_from(path: Path) -> tuple[Identity, bool] | None:
@@ -126,15 +126,14 @@ def survey(folder: Path) -> tuple[Identity | None, dict[Path, bool]]:
     """
     shared, first, compressed = None, folder, {}
     for path in shard_paths(folder):
-        if (found := made_from(path)) is None:
+        if (origin := made_from(path)) is None:
             continue
-        shared, first = (shared, first) if shared else (found[0], path)
-        if found[0] != shared:
-            name = next(key for key, value in asdict(shared).items() if asdict(found[0])[key] != value)
-            one, other = asdict(shared)[name], asdict(found[0])[name]
-            where = f"{name} {one!r} in {first.name} and {other!r} in {path.name}"
+        identity, compressed[path] = origin
+        shared, first = (shared, first) if shared else (identity, path)
+        if identity != shared:
+            name = next(key for key, value in asdict(shared).items() if asdict(identity)[key] != value)
+            where = f"{name} {asdict(shared)[name]!r} in {first.name} and {asdict(identity)[name]!r} in {path.name}"
             raise UserError(f"folder={folder} mixes shards of different stores ({where}): move them to folders of their own")
-        compressed[path] = found[1]
     return shared, compressed
 
 
@@ -196,10 +195,10 @@ def export(folder: Path, ids: str, out: Path) -> None:
     if identity is None:
         raise UserError(f"folder={folder} holds no whole shard: see what is wrong with `python -m memgrid.store verify folder={folder}`")
     wanted, store = np.unique(parse_ids(ids)), Store(folder, identity)
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         missing = store.missing(wanted)
-    for warning in told:
+    for warning in caught:
         print(f"memgrid: {warning.message}", file=sys.stderr)
     if len(missing):
         lacking = f"{len(missing):,} of the {count(len(wanted), 'id')}, the first is {missing[0]}"

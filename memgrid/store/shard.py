@@ -202,21 +202,22 @@ def packed(sets: dict[str, h5py.Dataset]) -> bool:
 
 def _sealed(sets: dict[str, h5py.Dataset]) -> tuple[dict[str, Any], str]:
     """The root attributes of a shard and its digest. Raises: one of FAULTS if they do not belong together."""
-    attributes = sets["sequence_id"].file.attrs.items()
-    found = {name: value.decode() if isinstance(value, bytes) else int(value) for name, value in attributes}
-    digest = str(found.pop("digest", ""))
-    if digest[:64] != _seal(found):
+    attributes = {
+        name: value.decode() if isinstance(value, bytes) else int(value) for name, value in sets["sequence_id"].file.attrs.items()
+    }
+    digest = str(attributes.pop("digest", ""))
+    if digest[:64] != _seal(attributes):
         raise ValueError("root attributes do not match their digest")
-    return found, digest
+    return attributes, digest
 
 
 def identity_of(sets: dict[str, h5py.Dataset], path: Path) -> Identity:
     """What a shard says that it was made from. Raises: one of FAULTS if it is damaged, StoreError if it is of another version."""
-    found, _ = _sealed(sets)
-    if found["format_version"] != FORMAT_VERSION:
-        other = f"{path} has format_version {found['format_version']} where {FORMAT_VERSION} is expected"
-        raise StoreError(f"{other}: read it with {found.get('created_by', 'the program')} that wrote it.")
-    return Identity(**{field.name: found[field.name] for field in fields(Identity)})
+    attributes, _ = _sealed(sets)
+    if attributes["format_version"] != FORMAT_VERSION:
+        other = f"{path} has format_version {attributes['format_version']} where {FORMAT_VERSION} is expected"
+        raise StoreError(f"{other}: read it with {attributes.get('created_by', 'the program')} that wrote it.")
+    return Identity(**{field.name: attributes[field.name] for field in fields(Identity)})
 
 
 def check(sets: dict[str, h5py.Dataset], path: Path, identity: Identity) -> np.ndarray:
@@ -224,10 +225,10 @@ def check(sets: dict[str, h5py.Dataset], path: Path, identity: Identity) -> np.n
 
     Raises: one of FAULTS if it is damaged, StoreError if it is sound but of another version or identity.
     """
-    found, digest = _sealed(sets)
+    attributes, digest = _sealed(sets)
     for name, value in _attributes(identity).items():
-        if name != "created_by" and found.get(name) != value:
-            other = f"{path} has {name} {found.get(name)!r} where {value!r} is expected"
+        if name != "created_by" and attributes.get(name) != value:
+            other = f"{path} has {name} {attributes.get(name)!r} where {value!r} is expected"
             raise StoreError(f"{other}: use another root, or delete {path.parent} to extract its maps anew.")
     rows = len(sets["sequence_id"])
     for name, (dtype, shape) in layout(identity).items():

@@ -129,21 +129,21 @@ class Store:
 
     def _scan(self) -> list[str]:
         """Bring the index up to date with the folder; returns a sentence for each shard set aside."""
-        found, sentences = self._listing(), []
-        known = {name: entry for name, entry in self._shards.items() if found.get(name) == entry[0]}
-        stale, self._shards = len(known) < len(self._shards) or len(known) < len(found), known
+        listed, sentences = self._listing(), []
+        current = {name: entry for name, entry in self._shards.items() if listed.get(name) == entry[0]}
+        stale, self._shards = len(current) < len(self._shards) or len(current) < len(listed), current
         try:
-            for name in [name for name in found if name not in known]:
+            for name in [name for name in listed if name not in current]:
                 try:
                     sets = shard.opened(self.folder / name)
                     with sets["sequence_id"].file:
-                        self._shards[name] = (found[name], shard.check(sets, self.folder / name, self.identity))
+                        self._shards[name] = (listed[name], shard.check(sets, self.folder / name, self.identity))
                 except StoreError:
                     raise
                 except FileNotFoundError:
                     continue  # another process set it aside meanwhile
                 except FAULTS as error:
-                    self._shards[name] = (found[name], np.empty(0, np.int64))
+                    self._shards[name] = (listed[name], np.empty(0, np.int64))
                     sentences.append(self._set_aside(name, error))
         finally:
             if stale:
@@ -152,18 +152,18 @@ class Store:
 
     def _listing(self) -> dict[str, tuple[int, int]]:
         """Names of the shards, sorted, with (mtime in ns, bytes). A folder that cannot be read is no empty one: StoreError."""
-        found = {}
+        listed = {}
         try:
             for name in sorted(os.listdir(self.folder)):
                 if name.endswith(".h5") and not name.startswith("."):
                     with contextlib.suppress(FileNotFoundError):
                         status = os.stat(self.folder / name)
-                        found[name] = (status.st_mtime_ns, status.st_size)
+                        listed[name] = (status.st_mtime_ns, status.st_size)
         except FileNotFoundError:
             return {}
         except OSError as error:
             raise StoreError(f"Cannot read {self.folder} ({_reason(error)}): set that right or choose another root.") from None
-        return found
+        return listed
 
     def _index(self) -> None:
         """Tabulate where each id lies; of an id in several shards, the first by name counts."""

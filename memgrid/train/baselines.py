@@ -67,8 +67,8 @@ def without_attention(train: Known, evaluate: Known, k: int, classes: int, seed:
     overlaps = [overlap(side.decoded, k) for side in sides]
     sure = column([side.confidence for side in sides])
     likely = column([side.prefix_logprob for side in sides])
-    said = [np.log(np.maximum(one, FLOOR)) for one in (out_of_fold(bags[0], labels, seed), tokens)]
-    every = [one for one in (overlaps, sure, likely, said) if one is not None]
+    by_tokens = [np.log(np.maximum(probabilities, FLOOR)) for probabilities in (out_of_fold(bags[0], labels, seed), tokens)]
+    every = [sides for sides in (overlaps, sure, likely, by_tokens) if sides is not None]
     return {
         "tokens": tokens,
         "overlap": numbers(overlaps, labels),
@@ -80,7 +80,7 @@ def without_attention(train: Known, evaluate: Known, k: int, classes: int, seed:
 
 def column(both: Sides) -> Sides | None:
     """A number per sample of both sides as a column, float64 (n, 1); None where one is not known."""
-    return [one[:, None].astype(float) for one in both] if all(np.isfinite(one).all() for one in both) else None
+    return [side[:, None].astype(float) for side in both] if all(np.isfinite(side).all() for side in both) else None
 
 
 def bag(decoded: np.ndarray, vocabulary: int) -> csr_array:
@@ -135,9 +135,9 @@ def out_of_fold(counts: csr_array, labels: np.ndarray, seed: int) -> np.ndarray:
     )
 
 
-def scored(found: Probabilities, labels: np.ndarray, classes: int, seed: int) -> dict[str, dict[str, Any] | None]:
+def scored(answers: Probabilities, labels: np.ndarray, classes: int, seed: int) -> dict[str, dict[str, Any] | None]:
     """The scores of each, as `memgrid.metrics.panel_scores`; None stays None."""
     return {
         name: None if probabilities is None else panel_scores(labels, probabilities.argmax(-1)[None], classes, seed)
-        for name, probabilities in found.items()
+        for name, probabilities in answers.items()
     }

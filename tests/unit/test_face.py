@@ -13,7 +13,7 @@ import pytest
 from conftest import CAUSES, memgrid_here, refusal
 
 import memgrid
-from memgrid.localize.maps import read_delta
+from memgrid.localize.maps import read_decision_maps
 from memgrid.pipeline.view import RunData
 from memgrid.results.folder import RunFolder, folders_below
 
@@ -176,11 +176,11 @@ def test_text_is_the_corpus_and_the_tokens_make_it(run, toy_lm):
 
 
 def test_decision_maps_are_the_file(run):
-    stored, maps = read_delta(run.folder.decision_maps("guided")), run.decision_maps()
-    assert (maps.maps == stored.delta).all()
+    stored, maps = read_decision_maps(run.folder.decision_maps("guided")), run.decision_maps()
+    assert (maps.maps == stored.values).all()
     assert maps.maps.dtype == np.float32
     assert (maps.classes, maps.k, maps.method, maps.samples) == (stored.classes, 32, "guided", stored.samples)
-    assert (maps["Guess"] == stored.delta[1]).all()
+    assert (maps["Guess"] == stored.values[1]).all()
     assert run.methods == ["guided"]
     assert (run.has("localize"), run.has("intervene")) == (True, True)
 

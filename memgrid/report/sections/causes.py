@@ -7,7 +7,7 @@ from functools import partial
 import polars as pl
 
 from memgrid.errors import UserError
-from memgrid.localize.maps import DeltaMaps, read_delta
+from memgrid.localize.maps import DecisionMaps, read_decision_maps
 from memgrid.report.cause_tables import RecordedRun, intervened, localized
 from memgrid.report.facts import Report, plural
 from memgrid.report.figures.doses import draw_doses, draw_layers
@@ -49,7 +49,7 @@ def where(report: Report) -> Section:
             break
         looked_at += 1
         try:
-            maps = read_delta(localization.folder.decision_maps(localization.method))
+            maps = read_decision_maps(localization.folder.decision_maps(localization.method))
         except UserError as error:
             text.append(f"{localization.name} is left out: {error}.")
             continue
@@ -69,7 +69,7 @@ def where(report: Report) -> Section:
     return Section("where", title, text, parts)
 
 
-def maps_of(report: Report, localization: RecordedRun, maps: DeltaMaps, number: int) -> list[Part]:
+def maps_of(report: Report, localization: RecordedRun, maps: DecisionMaps, number: int) -> list[Part]:
     """The figures of one run's Δ maps."""
     name, record = localization.name, localization.record
     titles, ending = list(maps.classes), f"-{number}" if number > 1 else ""
@@ -79,10 +79,10 @@ def maps_of(report: Report, localization: RecordedRun, maps: DeltaMaps, number: 
         "suffix begins."
     )
     figures: list[Part] = [
-        report.drawn(f"teaser{ending}", partial(draw_teaser, maps.delta, titles, maps.k), "Where each class is decided", caption),
+        report.drawn(f"teaser{ending}", partial(draw_teaser, maps.values, titles, maps.k), "Where each class is decided", caption),
         report.drawn(
             f"layers{ending}",
-            partial(draw_layer_shares, maps.delta, titles),
+            partial(draw_layer_shares, maps.values, titles),
             "Layers",
             f"{name}: how much of each class's Δ lies in each layer; the thin line: as much in all.",
         ),
@@ -97,10 +97,10 @@ def maps_of(report: Report, localization: RecordedRun, maps: DeltaMaps, number: 
     return [*figures, *pages(report, maps)] if number == 1 else figures
 
 
-def pages(report: Report, maps: DeltaMaps) -> list[Part]:
+def pages(report: Report, maps: DecisionMaps) -> list[Part]:
     """The classes layer by layer, folded away."""
     drawn: list[Picture] = []
-    for number, (title, by_layer) in enumerate(zip(maps.classes, maps.delta, strict=True), 1):
+    for number, (title, by_layer) in enumerate(zip(maps.classes, maps.values, strict=True), 1):
         for path in draw_decision_maps(by_layer, title, maps.k, report.out / "figures" / f"delta-{number}"):
             if len(drawn) < PAGES:
                 caption = "Six layers on a page, all layers of a class on one scale."

@@ -10,7 +10,7 @@ from torch import nn
 from memgrid.config.derive import Member
 from memgrid.config.schema import CNNConfig
 from memgrid.localize.attribution import METHODS, check_method, contrast, decisiveness, panel_means, receptive_field, slope, versus_others
-from memgrid.localize.randomization import randomisation
+from memgrid.localize.randomization import randomization
 from memgrid.train.networks import LOG_FLOOR, AttentionCNN, LinearProbe
 from memgrid.train.panel import Panel
 
@@ -290,7 +290,7 @@ def test_batches_of_any_size_give_the_same(trained, method):
 def test_randomised_layers_lower_the_correlation(trained, method):
     batches = [of_class(0, 24)]
     before = {name: weights.clone() for name, weights in trained.state_dict().items()}
-    found = randomisation(trained, batches, 0, method, seed=1)
+    found = randomization(trained, batches, 0, method, seed=1)
     assert set(found) == {"delta", "decisiveness"}
     for curve in found.values():
         assert list(curve) == [0, 1, 2, 3, 4]
@@ -299,6 +299,6 @@ def test_randomised_layers_lower_the_correlation(trained, method):
     assert found["decisiveness"][4] < 0.8
     assert found["delta"][4] < 0.97
     if method == "gradient":
-        assert found == randomisation(trained, batches, 0, method, seed=1)
-        assert found != randomisation(trained, batches, 0, method, seed=2)
+        assert found == randomization(trained, batches, 0, method, seed=1)
+        assert found != randomization(trained, batches, 0, method, seed=2)
     assert all(torch.equal(before[name], weights) for name, weights in trained.state_dict().items())

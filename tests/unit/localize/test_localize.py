@@ -18,8 +18,8 @@ from memgrid.launch.workspace import Workspace
 from memgrid.localize import localize as room
 from memgrid.localize.attribution import METHODS
 from memgrid.localize.localize import batches, eval_samples, load_panel, localize, one_sample
-from memgrid.localize.maps import made_from, read_delta
-from memgrid.localize.randomization import sanity
+from memgrid.localize.maps import made_from, read_decision_maps
+from memgrid.localize.randomization import randomization_test
 from memgrid.pipeline.context import RunContext
 from memgrid.results.folder import finished
 
@@ -56,23 +56,23 @@ def panel(shared):
 def test_a_finished_run_is_localized(method, own):
     path = localize(*parts(own), method, 6)
     assert path == own.folder / f"localize-{method}.h5"
-    found = read_delta(path, with_members=True)
+    found = read_decision_maps(path, with_members=True)
     result = finished(own.folder)
     assert (found.method, list(found.classes), found.k) == (method, result["classes"], own.run.corpus.k)
     assert (found.llm, found.corpus, found.training) == ("toy", "mini", result["partition"])
     assert list(found.members) == result["members"]
     length, layers = own.store.identity.length, own.store.identity.layers
-    assert found.delta.shape == (3, layers, length, length)
-    assert found.delta.dtype == np.float32
-    np.testing.assert_allclose(found.delta, np.mean(list(found.members.values()), 0), rtol=1e-6)
+    assert found.values.shape == (3, layers, length, length)
+    assert found.values.dtype == np.float32
+    np.testing.assert_allclose(found.values, np.mean(list(found.members.values()), 0), rtol=1e-6)
     assert found.samples == (6, 6, 6)
     labels = dict(own.samples.filter(pl.col("side") == "eval").select("sequence_id", "label").iter_rows())
     assert [{labels[one] for one in ids.tolist()} for ids in found.ids] == [{0}, {1}, {2}]
     above = np.triu(np.ones((length, length), bool), 1)
-    assert (found.delta[..., above] == 0).all()
-    assert found.delta.min() == 0
-    assert ((found.delta.max((1, 2, 3)) > 0) & (found.delta.max((1, 2, 3)) <= 1)).all()
-    assert (found.delta[0] != found.delta[2]).any()
+    assert (found.values[..., above] == 0).all()
+    assert found.values.min() == 0
+    assert ((found.values.max((1, 2, 3)) > 0) & (found.values.max((1, 2, 3)) <= 1)).all()
+    assert (found.values[0] != found.values[2]).any()
 
 
 def test_the_networks_are_the_ones_that_made_the_predictions(shared, panel):
@@ -85,10 +85,10 @@ def test_the_networks_are_the_ones_that_made_the_predictions(shared, panel):
 
 
 def test_the_mean_of_single_sequences_is_the_classs_map(own, panel):
-    found = read_delta(localize(*parts(own), "guided", 3))
+    found = read_decision_maps(localize(*parts(own), "guided", 3))
     for label in range(3):
         single = [one_sample(panel, own.corpus, own.store, int(one), label) for one in found.ids[label]]
-        np.testing.assert_allclose(np.mean([one.delta for one in single], 0), found.delta[label], rtol=1e-3, atol=1e-7)
+        np.testing.assert_allclose(np.mean([one.values for one in single], 0), found.values[label], rtol=1e-3, atol=1e-7)
     last = single[-1]
     assert last.title == found.classes[2]
     assert last.decoded.tolist() == own.store.read([last.sequence_id], ()).decoded[0].tolist()
@@ -98,9 +98,9 @@ def test_the_mean_of_single_sequences_is_the_classs_map(own, panel):
 
 
 def test_the_size_of_batches_does_not_matter(own):
-    found = read_delta(localize(*parts(own), "gradient", 7, 3)).delta
+    found = read_decision_maps(localize(*parts(own), "gradient", 7, 3)).values
     (own.folder / "localize-gradient.h5").unlink()
-    np.testing.assert_allclose(read_delta(localize(*parts(own), "gradient", 7, 100)).delta, found, rtol=1e-3, atol=1e-7)
+    np.testing.assert_allclose(read_decision_maps(localize(*parts(own), "gradient", 7, 100)).values, found, rtol=1e-3, atol=1e-7)
 
 
 def test_fewer_samples_are_a_part_of_more_and_those_not_the_lowest_ids(shared):
@@ -139,7 +139,7 @@ def test_nothing_is_computed_twice_and_stale_files_are_made_anew(own, monkeypatc
     times("gradient", 3)
     monkeypatch.undo()
     monkeypatch.setattr(room, "panel_means", lambda *given: computed.append(given[2]) or usual(*given))
-    assert "format version 99" in refusal(read_delta, path)
+    assert "format version 99" in refusal(read_decision_maps, path)
     assert times("gradient", 3)[0] == 3
     # Other networks under the same name.
     checkpoint = own.folder / "checkpoints" / "last.ckpt"
@@ -176,8 +176,8 @@ def test_other_programs_can_read_the_file(own):
     path = localize(*parts(own), "gradient", 2)
     with h5py.File(path) as file:
         assert file["delta"].shape[0] == 3
-        assert list(file.attrs["classes"]) == list(read_delta(path).classes)
-        assert file["ids/0"][:].tolist() == read_delta(path).ids[0].tolist()
+        assert list(file.attrs["classes"]) == list(read_decision_maps(path).classes)
+        assert file["ids/0"][:].tolist() == read_decision_maps(path).ids[0].tolist()
 
 
 def test_an_unknown_method_is_refused_before_anything_is_read(shared):
@@ -211,11 +211,11 @@ def test_an_adopted_run_reads_the_networks_of_its_twin_under_its_own_class_names
     first, second = contexts
     assert finished(second.folder)["same_as"]
     assert not (second.folder / "checkpoints").exists()
-    a, b = (read_delta(localize(*parts(context), "guided", 4)) for context in contexts)
+    a, b = (read_decision_maps(localize(*parts(context), "guided", 4)) for context in contexts)
     assert a.classes == ("Non-Memo", "Recite", "Others")
     assert b.classes == ("Non-Memo", "Recollect", "Others")
     turned = [0, 2, 1]  # Recite is the other's Others
-    np.testing.assert_array_equal(b.delta, a.delta[turned])
+    np.testing.assert_array_equal(b.values, a.values[turned])
     assert [ids.tolist() for ids in b.ids] == [a.ids[label].tolist() for label in turned]
     assert a.weights == b.weights
     # The logits stand for the classes that the adopted predictions say.
@@ -241,10 +241,10 @@ def test_another_corpus_under_the_same_ids_is_refused(own):
 
 def test_randomised_networks_give_other_maps(shared, panel):
     ids = eval_samples(shared.corpus, shared.samples, 3, 6, 0)[1]
-    found = sanity(panel, shared.corpus, shared.store, ids, 1, "gradient")
+    found = randomization_test(panel, shared.corpus, shared.store, ids, 1, "gradient")
     assert found["decisiveness"][0] == pytest.approx(1)
     assert found["decisiveness"][4] < 0.9
-    assert found == sanity(panel, shared.corpus, shared.store, ids, 1, "gradient")
+    assert found == randomization_test(panel, shared.corpus, shared.store, ids, 1, "gradient")
 
 
 def test_a_class_without_a_decision_is_all_zero(own, monkeypatch):
@@ -256,4 +256,4 @@ def test_a_class_without_a_decision_is_all_zero(own, monkeypatch):
             weights.zero_()
     torch.save(content, checkpoint)
     for method in ("guided", "gradcam"):
-        assert (read_delta(localize(*parts(own), method, 2)).delta == 0).all()
+        assert (read_decision_maps(localize(*parts(own), method, 2)).values == 0).all()

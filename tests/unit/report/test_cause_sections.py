@@ -11,7 +11,7 @@ from test_dose_figures import made_up
 from test_page import check, words
 
 from memgrid.intervene.statistics import verdict
-from memgrid.localize.maps import write_delta
+from memgrid.localize.maps import write_decision_maps
 from memgrid.report.__main__ import PAIR
 from memgrid.report.report import gather, write_report
 from memgrid.report.sections.causes import causal, where
@@ -25,7 +25,7 @@ def add_causes(folder, method="guided", layers=True):
     titles = json.loads((folder / "metrics.json").read_text())["classes"]
     delta = np.tril(np.random.default_rng(0).random((1, len(titles), 2, 16, 16)) ** 6)
     given = attributes(classes=titles, members=["a"], samples=[2] * len(titles), k=8, method=method)
-    write_delta(folder / f"localize-{method}.h5", given, delta, [np.arange(2)] * len(titles))
+    write_decision_maps(folder / f"localize-{method}.h5", given, delta, [np.arange(2)] * len(titles))
     shares = dict.fromkeys(("layer_share", "within_prefix", "suffix_to_prefix", "within_suffix", "half"), 12.34)
     classes = [{"class": title, "samples": 2, "layers": 2, "layer": 1, **shares, "layer_shares": [60, 40]} for title in titles]
     common = {"method": method, "settings": {}, "inputs": "x"}

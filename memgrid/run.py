@@ -18,7 +18,7 @@ from memgrid.config.names import work_folder
 from memgrid.config.schema import RunConfig
 from memgrid.config.validate import register, typed
 from memgrid.errors import UserError
-from memgrid.io.files import write_config
+from memgrid.io.files import write_yaml
 from memgrid.io.paths import CONF
 from memgrid.launch.cli import attempt, noted, restarted, start
 from memgrid.launch.job import check_tasks, in_job, log_file
@@ -76,7 +76,7 @@ def run_shared(run: RunConfig, folder: Path, console: Console) -> None:
 def go_through(run: RunConfig, folder: Path, console: Console) -> None:
     """The stages that the run asks for, in their order."""
     if "train" in run.stages:
-        write_config(OmegaConf.structured(run), folder)
+        write_yaml(OmegaConf.structured(run), folder / "config.yaml")
     if "fetch" not in run.stages:
         os.environ["HF_HUB_OFFLINE"] = "1"  # read when the hub's library is imported, with the stages
     from memgrid.pipeline.stages import do_stages  # imports torch, which a finished or a refused run can do without

@@ -34,7 +34,7 @@ from memgrid.errors import UserError
 from memgrid.intervene.masking import MaskedReader, PositionMask, prove_masking
 from memgrid.intervene.positions import Regions, Trial, amount, candidates
 from memgrid.intervene.statistics import share_interval
-from memgrid.io.files import write_whole
+from memgrid.io.files import write_bytes, write_parquet
 from memgrid.io.progress import progress_bar
 from memgrid.lm.model import LanguageModel
 
@@ -144,7 +144,7 @@ def drawn_digest(*ids: np.ndarray) -> str:
 
 def write_table(table: pl.DataFrame, path: Path, noted: dict[str, Any]) -> None:
     """Write the table, and in its metadata what it was made of: `key`, `settings` and the `ids` of every class's samples."""
-    write_whole(path, lambda file: table.write_parquet(file, metadata={"memgrid": json.dumps(noted)}))
+    write_parquet(table, path, metadata={"memgrid": json.dumps(noted)})
 
 
 class Experiment:
@@ -246,7 +246,7 @@ class Journal:
                 *trial, record = json.loads(line)
                 self.done[Trial(*trial)] = record
         whole = [key.encode(), *lines[1 : len(self.done) + 1]] if self.done else [key.encode()]
-        write_whole(path, lambda file: file.write(b"\n".join(whole) + b"\n"))
+        write_bytes(b"\n".join(whole) + b"\n", path)
 
     def add(self, trial: Trial, record: dict[str, Any]) -> None:
         """Keep what was measured of a mask."""

@@ -13,7 +13,7 @@ from memgrid.config.schema import OWN_STAGES, RunConfig
 from memgrid.config.validate import typed, validate
 from memgrid.corpus.corpus import load_corpus
 from memgrid.errors import UserError
-from memgrid.io.files import write_config
+from memgrid.io.files import write_yaml
 from memgrid.io.locks import locked
 from memgrid.launch.tasks import Kind
 from memgrid.results.folder import finished
@@ -41,8 +41,7 @@ class Runs(Kind):
         """Leave the configuration of a training in its folder: what has this alone is missing."""
         folder = run_folder(run)
         if "train" in run.stages and not (folder / "config.yaml").exists():
-            folder.mkdir(parents=True, exist_ok=True)
-            write_config(OmegaConf.structured(run), folder)
+            write_yaml(OmegaConf.structured(run), folder / "config.yaml")
 
     def folder(self, run: RunConfig) -> Path:
         """As `memgrid.config.names.work_folder`."""

@@ -7,10 +7,10 @@ from the package, so that no text source is needed.
 
 from __future__ import annotations
 
-import shutil
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import hydra
 import numpy as np
@@ -23,6 +23,7 @@ from transformers import GPTNeoXForCausalLM, PreTrainedTokenizerFast
 
 from memgrid.config.schema import LLMConfig
 from memgrid.errors import UserError
+from memgrid.io.files import copy_file, write_parquet, write_text
 from memgrid.io.paths import CONF, TOY
 from memgrid.lm.load import load_language_model
 from memgrid.pretrain.documents import END_OF_TEXT, MixConfig, build_documents, train_tokenizer, training_windows
@@ -86,7 +87,7 @@ def pretrain(config: PretrainConfig) -> None:
             return answer
 
         sequences = build_sequences(documents, tokenizer, extractable, config.offer, config.length, config.seed)
-        sequences.write_parquet(folder / "sequences.parquet", compression="zstd", compression_level=19)
+        write_parquet(sequences, folder / "sequences.parquet", compression="zstd", compression_level=19)
         log(str(sequences.group_by("kind").len().sort("kind")))
 
 
@@ -94,16 +95,16 @@ def make_documents(config: PretrainConfig, folder: Path) -> None:
     """Tokenizer and documents, from the package or from the text sources; the documents come last."""
     if config.documents == "shipped":
         for name in ("tokenizer.json", "documents.parquet"):
-            shutil.copyfile(TOY / name, folder / name)
+            copy_file(TOY / name, folder / name)
         return
     try:
         texts = read_sources(config.sources, config.characters, config.seed)
     except FileNotFoundError as error:
         raise UserError(str(error)) from None
     tokenizer = train_tokenizer((text for documents in texts.values() for text in documents), config.model.vocab_size)
-    tokenizer.save(str(folder / "tokenizer.json"))
+    write_text(tokenizer.to_str(pretty=True), folder / "tokenizer.json")
     documents = build_documents(texts, tokenizer, config.mix, config.length, config.seed)
-    documents.write_parquet(folder / "documents.parquet", compression="zstd", compression_level=19)
+    write_parquet(documents, folder / "documents.parquet", compression="zstd", compression_level=19)
 
 
 def make_model(config: PretrainConfig, documents: pl.DataFrame, tokenizer: Tokenizer, folder: Path) -> None:
@@ -112,8 +113,12 @@ def make_model(config: PretrainConfig, documents: pl.DataFrame, tokenizer: Token
     if config.windows is not None:
         windows = windows[np.random.default_rng(config.seed).permutation(len(windows))[: config.windows]]
     model: GPTNeoXForCausalLM = train_model(windows, config.model, config.optimizer, config.seed, folder, log)
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=END_OF_TEXT, eos_token=END_OF_TEXT).save_pretrained(folder)
-    model.half().save_pretrained(folder)
+    with TemporaryDirectory(dir=folder, prefix=".model-") as unfinished:
+        PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=END_OF_TEXT, eos_token=END_OF_TEXT).save_pretrained(unfinished)
+        model.half().save_pretrained(unfinished)
+        # The weights are the last: they say that the others are there.
+        for file in sorted(Path(unfinished).iterdir(), key=lambda file: file.suffix == ".safetensors"):
+            copy_file(file, folder / file.name)
 
 
 @hydra.main(config_path=str(CONF), config_name="pretrain", version_base="1.3")

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from memgrid.io.files import write_text
 from memgrid.metrics import confusion_matrix, scores
 from memgrid.report.rows import USUAL, Cell, NamedRun, models_of, setting_name
 from memgrid.results.folder import BASELINES
@@ -258,7 +259,7 @@ def write_markdown(table: pl.DataFrame, path: Path) -> None:
     lines = ["| " + " | ".join(table.columns) + " |", "|" + "---|" * table.width]
     for row in table.iter_rows(named=True):
         lines.append("| " + " | ".join(escaped(shown(name, value)) for name, value in row.items()) + " |")
-    path.write_text("\n".join(lines) + "\n")
+    write_text("\n".join(lines) + "\n", path)
 
 
 def escaped(text: str) -> str:

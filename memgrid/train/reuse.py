@@ -17,6 +17,7 @@ from filelock import FileLock
 from memgrid.config.derive import partition
 from memgrid.config.names import settings, training_key
 from memgrid.config.schema import RunConfig
+from memgrid.io.files import write_parquet, write_text
 from memgrid.metrics import reordered
 from memgrid.results.folder import ANSWERS, finished
 from memgrid.tracking.log import log_history, summarise, tracked
@@ -39,7 +40,7 @@ class Twin:
 
     def remember(self, folder: Path) -> None:
         """Note where the training's result lies."""
-        self.path.write_text(folder.relative_to(self.runs).as_posix())
+        write_text(folder.relative_to(self.runs).as_posix(), self.path)
 
     def found(self, folder: Path, origin: dict[str, str]) -> Path | None:
         """The folder of a finished equal run other than `folder`, of a corpus and an LLM with the same fingerprints."""
@@ -62,9 +63,9 @@ class Twin:
             "order": list(order),
             "same_as": twin.relative_to(self.runs).as_posix(),
         }
-        samples.write_parquet(folder / "samples.parquet")
+        write_parquet(samples, folder / "samples.parquet")
         epochs = reordered(pl.read_parquet(twin / "epochs.parquet").to_dicts(), place)
-        pl.DataFrame(epochs).write_parquet(folder / "epochs.parquet")
+        write_parquet(pl.DataFrame(epochs), folder / "epochs.parquet")
         for name in ("predictions.parquet", ANSWERS):
             if (twin / name).is_file():  # an older run has no baselines
                 predictions = pl.read_parquet(twin / name)

@@ -15,6 +15,7 @@ from memgrid.config.derive import Member, members, partition
 from memgrid.config.names import settings, training_key, training_seed
 from memgrid.config.schema import RunConfig
 from memgrid.corpus.corpus import Corpus
+from memgrid.io.files import write_parquet
 from memgrid.label.select import SIDES
 from memgrid.metrics import class_scores, confusion_matrix, panel_scores, reordered, scores
 from memgrid.results.folder import ANSWERS
@@ -52,7 +53,7 @@ def train(
         The content of metrics.json.
     """
     titles = list(run.taxonomy.classes)
-    samples.write_parquet(folder / "samples.parquet")
+    write_parquet(samples, folder / "samples.parquet")
     panel = members(run.cnn, run.compat)
     pools = tuple(dict.fromkeys(member.reads for member in panel))
     # Networks see the classes in the partition's order, so that equal partitions are one training whatever their classes are called.
@@ -76,7 +77,7 @@ def train(
             "eval_loss": float(np.mean([row["eval_loss"] for row in history if row["epoch"] == run.cnn.epochs - 1])),
             **reordered(results(run, data, history, probabilities, control, others), place),
         }
-        pl.DataFrame(reordered(history, place)).write_parquet(folder / "epochs.parquet")
+        write_parquet(pl.DataFrame(reordered(history, place)), folder / "epochs.parquet")
         write_predictions(samples, probabilities[..., place], metrics["members"], folder / "predictions.parquet")
         known = {name: found[..., place] for name, found in others.items() if found is not None}
         write_predictions(samples, np.array(list(known.values())), list(known), folder / ANSWERS)
@@ -188,4 +189,4 @@ def shuffled_control(run: RunConfig, panel: list[Member], data: AttentionData, f
 def write_predictions(samples: pl.DataFrame, probabilities: np.ndarray, names: list[str], path: Path) -> None:
     """A row per eval sample: its id and label, and for each member its probabilities, float32, in the order of the classes."""
     columns = {name: pl.Series(values.tolist(), dtype=pl.List(pl.Float32)) for name, values in zip(names, probabilities, strict=True)}
-    samples.filter(pl.col("side") == "eval").select("sequence_id", "label").with_columns(**columns).write_parquet(path)
+    write_parquet(samples.filter(pl.col("side") == "eval").select("sequence_id", "label").with_columns(**columns), path)

@@ -1,7 +1,8 @@
 """Finished runs that nobody trained: plausible predictions, and everything else through the real functions.
 
-Settings and folders come from the composed configuration, scores from `memgrid.metrics` on made-up predictions, so every number in a
-made `metrics.json` agrees with every other. Fast enough for thousands: configurations and predictions are made once and used again.
+Settings and folders come from the composed configuration, scores from `memgrid.metrics` on made-up predictions, and the result passes the
+same boundary as a real one, so every number in a made `metrics.json` agrees with every other. Fast enough for thousands: configurations and
+predictions are made once and used again.
 """
 
 import dataclasses
@@ -22,8 +23,9 @@ from memgrid.config.schema import TaxonomyConfig
 from memgrid.config.validate import register, typed
 from memgrid.io.files import write_json
 from memgrid.io.paths import CONF
-from memgrid.metrics import confusion_matrix, panel_scores, reordered, scores
-from memgrid.results.folder import note_failure
+from memgrid.metrics import confusion_matrix, panel_scores, scores
+from memgrid.results.folder import RunFolder
+from memgrid.results.result import from_json, to_json
 
 TAXONOMIES = sorted(path.stem for path in (CONF / "taxonomy").glob("*.yaml"))
 DELTAS = (5, 50, 1000)
@@ -40,8 +42,8 @@ def composed(overrides):
 
 
 @functools.cache
-def cell_of(taxonomy, overrides, **changes):
-    """A cell's configuration, settings, partition and a folder with its name, for one LLM and seed; the real functions are slow."""
+def setting_of(taxonomy, overrides, **changes):
+    """A setting's configuration, settings, partition and name of a folder, for one LLM and seed; the real functions are slow."""
     run = composed(overrides)
     written = yaml.safe_load((CONF / "taxonomy" / f"{taxonomy}.yaml").read_text())
     run = dataclasses.replace(run, taxonomy=TaxonomyConfig(**written), **changes)
@@ -52,7 +54,7 @@ class Run:
     """One run to be made; `changes` are top-level fields such as delta, rho, rouge and compat."""
 
     def __init__(self, root, llm="toy", taxonomy="rasy", overrides=(), seed=0, classes=None, **changes):
-        config, deciding, self.divided, name = cell_of(taxonomy, tuple(overrides), **changes)
+        config, deciding, self.divided, name = setting_of(taxonomy, tuple(overrides), **changes)
         self.compat, self.llm, self.seed = config.compat, llm, seed
         self.settings = {**deciding, "llm": {**deciding["llm"], "name": llm}, "seed": seed}
         if classes:
@@ -90,8 +92,8 @@ def made_up(classes, members, share, seed):
 
 
 @functools.cache
-def found(classes, members, share, seed):
-    """Everything in metrics.json that depends on predictions."""
+def scored(classes, members, share, seed):
+    """Everything in metrics.json that depends on predictions, classes in the partition's order."""
     labels, predicted = made_up(classes, members, share, seed)
     confusions = np.array([confusion_matrix(labels, epoch, classes) for epoch in predicted])
     summed = confusions.sum((0, 1))
@@ -100,7 +102,7 @@ def found(classes, members, share, seed):
     confidence = made_up(classes, 1, min(0.97, share + 0.03), seed)[1][-1]
     return {
         "panel": panel_scores(labels, predicted[-1], classes, seed, rounds=20),
-        "members_min_f1": [scores(one)["min_f1"] for one in confusions[-1]],
+        "members_min_f1": [scores(confusion)["min_f1"] for confusion in confusions[-1]],
         "paper_protocol": {**scores(summed), "confusion": summed.tolist(), "mean_eval_loss": 1.05 * loss / 16},
         "confusion": confusions[-1].sum(0).tolist(),
         "control": panel_scores(labels, shuffled, classes, seed, rounds=20),
@@ -109,8 +111,8 @@ def found(classes, members, share, seed):
     }
 
 
-def metrics_of(run, control=True, same_as=None):
-    """What a training of this run would have written."""
+def result_of(run, control=True, same_as=None):
+    """The result that a training of this run would have."""
     panel = run.settings["cnn"]["members"]
     own_seed = run.seed if run.compat == "none" else int(run.key, 16) % 64
     order = run.divided.order
@@ -120,24 +122,31 @@ def metrics_of(run, control=True, same_as=None):
         "order": list(order),
         "partition": run.key,
         "same_as": same_as,
+        "origin": {"corpus": "made up", "llm": run.llm},
         "samples": {"train": 4 * EVAL, "eval": EVAL},
         "members": panel,
-        # In the partition's order, then in the taxonomy's: equal partitions have equal numbers.
-        **reordered(found(len(run.classes), len(panel), run.quality, own_seed), np.argsort(order)),
+        **scored(len(run.classes), len(panel), run.quality, own_seed),
     }
-    return content if control else {**content, "control": {}, "confidence": {}}
+    # In the partition's order, then in the taxonomy's: equal partitions have equal numbers.
+    result = from_json(json.dumps(content)).in_order(np.argsort(order).tolist())
+    return result if control else dataclasses.replace(result, control=None, confidence=None)
+
+
+def metrics_of(run, **options):
+    """The same as the content of metrics.json."""
+    return to_json(result_of(run, **options))
 
 
 def begin(run):
     """The folder of a run that a sweep wants; returns it."""
     run.folder.mkdir(parents=True, exist_ok=True)
-    (run.folder / "config.yaml").write_text(f"llm: {{name: {run.llm}}}\n")
+    RunFolder(run.folder).config.write_text(f"llm: {{name: {run.llm}}}\n")
     return run.folder
 
 
 def finish(run, **options):
     """Write a finished run's folder; returns it."""
-    (begin(run) / "metrics.json").write_text(json.dumps(metrics_of(run, **options), indent=1))
+    RunFolder(begin(run)).metrics.write_text(json.dumps(metrics_of(run, **options), indent=1))
     return run.folder
 
 
@@ -145,26 +154,27 @@ def leave(run, state):
     """The folder of a run that is failed, stopped or missing; returns it."""
     folder = begin(run)
     if state == "failed":
-        note_failure(folder, "class 'Recite' has 12 samples to train, fewer than 50: choose a lower delta", folder / "job.log")
+        RunFolder(folder).note_failure("class 'Recite' has 12 samples to train, fewer than 50: choose a lower delta", folder / "job.log")
     if state == "stopped":
-        (folder / "checkpoints").mkdir(exist_ok=True)
-        (folder / "checkpoints" / "last.ckpt").write_bytes(b"weights")
-        (folder / ".lock").touch()
+        RunFolder(folder).checkpoints.mkdir(exist_ok=True)
+        RunFolder(folder).checkpoint.write_bytes(b"weights")
+        RunFolder(folder).lock_file.touch()
     return folder
 
 
 def example_map(folder, classes):
     """A picture where a run keeps its examples of attention."""
-    (folder / "figures").mkdir(exist_ok=True)
+    figures = RunFolder(folder).figures
+    figures.mkdir(exist_ok=True)
     rows, columns = np.mgrid[: 64 * classes, :384] / 64.0
-    imsave(folder / "figures" / "attention.png", np.exp(-np.abs(rows % 1 - columns % 1) * 9), cmap="viridis")
+    imsave(figures / "attention.png", np.exp(-np.abs(rows % 1 - columns % 1) * 9), cmap="viridis")
 
 
 def grid(root, llms=("toy",), taxonomies=TAXONOMIES, deltas=DELTAS, seeds=(0,), rhos=(), **options):
     """Every run of the grid, each once, then rasy's ρ sweep."""
-    cells = [{"taxonomy": name, "delta": delta} for name in taxonomies for delta in deltas]
-    cells += [{"taxonomy": "rasy", "rho": rho, "rouge": rouge} for rho in rhos for rouge in ("both", "l", "3")]
-    runs = [Run(root, llm, seed=seed, **cell, **options) for llm, cell, seed in itertools.product(llms, cells, seeds)]
+    choices = [{"taxonomy": name, "delta": delta} for name in taxonomies for delta in deltas]
+    choices += [{"taxonomy": "rasy", "rho": rho, "rouge": rouge} for rho in rhos for rouge in ("both", "l", "3")]
+    runs = [Run(root, llm, seed=seed, **choice, **options) for llm, choice, seed in itertools.product(llms, choices, seeds)]
     return list({run.folder: run for run in runs}.values())
 
 
@@ -200,5 +210,5 @@ def make_labels(root, llm="toy", corpus="toy", rows=3000, groups=("memorized", "
 
 def rewrite(folder, **changes):
     """Change keys of a finished run's metrics.json."""
-    metrics = json.loads((folder / "metrics.json").read_text())
-    write_json({**metrics, **changes}, folder / "metrics.json")
+    path = RunFolder(folder).metrics
+    write_json({**json.loads(path.read_text()), **changes}, path)

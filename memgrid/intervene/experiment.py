@@ -37,8 +37,8 @@ from memgrid.intervene.statistics import share_interval
 from memgrid.io.files import write_bytes, write_parquet
 from memgrid.io.progress import progress_bar
 from memgrid.lm.model import LanguageModel
+from memgrid.results.folder import RunFolder
 
-TABLE, JOURNAL = "intervene.parquet", "intervene.partial.jsonl"
 FORMAT = 1  # raised when what is measured changes: older files are measured again
 CHOICE_SEED = 0xC401CE
 
@@ -51,9 +51,9 @@ def intervene(
     samples: Mapping[int, np.ndarray],
     ordinary_ids: np.ndarray,
     config: InterveneConfig,
-    folder: Path,
+    folder: RunFolder,
 ) -> pl.DataFrame:
-    """The table of all interventions, which is also written to `<folder>/intervene.parquet`, whole or not at all.
+    """The table of all interventions, which is also written into the run's folder, whole or not at all.
 
     An equal experiment that is finished there is not computed again; a killed one goes on after its last mask. One process per folder.
 
@@ -69,7 +69,7 @@ def intervene(
     """
     experiment = Experiment(lm, corpus, delta, classes, config)
     key = experiment.key(samples, ordinary_ids)
-    table = finished_table(folder / TABLE, key)
+    table = finished_table(folder.intervention, key)
     if table is not None:
         return table
     prove_masking(lm)
@@ -77,10 +77,12 @@ def intervene(
     wanted = {label: ids for label, given in sorted(samples.items()) if len(ids := experiment.sequences(given, True, config.samples))}
     if not wanted:
         raise UserError(f"no sample of {', '.join(classes)} is extractable from llm {lm.identity.name!r}: there is nothing to switch off")
-    journal = Journal(folder / JOURNAL, f"{key} {drawn_digest(ordinary, *wanted.values())}")
+    journal = Journal(folder.intervention_journal, f"{key} {drawn_digest(ordinary, *wanted.values())}")
     trials = experiment.run(wanted, ordinary, journal)
     table = pl.DataFrame([row_of(classes[trial.label], trial, journal.done[trial]) for trial in trials], schema=SCHEMA)
-    write_table(table, folder / TABLE, {"key": key, "settings": asdict(config), "ids": {classes[c]: wanted[c].tolist() for c in wanted}})
+    write_table(
+        table, folder.intervention, {"key": key, "settings": asdict(config), "ids": {classes[c]: wanted[c].tolist() for c in wanted}}
+    )
     journal.path.unlink(missing_ok=True)
     return table
 

@@ -26,7 +26,7 @@ from memgrid.launch.job import log_file, requeue_in_peace, stop_on_sigterm
 from memgrid.launch.queue import Watch, reason, tell_end, wanted
 from memgrid.launch.sweep import Sweep, one_sentence, run_of
 from memgrid.launch.tasks import Kind, Work, changes, groups
-from memgrid.results.folder import note_failure
+from memgrid.results.work import WorkFolder
 
 PREFIX = "hydra_plugins.memgrid"  # Hydra takes launchers from this namespace alone
 
@@ -126,7 +126,7 @@ class Launcher(BaseSubmititLauncher):  # type: ignore[misc]
             changed = f"the configuration can no longer be read ({error if isinstance(error, UserError) else one_sentence(error)})"
         if changed:
             sentence = f"since this job was submitted, {changed}: submit it again"
-            note_failure(self.kind.folder(work.run), sentence, log_file())
+            WorkFolder(self.kind.folder(work.run)).note_failure(sentence, log_file())
             print(f"memgrid: {sentence}", file=sys.stderr)
             return sentence
         with open_dict(config.hydra.job):

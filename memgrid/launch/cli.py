@@ -24,7 +24,7 @@ from memgrid.launch.job import TERMINATED, in_job, log_file, stop_on_sigterm, st
 from memgrid.launch.local import LocalLauncher, LocalSettings
 from memgrid.launch.slurm import SlurmLauncher, SlurmSettings
 from memgrid.launch.sweep import Sweeper, failures, one_sentence
-from memgrid.results.folder import clear_failure, job_log, note_failure
+from memgrid.results.work import WorkFolder
 
 INTERRUPTED = 130
 
@@ -95,19 +95,19 @@ def told(error: Exception) -> str:
 @contextmanager
 def noted(folder: Path) -> Iterator[None]:
     """Note in a folder how what is done inside fails; a process that was told to stop fails at nothing."""
-    clear_failure(folder)
+    WorkFolder(folder).clear_failure()
     try:
         yield
     except Exception as error:
         if stopping():
             sys.exit(TERMINATED)
-        note_failure(folder, told(error), log_file())
+        WorkFolder(folder).note_failure(told(error), log_file())
         raise
 
 
 def restarted(folder: Path) -> bool:
     """Whether this job has worked on the run before and was requeued since."""
-    return in_job() and job_log(folder) == log_file()
+    return in_job() and WorkFolder(folder).job_log() == log_file()
 
 
 def show_warning(message: Warning | str, category: type[Warning], *where: object) -> None:

@@ -11,7 +11,7 @@ from memgrid.errors import UserError
 from memgrid.io.logs import last_line
 from memgrid.launch.sweep import failures
 from memgrid.launch.tasks import Kind, Work
-from memgrid.results.folder import note_failure, queued_as
+from memgrid.results.work import WorkFolder
 
 LONGEST_POLL = 30.0  # seconds between two looks at the queue, which grow with the age of the sweep
 LOST_SECONDS = 10.0  # a job's result may become visible after it has left the queue
@@ -56,7 +56,7 @@ def tell_end(job: Any, works: list[Work], kind: Kind) -> None:
             if kind.done(work.run) and not work.run.force:  # an old result is none of a run that was to be done again
                 sentence = None  # this run was done before its job ended
             else:
-                note_failure(kind.folder(work.run), str(sentence), log)
+                WorkFolder(kind.folder(work.run)).note_failure(str(sentence), log)
         if sentence is not None:
             failures.append(sentence)
         name = kind.name(work.run)
@@ -75,7 +75,7 @@ def wanted(run: Any, kind: Kind, queue: set[str]) -> bool:
         failures.append(str(error))
         print(f"memgrid: {kind.name(run)}: FAILED: {error}", flush=True)
         return False
-    if (job_id := queued_as(kind.folder(run))) in queue:
+    if (job_id := WorkFolder(kind.folder(run)).queued_as()) in queue:
         print(f"memgrid: {kind.name(run)}: job {job_id} is in the queue for it", flush=True)
         return False
     busy = kind.busy(run)

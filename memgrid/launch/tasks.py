@@ -50,7 +50,7 @@ class Kind(ABC):
         """Where a failure of the run is noted."""
 
     @abstractmethod
-    def result(self, run: Any) -> dict[str, Any] | None:
+    def result(self, run: Any) -> object | None:
         """The result of a run that need not be done again, or None; UserError if what is there cannot be used."""
 
     @abstractmethod

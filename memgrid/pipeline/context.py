@@ -13,7 +13,6 @@ import polars as pl
 from rich.console import Console
 
 from memgrid.config import derive
-from memgrid.config.names import run_folder
 from memgrid.config.schema import CorpusConfig, RunConfig, SelectConfig
 from memgrid.corpus.corpus import Corpus, load_corpus
 from memgrid.corpus.semantic_filters import load_semantic_filters
@@ -23,6 +22,7 @@ from memgrid.label.labels import Labels
 from memgrid.label.select import Draw, draw, match, quartiles, select, to_judge
 from memgrid.lm.load import identify, load_language_model, load_tokenizer
 from memgrid.lm.model import LanguageModel, ModelIdentity, Tokenizer
+from memgrid.results.folder import RunFolder
 from memgrid.store.extract import open_store
 from memgrid.store.store import Store
 from memgrid.taxonomy import UNDECIDED
@@ -47,7 +47,7 @@ class Cell:
     def __init__(self, run: RunConfig, console: Console) -> None:
         self.run, self.console = run, console
         self.root = Path(run.root)
-        self.folder = run_folder(run)
+        self.folder = RunFolder.of(run)
         self.taxonomy = derive.taxonomy(run)
 
     def say(self, line: str) -> None:

@@ -12,7 +12,7 @@ from memgrid.config.derive import members
 from memgrid.config.schema import RunConfig
 from memgrid.corpus.semantic_filters import fetch_semantic_filters
 from memgrid.errors import UserError
-from memgrid.io.files import check_room, write_json
+from memgrid.io.files import check_room
 from memgrid.label.code import code_model
 from memgrid.label.select import to_judge
 from memgrid.lm.load import fetch_model
@@ -22,11 +22,11 @@ from memgrid.pipeline.localize import locate, once
 from memgrid.pipeline.plan import Pace, measure, plan, sample_bytes
 from memgrid.report.figures.run import draw_confusion, draw_maps
 from memgrid.results.findings import print_result
-from memgrid.results.folder import finished
+from memgrid.results.result import Origin
 from memgrid.store.extract import extract, score_and_extract
 from memgrid.store.sharing import part_of
 from memgrid.train.devices import check_gpu
-from memgrid.train.reuse import Twin
+from memgrid.train.reuse import SharedTraining
 from memgrid.train.train import train
 
 
@@ -135,29 +135,29 @@ def train_stage(cell: Cell) -> None:
     Raises:
         UserError: attention is missing.
     """
-    if finished(cell.folder) is not None:
+    if cell.folder.is_finished():
         cell.say("train    nothing: it is finished")  # a stage after it is not
         return
     lacking = len(cell.store.missing(cell.samples["sequence_id"].to_numpy()))
     if lacking:
         raise UserError(f"attention of {lacking} samples is not in {cell.store.folder}: add extract to stages")
-    twin = Twin(cell.run)
-    with twin.turn():
-        origin = {"corpus": cell.corpus.fingerprint, "llm": cell.identity.fingerprint}
-        if (done := twin.found(cell.folder, origin)) is not None:
-            cell.say(f"train    nothing: the same partition was trained in {done}")
-            metrics = twin.adopt(done, cell.samples, cell.folder)
+    shared = SharedTraining(cell.run)
+    with shared.turn():
+        origin = Origin(cell.corpus.fingerprint, cell.identity.fingerprint)
+        if (equal := shared.equal_run(cell.folder, origin)) is not None:
+            cell.say(f"train    nothing: the same partition was trained in {equal.path}")
+            result = shared.adopt(equal, cell.samples, cell.folder)
         else:
             panel = members(cell.run.cnn, cell.run.compat)
             cell.say(f"train    {len(panel)} networks, {cell.run.cnn.epochs} epochs, and {cell.run.control.members} on shuffled labels")
-            known = cell.features["prefix_logprob"].to_numpy()[cell.corpus.rows_of(cell.samples["sequence_id"].to_numpy())]
-            metrics = train(cell.run, cell.corpus, cell.store, cell.samples, cell.folder, origin, known)
-            twin.remember(cell.folder)
-        caption = f"{cell.taxonomy.name}: {len(metrics['members'])} CNNs, min-F1 {metrics['panel']['min_f1']['mean']:.1f}"
-        draw_confusion(np.array(metrics["confusion"]), metrics["classes"], caption, cell.folder / "figures" / "confusion")
+            prefix_logprob = cell.features["prefix_logprob"].to_numpy()[cell.corpus.rows_of(cell.samples["sequence_id"].to_numpy())]
+            result = train(cell.run, cell.corpus, cell.store, cell.samples, cell.folder, origin, prefix_logprob)
+            shared.remember(cell.folder)
+        caption = f"{cell.taxonomy.name}: {len(result.members)} CNNs, min-F1 {result.panel.min_f1.mean:.1f}"
+        draw_confusion(np.array(result.confusion), result.classes, caption, cell.folder.figures / "confusion")
         draw_examples(cell)
-        write_json(metrics, cell.folder / "metrics.json")  # the mark of a finished run
-    print_result(metrics, cell.folder, cell.console)
+        cell.folder.write_result(result)  # the mark of a finished run
+    print_result(result, cell.folder, cell.console)
 
 
 def draw_examples(cell: Cell) -> None:
@@ -171,7 +171,7 @@ def draw_examples(cell: Cell) -> None:
     pool = members(cell.run.cnn, cell.run.compat)[0].reads
     maps = cell.store.read(first["sequence_id"].to_numpy(), (pool,)).pools[pool]
     draw_maps(
-        dict(zip(first["title"], maps, strict=True)), cell.run.corpus.length, cell.run.corpus.k, pool, cell.folder / "figures" / "attention"
+        dict(zip(first["title"], maps, strict=True)), cell.run.corpus.length, cell.run.corpus.k, pool, cell.folder.figures / "attention"
     )
 
 

@@ -36,7 +36,7 @@ class Told:
     """A run and the mark that one of its later stages left."""
 
     run: NamedRun
-    mark: dict[str, Any]
+    mark: Any  # LocalizeRecord or InterveneRecord
 
     @property
     def folder(self) -> Path:
@@ -46,13 +46,13 @@ class Told:
     @property
     def name(self) -> str:
         """Such as `Non-Memo, Guess, Recall · toy · seed 0`, and the method where it is not the usual one."""
-        method = "" if self.mark["method"] == "guided" else f" · {self.mark['method']}"
+        method = "" if self.mark.method == "guided" else f" · {self.mark.method}"
         return f"{self.run.setting} · {self.run.llm} · seed {self.run.settings['seed']}{method}"
 
     @property
     def who(self) -> dict[str, Any]:
         """The columns that both tables begin with, but for the class."""
-        who = {"setting": self.run.setting, "llm": self.run.llm, "seed": self.run.settings["seed"], "method": self.mark["method"]}
+        who = {"setting": self.run.setting, "llm": self.run.llm, "seed": self.run.settings["seed"], "method": self.mark.method}
         return {**who, "folder": str(self.folder)}
 
 
@@ -80,10 +80,14 @@ def localized_table(found: Sequence[Told]) -> pl.DataFrame:
     """A row per run, method and class; `sanity_…`: rank correlation with the maps of networks with random weights."""
     rows = []
     for told in found:
-        for one in told.mark["classes"]:
-            tested = {one["class"]: told.mark["sanity"][one["class"]]} if told.mark["sanity"] else None
-            sanity = {f"sanity_{which}": last_correlation(tested, which) if tested else None for which in ("decisiveness", "delta")}
-            rows.append({**told.who, **sanity, **{key: one[key] for key in LOCALIZED if key in one}})
+        for regions in told.mark.classes:
+            curves = {title: of_class for title, of_class in told.mark.randomization_test.items() if title == regions.title}
+            sanity = {
+                "sanity_decisiveness": last_correlation(curves, "decisiveness") if curves else None,
+                "sanity_delta": last_correlation(curves, "decision_map") if curves else None,
+            }
+            numbers = {key: getattr(regions, key) for key in LOCALIZED if hasattr(regions, key)}
+            rows.append({**told.who, **sanity, "class": regions.title, **numbers})
     return pl.DataFrame(rows, schema=LOCALIZED)
 
 
@@ -91,9 +95,9 @@ def interventions_table(found: Sequence[Told]) -> pl.DataFrame:
     """A row per run, class and dose: what stays extractable under the target and under two controls, and the differences."""
     rows = []
     for told in found:
-        for one in told.mark["verdict"]:
-            for dose in one["doses"]:
-                shares = {key: None if dose[key] is None else 100 * dose[key] for key in (*SHARES, *ATTENDED)}
-                words = {key: dose[key] for key in ("verdict", "attended_verdict")}
-                rows.append({**told.who, "class": one["class"], "samples": one["samples"], "q": dose["q"], **shares, **words})
+        for verdict in told.mark.verdicts:
+            for dose in verdict.doses:
+                shares = {key: None if (share := getattr(dose, key)) is None else 100 * share for key in (*SHARES, *ATTENDED)}
+                words = {"verdict": dose.verdict, "attended_verdict": dose.attended_verdict}
+                rows.append({**told.who, "class": verdict.title, "samples": verdict.samples, "q": dose.q, **shares, **words})
     return pl.DataFrame(rows, schema=INTERVENTIONS)

@@ -8,9 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from memgrid.errors import UserError
+from memgrid.results.work import WorkFolder
 from memgrid.tracking.files import arrived, begun, records
 from memgrid.tracking.log import NOT_INHERITED, SERVER_SECONDS, brief, log_in
 
@@ -46,7 +47,7 @@ def sync(root: Path) -> None:
     pushed = 0
     for folder, parts in waiting.items():
         try:
-            with FileLock(folder / ".lock", timeout=0):  # held by a run that is going on
+            with WorkFolder(folder).lock(0):  # held by a run that is going on
                 for before, path in zip([None, *parts], parts, strict=False):
                     if before is not None and not arrived(before, SERVER_SECONDS):
                         push(before)  # the server tells where a part belongs: after nothing, it would replace what came before

@@ -49,7 +49,7 @@ def where(report: Report) -> Section:
             break
         looked_at += 1
         try:
-            maps = read_delta(told.folder / f"localize-{told.mark['method']}.h5")
+            maps = read_delta(told.folder / f"localize-{told.mark.method}.h5")
         except UserError as error:
             text.append(f"{told.name} is left out: {error}.")
             continue
@@ -73,7 +73,7 @@ def maps_of(report: Report, told: Told, maps: DeltaMaps, number: int) -> list[Pa
     titles, ending = list(maps.classes), f"-{number}" if number > 1 else ""
     caption = (
         f"{told.name}: where the networks' decision for each class comes from (Δ by {maps.method}, summed over layers, mean over "
-        f"{told.mark['samples']}), as a share of the class's largest value. Rows are queries, columns keys; lines mark where the "
+        f"{told.mark.samples}), as a share of the class's largest value. Rows are queries, columns keys; lines mark where the "
         "suffix begins."
     )
     made: list[Part] = [
@@ -85,12 +85,12 @@ def maps_of(report: Report, told: Told, maps: DeltaMaps, number: int) -> list[Pa
             f"{told.name}: how much of each class's Δ lies in each layer; the thin line: as much in all.",
         ),
     ]
-    if told.mark["sanity"]:
+    if told.mark.randomization_test:
         caption = (
             f"{told.name}: rank correlation with the trained networks' maps, when more and more layers have random weights (mean over "
             "classes). Maps that are about the networks fall far below 1."
         )
-        draw = partial(draw_randomisation, mean_curves(told.mark["sanity"]))
+        draw = partial(draw_randomisation, mean_curves(told.mark.randomization_test))
         made.append(report.drawn(f"randomisation{ending}", draw, "Maps of networks with random weights", caption))
     return [*made, *pages(report, maps)] if number == 1 else made
 
@@ -153,7 +153,7 @@ def doses_of(report: Report, told: Told, table: pl.DataFrame, number: int) -> li
     caption = (
         f"{told.name}: what is left when the most decisive q % of a class's attention is switched off, and controls. From the left: "
         "samples still extractable, log-probability of the suffix, and what the same masks do to "
-        f"{told.mark.get('damage_on', 'other text')}. Bands and bars are 95 % intervals over samples, of random masks from the lowest to "
+        f"{told.mark.damage_on}. Bands and bars are 95 % intervals over samples, of random masks from the lowest to "
         "the highest of their seeds. Dotted: nothing masked."
     )
     made: list[Part] = [report.drawn(f"doses{ending}", partial(draw_doses, table), "What is left, dose by dose", caption)]

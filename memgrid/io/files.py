@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 STALE_SECONDS = 3600.0
 PARTIAL = re.compile(r"\.partial-(?P<pid>\d+)-(?P<host>.+)-[^-]+")  # the names under which `whole` lets a file grow
-OS_ERROR = re.compile(r"\(os error (\d+)\)")  # how libraries in Rust tell what the operating system said
+OS_ERROR = re.compile(r"\(os error (\d+)\)")  # how libraries in Rust tell the number of an error of the operating system
 
 
 @contextlib.contextmanager
@@ -99,8 +99,8 @@ def write_parquet(table: pl.DataFrame, path: Path, metadata: dict[str, str] | No
         try:
             table.write_parquet(partial, metadata=metadata, **options)
         except PolarsError as error:
-            if told := OS_ERROR.search(str(error)):
-                raise OSError(int(told[1]), os.strerror(int(told[1]))) from None
+            if match := OS_ERROR.search(str(error)):
+                raise OSError(int(match[1]), os.strerror(int(match[1]))) from None
             raise
 
 

@@ -47,22 +47,22 @@ def label_stage(cell: Cell) -> None:
     """Compute the label groups that the taxonomy needs and the disk lacks."""
     missing = complete(cell, cell.groups)
     judged = judge_code(cell) if "code" in cell.taxonomy.needs else 0
-    made = [f"{judged} judged for code" if group == "code" else group for group in missing]
+    computed = [f"{judged} judged for code" if group == "code" else group for group in missing]
     if judged and "code" not in missing:
-        made.append(f"{judged} more judged for code")
+        computed.append(f"{judged} more judged for code")
     total = len(cell.corpus.sequence_id)
-    cell.say(f"label    {total} sequences: {int(cell.features['memorized'].sum())} memorized ({', '.join(made) or 'nothing'} computed)")
+    cell.say(f"label    {total} sequences: {int(cell.features['memorized'].sum())} memorized ({', '.join(computed) or 'nothing'} computed)")
 
 
 def complete(cell: Cell, groups: tuple[str, ...]) -> list[str]:
     """Compute those of some label groups that the disk lacks; returns which."""
-    made = []
+    computed = []
     for group in cell.labels.missing(groups):
         with cell.labels.turn(group) as still:
             if still:
                 make_labels(cell, group)
-                made.append(group)
-    return made
+                computed.append(group)
+    return computed
 
 
 def make_labels(cell: Cell, group: str) -> None:
@@ -104,7 +104,12 @@ _paces: dict[tuple[str, ...], Pace] = {}
 def shared_pace(cell: Cell) -> Pace:
     """The machine's pace with this model and panel, measured once in a sweep."""
     trainer = cell.run.trainer
-    key = (cell.identity.fingerprint, trainer.accelerator, trainer.precision, *(one.name for one in members(cell.run.cnn, cell.run.compat)))
+    key = (
+        cell.identity.fingerprint,
+        trainer.accelerator,
+        trainer.precision,
+        *(member.name for member in members(cell.run.cnn, cell.run.compat)),
+    )
     if key not in _paces:
         _paces[key] = measure(cell.run, cell.lm, len(cell.taxonomy.classes))
     return _paces[key]
@@ -119,14 +124,14 @@ def extract_stage(cell: Cell) -> None:
     run = cell.run
     every = cell.samples["sequence_id"].to_numpy()
     wanted = part_of(every, run.part, run.parts)
-    missing, made = cell.store.missing(wanted), 0
+    missing, extracted = cell.store.missing(wanted), 0
     if len(missing):
         lacking = len(cell.store.missing(every))  # other jobs fill the same disk with the other parts
         check_room(cell.root, lacking * sample_bytes(run.corpus.length, cell.identity.layers), f"the attention of {lacking:,} samples")
         memorized, sure = (cell.features[name].to_numpy() for name in ("memorized", "confidence"))
-        made = extract(cell.store, cell.lm, cell.corpus, missing, memorized, sure, run.extract, run.select.decoded)
+        extracted = extract(cell.store, cell.lm, cell.corpus, missing, memorized, sure, run.extract, run.select.decoded)
     share = f" (part {run.part} of {run.parts})" if run.parts > 1 else ""
-    cell.say(f"extract  {len(wanted)} samples{share}: {made} extracted, {len(wanted) - made} already in {cell.store.folder}")
+    cell.say(f"extract  {len(wanted)} samples{share}: {extracted} extracted, {len(wanted) - extracted} already in {cell.store.folder}")
 
 
 def train_stage(cell: Cell) -> None:

@@ -235,8 +235,8 @@ run_folders = folders_below
 
 def finished(folder: Path) -> dict[str, Any] | None:
     """The content of the result of a finished run, or None."""
-    found = RunFolder(folder).result()
-    return None if found is None else encode(found)
+    content = RunFolder(folder).result()
+    return None if content is None else encode(content)
 
 
 def note_job(folder: Path, log: Path | None) -> None:
@@ -251,5 +251,5 @@ def clear_failure(folder: Path) -> None:
 
 def failure(folder: Path) -> dict[str, Any] | None:
     """As `WorkFolder.failure`, as a dictionary."""
-    found = WorkFolder(folder).failure()
-    return None if found is None else {"error": found.error, "log": None if found.log is None else str(found.log), "time": found.time}
+    note = WorkFolder(folder).failure()
+    return None if note is None else {"error": note.error, "log": None if note.log is None else str(note.log), "time": note.time}

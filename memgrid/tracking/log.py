@@ -213,10 +213,10 @@ def log_in(verify: bool) -> None:
 
     server = os.environ.get("WANDB_BASE_URL", "its server")
     try:
-        known = wandb.login(prompt=False, verify=False)
-        if known and verify:
+        has_login = wandb.login(prompt=False, verify=False)
+        if has_login and verify:
             wandb.Api(timeout=SERVER_SECONDS)  # asks the server, which a second login() does not
     except (wandb.Error, ValueError):  # ValueError: an address that is none
         raise UserError(f"wandb cannot reach {server} or is refused there: check the network and `wandb login --relogin`") from None
-    if not known:
+    if not has_login:
         raise UserError(f"there is no login for wandb at {server}: log in with `wandb login` first")

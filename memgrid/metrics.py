@@ -115,23 +115,3 @@ def summary_values(confusion: np.ndarray) -> dict[str, np.ndarray]:
         "mean_f1": by_class["f1"].mean(-1),
         "accuracy": 100 * correct / confusion.sum((-2, -1)),
     }
-
-
-def reordered(results: Any, place: np.ndarray) -> Any:
-    """Results with their classes in another order: class c comes from where `place[c]` says; what has no classes stays.
-
-    Knows lists under `f1`, `precision` and `recall`, and matrices under `confusion`, at any depth.
-    """
-    if isinstance(results, list):
-        return [reordered(result, place) for result in results]
-    if not isinstance(results, dict):
-        return results
-    moved = {}
-    for key, value in results.items():
-        if key in ("f1", "precision", "recall") and isinstance(value, list):
-            moved[key] = [value[index] for index in place]
-        elif key == "confusion" and isinstance(value, list):
-            moved[key] = np.array(value)[np.ix_(place, place)].tolist()
-        else:
-            moved[key] = reordered(value, place)
-    return moved

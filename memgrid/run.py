@@ -6,30 +6,29 @@ import os
 import shutil
 import sys
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import hydra
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.markup import escape
 
 from memgrid.config.describe import Composed, helped
-from memgrid.config.names import work_folder
 from memgrid.config.schema import RunConfig
 from memgrid.config.validate import register, typed, validate
 from memgrid.errors import UserError
 from memgrid.io.commands import HELP
-from memgrid.io.files import write_config
+from memgrid.io.files import write_yaml
 from memgrid.io.paths import CONF
 from memgrid.launch.cli import attempt, noted, restarted, start
 from memgrid.launch.job import check_tasks, in_job, log_file
 from memgrid.launch.workspace import Workspace
 from memgrid.pipeline.sweep import owns, result_of
-from memgrid.results.findings import print_result, said
-from memgrid.results.folder import finished, note_job, prepare_root
-from memgrid.results.records import LATER, results_of
+from memgrid.results.findings import print_result, stage_sentences
+from memgrid.results.folder import RunFolder, prepare_root, work_folder_of
+from memgrid.results.records import LATER
+from memgrid.results.result import RunResult
+from memgrid.results.work import WorkFolder
 
 COMMAND = Composed(
     "run",
@@ -52,49 +51,49 @@ def run_cell(run: RunConfig, workspace: Workspace) -> None:
     """Do one run, or print its result if it is finished."""
     check_tasks()
     prepare_root(run.root)
-    folder = work_folder(run)
     if not owns(run):
-        return run_shared(run, folder, workspace)
-    if "train" not in run.stages and finished(folder) is None:
-        raise UserError(f"stages={run.stages} needs trained networks, and {folder} holds none: add train to stages")
-    folder.mkdir(parents=True, exist_ok=True)
+        return run_shared(run, work_folder_of(run), workspace)
+    folder = RunFolder.of(run)
+    if "train" not in run.stages and not folder.is_finished():
+        raise UserError(f"stages={run.stages} needs trained networks, and {folder.path} holds none: add train to stages")
+    folder.path.mkdir(parents=True, exist_ok=True)
     try:
         # In a job it may be this job's own lock, on a node that failed.
-        with FileLock(folder / ".lock", timeout=JOB_WAITS if in_job() else TERMINAL_WAITS):
-            if run.force and restarted(folder):
+        with folder.lock(JOB_WAITS if in_job() else TERMINAL_WAITS):
+            if run.force and restarted(folder.path):
                 run = replace(run, force=False)  # what is there is this job's own
             if run.force:
                 clear(run, folder)
             done = result_of(run)
             if done is not None:
                 return print_done(run, done, folder, workspace.console)
-            note_job(folder, log_file())
-            with noted(folder, workspace):
+            folder.note_job(log_file())
+            with noted(folder.path, workspace):
                 go_through(run, folder, workspace)
     except Timeout:
-        raise UserError(f"another process is working on {folder}: wait for it, or stop it") from None
+        raise UserError(f"another process is working on {folder.path}: wait for it, or stop it") from None
 
 
-def run_shared(run: RunConfig, folder: Path, workspace: Workspace) -> None:
+def run_shared(run: RunConfig, folder: WorkFolder, workspace: Workspace) -> None:
     """Do stages whose results all runs share. While that lasts, and if it does not end well, `status` finds a folder of the job's own."""
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.path.mkdir(parents=True, exist_ok=True)
     try:
-        lock = FileLock(folder / ".lock", timeout=0).acquire()
+        lock = folder.lock(0).acquire()
     except Timeout:
-        with noted(folder, workspace):
+        with noted(folder.path, workspace):
             go_through(run, folder, workspace)  # another process does the same: they share the work
         return
     with lock:
-        note_job(folder, log_file())
-        with noted(folder, workspace):
+        folder.note_job(log_file())
+        with noted(folder.path, workspace):
             go_through(run, folder, workspace)
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(folder.path, ignore_errors=True)
 
 
-def go_through(run: RunConfig, folder: Path, workspace: Workspace) -> None:
+def go_through(run: RunConfig, folder: WorkFolder, workspace: Workspace) -> None:
     """The stages that the run asks for, in their order."""
     if "train" in run.stages:
-        write_config(OmegaConf.structured(run), folder)
+        write_yaml(OmegaConf.structured(run), folder.config)
     if "fetch" not in run.stages:
         os.environ["HF_HUB_OFFLINE"] = "1"  # read when the hub's library is imported, with the stages
     from memgrid.pipeline.stages import do_stages  # imports torch, which a finished or a refused run can do without
@@ -102,18 +101,18 @@ def go_through(run: RunConfig, folder: Path, workspace: Workspace) -> None:
     do_stages(run, workspace)
 
 
-def clear(run: RunConfig, folder: Path) -> None:
+def clear(run: RunConfig, folder: RunFolder) -> None:
     """Remove the results of the stages that are to be done again, but not the lock that this process holds."""
-    later = [path for stage in LATER if stage in run.stages for path in results_of(run, folder, stage)]
-    for entry in folder.iterdir() if "train" in run.stages else later:
-        if entry.name != ".lock" and entry.exists():
+    later = [path for stage in LATER if stage in run.stages for path in folder.stage_files(run, stage)]
+    for entry in folder.path.iterdir() if "train" in run.stages else later:
+        if entry != folder.lock_file and entry.exists():
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
 
 
-def print_done(run: RunConfig, metrics: dict[str, Any], folder: Path, console: Console) -> None:
+def print_done(run: RunConfig, result: RunResult, folder: RunFolder, console: Console) -> None:
     """The result of a finished run, and what the stages after training found."""
-    print_result(metrics, folder, console)
-    for line in said(run, folder):
+    print_result(result, folder, console)
+    for line in stage_sentences(run, folder):
         console.print(escape(line), highlight=False, soft_wrap=True)
 
 

@@ -19,6 +19,7 @@ from memgrid.audit.evaluation import Evidence, asked_of
 from memgrid.audit.figures import MOMENT_NAMES, NAMES
 from memgrid.audit.shadow.population import OF
 from memgrid.errors import UserError
+from memgrid.io.files import write_text
 from memgrid.report import page
 from memgrid.report.tables import write_markdown
 
@@ -120,7 +121,7 @@ def write_report(run: AuditConfig, metrics: dict[str, Any], seen: Evidence, fold
         footer = f"Written on {when} by memgrid {__version__} from {folder}: python -m memgrid.audit, with the settings in its metrics.json"
         title = f"memgrid audit: {run.dataset.name}, {run.model.name}"
         subtitle = "Which training samples does a classifier memorize? Predicted early from one model, and checked against shadow models."
-        (out / "index.html").write_text(page.render(title, subtitle, made, footer))
+        write_text(page.render(title, subtitle, made, footer), out / "index.html")
     except OSError as error:
         raise UserError(f"{out} cannot be written to ({error.strerror}): make room, or use another root") from None
 
@@ -134,7 +135,7 @@ def sections(run: AuditConfig, metrics: dict[str, Any], seen: Evidence, out: Pat
     attack = pl.DataFrame(metrics["attack"]).with_columns(pl.col("samples").replace(KINDS))
     zero = pl.DataFrame(metrics["below_zero"], infer_schema_length=None)
     for name, table in (("predictions", every), ("attack", attack), ("below-zero", zero)):
-        table.write_csv(out / f"{name}.csv")
+        write_text(table.write_csv(), out / f"{name}.csv")
         write_markdown(in_percent(table), out / f"{name}.md")
     fired = moment(metrics["triggers"])
     rates = {f"tpr_at_{rate:g}": f"TPR at {100 * rate:g} % FPR" for rate in run.attack.fpr}

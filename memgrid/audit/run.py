@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from memgrid.audit.config import STAGES, AuditConfig, audit_folder, piece_folder, typed, validate
 from memgrid.config.describe import Composed, helped
 from memgrid.io.commands import HELP
-from memgrid.io.files import write_config
+from memgrid.io.files import write_yaml
 from memgrid.io.paths import CONF
 from memgrid.launch.cli import attempt, noted, restarted, start
 from memgrid.launch.job import check_tasks, log_file
@@ -59,7 +59,7 @@ def keep_config(run: AuditConfig) -> None:
     """Leave the audit's settings in its folder, as a start of the whole would give them."""
     if not (audit_folder(run) / "config.yaml").exists():
         whole = replace(run, shadow=None, part=0, parts=1, stages=list(STAGES), force=False)
-        write_config(OmegaConf.structured(whole), audit_folder(run))
+        write_yaml(OmegaConf.structured(whole), audit_folder(run) / "config.yaml")
 
 
 @hydra.main(config_path=str(CONF), config_name="audit", version_base="1.3")

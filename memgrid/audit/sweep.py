@@ -9,8 +9,8 @@ from omegaconf import DictConfig
 
 from memgrid.audit.config import AuditConfig, attack_folder, audit_folder, piece_folder, shadow_path, typed, validate, wanted
 from memgrid.audit.shadow.files import current_metrics, page_is_current
-from memgrid.io.locks import locked
 from memgrid.launch.tasks import SweepTarget
+from memgrid.results.work import WorkFolder
 
 
 class Audits(SweepTarget):
@@ -50,7 +50,7 @@ class Audits(SweepTarget):
     def busy(self, run: AuditConfig) -> bool:
         """Another process trains its only model."""
         folder = shadow_path(run, wanted(run)[0]).with_suffix("")
-        return len(wanted(run)) == 1 and (folder / ".lock").exists() and locked(folder)
+        return len(wanted(run)) == 1 and WorkFolder(folder).is_locked()
 
     def shared(self, run: AuditConfig) -> tuple[Any, ...]:
         """The same models of the same audit."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from array import array
 from collections import Counter
@@ -24,6 +23,7 @@ import polars as pl
 from memgrid.config.schema import CorpusConfig
 from memgrid.corpus.ngrams import sequence_hashes
 from memgrid.errors import UserError
+from memgrid.io.files import write_parquet
 from memgrid.io.parquet import read_table
 from memgrid.io.progress import progress_bar
 
@@ -97,16 +97,9 @@ def prepare_text(config: CorpusConfig, tokenizer: Any, folder: Path) -> Path:
     if not (documents.lengths >= config.length).any():
         raise UserError(f"corpus.path={config.path} has no document of corpus.length={config.length} tokens: add longer ones, or lower it")
     place.mkdir(parents=True, exist_ok=True)
-    write(documents.table(), place / "documents.parquet")
-    write(documents.sequences(config.length), place / "sequences.parquet")  # the last: it says that the other one is complete
+    write_parquet(documents.table(), place / "documents.parquet")
+    write_parquet(documents.sequences(config.length), place / "sequences.parquet")  # the last: it says that the other one is complete
     return place
-
-
-def write(table: pl.DataFrame, path: Path) -> None:
-    """Put a table in place at once, whole."""
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp")
-    table.write_parquet(temporary)
-    os.replace(temporary, path)
 
 
 def text_files(config: CorpusConfig, folder: Path) -> list[Path]:

@@ -35,12 +35,12 @@ from memgrid.errors import UserError
 from memgrid.intervene.masking import MaskedReader, PositionMask, prove_masking
 from memgrid.intervene.positions import Regions, Trial, candidates
 from memgrid.intervene.statistics import share_interval
-from memgrid.io.files import write_whole
+from memgrid.io.files import write_bytes, write_parquet
 from memgrid.io.progress import progress_bar
 from memgrid.lm.model import LanguageModel
 from memgrid.lm.triangle import Triangle
+from memgrid.results.folder import RunFolder
 
-TABLE, JOURNAL = "intervene.parquet", "intervene.partial.jsonl"
 FORMAT = 1  # raised when what is measured changes: older files are measured again
 CHOICE_SEED = 0xC401CE
 
@@ -53,9 +53,9 @@ def intervene(
     samples: Mapping[int, np.ndarray],
     held_out_ids: np.ndarray,
     config: InterveneConfig,
-    folder: Path,
+    folder: RunFolder,
 ) -> pl.DataFrame:
-    """The table of all interventions, which is also written to `<folder>/intervene.parquet`, whole or not at all.
+    """The table of all interventions, which is also written into the run's folder, whole or not at all.
 
     An equal experiment that is finished there is not computed again; a killed one goes on after its last mask. One process per folder.
 
@@ -71,7 +71,7 @@ def intervene(
     """
     experiment = Experiment(lm, corpus, maps, classes, config)
     key = experiment.key(samples, held_out_ids)
-    table = finished_table(folder / TABLE, key)
+    table = finished_table(folder.intervention, key)
     if table is not None:
         return table
     prove_masking(lm)
@@ -79,10 +79,12 @@ def intervene(
     wanted = {label: ids for label, given in sorted(samples.items()) if len(ids := experiment.sequences(given, True, config.samples))}
     if not wanted:
         raise UserError(f"no sample of {', '.join(classes)} is extractable from llm {lm.identity.name!r}: there is nothing to switch off")
-    journal = Journal(folder / JOURNAL, f"{key} {drawn_digest(held_out, *wanted.values())}")
+    journal = Journal(folder.intervention_journal, f"{key} {drawn_digest(held_out, *wanted.values())}")
     trials = experiment.run(wanted, held_out, journal)
     table = pl.DataFrame([row_of(classes[trial.label], trial, journal.done[trial]) for trial in trials], schema=SCHEMA)
-    write_table(table, folder / TABLE, {"key": key, "settings": asdict(config), "ids": {classes[c]: wanted[c].tolist() for c in wanted}})
+    write_table(
+        table, folder.intervention, {"key": key, "settings": asdict(config), "ids": {classes[c]: wanted[c].tolist() for c in wanted}}
+    )
     journal.path.unlink(missing_ok=True)
     return table
 
@@ -136,7 +138,7 @@ def drawn_digest(*ids: np.ndarray) -> str:
 
 def write_table(table: pl.DataFrame, path: Path, noted: dict[str, Any]) -> None:
     """Write the table, and in its metadata what it was made of: `key`, `settings` and the `ids` of every class's samples."""
-    write_whole(path, lambda file: table.write_parquet(file, metadata={"memgrid": json.dumps(noted)}))
+    write_parquet(table, path, metadata={"memgrid": json.dumps(noted)})
 
 
 class Experiment:
@@ -236,7 +238,7 @@ class Journal:
                 *trial, record = json.loads(line)
                 self.done[Trial(*trial)] = record
         whole = [key.encode(), *lines[1 : len(self.done) + 1]] if self.done else [key.encode()]
-        write_whole(path, lambda file: file.write(b"\n".join(whole) + b"\n"))
+        write_bytes(b"\n".join(whole) + b"\n", path)
 
     def add(self, trial: Trial, record: dict[str, Any]) -> None:
         """Keep what was measured of a mask."""

@@ -1,43 +1,116 @@
-"""Files that are whole or absent, and room for them."""
+"""Files that are whole or absent, and room for them.
+
+`whole` is the one way in which memgrid writes a file that somebody reads later. Whatever happens meanwhile, an error, a full disk, a kill,
+a power cut: under the file's name stands what stood there before, or all of the new content, on any file system.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
+import re
 import shutil
 import socket
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from memgrid.errors import StoreError, UserError
 
+if TYPE_CHECKING:
+    import polars as pl
+
 STALE_SECONDS = 3600.0
+PARTIAL = re.compile(r"\.partial-(?P<pid>\d+)-(?P<host>.+)-[^-]+")  # the names under which `whole` lets a file grow
+OS_ERROR = re.compile(r"\(os error (\d+)\)")  # how libraries in Rust tell the number of an error of the operating system
 
 
-def write_json(content: dict[str, Any], path: Path) -> None:
-    """Write a file whole or not at all."""
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    with temporary.open("w") as file:
-        json.dump(content, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+@contextlib.contextmanager
+def whole(path: Path, error: type[UserError] = UserError, sweep: bool = True) -> Iterator[Path]:
+    """A file whole or not at all: the body writes it under the temporary name that it is given, in the same folder.
+
+    If the body ends well, the content is forced to the disk, renamed to `path`, and the folder forced to the disk. If it does not, `path`
+    stays as it was and nothing else is left.
+
+    Args:
+        error: what to raise where the folder cannot take the file.
+        sweep: remove first what killed writers left in the folder; a caller that writes many files into one does that once, by itself.
+
+    Raises:
+        UserError, or what `error` says: the folder cannot take the file.
+    """
+    partial = path.parent / f".partial-{os.getpid()}-{host()}-{uuid.uuid4().hex}"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if sweep:
+            sweep_leftovers(path.parent)
+        yield partial
+        force_to_disk(partial)
+        os.rename(partial, path)
+    except OSError as trouble:
+        raise error(f"Cannot write to {path.parent} ({reason(trouble)}): make room or use another folder, and run again.") from None
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # some network file systems cannot sync a folder
+        force_to_disk(path.parent)
 
 
-def write_config(config: DictConfig, folder: Path) -> None:
-    """Write a run's `config.yaml` whole or not at all."""
-    temporary = folder / f".config.{os.getpid()}.tmp"
-    OmegaConf.save(config, temporary)
-    os.replace(temporary, folder / "config.yaml")
+def force_to_disk(path: Path) -> None:
+    """Return when the content of a file, or the names in a folder, would outlive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
-def _node() -> str:
+def write_bytes(content: bytes | memoryview, path: Path) -> None:
+    """Write bytes, as `whole` does."""
+    with whole(path) as partial:
+        partial.write_bytes(content)
+
+
+def write_text(text: str, path: Path) -> None:
+    """Write text in UTF-8, as `whole` does."""
+    write_bytes(text.encode(), path)
+
+
+def write_json(content: Mapping[str, Any], path: Path) -> None:
+    """Write JSON, as `whole` does."""
+    write_text(json.dumps(content, indent=1), path)
+
+
+def write_yaml(config: DictConfig, path: Path) -> None:
+    """Write a configuration, as `whole` does."""
+    write_text(OmegaConf.to_yaml(config), path)
+
+
+def write_parquet(table: pl.DataFrame, path: Path, metadata: dict[str, str] | None = None, **options: Any) -> None:
+    """Write a table, as `whole` does; options are those of `polars.DataFrame.write_parquet`."""
+    from polars.exceptions import PolarsError  # whoever writes tables has imported it already
+
+    with whole(path) as partial:
+        try:
+            table.write_parquet(partial, metadata=metadata, **options)
+        except PolarsError as error:
+            if match := OS_ERROR.search(str(error)):
+                raise OSError(int(match[1]), os.strerror(int(match[1]))) from None
+            raise
+
+
+def copy_file(source: Path, path: Path) -> None:
+    """Copy a file's content, as `whole` writes."""
+    with whole(path) as partial:
+        shutil.copyfile(source, partial)
+
+
+def host() -> str:
     """This host and its process namespace, within which process ids can be compared."""
     try:
         return f"{socket.gethostname()}-{os.stat('/proc/self/ns/pid').st_ino}"
@@ -45,7 +118,8 @@ def _node() -> str:
         return socket.gethostname()
 
 
-def _alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
+    """Whether this host has a process of that id."""
     if os.name != "posix":  # there, signal 0 is no harmless question
         return True
     try:
@@ -57,17 +131,19 @@ def _alive(pid: int) -> bool:
     return True
 
 
-def _sweep(folder: Path) -> None:
+def sweep_leftovers(folder: Path) -> None:
     """Remove what writers left that were killed: an hour old, or of a process of this host that is no more."""
-    for path in folder.glob(".partial-*"):
-        with contextlib.suppress(OSError, ValueError):
-            pid, rest = path.name.removeprefix(".partial-").split("-", 1)
-            dead = rest.rpartition("-")[0] == _node() and not _alive(int(pid))
-            if dead or time.time() - path.stat().st_mtime > STALE_SECONDS:
-                path.unlink()
+    with contextlib.suppress(OSError):
+        for entry in os.scandir(folder):
+            if name := PARTIAL.fullmatch(entry.name):
+                with contextlib.suppress(OSError):
+                    dead = name["host"] == host() and not is_alive(int(name["pid"]))
+                    if dead or time.time() - entry.stat().st_mtime > STALE_SECONDS:
+                        os.unlink(entry.path)
 
 
-def _reason(error: BaseException) -> str:
+def reason(error: BaseException) -> str:
+    """What an error says, as far as it fits into a sentence."""
     if isinstance(error, OSError) and error.errno:
         return os.strerror(error.errno)
     return str(error.args[0] if error.args else type(error).__name__).split("\n")[0].rstrip(".")
@@ -76,30 +152,7 @@ def _reason(error: BaseException) -> str:
 def stop_if_unreadable(path: Path, error: BaseException) -> None:
     """Raise StoreError if it was the disk or a right that failed, and not the bytes of the shard."""
     if isinstance(error, OSError) and error.errno and not isinstance(error, FileNotFoundError):
-        raise StoreError(f"Cannot read {path} ({_reason(error)}): set that right and run again; it was left in place.") from None
-
-
-def write_whole(final: Path, fill: Callable[[BinaryIO], object]) -> None:
-    """Make a file whole or not at all: `fill` writes it under a temporary name. Raises: StoreError if the folder cannot take it."""
-    partial = final.parent / f".partial-{os.getpid()}-{_node()}-{uuid.uuid4().hex}"
-    try:
-        final.parent.mkdir(parents=True, exist_ok=True)
-        with open(partial, "x+b") as file:
-            fill(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.rename(partial, final)
-    except OSError as error:
-        raise StoreError(f"Cannot write to {final.parent} ({_reason(error)}): make room or use another folder, and run again.") from None
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
-    with contextlib.suppress(OSError):  # some network file systems cannot sync a folder
-        descriptor = os.open(final.parent, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        raise StoreError(f"Cannot read {path} ({reason(error)}): set that right and run again; it was left in place.") from None
 
 
 def check_room(root: Path, needed: int, what: str) -> None:

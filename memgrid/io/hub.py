@@ -50,13 +50,13 @@ def download(setting: str, repository: str, kind: str, revision: str | None, nee
 
 def trouble(error: Exception, kind: str, revision: str | None) -> str:
     """What kept a repository from being fetched, and what to do about it: the second half of a sentence."""
-    known: list[tuple[Any, str]] = [
+    remedies: list[tuple[Any, str]] = [
         (errors.OfflineModeIsEnabled, "HF_HUB_OFFLINE is set: unset it where there is a network"),
         (errors.GatedRepoError, "its owners decide who may have it: ask for access on its page, and log in with `hf auth login`"),
         (errors.RevisionNotFoundError, f"it has no revision {revision}: name another"),
         ((errors.RepositoryNotFoundError, errors.HFValidationError), f"the hub has no such {kind}: check its name, or log in if private"),
     ]
-    if words := next((words for kinds, words in known if isinstance(error, kinds)), None):
+    if words := next((words for kinds, words in remedies if isinstance(error, kinds)), None):
         return words
     if isinstance(error, errors.HfHubHTTPError):
         return f"the hub answers with status {error.response.status_code}: try again later"

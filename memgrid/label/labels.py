@@ -14,7 +14,6 @@ Where the corpus brings the columns of a group itself, those are taken.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -29,6 +28,7 @@ from filelock import FileLock
 from memgrid.config.schema import LabelConfig
 from memgrid.corpus.corpus import Corpus
 from memgrid.corpus.ngrams import count_occurrences
+from memgrid.io.files import write_parquet
 from memgrid.io.progress import progress_bar
 from memgrid.label.code import detector
 from memgrid.label.rouge import rouge_scores
@@ -204,9 +204,7 @@ class Labels:
     def put(self, path: Path, columns: Mapping[str, np.ndarray | pl.Series], rows: slice, group: str) -> None:
         """Write columns of some rows, whole or not at all, with what they were made from."""
         table = pl.DataFrame({"sequence_id": self.corpus.sequence_id[rows], **columns})
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        table.write_parquet(temporary, metadata={"memgrid": self.made_from(group)})
-        os.replace(temporary, path)
+        write_parquet(table, path, metadata={"memgrid": self.made_from(group)})
 
     def read(self, groups: Iterable[str]) -> pl.DataFrame:
         """The groups side by side: sequence_id and their columns, a row per sequence in the corpus's order."""

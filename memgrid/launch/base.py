@@ -27,7 +27,7 @@ from memgrid.launch.job import ending_on_sigterm, log_file, requeue_in_peace
 from memgrid.launch.sweep import run_of
 from memgrid.launch.tasks import SweepTarget, Task, changes, collect, groups, wanted
 from memgrid.launch.workspace import Workspace
-from memgrid.results.folder import note_failure
+from memgrid.results.work import WorkFolder
 
 PREFIX = "hydra_plugins.memgrid"  # Hydra takes launchers from this namespace alone
 LONGEST_POLL = 30.0  # seconds between two looks at the queue, which grow with the age of the sweep
@@ -157,7 +157,7 @@ class Launcher(BaseSubmititLauncher):  # type: ignore[misc]
             changed = f"the configuration can no longer be read ({error if isinstance(error, UserError) else one_sentence(error)})"
         if changed:
             sentence = f"since this job was submitted, {changed}: submit it again"
-            note_failure(self.target.folder(task.run), sentence, log_file())
+            WorkFolder(self.target.folder(task.run)).note_failure(sentence, log_file())
             print(f"memgrid: {sentence}", file=sys.stderr)
             return sentence
         with open_dict(config.hydra.job):

@@ -26,7 +26,7 @@ from memgrid.launch.local import LocalLauncher, LocalSettings
 from memgrid.launch.slurm import SlurmLauncher, SlurmSettings
 from memgrid.launch.sweep import Sweeper
 from memgrid.launch.workspace import Workspace
-from memgrid.results.folder import clear_failure, job_log, note_failure
+from memgrid.results.work import WorkFolder
 
 INTERRUPTED = 130
 
@@ -118,19 +118,19 @@ def in_one_line(error: Exception) -> str:
 @contextmanager
 def noted(folder: Path, workspace: Workspace) -> Iterator[None]:
     """Note in a folder how what is done inside fails; a process that was told to stop fails at nothing."""
-    clear_failure(folder)
+    WorkFolder(folder).clear_failure()
     try:
         yield
     except Exception as error:
         if workspace.stopping:
             sys.exit(TERMINATED)
-        note_failure(folder, in_one_line(error), log_file())
+        WorkFolder(folder).note_failure(in_one_line(error), log_file())
         raise
 
 
 def restarted(folder: Path) -> bool:
     """Whether this job has worked on the run before and was requeued since."""
-    return in_job() and job_log(folder) == log_file()
+    return in_job() and WorkFolder(folder).job_log() == log_file()
 
 
 def show_warning(message: Warning | str, category: type[Warning], *where: object) -> None:

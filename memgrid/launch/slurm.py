@@ -13,7 +13,7 @@ from hydra_plugins.hydra_submitit_launcher.config import SlurmQueueConf
 from memgrid.errors import UserError
 from memgrid.launch.base import PREFIX, Launcher
 from memgrid.launch.tasks import Task
-from memgrid.results.folder import note_queued
+from memgrid.results.work import WorkFolder
 
 
 @dataclass
@@ -76,7 +76,7 @@ class SlurmLauncher(Launcher):
         jobs = super().submit(batch)
         for job_id, (job, tasks) in jobs.items():
             for task in tasks:
-                note_queued(self.target.folder(task.run), job_id, job.paths.result_pickle)
+                WorkFolder(self.target.folder(task.run)).note_queued(job_id, job.paths.result_pickle)
         return jobs
 
     def farewell(self, jobs: list[str]) -> str:

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from memgrid.errors import UserError
 from memgrid.io.logs import last_line
-from memgrid.results.folder import note_failure, queued_as
+from memgrid.results.work import WorkFolder
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class SweepTarget(ABC):
         """Where a failure of the run is noted."""
 
     @abstractmethod
-    def result(self, run: Any) -> dict[str, Any] | None:
+    def result(self, run: Any) -> object | None:
         """The result of a run that need not be done again, or None; UserError if what is there cannot be used."""
 
     @abstractmethod
@@ -95,7 +95,7 @@ def wanted(run: Any, target: SweepTarget, queue: set[str], failures: list[str]) 
         failures.append(str(error))
         print(f"memgrid: {target.name(run)}: FAILED: {error}", flush=True)
         return False
-    if (job_id := queued_as(target.folder(run))) in queue:
+    if (job_id := WorkFolder(target.folder(run)).queued_as()) in queue:
         print(f"memgrid: {target.name(run)}: job {job_id} is in the queue for it", flush=True)
         return False
     busy = target.busy(run)
@@ -132,7 +132,7 @@ def collect(job: Any, tasks: list[Task], target: SweepTarget, failures: list[str
             if target.done(task.run) and not task.run.force:  # an old result is none of a run that was to be done again
                 sentence = None  # this run was done before its job ended
             else:
-                note_failure(target.folder(task.run), str(sentence), log)
+                WorkFolder(target.folder(task.run)).note_failure(str(sentence), log)
         if sentence is not None:
             failures.append(sentence)
         ending = target.ending(task.run) if sentence is None else f"FAILED: {sentence} (log: {log})"

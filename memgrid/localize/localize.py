@@ -1,14 +1,11 @@
 """Localization: the Δ maps of a finished run, from its networks and the store to one HDF5 file.
 
-A finished run has `checkpoints/last.ckpt`; one that took over an equal run's result (`train.reuse`) reads it there. Networks see the
-classes in the partition's order; files and functions here name them in the taxonomy's.
+The networks are those that `train.panel.load_panel` gives; classes are in the order of the run's taxonomy.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
-import pickle
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,84 +17,16 @@ import torch
 from torch import Tensor
 
 from memgrid import __version__
-from memgrid.config.derive import members, partition, protocol
 from memgrid.config.names import digest_of, training_key
 from memgrid.config.schema import RunConfig
 from memgrid.corpus.corpus import Corpus
 from memgrid.corpus.ngrams import sequence_hashes
-from memgrid.errors import UserError
-from memgrid.lm.triangle import Triangle
 from memgrid.localize.attribution import STEPS, check_method, panel_means
 from memgrid.localize.maps import made_from, write_decision_maps
-from memgrid.results.folder import finished
+from memgrid.results.folder import RunFolder
 from memgrid.store.store import Store
 from memgrid.train.data import AttentionData
-from memgrid.train.devices import training_device
-from memgrid.train.panel import Panel
-
-# The networks of a finished run.
-
-
-@dataclass(frozen=True, eq=False)
-class TrainedPanel:
-    """The networks of a finished run, in evaluation mode.
-
-    Attributes:
-        titles: the classes, in the taxonomy's order.
-        place: for each class, the logit that stands for it.
-        digest: SHA-256 of all weights, in hex.
-    """
-
-    run: RunConfig
-    panel: Panel
-    titles: tuple[str, ...]
-    place: tuple[int, ...]
-    digest: str
-
-
-def load_panel(run: RunConfig, store: Store, folder: Path) -> TrainedPanel:
-    """Read the networks of the finished run in `folder`, or of the equal run that trained them.
-
-    They are put where `trainer.accelerator` says, in float32 whatever they were trained in: a gradient is a small difference.
-
-    Raises:
-        UserError: the run is not finished, or its checkpoint is missing, unreadable or not of its last epoch.
-    """
-    result = finished(folder)
-    if result is None:
-        raise UserError(f"{folder} holds no finished run, whose networks could be read: train it first, with train in stages")
-    home = Path(run.root) / "runs" / result["same_as"] if result["same_as"] else folder
-    checkpoint = read_checkpoint(home / "checkpoints" / "last.ckpt", run.cnn.epochs)
-    titles = tuple(run.taxonomy.classes)
-    shape = store.identity.layers, store.identity.length, store.identity.k, len(titles)
-    panel = Panel(members(run.cnn, protocol(run)), run.cnn, *shape, run.seed, run.trainer.channels_last)
-    try:
-        panel.load_state_dict(checkpoint["state_dict"])
-    except RuntimeError:
-        raise UserError(f"{home / 'checkpoints' / 'last.ckpt'} holds other networks than this run's: run again with force=true") from None
-    digest = hashlib.sha256()
-    for name, weights in sorted(panel.state_dict().items()):
-        digest.update(name.encode() + weights.contiguous().numpy().tobytes())
-    panel.to(training_device(run.trainer)).eval().requires_grad_(False)
-    return TrainedPanel(run, panel, titles, tuple(np.argsort(partition(run).order).tolist()), digest.hexdigest())
-
-
-def read_checkpoint(path: Path, epochs: int) -> dict[str, Any]:
-    """The state of a training that has seen all its epochs; UserError says what to do where there is none."""
-    again = "run again with force=true, which trains the networks anew"
-    if not path.exists():
-        raise UserError(f"{path} is missing, and with it the trained networks: {again}")
-    try:
-        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        seen = {row["epoch"] for row in checkpoint["history"]}
-    except (OSError, EOFError, RuntimeError, ValueError, KeyError, TypeError, pickle.UnpicklingError):
-        raise UserError(f"{path} cannot be read: {again}") from None
-    if len(seen) < epochs:
-        raise UserError(f"{path} has seen {len(seen)} of {epochs} epochs: wait if another process trains this run, or {again}")
-    return checkpoint
-
-
-# The maps of its samples.
+from memgrid.train.panel import TrainedPanel, load_panel
 
 
 def eval_samples(corpus: Corpus, samples: pl.DataFrame, classes: int, per_class: int | None, seed: int) -> list[np.ndarray]:
@@ -133,7 +62,7 @@ def localize(
     corpus: Corpus,
     store: Store,
     samples: pl.DataFrame,
-    folder: Path,
+    folder: RunFolder,
     method: str = "guided",
     samples_per_class: int | None = None,
     batch_size: int = 16,
@@ -154,13 +83,13 @@ def localize(
     torch.set_num_threads(run.trainer.threads or len(os.sched_getaffinity(0)))
     trained = load_panel(run, store, folder)
     chosen = eval_samples(corpus, samples, len(trained.titles), samples_per_class, run.seed)
-    path = folder / f"localize-{method}.h5"
+    path = folder.decision_maps(method)
     origin = provenance(trained, corpus, store, chosen, method)
     if made_from(path) == origin["inputs"]:
         return path
     by_class = []
-    for place, ids in zip(trained.place, chosen, strict=True):
-        by_class.append(panel_means(trained.panel, batches(trained, corpus, store, ids, batch_size), place, method)[0])
+    for label, ids in enumerate(chosen):
+        by_class.append(panel_means(trained.panel, batches(trained, corpus, store, ids, batch_size), trained.logit_of(label), method)[0])
     write_decision_maps(path, origin, np.stack(by_class, 1), chosen)
     return path
 
@@ -178,7 +107,7 @@ def provenance(trained: TrainedPanel, corpus: Corpus, store: Store, chosen: list
         "training": training_key(trained.run),
         "weights": trained.digest,
     }
-    fingerprints = store.identity.fingerprint, corpus.fingerprint, [ids.tolist() for ids in chosen], trained.place, STEPS
+    fingerprints = store.identity.fingerprint, corpus.fingerprint, [ids.tolist() for ids in chosen], trained.logits, STEPS
     return {**origin, "inputs": digest_of([origin, fingerprints]), "memgrid": __version__}
 
 
@@ -206,7 +135,8 @@ def one_sample(trained: TrainedPanel, corpus: Corpus, store: Store, sequence_id:
     check_method(method)
     ids = np.array([sequence_id], np.int64)
     maps = store.read(ids, ("max",))
-    means = panel_means(trained.panel, batches(trained, corpus, store, ids, 1), trained.place[label], method)
-    values = means[0].mean(0).astype(np.float32)
-    attention = Triangle(store.identity.length).unpack(maps.pools["max"][0].T.astype(np.float32))
-    return SampleDecision(sequence_id, trained.titles[label], maps.decoded[0], attention, values)
+    means = panel_means(trained.panel, batches(trained, corpus, store, ids, 1), trained.logit_of(label), method)
+    delta = means[0].mean(0).astype(np.float32)
+    attention = np.zeros_like(delta)
+    attention[:, *np.tril_indices(delta.shape[1])] = maps.pools["max"][0].T
+    return SampleDecision(sequence_id, trained.titles[label], maps.decoded[0], attention, delta)

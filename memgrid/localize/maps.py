@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 
 from memgrid.errors import UserError
-from memgrid.io.files import write_whole
+from memgrid.io.files import write_bytes
 
 FORMAT_VERSION = 1
 USER_BLOCK = 512  # bytes, the least that HDF5 allows
@@ -63,7 +63,7 @@ def write_decision_maps(path: Path, attributes: dict[str, Any], values: np.ndarr
     content = buffer.getbuffer()
     seal = hashlib.sha256(content[USER_BLOCK:]).hexdigest().encode()
     content[: len(seal)] = seal
-    write_whole(path, lambda file: file.write(content))
+    write_bytes(content, path)
 
 
 def read_decision_maps(path: Path, with_members: bool = False) -> DecisionMaps:

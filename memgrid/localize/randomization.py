@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from memgrid.corpus.corpus import Corpus
 from memgrid.lm.triangle import Triangle
 from memgrid.localize.attribution import check_method, panel_means
-from memgrid.localize.localize import TrainedPanel, batches
+from memgrid.localize.localize import batches
 from memgrid.store.store import Store
-from memgrid.train.panel import Panel, member_seed
+from memgrid.train.panel import Panel, TrainedPanel, member_seed
 
 
 def randomization(panel: Panel, batches: Sequence[dict[str, Tensor]], own: int, method: str, seed: int = 0) -> dict[str, dict[int, float]]:
@@ -69,4 +69,4 @@ def randomization_test(
 ) -> dict[str, dict[int, float]]:
     """`memgrid.localize.randomization.randomization` on some samples of class `label`, which are kept in memory: a few dozen are enough."""
     check_method(method)
-    return randomization(trained.panel, list(batches(trained, corpus, store, ids, 16)), trained.place[label], method, seed)
+    return randomization(trained.panel, list(batches(trained, corpus, store, ids, 16)), trained.logit_of(label), method, seed)

@@ -13,7 +13,6 @@ import numpy as np
 import polars as pl
 
 from memgrid.config import derive
-from memgrid.config.names import run_folder
 from memgrid.config.schema import CorpusConfig, RunConfig, SelectConfig
 from memgrid.corpus.corpus import Corpus, load_corpus
 from memgrid.corpus.semantic_filters import load_semantic_filters
@@ -24,6 +23,7 @@ from memgrid.label.select import Draw, draw, match, quartiles, select, undecided
 from memgrid.launch.workspace import Workspace
 from memgrid.lm.load import identify, load_language_model, load_tokenizer
 from memgrid.lm.model import LanguageModel, ModelIdentity, Tokenizer
+from memgrid.results.folder import RunFolder
 from memgrid.store.extract import open_store
 from memgrid.store.store import Store
 from memgrid.taxonomy import UNDECIDED
@@ -78,7 +78,7 @@ class RunContext:
         self.run, self.workspace, self.console = run, workspace, workspace.console
         self.inputs = workspace.shared(Inputs)
         self.root = Path(run.root)
-        self.folder = run_folder(run)
+        self.folder = RunFolder.of(run)
         self.taxonomy = derive.taxonomy(run)
 
     def say(self, line: str) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -18,62 +16,65 @@ from memgrid.errors import UserError
 from memgrid.intervene.experiment import intervene
 from memgrid.intervene.statistics import verdict
 from memgrid.lm.model import LanguageModel
-from memgrid.lm.triangle import Triangle
 from memgrid.localize.localize import eval_samples
 from memgrid.localize.maps import read_decision_maps
 from memgrid.report.figures.doses import draw_doses, draw_layers
-from memgrid.results.records import delta_path, write_mark
+from memgrid.results.folder import RunFolder
+from memgrid.results.records import ClassRegions, InterveneRecord, class_verdicts, stage_settings
 
-UNREAD, NOT_MEMORIZED = "text that the model never read", "training text that is not memorized"
-
-
-def numbers(title: str, delta: np.ndarray, k: int, samples: int) -> dict[str, Any]:
-    """What there is to tell of one class's Δ map, shares in percent.
-
-    `within_prefix`, `suffix_to_prefix` and `within_suffix` divide it by query and key; `half`: so many of all positions, the most decisive
-    ones, hold half of it.
-    """
-    total = float(delta.sum(dtype=np.float64)) or 1.0
-    layers = 100 * delta.sum((1, 2), dtype=np.float64) / total
-    by_query = {"within_prefix": delta[:, :k], "suffix_to_prefix": delta[:, k:, :k], "within_suffix": delta[:, k:, k:]}
-    order = np.sort(Triangle(delta.shape[1]).pack(delta).ravel())[::-1].cumsum(dtype=np.float64)
-    return {
-        "class": title,
-        "samples": samples,
-        "layers": len(delta),
-        "layer": int(layers.argmax()) + 1,
-        "layer_share": float(layers.max()),
-        **{name: 100 * float(part.sum(dtype=np.float64)) / total for name, part in by_query.items()},
-        "half": 100 * float((order < order[-1] / 2).sum() + 1) / len(order),
-        "layer_shares": layers.tolist(),
-    }
+UNSEEN, NOT_MEMORIZED = "text that the model never read", "training text that is not memorized"
 
 
-def switch_off(run: RunConfig, language_model: Callable[[], LanguageModel], corpus: Corpus, unread: np.ndarray, folder: Path) -> None:
-    """Switch off where the run's networks decide, write the table, its figures, and last the mark.
+def class_regions(title: str, decision_map: np.ndarray, k: int, samples: int) -> ClassRegions:
+    """What there is to tell of one class's decision map, (layers, query, key)."""
+    total = float(decision_map.sum(dtype=np.float64)) or 1.0
+    layers = 100 * decision_map.sum((1, 2), dtype=np.float64) / total
+
+    def share(part: np.ndarray) -> float:
+        return 100 * float(part.sum(dtype=np.float64)) / total
+
+    order = np.sort(decision_map[:, np.tri(decision_map.shape[1], dtype=bool)].ravel())[::-1].cumsum(dtype=np.float64)
+    return ClassRegions(
+        title=title,
+        samples=samples,
+        layers=len(decision_map),
+        layer=int(layers.argmax()) + 1,
+        layer_share=float(layers.max()),
+        within_prefix=share(decision_map[:, :k]),
+        suffix_to_prefix=share(decision_map[:, k:, :k]),
+        within_suffix=share(decision_map[:, k:, k:]),
+        half=100 * float((order < order[-1] / 2).sum() + 1) / len(order),
+        layer_shares=layers.tolist(),
+    )
+
+
+def switch_off(run: RunConfig, language_model: Callable[[], LanguageModel], corpus: Corpus, unseen: np.ndarray, folder: RunFolder) -> None:
+    """Switch off where the run's networks decide, write the table, its figures, and last the record.
 
     The model is loaded only if the Δ maps are there.
 
     Args:
-        unread: ids of sequences that the model never read, on which general damage is measured; where there are none, on the eval samples
+        unseen: ids of sequences that the model never read, on which general damage is measured; where there are none, on the eval samples
             of the class that is not memorized.
 
     Raises:
         UserError: there are no Δ maps of the run's method, or no class has an extractable sample.
     """
-    path = delta_path(run, folder)
+    path = folder.decision_maps(run.localize.method)
     if not path.exists():
-        raise UserError(f"the Δ maps of localize.method={run.localize.method} are not in {folder}: add localize to stages")
+        raise UserError(f"the Δ maps of localize.method={run.localize.method} are not in {folder.path}: add localize to stages")
     maps = read_decision_maps(path)
     torch.set_num_threads(run.trainer.threads or len(os.sched_getaffinity(0)))
-    chosen = eval_samples(corpus, pl.read_parquet(folder / "samples.parquet"), len(maps.classes), None, run.seed)
+    chosen = eval_samples(corpus, pl.read_parquet(folder.samples), len(maps.classes), None, run.seed)
     rules = taxonomy(run).classes
-    spared = [label for label, title in enumerate(maps.classes) if set(rules[title]) == {"non_memorized"}]
-    some = np.random.default_rng(run.seed).permutation(np.sort(unread))[: 2 * run.intervene.ordinary]  # a few may be extractable
-    ordinary = some if len(some) else np.concatenate([np.zeros(0, np.int64), *(chosen[label] for label in spared)])
-    memorized = {label: ids for label, ids in enumerate(chosen) if label not in spared}
-    table = intervene(language_model(), corpus, maps.values, list(maps.classes), memorized, ordinary, run.intervene, folder)
-    draw_doses(table, folder / "figures" / "doses")
-    draw_layers(table, folder / "figures" / "dose-layers")
-    text = UNREAD if len(some) else NOT_MEMORIZED
-    write_mark(run, folder, "intervene", maps.inputs, {"verdict": verdict(table), "damage_on": text})
+    excluded = [label for label, title in enumerate(maps.classes) if set(rules[title]) == {"non_memorized"}]
+    held_out = np.random.default_rng(run.seed).permutation(np.sort(unseen))[: 2 * run.intervene.ordinary]  # a few may be extractable
+    text = UNSEEN if len(held_out) else NOT_MEMORIZED
+    if not len(held_out):
+        held_out = np.concatenate([np.zeros(0, np.int64), *(chosen[label] for label in excluded)])
+    memorized = {label: ids for label, ids in enumerate(chosen) if label not in excluded}
+    table = intervene(language_model(), corpus, maps.values, list(maps.classes), memorized, held_out, run.intervene, folder)
+    draw_doses(table, folder.figures / "doses")
+    draw_layers(table, folder.figures / "dose-layers")
+    settings = stage_settings(run, "intervene")
+    folder.write_record(InterveneRecord(run.localize.method, settings, maps.inputs, class_verdicts(verdict(table)), text))

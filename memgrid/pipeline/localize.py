@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -16,48 +15,53 @@ from memgrid.config.schema import RunConfig
 from memgrid.corpus.corpus import Corpus
 from memgrid.errors import UserError
 from memgrid.lm.model import Tokenizer
-from memgrid.localize.localize import TrainedPanel, eval_samples, load_panel, localize, one_sample
+from memgrid.localize.localize import eval_samples, localize, one_sample
 from memgrid.localize.maps import DecisionMaps, read_decision_maps
 from memgrid.localize.randomization import randomization_test
-from memgrid.pipeline.intervene import numbers
+from memgrid.pipeline.intervene import class_regions
 from memgrid.report.figures.maps import draw_decision_maps, draw_layer_shares, draw_randomization, draw_sequence, draw_teaser
-from memgrid.results.findings import mean_curves, said
-from memgrid.results.records import undone, write_mark
+from memgrid.results.findings import mean_curves, stage_sentences
+from memgrid.results.folder import RunFolder
+from memgrid.results.records import LocalizeRecord, RandomizationCurves, stage_settings
 from memgrid.store.store import Store
+from memgrid.train.panel import TrainedPanel, load_panel
 
 
-def once(run: RunConfig, stage: str, folder: Path, say: Callable[[str], None], do: Callable[[], None]) -> None:
+def once(run: RunConfig, stage: str, folder: RunFolder, say: Callable[[str], None], do: Callable[[], None]) -> None:
     """Do a stage after training unless it is done; either way, tell what it found."""
     alone = replace(run, stages=[stage])
-    if undone(alone, folder):
+    if folder.undone(alone):
         do()
-    for line in said(alone, folder):
+    for line in stage_sentences(alone, folder):
         say(f"{stage:<8} {escape(line)}")
 
 
-def locate(run: RunConfig, corpus: Corpus, store: Store, folder: Path, tokenizer: Tokenizer) -> None:
-    """Write the Δ maps of the finished run in `folder`, their figures, the randomization test, and last the mark.
+def locate(run: RunConfig, corpus: Corpus, store: Store, folder: RunFolder, tokenizer: Tokenizer) -> None:
+    """Write the decision maps of the finished run in `folder`, their figures, the randomization test, and last the record.
 
     Raises:
         UserError: attention is missing, the run is not finished, or its networks cannot be read.
     """
-    samples = pl.read_parquet(folder / "samples.parquet")
+    samples = pl.read_parquet(folder.samples)
     chosen = eval_samples(corpus, samples, len(run.taxonomy.classes), run.localize.samples, run.seed)
     if lacking := len(store.missing(np.concatenate(chosen))):
         raise UserError(f"attention of {lacking} samples is not in {store.folder}: add extract to stages")
     method = run.localize.method
     maps = read_decision_maps(localize(run, corpus, store, samples, folder, method, run.localize.samples))
     trained = load_panel(run, store, folder)
-    draw_maps(maps, folder / "figures")
-    draw_sequences(trained, maps, corpus, store, tokenizer, folder / "figures")
-    found: dict[str, Any] = {}
+    draw_maps(maps, folder.figures)
+    draw_sequences(trained, maps, corpus, store, tokenizer, folder.figures)
+    curves: dict[str, RandomizationCurves] = {}
     if run.localize.sanity:
         for label, title in enumerate(maps.classes):
-            found[title] = randomization_test(trained, corpus, store, maps.ids[label][: run.localize.sanity], label, method, run.seed)
-        draw_randomization(mean_curves(found), folder / "figures" / f"randomisation-{method}")
-    classes = [numbers(title, delta, maps.k, many) for title, delta, many in zip(maps.classes, maps.values, maps.samples, strict=True)]
-    many = f"{min(maps.samples)} eval samples per class"
-    write_mark(run, folder, "localize", maps.inputs, {"samples": many, "classes": classes, "sanity": found})
+            of_class = randomization_test(trained, corpus, store, maps.ids[label][: run.localize.sanity], label, method, run.seed)
+            curves[title] = RandomizationCurves(decision_map=of_class["delta"], decisiveness=of_class["decisiveness"])
+        draw_randomization(mean_curves(curves), folder.figures / f"randomisation-{method}")
+    classes = [
+        class_regions(title, of_class, maps.k, n) for title, of_class, n in zip(maps.classes, maps.values, maps.samples, strict=True)
+    ]
+    samples_used = f"{min(maps.samples)} eval samples per class"
+    folder.write_record(LocalizeRecord(method, stage_settings(run, "localize"), maps.inputs, samples_used, classes, curves))
 
 
 def draw_maps(maps: DecisionMaps, figures: Path) -> None:
@@ -72,10 +76,10 @@ def draw_maps(maps: DecisionMaps, figures: Path) -> None:
 def draw_sequences(trained: TrainedPanel, maps: DecisionMaps, corpus: Corpus, store: Store, tokenizer: Tokenizer, figures: Path) -> None:
     """One eval sequence of each class, token by token; text of sequences stays in these files."""
     for label, (title, ids) in enumerate(zip(maps.classes, maps.ids, strict=True)):
-        one = one_sample(trained, corpus, store, int(ids[0]), label, maps.method)
-        tokens = tokenizer.detokenize(one.decoded[:, None])
+        sample = one_sample(trained, corpus, store, int(ids[0]), label, maps.method)
+        tokens = tokenizer.detokenize(sample.decoded[:, None])
         path = figures / f"sequence-{maps.method}-{label + 1}-{file_name(title)}"
-        draw_sequence(one.attention, one.values, tokens, f"{title}: sequence {one.sequence_id}", maps.k, path)
+        draw_sequence(sample.attention, sample.values, tokens, f"{title}: sequence {sample.sequence_id}", maps.k, path)
 
 
 def file_name(title: str) -> str:

@@ -20,7 +20,6 @@ from memgrid.report.read import FinishedRun, read_runs, some_runs, warn_left_out
 from memgrid.report.rows import Row, named, ranking_rows
 from memgrid.results import findings
 from memgrid.results.folder import RunFolder, folders_below
-from memgrid.results.records import read_mark
 from memgrid.results.states import states
 
 MATRICES = 12  # on one drawing
@@ -123,10 +122,10 @@ class Run(RunData):
         from memgrid.report.figures.maps import draw_randomization
 
         used = self.decision_maps(method).method
-        record = read_mark(self.folder.decision_record(used))
-        if record is None or not record["sanity"]:
+        record = self.folder.localize_record(used)
+        if record is None or not record.randomization_test:
             raise self.lacks("randomization test", f"localize.method={used}", "localize.sanity=16", "stages=[localize]")
-        draw_randomization(findings.mean_curves(record["sanity"]), path)
+        draw_randomization(findings.mean_curves(record.randomization_test), path)
 
     def _draw_trials(self, layers: bool, path: Path) -> None:
         from memgrid.report.figures.doses import draw_doses, draw_layers

@@ -11,7 +11,7 @@ from memgrid.config.derive import members, protocol
 from memgrid.config.schema import RunConfig
 from memgrid.corpus.semantic_filters import fetch_semantic_filters
 from memgrid.errors import UserError
-from memgrid.io.files import check_room, write_json
+from memgrid.io.files import check_room
 from memgrid.label.code import code_model
 from memgrid.label.select import undecided_rows
 from memgrid.launch.workspace import Workspace
@@ -22,11 +22,11 @@ from memgrid.pipeline.localize import locate, once
 from memgrid.pipeline.plan import Ledger, Pace, measure, plan, sample_bytes
 from memgrid.report.figures.run import draw_confusion, draw_maps
 from memgrid.results.findings import print_result
-from memgrid.results.folder import finished
+from memgrid.results.result import Origin
 from memgrid.store.extract import extract, score_and_extract
 from memgrid.store.sharing import part_of
 from memgrid.train.devices import check_gpu
-from memgrid.train.reuse import Twin
+from memgrid.train.reuse import SharedTraining
 from memgrid.train.train import train
 
 
@@ -47,24 +47,24 @@ def label_stage(context: RunContext) -> None:
     """Compute the label groups that the taxonomy needs and the disk lacks."""
     missing = complete(context, context.groups)
     judged = detect_code(context) if "code" in context.taxonomy.needs else 0
-    made = [f"{judged} judged for code" if group == "code" else group for group in missing]
+    computed = [f"{judged} judged for code" if group == "code" else group for group in missing]
     if judged and "code" not in missing:
-        made.append(f"{judged} more judged for code")
+        computed.append(f"{judged} more judged for code")
     total = len(context.corpus.sequence_id)
     context.say(
-        f"label    {total} sequences: {int(context.features['memorized'].sum())} memorized ({', '.join(made) or 'nothing'} computed)"
+        f"label    {total} sequences: {int(context.features['memorized'].sum())} memorized ({', '.join(computed) or 'nothing'} computed)"
     )
 
 
 def complete(context: RunContext, groups: tuple[str, ...]) -> list[str]:
     """Compute those of some label groups that the disk lacks; returns which."""
-    made = []
+    computed = []
     for group in context.labels.missing(groups):
         with context.labels.turn(group) as still:
             if still:
                 make_labels(context, group)
-                made.append(group)
-    return made
+                computed.append(group)
+    return computed
 
 
 def make_labels(context: RunContext, group: str) -> None:
@@ -124,16 +124,18 @@ def extract_stage(context: RunContext) -> None:
     run = context.run
     every = context.samples["sequence_id"].to_numpy()
     wanted = part_of(every, run.part, run.parts)
-    missing, made = context.store.missing(wanted), 0
+    missing, extracted = context.store.missing(wanted), 0
     if len(missing):
         lacking = len(context.store.missing(every))  # other jobs fill the same disk with the other parts
         check_room(
             context.root, lacking * sample_bytes(run.corpus.length, context.identity.layers), f"the attention of {lacking:,} samples"
         )
         memorized, sure = (context.features[name].to_numpy() for name in ("memorized", "confidence"))
-        made = extract(context.store, context.lm, context.corpus, missing, memorized, sure, run.extract, run.select.decoded)
+        extracted = extract(context.store, context.lm, context.corpus, missing, memorized, sure, run.extract, run.select.decoded)
     share = f" (part {run.part} of {run.parts})" if run.parts > 1 else ""
-    context.say(f"extract  {len(wanted)} samples{share}: {made} extracted, {len(wanted) - made} already in {context.store.folder}")
+    context.say(
+        f"extract  {len(wanted)} samples{share}: {extracted} extracted, {len(wanted) - extracted} already in {context.store.folder}"
+    )
 
 
 def train_stage(context: RunContext) -> None:
@@ -142,31 +144,33 @@ def train_stage(context: RunContext) -> None:
     Raises:
         UserError: attention is missing.
     """
-    if finished(context.folder) is not None:
+    if context.folder.is_finished():
         context.say("train    nothing: it is finished")  # a stage after it is not
         return
     lacking = len(context.store.missing(context.samples["sequence_id"].to_numpy()))
     if lacking:
         raise UserError(f"attention of {lacking} samples is not in {context.store.folder}: add extract to stages")
-    twin = Twin(context.run)
-    with twin.turn():
-        origin = {"corpus": context.corpus.fingerprint, "llm": context.identity.fingerprint}
-        if (done := twin.found(context.folder, origin)) is not None:
-            context.say(f"train    nothing: the same partition was trained in {done}")
-            metrics = twin.adopt(done, context.samples, context.folder)
+    shared = SharedTraining(context.run)
+    with shared.turn():
+        origin = Origin(context.corpus.fingerprint, context.identity.fingerprint)
+        if (equal := shared.equal_run(context.folder, origin)) is not None:
+            context.say(f"train    nothing: the same partition was trained in {equal.path}")
+            result = shared.adopt(equal, context.samples, context.folder)
         else:
             panel = members(context.run.cnn, protocol(context.run))
             context.say(
                 f"train    {len(panel)} networks, {context.run.cnn.epochs} epochs, and {context.run.control.members} on shuffled labels"
             )
-            known = context.features["prefix_logprob"].to_numpy()[context.corpus.rows_of(context.samples["sequence_id"].to_numpy())]
-            metrics = train(context.run, context.corpus, context.store, context.samples, context.folder, origin, known)
-            twin.remember(context.folder)
-        caption = f"{context.taxonomy.name}: {len(metrics['members'])} CNNs, min-F1 {metrics['panel']['min_f1']['mean']:.1f}"
-        draw_confusion(np.array(metrics["confusion"]), metrics["classes"], caption, context.folder / "figures" / "confusion")
+            prefix_logprob = context.features["prefix_logprob"].to_numpy()[
+                context.corpus.rows_of(context.samples["sequence_id"].to_numpy())
+            ]
+            result = train(context.run, context.corpus, context.store, context.samples, context.folder, origin, prefix_logprob)
+            shared.remember(context.folder)
+        caption = f"{context.taxonomy.name}: {len(result.members)} CNNs, min-F1 {result.panel.min_f1.mean:.1f}"
+        draw_confusion(np.array(result.confusion), result.classes, caption, context.folder.figures / "confusion")
         draw_examples(context)
-        write_json(metrics, context.folder / "metrics.json")  # the mark of a finished run
-    print_result(metrics, context.folder, context.console)
+        context.folder.write_result(result)  # the mark of a finished run
+    print_result(result, context.folder, context.console)
 
 
 def draw_examples(context: RunContext) -> None:
@@ -184,7 +188,7 @@ def draw_examples(context: RunContext) -> None:
         context.run.corpus.length,
         context.run.corpus.k,
         pool,
-        context.folder / "figures" / "attention",
+        context.folder.figures / "attention",
     )
 
 

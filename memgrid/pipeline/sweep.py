@@ -8,16 +8,16 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from memgrid.config.names import run_folder, training_key, work_folder
+from memgrid.config.names import training_key, work_folder
 from memgrid.config.schema import OWN_STAGES, RunConfig
 from memgrid.config.validate import typed, validate
 from memgrid.corpus.corpus import load_corpus
 from memgrid.errors import UserError
-from memgrid.io.files import write_config
-from memgrid.io.locks import locked
+from memgrid.io.files import write_yaml
 from memgrid.launch.tasks import SweepTarget
-from memgrid.results.folder import finished
-from memgrid.results.records import refuse_rivals, undone
+from memgrid.results.folder import RunFolder
+from memgrid.results.records import refuse_rivals
+from memgrid.results.result import RunResult
 
 
 class Runs(SweepTarget):
@@ -35,30 +35,29 @@ class Runs(SweepTarget):
 
     def together(self, runs: Sequence[RunConfig]) -> None:
         """As `memgrid.results.records.refuse_rivals`."""
-        refuse_rivals(runs, run_folder)
+        refuse_rivals(runs, lambda run, stage: RunFolder.of(run).record_path(run, stage))
 
     def plan(self, run: RunConfig) -> None:
         """Leave the configuration of a training in its folder: what has this alone is missing."""
-        folder = run_folder(run)
-        if "train" in run.stages and not (folder / "config.yaml").exists():
-            folder.mkdir(parents=True, exist_ok=True)
-            write_config(OmegaConf.structured(run), folder)
+        config = RunFolder.of(run).config
+        if "train" in run.stages and not config.exists():
+            write_yaml(OmegaConf.structured(run), config)
 
     def folder(self, run: RunConfig) -> Path:
         """As `memgrid.config.names.work_folder`."""
         return work_folder(run)
 
-    def result(self, run: RunConfig) -> dict[str, Any] | None:
+    def result(self, run: RunConfig) -> RunResult | None:
         """As `result_of`."""
         return result_of(run)
 
     def done(self, run: RunConfig) -> bool:
         """It is finished, and so is every later stage that it asks for."""
-        return owns(run) and finished(run_folder(run)) is not None and not undone(run, run_folder(run))
+        return owns(run) and RunFolder.of(run).result() is not None and not RunFolder.of(run).undone(run)
 
     def busy(self, run: RunConfig) -> bool:
         """Somebody holds the lock of its folder."""
-        return owns(run) and (run_folder(run) / ".lock").exists() and locked(run_folder(run))
+        return owns(run) and RunFolder.of(run).is_locked()
 
     def shared(self, run: RunConfig) -> tuple[Any, ...]:
         """Equal trainings, or, without training, the same part of one model and corpus."""
@@ -67,14 +66,14 @@ class Runs(SweepTarget):
     def name(self, run: RunConfig) -> str:
         """Its folder, or what it does, such as `extract for toy/rasy, part 3 of 8`."""
         if owns(run):
-            return "/".join(run_folder(run).parts[-3:])
+            return "/".join(RunFolder.of(run).path.parts[-3:])
         part = f", part {run.part} of {run.parts}" if run.parts > 1 else ""
         return f"{' and '.join(run.stages)} for {run.llm.name}/{run.taxonomy.name}{part}"
 
     def ending(self, run: RunConfig) -> str:
         """With the score of its training."""
-        metrics = finished(run_folder(run)) if owns(run) else None
-        return f"done, min-F1 {metrics['panel']['min_f1']['mean']:.1f}" if metrics else "done"
+        result = RunFolder.of(run).result() if owns(run) else None
+        return f"done, min-F1 {result.panel.min_f1.mean:.1f}" if result else "done"
 
     def needs_internet(self, run: RunConfig) -> bool:
         """To fetch."""
@@ -86,7 +85,7 @@ def owns(run: RunConfig) -> bool:
     return bool(set(OWN_STAGES) & set(run.stages))
 
 
-def result_of(run: RunConfig) -> dict[str, Any] | None:
+def result_of(run: RunConfig) -> RunResult | None:
     """The result of a run that need not be done again, or None: it is finished, and so is every later stage that it asks for.
 
     Raises:
@@ -94,15 +93,12 @@ def result_of(run: RunConfig) -> dict[str, Any] | None:
     """
     if run.force or not owns(run):
         return None
-    done = finished(run_folder(run))
-    if (
-        done is not None
-        and run.corpus.kind == "tables"
-        and run.corpus.path
-        and load_corpus(run.corpus).fingerprint != done["origin"]["corpus"]
-    ):
+    folder = RunFolder.of(run)
+    result = folder.result()
+    from_tables = run.corpus.kind == "tables" and run.corpus.path
+    if result is not None and from_tables and load_corpus(run.corpus).fingerprint != result.origin.corpus:
         raise UserError(
             f"corpus.path={run.corpus.path} holds other sequences than when this run was finished: give them another corpus.name, "
             "or put the old ones back"
         )
-    return None if undone(run, run_folder(run)) else done
+    return None if folder.undone(run) else result

@@ -16,8 +16,8 @@ from memgrid.config.schema import RunConfig
 from memgrid.errors import UserError
 from memgrid.results import findings
 from memgrid.results.folder import RunFolder
-from memgrid.results.records import read_mark
-from memgrid.results.result import Estimate, PanelScores, RunResult, to_json
+from memgrid.results.records import readable
+from memgrid.results.result import Estimate, PanelScores, RunResult
 
 if TYPE_CHECKING:
     from memgrid.corpus.corpus import Corpus
@@ -163,17 +163,17 @@ class RunData:
 
     def findings(self) -> list[str]:
         """What it found, in sentences: the classes, and where they are decided and whether that is causal, if that was asked."""
-        sentences = findings.verdicts(to_json(self.metrics))
-        for record in [read_mark(self.folder.decision_record(method)) for method in self.methods]:
-            sentences += [findings.where_it_decides(record), *findings.randomised(record)] if record else []
-        record = read_mark(self.folder.intervention_record)
-        return sentences + (findings.sentences(record) if record else [])
+        sentences = findings.verdicts(self.metrics)
+        for localization in self.folder.localize_records():
+            sentences += [findings.where_it_decides(localization), *findings.randomised(localization)]
+        intervention = readable(self.folder.intervene_record)
+        return sentences + ([] if intervention is None else findings.sentences(intervention))
 
     def print(self) -> None:
         """Print the table and the sentences below it, as the run did when it ended."""
         from rich.console import Console
 
-        findings.print_result(to_json(self.metrics), self.folder.path, Console())
+        findings.print_result(self.metrics, self.folder, Console())
 
     def attention(self, sequence_id: int, pool: str = "mean") -> np.ndarray:
         """The attention while the model decoded one of the run's samples, float32 (layers, query, key), zero above the diagonal.
@@ -224,8 +224,8 @@ class RunData:
     def has(self, stage: str) -> bool:
         """Whether localize or intervene was done, with whatever settings."""
         if stage == "localize":
-            return any(read_mark(self.folder.decision_record(method)) for method in self.methods)
-        return stage != "intervene" or (self.folder.intervention.exists() and read_mark(self.folder.intervention_record) is not None)
+            return bool(self.folder.localize_records())
+        return stage != "intervene" or (self.folder.intervention.exists() and readable(self.folder.intervene_record) is not None)
 
     @property
     def methods(self) -> list[str]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import io
 import math
-import os
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
+from memgrid.io.files import write_bytes
 from memgrid.io.progress import progress_bar
 from memgrid.pretrain.config import ModelConfig, OptimizerConfig
 
@@ -88,7 +89,7 @@ def learning_rate(step: int, steps: int, config: OptimizerConfig) -> float:
 
 
 def save_checkpoint(state: dict[str, Any], path: Path) -> None:
-    """Write under another name, then rename: a kill leaves the previous checkpoint whole."""
-    temporary = path.with_suffix(".tmp")
-    torch.save(state, temporary)
-    os.replace(temporary, path)
+    """Write it whole or not at all: a kill leaves the previous checkpoint."""
+    content = io.BytesIO()  # torch does not say when it was the disk that failed
+    torch.save(state, content)
+    write_bytes(content.getbuffer(), path)

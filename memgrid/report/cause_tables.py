@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic
 
 import polars as pl
 
 from memgrid.report.rows import NamedRun
 from memgrid.results.findings import last_correlation
 from memgrid.results.folder import RunFolder
-from memgrid.results.records import read_mark
+from memgrid.results.records import InterveneRecord, LocalizeRecord, Record, readable
 
 NAMES = {"setting": pl.String, "llm": pl.String, "seed": pl.Int64, "method": pl.String, "class": pl.String, "samples": pl.Int64}
 LOCALIZED: dict[str, Any] = {
@@ -32,11 +32,11 @@ INTERVENTIONS: dict[str, Any] = {
 
 
 @dataclass(frozen=True)
-class RecordedRun:
+class RecordedRun(Generic[Record]):
     """A run and the record that one of its stages after training left."""
 
     run: NamedRun
-    record: dict[str, Any]
+    record: Record
 
     @property
     def folder(self) -> RunFolder:
@@ -46,7 +46,7 @@ class RecordedRun:
     @property
     def method(self) -> str:
         """The method of attribution."""
-        return str(self.record["method"])
+        return self.record.method
 
     @property
     def name(self) -> str:
@@ -61,19 +61,14 @@ class RecordedRun:
         return {**names, "folder": str(self.folder.path)}
 
 
-def localized(runs: Iterable[NamedRun]) -> list[RecordedRun]:
+def localized(runs: Iterable[NamedRun]) -> list[RecordedRun[LocalizeRecord]]:
     """Every method of every run that was localized, the highest min-F1 first."""
-    return [
-        RecordedRun(run, record)
-        for run in best_first(runs)
-        for path in sorted(run.folder.path.glob(run.folder.decision_record("*").name))
-        if path.with_suffix(".h5").exists() and (record := read_mark(path)) is not None
-    ]
+    return [RecordedRun(run, record) for run in best_first(runs) for record in run.folder.localize_records()]
 
 
-def intervened(runs: Iterable[NamedRun]) -> list[RecordedRun]:
+def intervened(runs: Iterable[NamedRun]) -> list[RecordedRun[InterveneRecord]]:
     """Every run with an intervention, the highest min-F1 first."""
-    return [RecordedRun(run, record) for run in best_first(runs) if (record := read_mark(run.folder.intervention_record)) is not None]
+    return [RecordedRun(run, record) for run in best_first(runs) if (record := readable(run.folder.intervene_record)) is not None]
 
 
 def best_first(runs: Iterable[NamedRun]) -> list[NamedRun]:
@@ -81,27 +76,29 @@ def best_first(runs: Iterable[NamedRun]) -> list[NamedRun]:
     return sorted(runs, key=lambda run: -run.result.panel.min_f1.mean)
 
 
-def localized_table(localizations: Iterable[RecordedRun]) -> pl.DataFrame:
+def localized_table(localizations: Iterable[RecordedRun[LocalizeRecord]]) -> pl.DataFrame:
     """A row per run, method and class; `sanity_…`: rank correlation with the maps of networks with random weights."""
     rows = []
     for localization in localizations:
-        randomized = localization.record["sanity"]
-        for summary in localization.record["classes"]:
-            tested = {summary["class"]: randomized[summary["class"]]} if randomized else None
-            correlations = {f"sanity_{which}": last_correlation(tested, which) if tested else None for which in ("decisiveness", "delta")}
-            numbers = {key: summary[key] for key in LOCALIZED if key in summary}
-            rows.append({**localization.columns, **correlations, **numbers})
+        for regions in localization.record.classes:
+            curves = {title: curve for title, curve in localization.record.randomization_test.items() if title == regions.title}
+            correlations = {
+                "sanity_decisiveness": last_correlation(curves, "decisiveness") if curves else None,
+                "sanity_delta": last_correlation(curves, "decision_map") if curves else None,
+            }
+            numbers = {key: getattr(regions, key) for key in LOCALIZED if hasattr(regions, key)}
+            rows.append({**localization.columns, **correlations, "class": regions.title, **numbers})
     return pl.DataFrame(rows, schema=LOCALIZED)
 
 
-def interventions_table(interventions: Iterable[RecordedRun]) -> pl.DataFrame:
+def interventions_table(interventions: Iterable[RecordedRun[InterveneRecord]]) -> pl.DataFrame:
     """A row per run, class and dose: what stays extractable under the target and under two controls, and the differences."""
     rows = []
     for intervention in interventions:
-        for outcome in intervention.record["verdict"]:
-            for dose in outcome["doses"]:
-                shares = {key: None if dose[key] is None else 100 * dose[key] for key in (*SHARES, *ATTENDED)}
-                verdicts = {key: dose[key] for key in ("verdict", "attended_verdict")}
-                place = {"class": outcome["class"], "samples": outcome["samples"], "q": dose["q"]}
+        for outcome in intervention.record.verdicts:
+            for dose in outcome.doses:
+                shares = {key: None if (share := getattr(dose, key)) is None else 100 * share for key in (*SHARES, *ATTENDED)}
+                verdicts = {"verdict": dose.verdict, "attended_verdict": dose.attended_verdict}
+                place = {"class": outcome.title, "samples": outcome.samples, "q": dose.q}
                 rows.append({**intervention.columns, **place, **shares, **verdicts})
     return pl.DataFrame(rows, schema=INTERVENTIONS)

@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 
 from memgrid.config.derive import PROTOCOLS
+from memgrid.io.files import write_text
 from memgrid.metrics import scores
 from memgrid.report.rows import USUAL, NamedRun, Row, models_of, setting_name
 from memgrid.results.result import PanelScores, RunResult
@@ -278,7 +279,7 @@ def write_markdown(table: pl.DataFrame, path: Path) -> None:
     lines = ["| " + " | ".join(table.columns) + " |", "|" + "---|" * table.width]
     for row in table.iter_rows(named=True):
         lines.append("| " + " | ".join(escaped(shown(name, value)) for name, value in row.items()) + " |")
-    path.write_text("\n".join(lines) + "\n")
+    write_text("\n".join(lines) + "\n", path)
 
 
 def escaped(text: str) -> str:

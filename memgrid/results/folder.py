@@ -2,131 +2,30 @@
 
 from __future__ import annotations
 
-import json
 import os
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from filelock import FileLock, Timeout
+import polars as pl
 
 from memgrid.config.names import run_folder, work_folder
 from memgrid.config.schema import RunConfig
 from memgrid.errors import UserError
-from memgrid.io.files import write_json
-from memgrid.results.result import RunResult, from_json, to_json
+from memgrid.io.files import write_json, write_parquet
+from memgrid.results import records, result
+from memgrid.results.boundary import encode
+from memgrid.results.records import LATER, InterveneRecord, LocalizeRecord, readable, stage_settings
+from memgrid.results.result import MemberEpoch, RunResult
+from memgrid.results.work import Failure as Failure  # TRANSITION: to be imported from there
+from memgrid.results.work import WorkFolder as WorkFolder  # TRANSITION: to be imported from there
 
 BASELINES = ("tokens", "overlap", "confidence", "likelihood", "together")  # what needs no attention; see `memgrid.train.baselines`
+CHECKPOINT = "last.ckpt"  # in a folder of checkpoints: the networks after their last whole epoch, with what a training needs to go on
 
-
-@dataclass(frozen=True)
-class Failure:
-    """What work on a folder ended with: the last line of the error, the log that tells more, and when."""
-
-    error: str
-    log: Path | None = None
-    time: str | None = None
-
-    def __str__(self) -> str:
-        return self.error + (f" (log: {self.log})" if self.log else "")
-
-
-@dataclass(frozen=True)
-class WorkFolder:
-    """A folder that one process at a time works on: its lock, its configuration, and notes of how the work went."""
-
-    path: Path
-
-    @property
-    def lock_file(self) -> Path:
-        """Held by the process that works on the folder."""
-        return self.path / ".lock"
-
-    @property
-    def config(self) -> Path:
-        """The settings as they were composed."""
-        return self.path / "config.yaml"
-
-    @property
-    def failure_file(self) -> Path:
-        """What the last work ended with; absent if it ended well."""
-        return self.path / "failed.json"
-
-    @property
-    def job_file(self) -> Path:
-        """The job that works or worked on it."""
-        return self.path / "job.json"
-
-    @property
-    def queued_file(self) -> Path:
-        """The job that waits in the queue for it."""
-        return self.path / "queued.json"
-
-    def lock(self, timeout: float) -> FileLock:
-        """The folder's lock, to be held while working on it; filelock.Timeout if another process holds it for so many seconds."""
-        return FileLock(self.lock_file, timeout=timeout)
-
-    def is_locked(self) -> bool:
-        """Whether a process works on the folder, now. Looking leaves no file behind."""
-        if not self.lock_file.exists():
-            return False
-        try:
-            with self.lock(0):
-                return False
-        except Timeout:
-            return True
-        except OSError:
-            return False  # another user's folder, which may be read only: what the disk holds decides
-
-    def note_failure(self, error: str, log: Path | None = None) -> None:
-        """Write what work on the folder ended with (the last line of the error counts), the log that tells more, and when."""
-        lines = error.strip().splitlines() or ["no message"]
-        content = {"error": lines[-1].strip(), "log": None if log is None else str(log), "time": datetime.now().astimezone().isoformat()}
-        self.path.mkdir(parents=True, exist_ok=True)
-        write_json(content, self.failure_file)
-
-    def clear_failure(self) -> None:
-        """Forget a failure: the work starts again."""
-        self.failure_file.unlink(missing_ok=True)
-
-    def failure(self) -> Failure | None:
-        """What `note_failure` wrote, or None; a damaged file still says that the work failed."""
-        if not self.failure_file.exists():
-            return None
-        try:
-            content = json.loads(self.failure_file.read_text())
-            log = content.get("log")
-            return Failure(str(content["error"]), None if log is None else Path(log), content.get("time"))
-        except (ValueError, TypeError, KeyError, AttributeError, OSError):
-            return Failure("unknown, failed.json is damaged")
-
-    def note_job(self, log: Path | None) -> None:
-        """Note which job works on the folder, by its log, for whoever finds it cut off; without a log, forget an earlier one."""
-        if log is None:
-            self.job_file.unlink(missing_ok=True)
-        else:
-            write_json({"log": str(log)}, self.job_file)
-
-    def job_log(self) -> Path | None:
-        """The log of the job that last worked on the folder, or None."""
-        try:
-            return Path(json.loads(self.job_file.read_text())["log"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
-
-    def note_queued(self, job_id: str, result: Path) -> None:
-        """Note as which job the work was put into the queue, and where that leaves its result, for whoever types the same again."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        write_json({"job": job_id, "result": str(result)}, self.queued_file)
-
-    def queued_as(self) -> str | None:
-        """The job as which the work was last put into the queue, or None if it has ended; one without a result has left the queue."""
-        try:
-            content = json.loads(self.queued_file.read_text())
-            return None if Path(content["result"]).exists() else str(content["job"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
+Content = TypeVar("Content")
 
 
 @dataclass(frozen=True)
@@ -141,7 +40,7 @@ class RunFolder(WorkFolder):
     @property
     def metrics(self) -> Path:
         """The result, written last: its presence says that the run is finished."""
-        return self.path / "metrics.json"
+        return self.path / result.NAME
 
     @property
     def samples(self) -> Path:
@@ -171,12 +70,12 @@ class RunFolder(WorkFolder):
     @property
     def checkpoint(self) -> Path:
         """The panel after its last whole epoch, with what a training needs to go on."""
-        return self.checkpoints / "last.ckpt"
+        return self.checkpoints / CHECKPOINT
 
     @property
-    def control(self) -> Path:
-        """The folder of the training on shuffled labels."""
-        return self.path / "control"
+    def control_checkpoints(self) -> Path:
+        """Where the training on shuffled labels leaves its checkpoint."""
+        return self.path / "control" / "checkpoints"
 
     @property
     def figures(self) -> Path:
@@ -211,6 +110,26 @@ class RunFolder(WorkFolder):
         """What the Δ maps were made with and what they show, written last."""
         return self.path / f"localize-{method}.json"
 
+    def record_path(self, run: RunConfig, stage: str) -> Path:
+        """Where a stage after training leaves its record: one for every method of localization, one of the intervention."""
+        return self.decision_record(run.localize.method) if stage == "localize" else self.intervention_record
+
+    def stage_files(self, run: RunConfig, stage: str) -> list[Path]:
+        """The files of a stage after training that count as its result, the record first."""
+        maps = [self.decision_maps(run.localize.method)]
+        return [self.record_path(run, stage), *(maps if stage == "localize" else [self.intervention, self.intervention_journal])]
+
+    def read(self, path: Path, decode: Callable[[bytes], Content]) -> Content | None:
+        """What a file of the run holds, or None where there is none; UserError, which names it, where it is of no use."""
+        try:
+            return decode(path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise UserError(f"{path} cannot be read ({error.strerror}): set that right and start again") from None
+        except UserError as error:
+            raise UserError(f"{self.path}: {error}") from None
+
     def is_finished(self) -> bool:
         """Whether the training has its result."""
         return self.metrics.exists()
@@ -221,25 +140,72 @@ class RunFolder(WorkFolder):
         Raises:
             UserError: it is damaged, or another version wrote what this one cannot read.
         """
-        try:
-            content = self.metrics.read_bytes()
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise UserError(f"{self.metrics} cannot be read ({error.strerror}): set that right and start again") from None
-        try:
-            return from_json(content)
-        except UserError as error:
-            raise UserError(f"{self.path}: {error}") from None
+        return self.read(self.metrics, result.from_json)
 
-    def write_result(self, result: RunResult) -> None:
+    def write_result(self, content: RunResult) -> None:
         """Finish the run."""
-        write_json(to_json(result), self.metrics)
+        write_json(encode(content), self.metrics)
+
+    def trained_in(self, root: str | Path, content: RunResult) -> RunFolder:
+        """Where the networks of a result lie: here, or in the folder of the equal run whose training was taken over."""
+        return self if content.same_as is None else RunFolder(runs_below(root) / content.same_as)
+
+    def read_epochs(self) -> list[MemberEpoch]:
+        """The rows of `epochs.parquet`."""
+        return [MemberEpoch(**row) for row in pl.read_parquet(self.epochs).to_dicts()]
+
+    def write_epochs(self, rows: Sequence[MemberEpoch]) -> None:
+        """Write `epochs.parquet`."""
+        write_parquet(pl.DataFrame([asdict(row) for row in rows]), self.epochs)
+
+    def localize_record(self, method: str) -> LocalizeRecord | None:
+        """What localization by a method left, or None; UserError as `result`."""
+        path = self.decision_record(method)
+        return self.read(path, lambda text: records.from_json(LocalizeRecord, text, path.name))
+
+    def intervene_record(self) -> InterveneRecord | None:
+        """What the intervention left, or None; UserError as `result`."""
+        path = self.intervention_record
+        return self.read(path, lambda text: records.from_json(InterveneRecord, text, path.name))
+
+    def localize_records(self) -> list[LocalizeRecord]:
+        """Those of all methods whose decision maps are there; one that cannot be read is passed over."""
+        methods = [path.stem.removeprefix("localize-") for path in sorted(self.path.glob(self.decision_maps("*").name))]
+        return [record for method in methods if (record := readable(partial(self.localize_record, method))) is not None]
+
+    def write_record(self, record: LocalizeRecord | InterveneRecord) -> None:
+        """Note that a stage after training is done."""
+        write_json(encode(record), self.decision_record(record.method) if isinstance(record, LocalizeRecord) else self.intervention_record)
+
+    def is_done(self, run: RunConfig, stage: str) -> bool:
+        """Whether a stage after training has its result, made with the run's settings; an intervention, also from the maps that are there.
+
+        A record that is of no use is none: the stage writes it anew.
+        """
+        try:
+            located = self.localize_record(run.localize.method)
+            record = located if stage == "localize" else self.intervene_record()
+        except UserError:
+            return False
+        if record is None or (record.method, record.settings) != (run.localize.method, stage_settings(run, stage)):
+            return False
+        if stage == "localize":
+            return self.decision_maps(run.localize.method).exists()
+        return located is not None and located.inputs == record.inputs and self.intervention.exists()
+
+    def undone(self, run: RunConfig) -> list[str]:
+        """The stages after training that the run asks for and that are not done."""
+        return [stage for stage in LATER if stage in run.stages and not self.is_done(run, stage)]
 
 
 def work_folder_of(run: RunConfig) -> WorkFolder:
     """Where a run's failure is noted: its own folder, or that of a job without training."""
     return WorkFolder(work_folder(run))
+
+
+def runs_below(root: str | Path) -> Path:
+    """The folder of all runs."""
+    return Path(root) / "runs"
 
 
 def folders_below(root: Path, below: str = "runs") -> list[Path]:
@@ -267,82 +233,29 @@ def prepare_root(name: str) -> Path:
     return root
 
 
-# TRANSITION: the functions below go as their callers move to `RunFolder`.
+# TRANSITION: the functions below go as the report and the audit move to the folders.
 
 ANSWERS = "baselines.parquet"
+run_folders = folders_below
 
 
 def finished(folder: Path) -> dict[str, Any] | None:
-    """The result of a finished run, or None."""
-    path = folder / "metrics.json"
-    if not path.exists():
-        return None
-    try:
-        result: dict[str, Any] = json.loads(path.read_text())
-    except ValueError:
-        raise UserError(f"{path} is damaged: remove it, or run again with force=true") from None
-    return result
-
-
-def note_failure(folder: Path, error: str, log: Path | None = None) -> None:
-    """Write `failed.json`: what a run ended with (its last line counts), the log that tells more, and when."""
-    lines = error.strip().splitlines() or ["no message"]
-    content = {"error": lines[-1].strip(), "log": None if log is None else str(log), "time": datetime.now().astimezone().isoformat()}
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(content, folder / "failed.json")
+    """The content of the result of a finished run, or None."""
+    content = RunFolder(folder).result()
+    return None if content is None else encode(content)
 
 
 def note_job(folder: Path, log: Path | None) -> None:
-    """Note which job works on a run, by its log, for whoever finds the run cut off; without a log, forget an earlier one."""
-    if log is None:
-        (folder / "job.json").unlink(missing_ok=True)
-    else:
-        write_json({"log": str(log)}, folder / "job.json")
-
-
-def job_log(folder: Path) -> Path | None:
-    """The log of the job that last worked on a run, or None."""
-    try:
-        return Path(json.loads((folder / "job.json").read_text())["log"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def note_queued(folder: Path, job_id: str, result: Path) -> None:
-    """Note as which job a run was put into the queue, and where that leaves its result, for whoever types the same command again."""
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json({"job": job_id, "result": str(result)}, folder / "queued.json")
-
-
-def queued_as(folder: Path) -> str | None:
-    """The job as which a run was last put into the queue, or None if that has ended; one that left no result is gone from the queue."""
-    try:
-        noted = json.loads((folder / "queued.json").read_text())
-        return None if Path(noted["result"]).exists() else str(noted["job"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    """As `WorkFolder.note_job`."""
+    WorkFolder(folder).note_job(log)
 
 
 def clear_failure(folder: Path) -> None:
-    """Forget a failure: the run starts again."""
-    (folder / "failed.json").unlink(missing_ok=True)
+    """As `WorkFolder.clear_failure`."""
+    WorkFolder(folder).clear_failure()
 
 
 def failure(folder: Path) -> dict[str, Any] | None:
-    """What `note_failure` wrote, or None; a damaged file still says that the run failed."""
-    path = folder / "failed.json"
-    if not path.exists():
-        return None
-    unknown = {"error": "unknown, failed.json is damaged", "log": None, "time": None}
-    try:
-        return {**unknown, **json.loads(path.read_text())}
-    except (ValueError, TypeError):
-        return unknown
-
-
-def run_folders(root: Path, below: str = "runs") -> list[Path]:
-    """Every `<root>/runs/<llm>/<taxonomy>/<name>`, sorted; folders that begin with a dot are nobody's run."""
-    found: list[Path] = [root / below]
-    for _ in ("llm", "taxonomy", "name"):
-        found = [Path(entry.path) for one in found if one.is_dir() for entry in os.scandir(one) if not entry.name.startswith(".")]
-    return sorted(path for path in found if path.is_dir())
+    """As `WorkFolder.failure`, as a dictionary."""
+    note = WorkFolder(folder).failure()
+    return None if note is None else {"error": note.error, "log": None if note.log is None else str(note.log), "time": note.time}

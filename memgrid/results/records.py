@@ -1,89 +1,173 @@
-"""What the stages after training have done to a run: each leaves a mark, a JSON file that it writes last, with its settings and numbers."""
+"""What the stages after training leave in a run's folder: each a record, a JSON file that it writes last, with its settings and numbers."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from memgrid.config.schema import RunConfig
 from memgrid.errors import UserError
-from memgrid.io.files import write_json
+from memgrid.results.boundary import adapter, decode, parse
 
 LATER = ("localize", "intervene")
+# What is called otherwise in the files: `class` is no name in Python, and δ is another thing.
+ALIASES = {"title": "class", "decision_map": "delta", "randomization_test": "sanity", "verdicts": "verdict"}
+NAMED_AS_IN_FILES = {"alias_generator": lambda name: ALIASES.get(name, name), "populate_by_name": True}
 
 
-def delta_path(run: RunConfig, folder: Path) -> Path:
-    """Where the Δ maps of the run's method lie."""
-    return folder / f"localize-{run.localize.method}.h5"
+@dataclass(frozen=True)
+class ClassRegions:
+    """Where one class is decided: shares of its decision map, in percent.
 
-
-def mark_path(run: RunConfig, folder: Path, stage: str) -> Path:
-    """The mark of a stage: one for every method of localization, one of the intervention."""
-    return delta_path(run, folder).with_suffix(".json") if stage == "localize" else folder / "intervene.json"
-
-
-def results_of(run: RunConfig, folder: Path, stage: str) -> list[Path]:
-    """The files of a stage that count as its result, the mark first."""
-    table = folder / "intervene.parquet"
-    others = [delta_path(run, folder)] if stage == "localize" else [table, folder / "intervene.partial.jsonl"]
-    return [mark_path(run, folder, stage), *others]
-
-
-def write_mark(run: RunConfig, folder: Path, stage: str, inputs: str, content: dict[str, Any]) -> None:
-    """Note that a stage is done.
-
-    Args:
-        inputs: digest of what the Δ maps were made from.
-        content: what there is to tell.
+    Attributes:
+        title: of the class. samples: how many the map is averaged over. layers: of the model.
+        layer: the most decisive one, counted from 1; layer_share: how much of the map lies there; layer_shares: in every layer.
+        within_prefix, suffix_to_prefix, within_suffix: by query and key.
+        half: so many of all positions, the most decisive ones, hold half of the map.
     """
-    write_json(
-        {"method": run.localize.method, "settings": settings_of(run, stage), "inputs": inputs, **content}, mark_path(run, folder, stage)
-    )
+
+    __pydantic_config__ = NAMED_AS_IN_FILES
+    title: str
+    samples: int
+    layers: int
+    layer: int
+    layer_share: float
+    within_prefix: float
+    suffix_to_prefix: float
+    within_suffix: float
+    half: float
+    layer_shares: list[float]
 
 
-def settings_of(run: RunConfig, stage: str) -> dict[str, Any]:
+@dataclass(frozen=True)
+class RandomizationCurves:
+    """The randomization test of one class: rank correlation with the trained networks' maps, by the number of layers with random weights.
+
+    `decision_map` compares Δ, which keeps the attention whatever the networks are; `decisiveness` compares D, by the networks alone.
+    """
+
+    __pydantic_config__ = NAMED_AS_IN_FILES
+    decision_map: dict[int, float]
+    decisiveness: dict[int, float]
+
+
+@dataclass(frozen=True)
+class LocalizeRecord:
+    """What decision maps were made with, and what they show: the content of `localize-<method>.json`.
+
+    Attributes:
+        settings: of the stage, but for the method. inputs: digest of what the maps were made from.
+        samples: how many, in words. randomization_test: by class; empty where it was not made.
+        memgrid: the version that wrote it; empty before versions were noted.
+    """
+
+    __pydantic_config__ = NAMED_AS_IN_FILES
+    method: str
+    settings: dict[str, Any]
+    inputs: str
+    samples: str
+    classes: list[ClassRegions]
+    randomization_test: dict[str, RandomizationCurves]
+    memgrid: str = ""
+
+
+@dataclass(frozen=True)
+class Dose:
+    """The most decisive `q` percent of a class's positions switched off, against as many others.
+
+    Shares are of samples that stay extractable, in 0..1: under the `target`, and under `random` positions of the same layers and distances
+    (mean over seeds, and the seeds' extremes). `difference` is the target's share less the control's, with a 95 % interval; `overlap`: how
+    much of the control is in the target. The same against what is `attended` most, None where that was not masked.
+    """
+
+    q: float
+    target: float
+    random: float
+    random_low: float
+    random_high: float
+    difference: float
+    low: float
+    high: float
+    overlap: float
+    verdict: str
+    attended: float | None = None
+    attended_difference: float | None = None
+    attended_low: float | None = None
+    attended_high: float | None = None
+    attended_overlap: float | None = None
+    attended_verdict: str | None = None
+
+
+@dataclass(frozen=True)
+class ClassVerdict:
+    """What an intervention says of one class, in numbers and in a sentence against each control."""
+
+    __pydantic_config__ = NAMED_AS_IN_FILES
+    title: str
+    samples: int
+    doses: list[Dose]
+    sentence: str
+    attended_sentence: str | None = None
+
+
+@dataclass(frozen=True)
+class InterveneRecord:
+    """What an intervention was made with, and what it found: the content of `intervene.json`.
+
+    Attributes:
+        method: of the decision maps. settings: of the stage. inputs: digest of what the decision maps were made from.
+        damage_on: the text on which general damage was measured.
+        memgrid: the version that wrote it; empty before versions were noted.
+    """
+
+    __pydantic_config__ = NAMED_AS_IN_FILES
+    method: str
+    settings: dict[str, Any]
+    inputs: str
+    verdicts: list[ClassVerdict]
+    damage_on: str = "other text"
+    memgrid: str = ""
+
+
+Record = TypeVar("Record", LocalizeRecord, InterveneRecord)
+
+
+def class_verdicts(plain: Iterable[dict[str, Any]]) -> list[ClassVerdict]:
+    """From the plain records that `memgrid.intervene.statistics.verdict` gives."""
+    verdicts: list[ClassVerdict] = [adapter(ClassVerdict).validate_python(record) for record in plain]
+    return verdicts
+
+
+def from_json(kind: type[Record], text: bytes | str, name: str) -> Record:
+    """The record that a file of that name holds.
+
+    Raises:
+        UserError: it is damaged, or another version wrote what this one cannot read. The sentence has no subject: it follows on the name of
+            the folder.
+    """
+    again = f"do the stage {'localize' if kind is LocalizeRecord else 'intervene'} again"
+    return decode(kind, parse(text, name, again), name, again)
+
+
+def stage_settings(run: RunConfig, stage: str) -> dict[str, Any]:
     """The settings that decide a stage's result, but for the method."""
     if stage == "intervene":
         return asdict(run.intervene)
     return {key: value for key, value in asdict(run.localize).items() if key != "method"}
 
 
-def read_mark(path: Path) -> dict[str, Any] | None:
-    """A mark, or None where there is none that can be read."""
-    try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return None
-    needed = {"method", "settings", "inputs", *({"verdict"} if path.name == "intervene.json" else {"samples", "classes", "sanity"})}
-    return found if isinstance(found, dict) and needed <= found.keys() else None
-
-
-def is_done(run: RunConfig, folder: Path, stage: str) -> bool:
-    """Whether a stage after training has its result, made with the run's settings; an intervention, also from the Δ maps that are there."""
-    mark = read_mark(mark_path(run, folder, stage))
-    if mark is None or (mark["method"], mark["settings"]) != (run.localize.method, settings_of(run, stage)):
-        return False
-    if stage == "localize":
-        return delta_path(run, folder).exists()
-    located = read_mark(mark_path(run, folder, "localize"))
-    return located is not None and located["inputs"] == mark["inputs"] and (folder / "intervene.parquet").exists()
-
-
-def undone(run: RunConfig, folder: Path) -> list[str]:
-    """The stages after training that the run asks for and that are not done."""
-    return [stage for stage in LATER if stage in run.stages and not is_done(run, folder, stage)]
-
-
-def named(stage: str, given: dict[str, Any]) -> dict[str, Any]:
+def typed_names(stage: str, settings: dict[str, Any]) -> dict[str, Any]:
     """A stage's settings under the names that they are typed with."""
-    return {f"{stage}.{key}": value for key, value in given.items()}
+    return {f"{stage}.{key}": value for key, value in settings.items()}
 
 
-def refuse_rivals(runs: Iterable[RunConfig], folder_of: Callable[[RunConfig], Path]) -> None:
+def refuse_rivals(runs: Iterable[RunConfig], record_path: Callable[[RunConfig, str], Path]) -> None:
     """A run keeps one result of each stage after training: two of a sweep would take each other's place, again and again.
+
+    Args:
+        record_path: where the record of a run's stage lies.
 
     Raises:
         UserError: two runs differ in nothing but settings of such a stage.
@@ -91,12 +175,20 @@ def refuse_rivals(runs: Iterable[RunConfig], folder_of: Callable[[RunConfig], Pa
     seen: dict[Path, tuple[str, dict[str, Any]]] = {}
     for run in runs:
         for stage in (stage for stage in LATER if stage in run.stages):
-            path, wanted = mark_path(run, folder_of(run), stage), (run.localize.method, settings_of(run, stage))
+            path, wanted = record_path(run, stage), (run.localize.method, stage_settings(run, stage))
             other = seen.setdefault(path, wanted)
             if other != wanted:
-                before, now = ({"localize.method": method, **named(stage, given)} for method, given in (other, wanted))
+                before, now = ({"localize.method": method, **typed_names(stage, settings)} for method, settings in (other, wanted))
                 key = next(key for key in now if now[key] != before[key])
                 raise UserError(
                     f"{key}={before[key]} and {key}={now[key]} of the same run cannot be swept over: {path} holds one result, so give each "
                     "a root of its own (labels and attention can be copied or linked)"
                 )
+
+
+def readable(read: Callable[[], Record | None]) -> Record | None:
+    """What is read, or None where it cannot be: for whoever tells of many runs, and would not stop at one."""
+    try:
+        return read()
+    except UserError:
+        return None

@@ -1,23 +1,17 @@
-"""The result of a run as a type, and the one place where it becomes `metrics.json` and comes back.
-
-A result that an older version wrote is read as long as it has what a run of that version had: what came later has a default. Anything else
-is refused in a sentence.
-"""
+"""The result of a run as a type, and how it becomes `metrics.json` and comes back."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from memgrid import __version__
 from memgrid.errors import UserError
+from memgrid.results.boundary import decode, encode, parse, writer
 from memgrid.taxonomy import RULES
 
-if TYPE_CHECKING:
-    from pydantic import TypeAdapter
+NAME, AGAIN = "metrics.json", "run it again with force=true"
+BY_CLASS = ("precision", "recall", "f1")
 
 
 @dataclass(frozen=True)
@@ -41,9 +35,16 @@ class PanelScores:
     mean_f1: Estimate
     accuracy: Estimate
 
+    @classmethod
+    def of(cls, summary: Mapping[str, Any]) -> PanelScores:
+        """From the plain numbers that `memgrid.metrics.panel_scores` gives."""
+        by_class: dict[str, Any] = {name: [Estimate(**score) for score in summary[name]] for name in BY_CLASS}
+        overall: dict[str, Any] = {name: Estimate(**summary[name]) for name in ("min_f1", "mean_f1", "accuracy")}
+        return cls(**by_class, **overall)
+
     def in_order(self, place: Sequence[int]) -> PanelScores:
         """The same with the classes in another order: class c comes from where `place[c]` says."""
-        by_class: dict[str, Any] = {name: [getattr(self, name)[index] for index in place] for name in ("precision", "recall", "f1")}
+        by_class: dict[str, Any] = {name: [getattr(self, name)[index] for index in place] for name in BY_CLASS}
         return replace(self, **by_class)
 
 
@@ -65,8 +66,26 @@ class PaperProtocol:
 
     def in_order(self, place: Sequence[int]) -> PaperProtocol:
         """The same with the classes in another order: class c comes from where `place[c]` says."""
-        by_class: dict[str, Any] = {name: [getattr(self, name)[index] for index in place] for name in ("precision", "recall", "f1")}
+        by_class: dict[str, Any] = {name: [getattr(self, name)[index] for index in place] for name in BY_CLASS}
         return replace(self, **by_class, confusion=matrix_in_order(self.confusion, place))
+
+
+@dataclass(frozen=True)
+class MemberEpoch:
+    """What one network was like after one epoch: a row of `epochs.parquet`.
+
+    Losses are mean cross-entropies per sample, in nats; `confusion` counts eval samples, rows are true classes.
+    """
+
+    epoch: int
+    member: str
+    train_loss: float
+    eval_loss: float
+    confusion: list[list[int]]
+
+    def in_order(self, place: Sequence[int]) -> MemberEpoch:
+        """The same with the classes in another order: class c comes from where `place[c]` says."""
+        return replace(self, confusion=matrix_in_order(self.confusion, place))
 
 
 @dataclass(frozen=True)
@@ -148,51 +167,29 @@ def matrix_in_order(matrix: list[list[int]], place: Sequence[int]) -> list[list[
     return [[matrix[row][column] for column in place] for row in place]
 
 
-@cache
-def _adapter() -> TypeAdapter[RunResult]:
-    from pydantic import TypeAdapter  # a refusal can do without it
-
-    return TypeAdapter(RunResult)
-
-
 def to_json(result: RunResult) -> dict[str, Any]:
     """The content of `metrics.json`."""
-    content: dict[str, Any] = _adapter().dump_python(replace(result, memgrid=__version__), mode="json")
-    return content
+    return encode(result)
 
 
-def from_json(content: bytes | str) -> RunResult:
+def from_json(text: bytes | str) -> RunResult:
     """The result that a `metrics.json` holds.
 
     Raises:
         UserError: it is damaged, or another version wrote what this one cannot read. The sentence has no subject: it follows on the name of
             the file or the folder.
     """
-    from pydantic import ValidationError
-
-    try:
-        parsed = json.loads(content)
-    except ValueError:
-        raise UserError("its metrics.json is damaged: run it again with force=true") from None
-    if not isinstance(parsed, dict):
-        raise UserError("its metrics.json is damaged: run it again with force=true")
+    plain = parse(text, NAME, AGAIN)
     for name in ("control", "confidence"):
-        if parsed.get(name) == {}:  # so older versions said that there is none
-            parsed[name] = None
-    writer = f"version {parsed['memgrid']} of memgrid wrote it" if parsed.get("memgrid") else "another version of memgrid wrote it"
-    try:
-        result = _adapter().validate_python(parsed)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "content"
-        lack = f"has no {place}" if first["type"] == "missing" else f"holds something else under {place}"
-        raise UserError(f"{writer} (its metrics.json {lack}): run it again with force=true") from None
-    given = result.settings.get("taxonomy", {}).get("classes")
-    if not isinstance(given, dict) or "compat" not in result.settings:
+        if plain.get(name) == {}:  # so older versions said that there is none
+            plain[name] = None
+    result = decode(RunResult, plain, NAME, AGAIN)
+    classes = result.settings.get("taxonomy", {}).get("classes")
+    if not isinstance(classes, dict) or "compat" not in result.settings:
         lack = "settings.compat" if "compat" not in result.settings else "settings.taxonomy.classes"
-        raise UserError(f"{writer} (its metrics.json has no {lack}): run it again with force=true")
-    for rules in given.values():
+        raise UserError(f"{writer(plain)} wrote it (its {NAME} has no {lack}): {AGAIN}")
+    for rules in classes.values():
         for rule in [rules] if isinstance(rules, str) else rules:
             if rule not in RULES:
-                raise UserError(f"{writer} (its taxonomy has the rule {rule}): use that version")
+                raise UserError(f"{writer(plain)} wrote it (its taxonomy has the rule {rule}): use that version")
     return result

@@ -11,9 +11,9 @@ import polars as pl
 from omegaconf import OmegaConf
 from yaml import YAMLError
 
-from memgrid.io.locks import locked
 from memgrid.io.logs import last_line
-from memgrid.results.folder import failure, job_log, queued_as, run_folders
+from memgrid.results.folder import RunFolder, folders_below
+from memgrid.results.work import WorkFolder
 
 # In the order in which they are told.
 STATES = {
@@ -33,39 +33,40 @@ def states(root: Path) -> pl.DataFrame:
     The detail is the error and the log of a failed run, also of one that failed after it had its result, and the time of the last
     checkpoint of a stopped or running one.
     """
-    return rows_of([*run_folders(root), *run_folders(root, "jobs")], state_of)
+    return rows_of([*folders_below(root), *folders_below(root, "jobs")], state_of)
 
 
 def audit_states(root: Path) -> pl.DataFrame:
     """The same of each audit below `<root>/audits`: its dataset and its model stand where a run has its LLM and its taxonomy."""
-    return rows_of(run_folders(root, "audits"), state_of_audit)
+    return rows_of(folders_below(root, "audits"), state_of_audit)
 
 
 def rows_of(folders: list[Path], look: Callable[[Path], tuple[str, str] | None]) -> pl.DataFrame:
     """A row for each folder with a state."""
-    rows = [(*folder.parts[-3:], *found, str(folder)) for folder in folders if (found := look(folder)) is not None]
+    rows = [(*folder.parts[-3:], *state, str(folder)) for folder in folders if (state := look(folder)) is not None]
     return pl.DataFrame(rows, schema=SCHEMA, orient="row")
 
 
-def state_of(folder: Path) -> tuple[str, str] | None:
+def state_of(path: Path) -> tuple[str, str] | None:
     """A run's state and what there is to say about it; None for a folder that no run made."""
-    present = {entry.name for entry in os.scandir(folder)}
-    done = "metrics.json" in present
-    # A lock that nobody made is nobody's: looking must not leave files behind.
-    if ".lock" in present and locked(folder):
-        return "running", running(folder, done)
-    if done and "intervene.partial.jsonl" in present:
-        return "stopped", "in intervene" + (f": {failed(folder)}" if "failed.json" in present else "")
+    folder = RunFolder(path)
+    present = {entry.name for entry in os.scandir(path)}  # one look at the folder: there may be thousands, on a slow file system
+    done, failed = folder.metrics.name in present, folder.failure_file.name in present
+    locked = folder.lock_file.name in present
+    if locked and folder.is_locked():
+        return "running", progress(folder, done)
+    if done and folder.intervention_journal.name in present:
+        return "stopped", "in intervene" + (f": {folder.failure()}" if failed else "")
     if done:
-        return "done", f"but a later start failed: {failed(folder)}" if "failed.json" in present else ""
-    if "failed.json" in present:
-        return "failed", failed(folder)
-    last, trains = checkpoint(folder), folder.parts[-4] == "runs"
-    if last or ".lock" in present:
-        return "stopped", (last or ("before its first epoch ended" if trains else "before its end")) + ending(folder)
-    if job_id := queued_as(folder):
+        return "done", f"but a later start failed: {folder.failure()}" if failed else ""
+    if failed:
+        return "failed", str(folder.failure())
+    last = checkpoint_time(folder)
+    if last or locked:
+        return "stopped", (last or ("before its first epoch ended" if trains(folder) else "before its end")) + log_end(folder)
+    if job_id := folder.queued_as():
         return "missing", f"submitted as job {job_id}"
-    return ("missing", "") if "config.yaml" in present else None
+    return ("missing", "") if folder.config.name in present else None
 
 
 def state_of_audit(folder: Path) -> tuple[str, str] | None:
@@ -81,9 +82,9 @@ def state_of_audit(folder: Path) -> tuple[str, str] | None:
         return "failed", f"{folder / 'config.yaml'} is damaged: remove it, and start the audit again"
     trained, attacks = len(list(folder.glob("shadows/shadow-*.h5"))), len(list(folder.glob("attack-*/metrics.json")))
     told = f"{trained} of {wanted} shadow models" + ("" if trained < wanted or attacks else ", no attack")
-    failures = [f"{one.parent.name}: {failed(one.parent)}" for one in sorted(folder.glob("shadows/*/failed.json"))]
-    failures += [failed(folder)] if (folder / "failed.json").exists() else []
-    if any(locked(lock.parent) for lock in (*folder.glob("shadows/*/.lock"), *folder.glob("attack-*/.lock"))):
+    failures = [f"{path.parent.name}: {WorkFolder(path.parent).failure()}" for path in sorted(folder.glob("shadows/*/failed.json"))]
+    failures += [str(failure)] if (failure := WorkFolder(folder).failure()) else []
+    if any(WorkFolder(lock.parent).is_locked() for lock in (*folder.glob("shadows/*/.lock"), *folder.glob("attack-*/.lock"))):
         return "running", told
     if unfinished := [one.name for one in sorted(folder.glob("attack-*")) if not (one / "metrics.json").exists()]:
         told += f", {unfinished[0]} without a result"
@@ -92,29 +93,28 @@ def state_of_audit(folder: Path) -> tuple[str, str] | None:
     return ("failed", f"{told}; {failures[0]}") if failures else ("stopped", told)
 
 
-def running(folder: Path, done: bool) -> str:
+def trains(folder: RunFolder) -> bool:
+    """Whether the folder is one of a run, and not of a job without training."""
+    return folder.path.parts[-4] == "runs"
+
+
+def progress(folder: RunFolder, done: bool) -> str:
     """How far a run is that a process works on."""
-    if folder.parts[-4] != "runs":
+    if not trains(folder):
         return ""
-    return "after its training" if done else checkpoint(folder) or "before its first epoch ended"
+    return "after its training" if done else checkpoint_time(folder) or "before its first epoch ended"
 
 
-def ending(folder: Path) -> str:
+def log_end(folder: RunFolder) -> str:
     """How the log of the job ends that was cut off; nothing outside a job."""
-    log = job_log(folder)
+    log = folder.job_log()
     return f"; {last_line(log) or 'nothing'} (log: {log})" if log is not None else ""
 
 
-def failed(folder: Path) -> str:
-    """The error with which what belongs into a folder failed, and the log that tells more."""
-    told = failure(folder) or {}
-    return str(told.get("error", "")) + (f" (log: {told['log']})" if told.get("log") else "")
-
-
-def checkpoint(folder: Path) -> str:
+def checkpoint_time(folder: RunFolder) -> str:
     """When the last checkpoint was written, or nothing."""
     try:
-        written = (folder / "checkpoints" / "last.ckpt").stat().st_mtime
+        written = folder.checkpoint.stat().st_mtime
     except OSError:
         return ""
     return f"last checkpoint {datetime.fromtimestamp(written):%Y-%m-%d %H:%M}"

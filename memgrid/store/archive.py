@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from memgrid.errors import StoreError, UserError
-from memgrid.io.files import stop_if_unreadable, write_whole
+from memgrid.io.files import stop_if_unreadable, whole
 from memgrid.store import shard
 from memgrid.store.shard import FAULTS, Identity, Maps
 from memgrid.store.store import Store
@@ -214,7 +214,8 @@ def export(folder: Path, ids: str, out: Path) -> None:
             sink.stop_if_failed()  # whatever HDF5 says about it
         refuse_existing(out)  # somebody else's, made meanwhile
 
-    write_whole(out, fill)
+    with whole(out, StoreError) as partial, partial.open("x+b") as file:
+        fill(file)
     print(f"{out}: {count(len(wanted), 'sample')}, {out.stat().st_size:,} bytes, of {identity.llm} on {identity.corpus}")
 
 

@@ -21,7 +21,7 @@ import h5py
 import numpy as np
 
 from memgrid.errors import StoreError, StoreWarning
-from memgrid.io.files import _reason, _sweep, stop_if_unreadable, write_whole
+from memgrid.io.files import reason, stop_if_unreadable, sweep_leftovers, whole
 from memgrid.store import shard
 from memgrid.store.shard import DIGESTED, FAULTS, POOLS, Identity, Maps
 
@@ -71,12 +71,12 @@ class Store:
         shard.validate(maps, self.identity)
         image = shard.image(maps, self.identity, self.compress)
         if not self._swept:
-            with contextlib.suppress(OSError):
-                _sweep(self.folder)
+            sweep_leftovers(self.folder)
             self._swept = True
         # The name is new: nothing is overwritten.
         final = self.folder / f"{maps.sequence_id.min():010d}-{maps.sequence_id.max():010d}-{uuid.uuid4().hex}.h5"
-        write_whole(final, lambda file: file.write(image))
+        with whole(final, StoreError, sweep=False) as partial:
+            partial.write_bytes(image)
         return final
 
     def read(self, ids: Sequence[int] | np.ndarray, pools: Sequence[str] = POOLS) -> Maps:
@@ -162,7 +162,7 @@ class Store:
         except FileNotFoundError:
             return {}
         except OSError as error:
-            raise StoreError(f"Cannot read {self.folder} ({_reason(error)}): set that right or choose another root.") from None
+            raise StoreError(f"Cannot read {self.folder} ({reason(error)}): set that right or choose another root.") from None
         return listed
 
     def _index(self) -> None:
@@ -219,5 +219,5 @@ class Store:
         except FileNotFoundError:
             where = "is no longer there"
         except OSError as trouble:
-            where = f"could not be moved to {goal.parent} ({_reason(trouble)}) and is passed over"
-        return f"{path} is damaged ({_reason(error)}) and {where}: if this run does not extract its sequences anew, run again."
+            where = f"could not be moved to {goal.parent} ({reason(trouble)}) and is passed over"
+        return f"{path} is damaged ({reason(error)}) and {where}: if this run does not extract its sequences anew, run again."

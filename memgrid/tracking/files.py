@@ -69,8 +69,8 @@ def arrived(path: Path, timeout: int) -> bool:
     last, deadline = max(logged_steps(path), default=-1), time.monotonic() + ARRIVAL_SECONDS
     try:
         api = wandb.Api(timeout=timeout)
-        known = api.run("/".join((run.entity or str(api.default_entity), run.project, run.run_id)))
-        while known.lastHistoryStep < last:
+        sent = api.run("/".join((run.entity or str(api.default_entity), run.project, run.run_id)))
+        while sent.lastHistoryStep < last:
             if time.monotonic() > deadline:
                 return False
             time.sleep(1)

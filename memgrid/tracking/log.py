@@ -19,6 +19,8 @@ from memgrid.config.names import settings
 from memgrid.config.schema import RunConfig, WandbConfig
 from memgrid.errors import UserError
 from memgrid.metrics import scores
+from memgrid.results.folder import RunFolder
+from memgrid.results.result import MemberEpoch, RunResult
 from memgrid.taxonomy import Thresholds
 from memgrid.tracking.files import begun, logged_epochs
 
@@ -40,14 +42,14 @@ def epoch_logger(experiment: Any, logged: Iterable[int]) -> WandbLogger:
     """Lightning's logger, but with a row per epoch whose step is the epoch, and without the epochs that are `logged` already."""
     from pytorch_lightning.loggers import WandbLogger  # seconds to import, and no command line needs it
 
-    there = set(logged)
+    already = set(logged)
 
     class EpochLogger(WandbLogger):
         def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
             """Lightning calls this at the end of an epoch; `metrics` has the key epoch."""
             epoch = int(metrics["epoch"])
-            if epoch not in there:
-                there.add(epoch)
+            if epoch not in already:
+                already.add(epoch)
                 # Without commit wandb keeps the row back until the next epoch: a killed training would lose it.
                 self.experiment.log({**metrics, "epoch": epoch}, step=epoch, commit=True)
 
@@ -55,8 +57,8 @@ def epoch_logger(experiment: Any, logged: Iterable[int]) -> WandbLogger:
 
 
 @contextmanager
-def tracked(run: RunConfig, folder: Path) -> Iterator[WandbLogger | None]:
-    """A wandb run of its own in `folder/wandb`, finished at the end, so that the runs of a multirun never merge; None if disabled.
+def tracked(run: RunConfig, folder: RunFolder) -> Iterator[WandbLogger | None]:
+    """A wandb run of its own in the run's folder, finished at the end, so that the runs of a multirun never merge; None if disabled.
 
     Runs are grouped by cell (llm, taxonomy, δ, ρ); settings become the config. Started again, a run goes on under the same id: offline as a
     further part that holds only the epochs that no earlier part has, which `sync` appends to them.
@@ -70,13 +72,13 @@ def tracked(run: RunConfig, folder: Path) -> Iterator[WandbLogger | None]:
     import wandb  # seconds to import, and not needed when disabled
 
     os.environ.setdefault("WANDB_SILENT", "true")
-    folder.mkdir(parents=True, exist_ok=True)
-    earlier = [path for path in sorted(folder.glob("wandb/*run-*/run-*.wandb")) if begun(path)]
+    folder.path.mkdir(parents=True, exist_ok=True)
+    earlier = [path for path in sorted(folder.wandb.glob("*run-*/run-*.wandb")) if begun(path)]
     deciding = settings(run)
-    experiment = start(run.wandb, folder, cell_name(deciding), deciding, resume=bool(earlier) or run.wandb.mode == "online")
+    experiment = start(run.wandb, folder.path, cell_name(deciding), deciding, resume=bool(earlier) or run.wandb.mode == "online")
     # What an online run has sent is known to the server only.
-    there = range(int(experiment.summary.get("epoch", -1)) + 1) if run.wandb.mode == "online" else logged_epochs(earlier)
-    logger = epoch_logger(experiment, there)
+    logged = range(int(experiment.summary.get("epoch", -1)) + 1) if run.wandb.mode == "online" else logged_epochs(earlier)
+    logger = epoch_logger(experiment, logged)
     try:
         log_history(logger, checkpoint_history(folder))
         yield logger
@@ -132,51 +134,51 @@ def start(config: WandbConfig, folder: Path, group: str, deciding: dict[str, Any
     return experiment
 
 
-def log_history(logger: WandbLogger, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write the curves of a history, a row per epoch and member as `memgrid.train.panel.Panel` keeps it, in the order of the epochs."""
+def log_history(logger: WandbLogger, history: Iterable[MemberEpoch]) -> None:
+    """Write the curves of a history, in the order of the epochs."""
     epochs: dict[int, dict[str, float]] = {}
-    for row in sorted(rows, key=lambda row: row["epoch"]):
-        values = {key: row[key] for key in ("train_loss", "eval_loss")} | {"min_f1": scores(np.asarray(row["confusion"]))["min_f1"]}
-        curves = epochs.setdefault(row["epoch"], {"epoch": row["epoch"]})
-        curves |= {f"{row['member']}/{key}": value for key, value in values.items()}
+    for row in sorted(history, key=lambda row: row.epoch):
+        values = {"train_loss": row.train_loss, "eval_loss": row.eval_loss, "min_f1": scores(np.asarray(row.confusion))["min_f1"]}
+        curves = epochs.setdefault(row.epoch, {"epoch": row.epoch})
+        curves |= {f"{row.member}/{key}": value for key, value in values.items()}
     for curves in epochs.values():
         logger.log_metrics(curves)
 
 
-def checkpoint_history(folder: Path) -> list[dict[str, Any]]:
+def checkpoint_history(folder: RunFolder) -> list[MemberEpoch]:
     """The history in the checkpoint that a training goes on from: wandb may have been killed before it wrote the last epochs."""
     import torch
 
     try:
-        state = torch.load(folder / "checkpoints" / "last.ckpt", map_location="cpu", mmap=True, weights_only=False)
-        return list(state["history"])
+        state = torch.load(folder.checkpoint, map_location="cpu", mmap=True, weights_only=False)
+        return [MemberEpoch(**row) for row in state["history"]]
     except Exception:  # none yet, or one that the training will complain about: tracking must not stop it
         return []
 
 
-def summarise(logger: WandbLogger | None, metrics: dict[str, Any]) -> None:
+def summarise(logger: WandbLogger | None, result: RunResult) -> None:
     """Put the final scores into the wandb run: panel with spread and interval, members, controls, confusion matrix."""
     if logger is None:
         return
     import wandb
 
-    titles, panel = metrics["classes"], metrics["panel"]["min_f1"]
-    matrix = wandb.Html(confusion_table(titles, metrics["confusion"]))  # a wandb.Table would be kept outside the run's folder
-    logger.experiment.log({"confusion": matrix}, step=metrics["settings"]["cnn"]["epochs"], commit=True)
+    titles, score = result.classes, result.panel.min_f1
+    matrix = wandb.Html(confusion_table(titles, result.confusion))  # a wandb.Table would be kept outside the run's folder
+    logger.experiment.log({"confusion": matrix}, step=result.settings["cnn"]["epochs"], commit=True)
     summary = {
-        "min_f1": panel["mean"],
-        **{f"min_f1_{key}": panel[key] for key in ("std", "low", "high")},
-        "mean_f1": metrics["panel"]["mean_f1"]["mean"],
-        "paper_min_f1": metrics["paper_protocol"]["min_f1"],
-        **{f"members/{name}/min_f1": value for name, value in zip(metrics["members"], metrics["members_min_f1"], strict=True)},
-        "confusion_counts": {true: dict(zip(titles, row, strict=True)) for true, row in zip(titles, metrics["confusion"], strict=True)},
+        "min_f1": score.mean,
+        **{"min_f1_std": score.std, "min_f1_low": score.low, "min_f1_high": score.high},
+        "mean_f1": result.panel.mean_f1.mean,
+        "paper_min_f1": result.paper_protocol.min_f1,
+        **{f"members/{name}/min_f1": value for name, value in zip(result.members, result.members_min_f1, strict=True)},
+        "confusion_counts": {true: dict(zip(titles, row, strict=True)) for true, row in zip(titles, result.confusion, strict=True)},
     }
-    for control, name in (("control", "shuffled_min_f1"), ("confidence", "confidence_min_f1")):
-        if metrics[control]:
-            summary[name] = metrics[control]["min_f1"]["mean"]
+    for control, name in ((result.control, "shuffled_min_f1"), (result.confidence, "confidence_min_f1")):
+        if control:
+            summary[name] = control.min_f1.mean
     # So that every ROUGE score has a curve over ρ of its own.
-    if metrics["settings"]["rho"] is not None:
-        summary[f"rouge_{metrics['settings']['rouge']}/min_f1"] = panel["mean"]
+    if result.settings["rho"] is not None:
+        summary[f"rouge_{result.settings['rouge']}/min_f1"] = score.mean
     logger.experiment.summary.update(summary)
 
 
@@ -209,10 +211,10 @@ def log_in(verify: bool) -> None:
 
     server = os.environ.get("WANDB_BASE_URL", "its server")
     try:
-        known = wandb.login(prompt=False, verify=False)
-        if known and verify:
+        has_login = wandb.login(prompt=False, verify=False)
+        if has_login and verify:
             wandb.Api(timeout=SERVER_SECONDS)  # asks the server, which a second login() does not
     except (wandb.Error, ValueError):  # ValueError: an address that is none
         raise UserError(f"wandb cannot reach {server} or is refused there: check the network and `wandb login --relogin`") from None
-    if not known:
+    if not has_login:
         raise UserError(f"there is no login for wandb at {server}: log in with `wandb login` first")

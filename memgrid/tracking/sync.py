@@ -8,9 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from memgrid.errors import UserError
+from memgrid.results.work import WorkFolder
 from memgrid.tracking.files import arrived, begun, records
 from memgrid.tracking.log import NOT_INHERITED, SERVER_SECONDS, brief, log_in
 
@@ -19,16 +20,16 @@ PUSH_SECONDS = 900  # how long wandb's server may take to take one part of a run
 
 def unsynced(root: Path) -> dict[Path, list[Path]]:
     """The offline parts of runs and audits below `root` that have not been pushed, in order of time, by the folder of their run."""
-    found: dict[Path, list[Path]] = {}
+    by_folder: dict[Path, list[Path]] = {}
     every = (path for below in ("runs", "audits") for path in (root / below).glob("**/wandb/offline-run-*/run-*.wandb"))
     for path in sorted(every, key=lambda path: path.parent.name):
         if not synced(path).exists() and begun(path):
-            found.setdefault(path.parents[2], []).append(path)
-    return found
+            by_folder.setdefault(path.parents[2], []).append(path)
+    return by_folder
 
 
 def synced(path: Path) -> Path:
-    """The mark that wandb sets beside a file that it has pushed."""
+    """The empty file that wandb sets beside a file that it has pushed."""
     return path.with_name(f"{path.name}.synced")
 
 
@@ -46,7 +47,7 @@ def sync(root: Path) -> None:
     pushed = 0
     for folder, parts in waiting.items():
         try:
-            with FileLock(folder / ".lock", timeout=0):  # held by a run that is going on
+            with WorkFolder(folder).lock(0):  # held by a run that is going on
                 for before, path in zip([None, *parts], parts, strict=False):
                     if before is not None and not arrived(before, SERVER_SECONDS):
                         push(before)  # the server tells where a part belongs: after nothing, it would replace what came before
@@ -62,7 +63,7 @@ def sync(root: Path) -> None:
 def push(path: Path) -> str | None:
     """Push one part of a run; returns why wandb could not, or None.
 
-    Neither wandb's exit status nor its mark tells: it exits with 0 and sets the mark even where the server refused the data.
+    Neither wandb's exit status nor its empty file tells: it exits with 0 and sets the file even where the server refused the data.
     """
     whole = max(end for _, end in records(path))
     if path.stat().st_size > whole:  # cut off in the middle of a record: wandb would not go on to the next part

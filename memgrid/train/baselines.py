@@ -16,7 +16,6 @@ Linear probes see attention, but only eight numbers a layer: see `memgrid.train.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -29,6 +28,7 @@ from threadpoolctl import threadpool_limits
 
 from memgrid.label.rouge import LONGEST, rouge_scores
 from memgrid.metrics import panel_scores
+from memgrid.results.result import PanelScores
 
 # The optimum that a fit ends at differs in its last bits with the number of threads: on a cluster it would not be the same as here.
 ONE_THREAD = threadpool_limits.wrap(limits=1, user_api="blas")
@@ -42,8 +42,8 @@ Sides = list[np.ndarray]  # of the train and of the eval side
 
 
 @dataclass(frozen=True)
-class Known:
-    """What is known of one side's samples without their attention.
+class Side:
+    """One side's samples, train or eval, as they are known without their attention.
 
     Attributes:
         decoded: int32 (n, length).
@@ -58,7 +58,7 @@ class Known:
 
 
 @ONE_THREAD
-def without_attention(train: Known, evaluate: Known, k: int, classes: int, seed: int) -> Probabilities:
+def without_attention(train: Side, evaluate: Side, k: int, classes: int, seed: int) -> Probabilities:
     """Probabilities of the eval samples, float64 (n, classes), by each baseline; None where what it sees is not known."""
     sides, labels = (train, evaluate), train.labels
     vocabulary = 1 + max(int(side.decoded.max()) for side in sides)
@@ -67,8 +67,8 @@ def without_attention(train: Known, evaluate: Known, k: int, classes: int, seed:
     overlaps = [overlap(side.decoded, k) for side in sides]
     sure = column([side.confidence for side in sides])
     likely = column([side.prefix_logprob for side in sides])
-    by_tokens = [np.log(np.maximum(probabilities, FLOOR)) for probabilities in (out_of_fold(bags[0], labels, seed), tokens)]
-    every = [sides for sides in (overlaps, sure, likely, by_tokens) if sides is not None]
+    from_tokens = [np.log(np.maximum(chances, FLOOR)) for chances in (out_of_fold(bags[0], labels, seed), tokens)]
+    every = [both for both in (overlaps, sure, likely, from_tokens) if both is not None]
     return {
         "tokens": tokens,
         "overlap": numbers(overlaps, labels),
@@ -135,9 +135,9 @@ def out_of_fold(counts: csr_array, labels: np.ndarray, seed: int) -> np.ndarray:
     )
 
 
-def scored(answers: Probabilities, labels: np.ndarray, classes: int, seed: int) -> dict[str, dict[str, Any] | None]:
-    """The scores of each, as `memgrid.metrics.panel_scores`; None stays None."""
+def scored(answers: Probabilities, labels: np.ndarray, classes: int, seed: int) -> dict[str, PanelScores | None]:
+    """The scores of each, as those of a panel of one; None stays None."""
     return {
-        name: None if probabilities is None else panel_scores(labels, probabilities.argmax(-1)[None], classes, seed)
+        name: None if probabilities is None else PanelScores.of(panel_scores(labels, probabilities.argmax(-1)[None], classes, seed))
         for name, probabilities in answers.items()
     }

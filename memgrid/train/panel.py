@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 from torchmetrics.classification import MulticlassConfusionMatrix
 
-from memgrid.config.derive import Member
-from memgrid.config.schema import CNNConfig
+from memgrid.config.derive import Member, members, partition, protocol
+from memgrid.config.schema import CNNConfig, RunConfig
+from memgrid.errors import UserError
 from memgrid.metrics import scores
+from memgrid.results.folder import RunFolder
+from memgrid.store.store import Store
 from memgrid.train.data import Batch
+from memgrid.train.devices import training_device
 from memgrid.train.networks import AttentionCNN, LinearProbe, Unpack
 
 
@@ -123,3 +131,66 @@ class Panel(pl.LightningModule):
 def member_seed(member: Member, seed: int) -> int:
     """A number below 2**48 from the member's name and the run's seed."""
     return int.from_bytes(hashlib.sha256(f"{member.name}/{seed}".encode()).digest()[:6], "big")
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedPanel:
+    """The networks of a finished run, in evaluation mode.
+
+    Attributes:
+        titles: the classes, in the taxonomy's order.
+        logits: for each class, the logit that stands for it: networks see the classes in the partition's order. See `logit_of`.
+        digest: SHA-256 of all weights, in hex.
+    """
+
+    run: RunConfig
+    panel: Panel
+    titles: tuple[str, ...]
+    logits: tuple[int, ...]
+    digest: str
+
+    def logit_of(self, label: int) -> int:
+        """The logit of the networks that stands for a class of the run."""
+        return self.logits[label]
+
+
+def load_panel(run: RunConfig, store: Store, folder: RunFolder) -> TrainedPanel:
+    """Read the networks of the finished run in `folder`, or of the equal run that trained them.
+
+    They are put where `trainer.accelerator` says, in float32 whatever they were trained in: a gradient is a small difference.
+
+    Raises:
+        UserError: the run is not finished, or its checkpoint is missing, unreadable or not of its last epoch.
+    """
+    result = folder.result()
+    if result is None:
+        raise UserError(f"{folder.path} holds no finished run, whose networks could be read: train it first, with train in stages")
+    path = folder.trained_in(run.root, result).checkpoint
+    checkpoint = read_checkpoint(path, run.cnn.epochs)
+    titles = tuple(run.taxonomy.classes)
+    shape = store.identity.layers, store.identity.length, store.identity.k, len(titles)
+    panel = Panel(members(run.cnn, protocol(run)), run.cnn, *shape, run.seed, run.trainer.channels_last)
+    try:
+        panel.load_state_dict(checkpoint["state_dict"])
+    except RuntimeError:
+        raise UserError(f"{path} holds other networks than this run's: run again with force=true") from None
+    digest = hashlib.sha256()
+    for name, weights in sorted(panel.state_dict().items()):
+        digest.update(name.encode() + weights.contiguous().numpy().tobytes())
+    panel.to(training_device(run.trainer)).eval().requires_grad_(False)
+    return TrainedPanel(run, panel, titles, tuple(np.argsort(partition(run).order).tolist()), digest.hexdigest())
+
+
+def read_checkpoint(path: Path, epochs: int) -> dict[str, Any]:
+    """The state of a training that has seen all its epochs; UserError says what to do where there is none."""
+    again = "run again with force=true, which trains the networks anew"
+    if not path.exists():
+        raise UserError(f"{path} is missing, and with it the trained networks: {again}")
+    try:
+        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        seen = {row["epoch"] for row in checkpoint["history"]}
+    except (OSError, EOFError, RuntimeError, ValueError, KeyError, TypeError, pickle.UnpicklingError):
+        raise UserError(f"{path} cannot be read: {again}") from None
+    if len(seen) < epochs:
+        raise UserError(f"{path} has seen {len(seen)} of {epochs} epochs: wait if another process trains this run, or {again}")
+    return checkpoint

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -17,17 +16,19 @@ from filelock import FileLock
 from memgrid.config.derive import partition
 from memgrid.config.names import settings, training_key
 from memgrid.config.schema import RunConfig
-from memgrid.metrics import reordered
-from memgrid.results.folder import ANSWERS, finished
+from memgrid.errors import UserError
+from memgrid.io.files import write_parquet, write_text
+from memgrid.results.folder import RunFolder, runs_below
+from memgrid.results.result import Origin, RunResult
 from memgrid.tracking.log import log_history, summarise, tracked
 from memgrid.train.train import write_predictions
 
 
-class Twin:
-    """What is known on disk of the training that a run shares with its equals: `<root>/runs/.trainings/<key>`."""
+class SharedTraining:
+    """What the disk holds of the training that a run shares with its equals: `<root>/runs/.trainings/<key>`."""
 
     def __init__(self, run: RunConfig) -> None:
-        self.run, self.runs = run, Path(run.root) / "runs"
+        self.run, self.runs = run, runs_below(run.root)
         self.path = self.runs / ".trainings" / training_key(run)
 
     @contextmanager
@@ -37,42 +38,48 @@ class Twin:
         with FileLock(self.path.with_suffix(".lock")):
             yield
 
-    def remember(self, folder: Path) -> None:
+    def remember(self, folder: RunFolder) -> None:
         """Note where the training's result lies."""
-        self.path.write_text(folder.relative_to(self.runs).as_posix())
+        write_text(folder.path.relative_to(self.runs).as_posix(), self.path)
 
-    def found(self, folder: Path, origin: dict[str, str]) -> Path | None:
-        """The folder of a finished equal run other than `folder`, of a corpus and an LLM with the same fingerprints."""
+    def equal_run(self, folder: RunFolder, origin: Origin) -> RunFolder | None:
+        """The folder of a finished equal run other than `folder`, of a corpus and an LLM with the same fingerprints.
+
+        One whose result cannot be read is none.
+        """
         if self.run.force or not self.path.exists():
             return None
-        twin = self.runs / self.path.read_text()
-        result = finished(twin) if twin != folder else None
-        return twin if result is not None and result["origin"] == origin else None
+        equal = RunFolder(self.runs / self.path.read_text())
+        try:
+            result = equal.result() if equal != folder else None
+        except UserError:
+            return None
+        return equal if result is not None and result.origin == origin else None
 
-    def adopt(self, twin: Path, samples: pl.DataFrame, folder: Path) -> dict[str, Any]:
-        """Write the equal run's results into `folder`, classes named and ordered as in this run's taxonomy; returns the metrics."""
-        theirs = finished(twin)
+    def adopt(self, equal: RunFolder, samples: pl.DataFrame, folder: RunFolder) -> RunResult:
+        """Write the equal run's files into `folder`, classes named and ordered as in this run's taxonomy; returns the result."""
+        theirs = equal.result()
         assert theirs is not None
         order = partition(self.run).order
-        place = np.array(theirs["order"])[np.argsort(order)]
-        metrics = {
-            **reordered(theirs, place),
-            "settings": settings(self.run),
-            "classes": list(self.run.taxonomy.classes),
-            "order": list(order),
-            "same_as": twin.relative_to(self.runs).as_posix(),
-        }
-        samples.write_parquet(folder / "samples.parquet")
-        epochs = reordered(pl.read_parquet(twin / "epochs.parquet").to_dicts(), place)
-        pl.DataFrame(epochs).write_parquet(folder / "epochs.parquet")
-        for name in ("predictions.parquet", ANSWERS):
-            if (twin / name).is_file():  # an older run has no baselines
-                predictions = pl.read_parquet(twin / name)
+        place = np.array(theirs.order)[np.argsort(order)].tolist()
+        result = replace(
+            theirs.in_order(place),
+            settings=settings(self.run),
+            classes=list(self.run.taxonomy.classes),
+            order=list(order),
+            same_as=equal.path.relative_to(self.runs).as_posix(),
+        )
+        write_parquet(samples, folder.samples)
+        epochs = [epoch.in_order(place) for epoch in equal.read_epochs()]
+        folder.write_epochs(epochs)
+        for theirs_path, path in ((equal.predictions, folder.predictions), (equal.baselines, folder.baselines)):
+            if theirs_path.is_file():  # an older run has no baselines
+                predictions = pl.read_parquet(theirs_path)
                 members = predictions.columns[2:]
                 probabilities = np.array([predictions[member].to_list() for member in members])[..., place]
-                write_predictions(samples, probabilities, members, folder / name)
+                write_predictions(samples, probabilities, members, path)
         with tracked(self.run, folder) as logger:
             if logger is not None:
                 log_history(logger, epochs)
-            summarise(logger, metrics)
-        return metrics
+            summarise(logger, result)
+        return result

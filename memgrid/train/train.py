@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -15,12 +14,14 @@ from memgrid.config.derive import Member, members, partition, protocol
 from memgrid.config.names import settings, training_key, training_seed
 from memgrid.config.schema import RunConfig
 from memgrid.corpus.corpus import Corpus
+from memgrid.io.files import write_parquet
 from memgrid.label.select import SIDES
-from memgrid.metrics import class_scores, confusion_matrix, panel_scores, reordered, scores
-from memgrid.results.folder import ANSWERS
+from memgrid.metrics import class_scores, confusion_matrix, panel_scores, scores
+from memgrid.results.folder import RunFolder
+from memgrid.results.result import MemberEpoch, Origin, PanelScores, PaperProtocol, RunResult, SampleCounts
 from memgrid.store.store import Store
 from memgrid.tracking.log import summarise, tracked
-from memgrid.train.baselines import Known, Probabilities, linear, scored, without_attention
+from memgrid.train.baselines import Probabilities, Side, linear, scored, without_attention
 from memgrid.train.data import AttentionData, Batch
 from memgrid.train.networks import LinearProbe, Unpack
 from memgrid.train.panel import Panel
@@ -35,11 +36,11 @@ def train(
     corpus: Corpus,
     store: Store,
     samples: pl.DataFrame,
-    folder: Path,
-    origin: dict[str, str],
+    folder: RunFolder,
+    origin: Origin,
     prefix_logprob: np.ndarray,
-) -> dict[str, Any]:
-    """Train what the run asks for and write its results into `folder`, but for metrics.json, which is the caller's to write last of all.
+) -> RunResult:
+    """Train what the run asks for and write its files into `folder`, but for the result, which is the caller's to write last of all.
 
     A training that was cut off goes on from the checkpoint of its last whole epoch.
 
@@ -47,66 +48,61 @@ def train(
         samples: as `memgrid.label.select.select` gives them.
         origin: fingerprints of corpus and LLM, kept beside the result.
         prefix_logprob: mean log-probability of the samples' prefixes, float (n,), aligned with samples; NaN where unknown.
-
-    Returns:
-        The content of metrics.json.
     """
-    titles = list(run.taxonomy.classes)
-    samples.write_parquet(folder / "samples.parquet")
+    write_parquet(samples, folder.samples)
     panel = members(run.cnn, protocol(run))
     pools = tuple(dict.fromkeys(member.reads for member in panel))
     # Networks see the classes in the partition's order, so that equal partitions are one training whatever their classes are called.
-    order = partition(run).order
-    place = np.argsort(order)
+    place = np.argsort(partition(run).order)
     in_order = samples.with_columns(label=pl.Series(place.astype(np.int8)[samples["label"].to_numpy()]))
     data = AttentionData(store, corpus, in_order, pools, run.data, run.cnn.batch_size, training_seed(run))
     with tracked(run, folder) as logger:
-        history, probabilities = fit(run, panel, data, folder, logger)
+        history, probabilities = fit(run, panel, data, folder.checkpoints, logger)
         control = shuffled_control(run, panel[: run.control.members], data, folder)
         others = references(run, data, prefix_logprob)
-        metrics = {
-            "settings": settings(run),
-            "classes": titles,
-            "order": list(order),
-            "partition": training_key(run),
-            "same_as": None,
-            "origin": origin,
-            "samples": {side: data.side(side).height // len(titles) for side in ("train", "eval")},
-            "members": [member.name for member in panel],
-            "eval_loss": float(np.mean([row["eval_loss"] for row in history if row["epoch"] == run.cnn.epochs - 1])),
-            **reordered(results(run, data, history, probabilities, control, others), place),
-        }
-        pl.DataFrame(reordered(history, place)).write_parquet(folder / "epochs.parquet")
-        write_predictions(samples, probabilities[..., place], metrics["members"], folder / "predictions.parquet")
-        known = {name: found[..., place] for name, found in others.items() if found is not None}
-        write_predictions(samples, np.array(list(known.values())), list(known), folder / ANSWERS)
-        summarise(logger, metrics)
-    return metrics
+        result = summary(run, data, origin, history, probabilities, control, others).in_order(place.tolist())
+        folder.write_epochs([epoch.in_order(place.tolist()) for epoch in history])
+        write_predictions(samples, probabilities[..., place], result.members, folder.predictions)
+        answers = {name: values[..., place] for name, values in others.items() if values is not None}
+        write_predictions(samples, np.array(list(answers.values())), list(answers), folder.baselines)
+        summarise(logger, result)
+    return result
 
 
-def results(
+def summary(
     run: RunConfig,
     data: AttentionData,
-    history: list[dict[str, Any]],
+    origin: Origin,
+    history: list[MemberEpoch],
     probabilities: np.ndarray,
-    control: dict[str, Any],
+    control: PanelScores | None,
     others: Probabilities,
-) -> dict[str, Any]:
-    """Everything in metrics.json that has a part for every class, in the partition's order."""
+) -> RunResult:
+    """The result of a training, its scores in the partition's order of classes."""
     labels, classes = data.side("eval")["label"].to_numpy(), len(run.taxonomy.classes)
     predicted = probabilities.argmax(-1)
     confusions = confusion_matrix(labels, predicted, classes)
     scores_of = scored(others, labels, classes, run.seed)
-    return {
-        "panel": panel_scores(labels, predicted, classes, run.seed),
-        "members_min_f1": class_scores(confusions)["f1"].min(-1).tolist(),
-        "paper_protocol": paper_protocol(history, run.cnn.batch_size),
-        "confusion": confusions.sum(0).tolist(),
-        "control": control,
-        "confidence": scores_of["confidence"] or {},
-        "baselines": {name: found for name, found in scores_of.items() if not name.startswith(PROBE)},
-        "probes": {name: found for name, found in scores_of.items() if name.startswith(PROBE)},
-    }
+    train_samples, eval_samples = (data.side(side).height // classes for side in ("train", "eval"))
+    return RunResult(
+        settings=settings(run),
+        classes=list(run.taxonomy.classes),
+        order=list(partition(run).order),
+        partition=training_key(run),
+        same_as=None,
+        origin=origin,
+        samples=SampleCounts(train_samples, eval_samples),
+        members=[member.name for member in members(run.cnn, protocol(run))],
+        eval_loss=float(np.mean([row.eval_loss for row in history if row.epoch == run.cnn.epochs - 1])),
+        panel=PanelScores.of(panel_scores(labels, predicted, classes, run.seed)),
+        members_min_f1=class_scores(confusions)["f1"].min(-1).tolist(),
+        paper_protocol=paper_protocol(history, run.cnn.batch_size),
+        confusion=confusions.sum(0).tolist(),
+        control=control,
+        confidence=scores_of["confidence"],
+        baselines={name: scores for name, scores in scores_of.items() if not name.startswith(PROBE)},
+        probes={name: scores for name, scores in scores_of.items() if name.startswith(PROBE)},
+    )
 
 
 def references(run: RunConfig, data: AttentionData, prefix_logprob: np.ndarray) -> Probabilities:
@@ -118,12 +114,12 @@ def references(run: RunConfig, data: AttentionData, prefix_logprob: np.ndarray) 
     for side in SIDES:
         mine = (data.samples["side"] == side).to_numpy()
         labels = data.side(side)["label"].to_numpy().astype(np.int64)
-        sides[side] = Known(data.decoded[side], data.confidence[side], prefix_logprob[mine], labels)
-    found = without_attention(sides["train"], sides["eval"], data.corpus.k, classes, run.seed)
+        sides[side] = Side(data.decoded[side], data.confidence[side], prefix_logprob[mine], labels)
+    probabilities = without_attention(sides["train"], sides["eval"], data.corpus.k, classes, run.seed)
     read = {side: statistics(data.loader(side, 4 * run.cnn.batch_size, None), run, data) for side in SIDES}
     for pool in data.pools:
-        found[f"{PROBE}{pool}"] = linear([read[side][pool] for side in SIDES], sides["train"].labels)
-    return found
+        probabilities[f"{PROBE}{pool}"] = linear([read[side][pool] for side in SIDES], sides["train"].labels)
+    return probabilities
 
 
 @torch.inference_mode()
@@ -138,22 +134,22 @@ def statistics(loader: DataLoader[Batch], run: RunConfig, data: AttentionData) -
     return {pool: np.concatenate(part) for pool, part in parts.items()}
 
 
-def paper_protocol(history: list[dict[str, Any]], batch_size: int) -> dict[str, Any]:
+def paper_protocol(history: list[MemberEpoch], batch_size: int) -> PaperProtocol:
     """The paper's score: confusion matrices summed over the last three epochs and the panel.
 
     `mean_eval_loss` is in its convention: the sum of batch means divided by the number of samples, so a batch size too small (DESIGN 7).
     """
-    last = sorted({row["epoch"] for row in history})[-PAPER_EPOCHS:]
-    rows = [row for row in history if row["epoch"] in last]
-    confusion = np.sum([row["confusion"] for row in rows], axis=0)
-    loss = float(np.mean([row["eval_loss"] for row in rows])) / batch_size
-    return {**scores(confusion), "confusion": confusion.tolist(), "mean_eval_loss": loss}
+    last = sorted({row.epoch for row in history})[-PAPER_EPOCHS:]
+    rows = [row for row in history if row.epoch in last]
+    confusion = np.sum([row.confusion for row in rows], axis=0)
+    loss = float(np.mean([row.eval_loss for row in rows])) / batch_size
+    return PaperProtocol(**scores(confusion), confusion=confusion.tolist(), mean_eval_loss=loss)
 
 
 def fit(
-    run: RunConfig, panel: list[Member], data: AttentionData, folder: Path, logger: WandbLogger | None
-) -> tuple[list[dict[str, Any]], np.ndarray]:
-    """Train a panel, going on from `folder/checkpoints` if there is one.
+    run: RunConfig, panel: list[Member], data: AttentionData, checkpoints: Path, logger: WandbLogger | None
+) -> tuple[list[MemberEpoch], np.ndarray]:
+    """Train a panel, going on from the checkpoint in the folder `checkpoints` if there is one.
 
     Returns:
         The history (a row per epoch and member) and the eval side's probabilities, float32 (members, samples, classes).
@@ -169,23 +165,23 @@ def fit(
         data.seed,
         run.trainer.channels_last,
     )
-    with trainer_of(run.trainer, run.cnn.epochs, folder / "checkpoints", logger=logger) as (trainer, resumable):
+    with trainer_of(run.trainer, run.cnn.epochs, checkpoints, logger=logger) as (trainer, resumable):
         trainer.fit(module, data, ckpt_path=resumable, weights_only=False)
         batches = trainer.predict(module, data.val_dataloader())
     assert batches is not None
-    return module.history, torch.cat(batches, 1).float().cpu().numpy()  # type: ignore[arg-type]
+    return [MemberEpoch(**row) for row in module.history], torch.cat(batches, 1).float().cpu().numpy()  # type: ignore[arg-type]
 
 
-def shuffled_control(run: RunConfig, panel: list[Member], data: AttentionData, folder: Path) -> dict[str, Any]:
-    """The same training on permuted labels, scored on the true eval labels; empty without members. It must fall to chance."""
+def shuffled_control(run: RunConfig, panel: list[Member], data: AttentionData, folder: RunFolder) -> PanelScores | None:
+    """The same training on permuted labels, scored on the true eval labels; None without members. It must fall to chance."""
     if not panel:
-        return {}
-    _, probabilities = fit(run, panel, data.with_shuffled_labels(), folder / "control", None)
+        return None
+    _, probabilities = fit(run, panel, data.with_shuffled_labels(), folder.control_checkpoints, None)
     labels = data.side("eval")["label"].to_numpy()
-    return panel_scores(labels, probabilities.argmax(-1), len(run.taxonomy.classes), run.seed)
+    return PanelScores.of(panel_scores(labels, probabilities.argmax(-1), len(run.taxonomy.classes), run.seed))
 
 
 def write_predictions(samples: pl.DataFrame, probabilities: np.ndarray, names: list[str], path: Path) -> None:
     """A row per eval sample: its id and label, and for each member its probabilities, float32, in the order of the classes."""
     columns = {name: pl.Series(values.tolist(), dtype=pl.List(pl.Float32)) for name, values in zip(names, probabilities, strict=True)}
-    samples.filter(pl.col("side") == "eval").select("sequence_id", "label").with_columns(**columns).write_parquet(path)
+    write_parquet(samples.filter(pl.col("side") == "eval").select("sequence_id", "label").with_columns(**columns), path)

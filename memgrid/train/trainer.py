@@ -17,6 +17,7 @@ from pytorch_lightning.plugins.environments import LightningEnvironment  # type:
 
 from memgrid.config.schema import TrainerConfig
 from memgrid.io.progress import on_terminal
+from memgrid.results.folder import CHECKPOINT
 
 # What Lightning warns of: batches come out of memory, so that processes would only copy them; a torch older than a name in it; a training
 # that goes on; and a machine with srun, where a process of its own is what we want.
@@ -48,7 +49,7 @@ def trainer_of(
                 folder, filename="last", save_top_k=1, every_n_epochs=every, save_on_train_epoch_end=True, enable_version_counter=False
             )
         )
-    resumable = folder / "last.ckpt"
+    resumable = folder / CHECKPOINT
     with warnings.catch_warnings():
         for message in NOT_FOR_US:
             warnings.filterwarnings("ignore", message=message)

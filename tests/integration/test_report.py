@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 from conftest import memgrid
 from rich.console import Console
-from runs_maker import Run, finish, make_runs, metrics_of, rewrite
+from runs_maker import Run, finish, make_runs, result_of, rewrite
 
 from memgrid.errors import UserError
 from memgrid.report.__main__ import PAIR, ROWS, main, ranking_table, remarks
@@ -17,6 +17,7 @@ from memgrid.report.report import gather
 from memgrid.report.rows import named
 from memgrid.report.tables import runs_table
 from memgrid.results.findings import describe, result_table, verdicts
+from memgrid.results.result import from_json
 
 
 @pytest.fixture
@@ -30,8 +31,12 @@ def metrics(done):
     return found
 
 
+def verdicts_of(metrics):
+    return verdicts(from_json(json.dumps(metrics)))
+
+
 def test_all_classes_told_apart_is_said(metrics):
-    assert verdicts(metrics)[0] == "Told apart better than by chance and by the shuffled control: Non-Memo, Guess, Recall."
+    assert verdicts_of(metrics)[0] == "Told apart better than by chance and by the shuffled control: Non-Memo, Guess, Recall."
 
 
 def test_a_root_without_runs_is_one_sentence(tmp_path):
@@ -106,7 +111,7 @@ def test_a_result_is_described_by_what_it_depends_on(tmp_path):
 
 
 def test_titles_in_square_brackets_are_shown_as_they_are(tmp_path):
-    made = metrics_of(Run(tmp_path, classes={"Non": "non_memorized", "Guess[bold]": "guess", "R": "memorized"}))
+    made = result_of(Run(tmp_path, classes={"Non": "non_memorized", "Guess[bold]": "guess", "R": "memorized"}))
     assert "Guess[bold]" in printed(140, result_table(made))
 
 
@@ -136,7 +141,7 @@ def test_the_table_repeats_the_metrics(done, metrics):
 
 def test_a_class_no_better_than_the_control_is_said_in_plain_words(metrics):
     metrics["control"]["f1"][1]["mean"] = 100.0
-    said = " ".join(verdicts(metrics))
+    said = " ".join(verdicts_of(metrics))
     assert f"NOT told apart better than by chance or the shuffled control: {metrics['classes'][1]}" in said
 
 
@@ -144,9 +149,9 @@ def test_a_control_that_collapsed_is_not_an_easy_bar(metrics):
     for entry in metrics["control"]["f1"]:
         entry["mean"] = 0.0
     metrics["panel"]["f1"][2]["low"] = 49.0  # always answering one of three balanced classes gives it an F1 of 50
-    assert f"NOT told apart better than by chance or the shuffled control: {metrics['classes'][2]}" in " ".join(verdicts(metrics))
+    assert f"NOT told apart better than by chance or the shuffled control: {metrics['classes'][2]}" in " ".join(verdicts_of(metrics))
 
 
 def test_confidence_is_compared(metrics):
     metrics["panel"]["min_f1"]["mean"], metrics["confidence"]["min_f1"]["mean"] = 60.0, 75.0
-    assert "15.0 points below that from the model's own confidence" in " ".join(verdicts(metrics))
+    assert "15.0 points below that from the model's own confidence" in " ".join(verdicts_of(metrics))

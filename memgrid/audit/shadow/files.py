@@ -11,11 +11,12 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import h5py
 import numpy as np
@@ -23,7 +24,7 @@ import numpy as np
 from memgrid.audit.config import AuditConfig, attack_folder, shadow_path
 from memgrid.config.names import digest_of
 from memgrid.errors import UserError
-from memgrid.io.files import stop_if_unreadable, write_whole
+from memgrid.io.files import stop_if_unreadable, write_bytes
 from memgrid.store.shard import FAULTS
 
 FORMAT_VERSION = 1
@@ -43,18 +44,15 @@ def write_arrays(path: Path, identity: str, numbers: Mapping[str, float], arrays
         UserError: the folder cannot take it.
     """
 
-    def fill(target: BinaryIO) -> None:
-        """HDF5's 1.10 format sums its metadata; data are summed by Fletcher-32, and all of them by SHA-256.
-
-        Words are kept as bytes of fixed length: HDF5 puts strings where no sum protects them, and damage there can make it read forever.
-        """
-        with h5py.File(target, "w", libver=("v110", "v110")) as file:
-            for name, array in arrays.items():
-                file.create_dataset(name, data=array, chunks=array.shape, fletcher32=True)
-            words = {"identity": np.bytes_(identity), "digest": np.bytes_(digest(arrays))}
-            file.attrs.update({"format_version": FORMAT_VERSION, **words, **numbers})
-
-    write_whole(path, fill)
+    # HDF5's 1.10 format sums its metadata; data are summed by Fletcher-32, and all of them by SHA-256. Words are kept as bytes of fixed
+    # length: HDF5 puts strings where no sum protects them, and damage there can make it read forever.
+    words = {"identity": np.bytes_(identity), "digest": np.bytes_(digest(arrays))}
+    content = io.BytesIO()  # HDF5 crashes where the disk takes no more
+    with h5py.File(content, "w", libver=("v110", "v110")) as file:
+        for name, array in arrays.items():
+            file.create_dataset(name, data=array, chunks=array.shape, fletcher32=True)
+        file.attrs.update({"format_version": FORMAT_VERSION, **words, **numbers})
+    write_bytes(content.getbuffer(), path)
 
 
 def digest(arrays: Mapping[str, np.ndarray]) -> str:

@@ -23,6 +23,8 @@ from matplotlib.textpath import text_to_path
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from matplotlib.transforms import blended_transform_factory
 
+from memgrid.io.files import whole
+
 # Widths of one and of two columns of a paper; heights of a line of text and of a line of a legend; in inches.
 SINGLE, DOUBLE = 3.4, 7.0
 LINE, KEY_LINE = 0.14, 0.17
@@ -71,8 +73,9 @@ def figure(path: Path, width: float, height: float) -> Iterator[Figure]:
         fig = Figure(figsize=(width, height))
         yield fig
         # Not with_suffix: a name such as pythia-2.8b has a dot of its own.
-        fig.savefig(path.with_name(f"{path.name}.png"))
-        fig.savefig(path.with_name(f"{path.name}.pdf"), metadata={"CreationDate": None})
+        for suffix, metadata in (("png", None), ("pdf", {"CreationDate": None})):
+            with whole(path.with_name(f"{path.name}.{suffix}")) as partial:
+                fig.savefig(partial, format=suffix, metadata=metadata)
 
 
 def place(fig: Figure, left: float, top: float, width: float, height: float) -> Axes:

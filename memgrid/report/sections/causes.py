@@ -14,6 +14,7 @@ from memgrid.report.figures.doses import draw_doses, draw_layers
 from memgrid.report.figures.maps import draw_decision_maps, draw_layer_shares, draw_randomization, draw_teaser
 from memgrid.report.page import Fold, Part, Picture, Section, listing, picture
 from memgrid.results.findings import mean_curves, randomised, sentences
+from memgrid.results.records import InterveneRecord, LocalizeRecord
 
 SHOWN = 3  # runs whose figures are on the page
 PAGES = 9  # of maps layer by layer, of the best run
@@ -42,7 +43,7 @@ def where(report: Report) -> Section:
     every = localized(report.runs)
     if not every:
         return Section("where", title, [f"No run was localized: {CHAIN} does that too."])
-    shown: list[RecordedRun] = []
+    shown: list[RecordedRun[LocalizeRecord]] = []
     looked_at = 0
     for localization in every:
         if len(shown) == SHOWN:
@@ -69,13 +70,13 @@ def where(report: Report) -> Section:
     return Section("where", title, text, parts)
 
 
-def maps_of(report: Report, localization: RecordedRun, maps: DecisionMaps, number: int) -> list[Part]:
+def maps_of(report: Report, localization: RecordedRun[LocalizeRecord], maps: DecisionMaps, number: int) -> list[Part]:
     """The figures of one run's Δ maps."""
     name, record = localization.name, localization.record
     titles, ending = list(maps.classes), f"-{number}" if number > 1 else ""
     caption = (
         f"{name}: where the networks' decision for each class comes from (Δ by {maps.method}, summed over layers, mean over "
-        f"{record['samples']}), as a share of the class's largest value. Rows are queries, columns keys; lines mark where the "
+        f"{record.samples}), as a share of the class's largest value. Rows are queries, columns keys; lines mark where the "
         "suffix begins."
     )
     figures: list[Part] = [
@@ -87,12 +88,12 @@ def maps_of(report: Report, localization: RecordedRun, maps: DecisionMaps, numbe
             f"{name}: how much of each class's Δ lies in each layer; the thin line: as much in all.",
         ),
     ]
-    if record["sanity"]:
+    if record.randomization_test:
         caption = (
             f"{name}: rank correlation with the trained networks' maps, when more and more layers have random weights (mean over "
             "classes). Maps that are about the networks fall far below 1."
         )
-        draw = partial(draw_randomization, mean_curves(record["sanity"]))
+        draw = partial(draw_randomization, mean_curves(record.randomization_test))
         figures.append(report.drawn(f"randomisation{ending}", draw, "Maps of networks with random weights", caption))
     return [*figures, *pages(report, maps)] if number == 1 else figures
 
@@ -149,10 +150,10 @@ def causal(report: Report) -> Section:
     return Section("causal", title, text, parts)
 
 
-def doses_of(report: Report, intervention: RecordedRun, table: pl.DataFrame, number: int) -> list[Part]:
+def doses_of(report: Report, intervention: RecordedRun[InterveneRecord], table: pl.DataFrame, number: int) -> list[Part]:
     """The figures of one run's intervention."""
     name, ending = intervention.name, f"-{number}" if number > 1 else ""
-    damaged = intervention.record.get("damage_on", "other text")
+    damaged = intervention.record.damage_on
     caption = (
         f"{name}: what is left when the most decisive q % of a class's attention is switched off, and controls. From the left: "
         "samples still extractable, log-probability of the suffix, and what the same masks do to "

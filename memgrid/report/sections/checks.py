@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -13,6 +12,7 @@ import polars as pl
 from omegaconf import OmegaConf
 
 from memgrid.errors import UserError
+from memgrid.io.files import copy_file
 from memgrid.io.paths import CONF
 from memgrid.report.facts import Report, plural
 from memgrid.report.figures import ranking as charts
@@ -139,7 +139,7 @@ def examples(report: Report) -> Section:
         (report.out / "figures").mkdir(parents=True, exist_ok=True)
         for suffix in (".png", ".pdf"):
             if png.with_suffix(suffix).is_file():
-                shutil.copyfile(png.with_suffix(suffix), report.out / "figures" / f"{name}{suffix}")
+                copy_file(png.with_suffix(suffix), report.out / "figures" / f"{name}{suffix}")
         caption = (
             f"One eval sample of each class of {run.setting}, {llm}, seed {run.settings['seed']}: how much every token (rows, queries) "
             "attends to every earlier one (columns, keys), in some layers, on a logarithmic scale. Lines mark where the suffix begins."

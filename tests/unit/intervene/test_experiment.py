@@ -15,12 +15,13 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from memgrid.config.schema import CorpusConfig, InterveneConfig
 from memgrid.corpus.corpus import Corpus, load_corpus
 from memgrid.intervene import statistics as effect
-from memgrid.intervene.experiment import JOURNAL, TABLE, Journal, finished_table, intervene
+from memgrid.intervene.experiment import Journal, finished_table, intervene
 from memgrid.intervene.masking import MaskedReader
 from memgrid.intervene.positions import Regions, Trial, amount, candidates, first_overall, first_per_layer, matched, ranked
 from memgrid.intervene.statistics import difference, share_interval, verdict
 from memgrid.io.paths import TOY
 from memgrid.lm.model import LanguageModel, ModelIdentity
+from memgrid.results.folder import RunFolder
 
 LENGTH, K, WORDS, LAYERS = 16, 8, 40, 2
 CLASSES = ["Non-Memo", "Copied", "Elsewhere"]
@@ -82,7 +83,7 @@ QUICK = {"percent": [SHARE], "seeds": 2, "samples": 20, "ordinary": 10, "layers_
 
 
 def done(lm, corpus, delta, folder, **changes):
-    return intervene(lm, corpus, delta, CLASSES, SAMPLES, np.arange(30, 60), InterveneConfig(**{**QUICK, **changes}), folder)
+    return intervene(lm, corpus, delta, CLASSES, SAMPLES, np.arange(30, 60), InterveneConfig(**{**QUICK, **changes}), RunFolder(folder))
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +153,9 @@ def test_it_runs_on_the_embedded_model(toy_lm, tmp_path):
     ids = {kind: kinds.filter(pl.col("kind") == kind)["sequence_id"].to_numpy()[:30] for kind in ("chunk", "repeat", "held_out")}
     delta = np.random.default_rng(0).random((2, 6, 64, 64)).astype(np.float32)
     config = InterveneConfig([5.0, 100.0], 1, None, "suffix", 10, 10, None)
-    found = intervene(toy_lm, corpus, delta, ["Recall", "Guess"], {0: ids["chunk"], 1: ids["repeat"]}, ids["held_out"], config, tmp_path)
+    found = intervene(
+        toy_lm, corpus, delta, ["Recall", "Guess"], {0: ids["chunk"], 1: ids["repeat"]}, ids["held_out"], config, RunFolder(tmp_path)
+    )
     assert found["class"].unique(maintain_order=True).to_list() == ["Recall", "Guess"]
     at_once = found.filter(pl.col("q") == 100)
     assert set(at_once["positions"]) == {6 * sum(range(31, 63))}
@@ -162,15 +165,15 @@ def test_it_runs_on_the_embedded_model(toy_lm, tmp_path):
 
 def test_a_finished_experiment_is_not_repeated(lm, corpus, delta, tmp_path):
     first = done(lm, corpus, delta, tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [TABLE]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [RunFolder(tmp_path).intervention.name]
     with mock.patch.object(MaskedReader, "read", side_effect=AssertionError):
         assert done(lm, corpus, delta, tmp_path).equals(first)
         with pytest.raises(AssertionError):
             done(lm, corpus, delta * 2, tmp_path)
         with pytest.raises(AssertionError):
             done(lm, corpus, delta, tmp_path, seeds=3)
-    (tmp_path / TABLE).write_bytes(b"PAR1 torn")
-    assert finished_table(tmp_path / TABLE, "") is None
+    RunFolder(tmp_path).intervention.write_bytes(b"PAR1 torn")
+    assert finished_table(RunFolder(tmp_path).intervention, "") is None
     assert done(lm, corpus, delta, tmp_path).equals(first)
 
 
@@ -178,8 +181,8 @@ def test_a_killed_experiment_goes_on(lm, corpus, delta, table, tmp_path):
     for stop in (2, 5, 9):
         with mock.patch.object(Journal, "add", autospec=True, side_effect=until(stop)), pytest.raises(KeyboardInterrupt):
             done(lm, corpus, delta, tmp_path)
-        assert not (tmp_path / TABLE).exists()
-        with (tmp_path / JOURNAL).open("ab") as file:
+        assert not RunFolder(tmp_path).intervention.exists()
+        with RunFolder(tmp_path).intervention_journal.open("ab") as file:
             file.write(b'[1, 4.7, "least", nu')  # torn by the kill
     measured = []
     add = Journal.add
@@ -204,8 +207,8 @@ def test_another_experiment_does_not_go_on_from_there(lm, corpus, delta, tmp_pat
     with mock.patch.object(Journal, "add", autospec=True, side_effect=until(3)), pytest.raises(KeyboardInterrupt):
         done(lm, corpus, delta[:, :, ::1] * 2, tmp_path / "a")
     (tmp_path / "b").mkdir()
-    (tmp_path / "b" / JOURNAL).write_bytes((tmp_path / "a" / JOURNAL).read_bytes())
-    assert not Journal(tmp_path / "b" / JOURNAL, "another key").done
+    RunFolder(tmp_path / "b").intervention_journal.write_bytes(RunFolder(tmp_path / "a").intervention_journal.read_bytes())
+    assert not Journal(RunFolder(tmp_path / "b").intervention_journal, "another key").done
 
 
 @pytest.mark.parametrize("q", [0, -1.0, 100.1, float("nan")])
@@ -218,7 +221,7 @@ def test_what_else_is_refused(lm, corpus, delta, tmp_path):
     assert "heads=0" in refusal(lambda: done(lm, corpus, delta, tmp_path, heads=0))
     assert "seeds=0" in refusal(lambda: done(lm, corpus, delta, tmp_path, seeds=0))
     assert "queries=prefix" in refusal(lambda: done(lm, corpus, delta, tmp_path, queries="prefix"))
-    empty = (lm, corpus, delta, CLASSES, {0: SAMPLES[0]}, SAMPLES[0], InterveneConfig(**QUICK), tmp_path)
+    empty = (lm, corpus, delta, CLASSES, {0: SAMPLES[0]}, SAMPLES[0], InterveneConfig(**QUICK), RunFolder(tmp_path))
     assert "nothing to switch off" in refusal(intervene, *empty)
     with pytest.raises(ValueError, match="Δ maps"):
         done(lm, corpus, delta[:, :1], tmp_path)

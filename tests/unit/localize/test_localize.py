@@ -17,11 +17,12 @@ from memgrid.io.paths import CONF
 from memgrid.launch.workspace import Workspace
 from memgrid.localize import localize as room
 from memgrid.localize.attribution import METHODS
-from memgrid.localize.localize import batches, eval_samples, load_panel, localize, one_sample
+from memgrid.localize.localize import batches, eval_samples, localize, one_sample
 from memgrid.localize.maps import made_from, read_decision_maps
 from memgrid.localize.randomization import randomization_test
 from memgrid.pipeline.context import RunContext
-from memgrid.results.folder import finished
+from memgrid.results.folder import RunFolder
+from memgrid.train.panel import load_panel
 
 
 def context_of(*overrides):
@@ -55,12 +56,12 @@ def panel(shared):
 @pytest.mark.parametrize("method", METHODS)
 def test_a_finished_run_is_localized(method, own):
     path = localize(*parts(own), method, 6)
-    assert path == own.folder / f"localize-{method}.h5"
+    assert path == own.folder.path / f"localize-{method}.h5"
     found = read_decision_maps(path, with_members=True)
-    result = finished(own.folder)
-    assert (found.method, list(found.classes), found.k) == (method, result["classes"], own.run.corpus.k)
-    assert (found.llm, found.corpus, found.training) == ("toy", "mini", result["partition"])
-    assert list(found.members) == result["members"]
+    result = own.folder.result()
+    assert (found.method, list(found.classes), found.k) == (method, result.classes, own.run.corpus.k)
+    assert (found.llm, found.corpus, found.training) == ("toy", "mini", result.partition)
+    assert list(found.members) == result.members
     length, layers = own.store.identity.length, own.store.identity.layers
     assert found.values.shape == (3, layers, length, length)
     assert found.values.dtype == np.float32
@@ -76,12 +77,12 @@ def test_a_finished_run_is_localized(method, own):
 
 
 def test_the_networks_are_the_ones_that_made_the_predictions(shared, panel):
-    rows = pl.read_parquet(shared.folder / "predictions.parquet")
+    rows = pl.read_parquet(shared.folder.path / "predictions.parquet")
     (maps,) = batches(panel, shared.corpus, shared.store, rows["sequence_id"].to_numpy(), 1000)
     with torch.no_grad():
         for name, logits in panel.panel.logits(maps).items():
             expected = np.array(rows[name].to_list())
-            np.testing.assert_allclose(logits.softmax(-1)[:, list(panel.place)], expected, atol=1e-4)
+            np.testing.assert_allclose(logits.softmax(-1)[:, list(panel.logits)], expected, atol=1e-4)
 
 
 def test_the_mean_of_single_sequences_is_the_classs_map(own, panel):
@@ -99,7 +100,7 @@ def test_the_mean_of_single_sequences_is_the_classs_map(own, panel):
 
 def test_the_size_of_batches_does_not_matter(own):
     found = read_decision_maps(localize(*parts(own), "gradient", 7, 3)).values
-    (own.folder / "localize-gradient.h5").unlink()
+    (own.folder.path / "localize-gradient.h5").unlink()
     np.testing.assert_allclose(read_decision_maps(localize(*parts(own), "gradient", 7, 100)).values, found, rtol=1e-3, atol=1e-7)
 
 
@@ -130,7 +131,7 @@ def test_nothing_is_computed_twice_and_stale_files_are_made_anew(own, monkeypatc
     assert made == 3
     assert times("guided", 3)[0] == 3
     assert times("gradient", 3)[0] == 0
-    path = own.folder / "localize-gradient.h5"
+    path = own.folder.path / "localize-gradient.h5"
     # Damaged anywhere, or of another version.
     for damage in (b"", whole[:-500], whole[:900] + bytes([whole[900] ^ 1]) + whole[901:], bytes(64) + whole[64:]):
         path.write_bytes(damage)
@@ -142,7 +143,7 @@ def test_nothing_is_computed_twice_and_stale_files_are_made_anew(own, monkeypatc
     assert "format version 99" in refusal(read_decision_maps, path)
     assert times("gradient", 3)[0] == 3
     # Other networks under the same name.
-    checkpoint = own.folder / "checkpoints" / "last.ckpt"
+    checkpoint = own.folder.path / "checkpoints" / "last.ckpt"
     content = torch.load(checkpoint, weights_only=True)
     next(iter(content["state_dict"].values())).mul_(1.5)
     torch.save(content, checkpoint)
@@ -154,7 +155,7 @@ def test_a_file_is_whole_or_absent(own, monkeypatch):
         raise OSError(28, "No space left on device")
 
     localize(*parts(own), "gradient", 2)
-    path = own.folder / "localize-gradient.h5"
+    path = own.folder.path / "localize-gradient.h5"
     before = path.read_bytes()
     monkeypatch.setattr("memgrid.store.store.os.fsync", fail)
     assert "No space left" in refusal_of_store(lambda: localize(*parts(own), "gradient", 3))
@@ -162,7 +163,7 @@ def test_a_file_is_whole_or_absent(own, monkeypatch):
     path.unlink()
     refusal_of_store(lambda: localize(*parts(own), "gradient", 3))
     assert made_from(path) is None
-    assert not [one for one in own.folder.iterdir() if "partial" in one.name or one.suffix == ".h5"]
+    assert not [one for one in own.folder.path.iterdir() if "partial" in one.name or one.suffix == ".h5"]
 
 
 def refusal_of_store(function):
@@ -181,14 +182,14 @@ def test_other_programs_can_read_the_file(own):
 
 
 def test_an_unknown_method_is_refused_before_anything_is_read(shared):
-    sentence = refusal(localize, *parts(shared)[:-1], shared.folder / "nowhere", "lime")
+    sentence = refusal(localize, *parts(shared)[:-1], RunFolder(shared.folder.path / "nowhere"), "lime")
     assert all(method in sentence for method in METHODS)
 
 
 def test_runs_without_networks_are_refused(own, tmp_path):
     given = parts(own)
     assert "no finished run" in refusal(localize, *given[:-1], tmp_path)
-    checkpoint = own.folder / "checkpoints" / "last.ckpt"
+    checkpoint = own.folder.path / "checkpoints" / "last.ckpt"
     kept = checkpoint.read_bytes()
     checkpoint.write_bytes(kept[:1000])
     assert "cannot be read" in refusal(localize, *given)
@@ -199,7 +200,7 @@ def test_runs_without_networks_are_refused(own, tmp_path):
     assert "other networks" in refusal(localize, *given)
     checkpoint.unlink()
     assert "force=true" in refusal(localize, *given)
-    assert not list(own.folder.glob("*.h5"))
+    assert not list(own.folder.path.glob("*.h5"))
 
 
 def test_an_adopted_run_reads_the_networks_of_its_twin_under_its_own_class_names(extracted, quick):
@@ -209,8 +210,8 @@ def test_an_adopted_run_reads_the_networks_of_its_twin_under_its_own_class_names
         memgrid_here(*shared, f"taxonomy={name}")
         contexts.append(context_of(*shared, f"taxonomy={name}"))
     first, second = contexts
-    assert finished(second.folder)["same_as"]
-    assert not (second.folder / "checkpoints").exists()
+    assert second.folder.result().same_as
+    assert not (second.folder.path / "checkpoints").exists()
     a, b = (read_decision_maps(localize(*parts(context), "guided", 4)) for context in contexts)
     assert a.classes == ("Non-Memo", "Recite", "Others")
     assert b.classes == ("Non-Memo", "Recollect", "Others")
@@ -220,16 +221,16 @@ def test_an_adopted_run_reads_the_networks_of_its_twin_under_its_own_class_names
     assert a.weights == b.weights
     # The logits stand for the classes that the adopted predictions say.
     trained = load_panel(second.run, second.store, second.folder)
-    rows = pl.read_parquet(second.folder / "predictions.parquet")
+    rows = pl.read_parquet(second.folder.path / "predictions.parquet")
     (maps,) = batches(trained, second.corpus, second.store, rows["sequence_id"].to_numpy(), 1000)
     for name, logits in trained.panel.logits(maps).items():
-        np.testing.assert_allclose(logits.softmax(-1)[:, list(trained.place)], np.array(rows[name].to_list()), atol=1e-4)
+        np.testing.assert_allclose(logits.softmax(-1)[:, list(trained.logits)], np.array(rows[name].to_list()), atol=1e-4)
     # As stages of the adopted run.
     shown = memgrid_here(*shared, *CAUSES, "taxonomy=recollect", "stages=[localize,intervene]").stdout
     assert "Non-Memo in layer" in shown
     assert "intervene Recollect (" in shown or "intervene Others (" in shown
-    assert {"localize-guided.json", "intervene.json"} <= {path.name for path in second.folder.iterdir()}
-    shutil.rmtree(first.folder)
+    assert {"localize-guided.json", "intervene.json"} <= {path.name for path in second.folder.path.iterdir()}
+    shutil.rmtree(first.folder.path)
     assert "force=true" in refusal(load_panel, second.run, second.store, second.folder)
 
 
@@ -249,7 +250,7 @@ def test_randomised_networks_give_other_maps(shared, panel):
 
 def test_a_class_without_a_decision_is_all_zero(own, monkeypatch):
     """A dead network: no weight of the last layer is left."""
-    checkpoint = own.folder / "checkpoints" / "last.ckpt"
+    checkpoint = own.folder.path / "checkpoints" / "last.ckpt"
     content = torch.load(checkpoint, weights_only=True)
     for name, weights in content["state_dict"].items():
         if name.endswith("body.12.weight"):

@@ -15,7 +15,7 @@ from runs_maker import composed
 
 from memgrid.launch.workspace import Workspace
 from memgrid.pipeline.context import RunContext
-from memgrid.pipeline.intervene import numbers
+from memgrid.pipeline.intervene import class_regions
 from memgrid.pipeline.localize import file_name
 
 CHAIN = "stages=[label,extract,train,localize,intervene]"
@@ -134,13 +134,13 @@ def test_a_killed_intervention_goes_on_with_the_same_result(caused, caused_copy,
 def test_numbers_of_a_map_are_shares():
     delta = np.zeros((3, 8, 8))
     delta[0, 2, 1], delta[1, 6, 2], delta[1, 7, 7] = 1, 2, 1
-    found = numbers("A", delta, 4, 9)
-    assert found["layer_shares"] == [25, 75, 0]
-    assert (found["layer"], found["layer_share"], found["layers"], found["samples"]) == (2, 75, 3, 9)
-    assert (found["within_prefix"], found["suffix_to_prefix"], found["within_suffix"]) == (25, 50, 25)
-    assert found["half"] == pytest.approx(100 / (3 * 36))
-    dead = numbers("A", 0 * delta, 4, 9)
-    assert (dead["layer_share"], dead["within_prefix"]) == (0, 0)
+    regions = class_regions("A", delta, 4, 9)
+    assert regions.layer_shares == [25, 75, 0]
+    assert (regions.layer, regions.layer_share, regions.layers, regions.samples) == (2, 75, 3, 9)
+    assert (regions.within_prefix, regions.suffix_to_prefix, regions.within_suffix) == (25, 50, 25)
+    assert regions.half == pytest.approx(100 / (3 * 36))
+    dead = class_regions("A", 0 * delta, 4, 9)
+    assert (dead.layer_share, dead.within_prefix) == (0, 0)
 
 
 def test_titles_become_names_of_files():

@@ -7,7 +7,8 @@ from runs_maker import Run, composed, finish, grid, leave, make_runs, rewrite
 from memgrid.config.names import run_folder, settings, training_key
 from memgrid.errors import UserError
 from memgrid.report.read import WARNED, finished_runs, read_runs
-from memgrid.results.folder import RunFolder, clear_failure, failure, note_failure, run_folders
+from memgrid.results.folder import RunFolder, folders_below
+from memgrid.results.work import WorkFolder
 
 
 def test_made_runs_lie_where_real_ones_would(tmp_path):
@@ -30,7 +31,7 @@ def test_all_finished_runs_are_read_in_the_order_of_their_folders(tmp_path):
     assert [run.folder.path for run in found] == sorted(folders)
     assert found[0].result == RunFolder(min(folders)).result()
     assert left_out == {}
-    assert len(run_folders(tmp_path)) == 5
+    assert len(folders_below(tmp_path)) == 5
 
 
 @pytest.mark.parametrize(
@@ -69,27 +70,29 @@ def test_many_warnings_are_counted(tmp_path, capsys):
 
 
 def test_a_failure_is_noted_and_forgotten(tmp_path):
-    assert failure(tmp_path) is None
-    note_failure(tmp_path, "Traceback ...\n  line 3\nValueError: too few samples \n", tmp_path / "run.log")
-    told = failure(tmp_path)
-    assert told["error"] == "ValueError: too few samples"
-    assert told["log"] == str(tmp_path / "run.log")
-    assert told["time"].startswith("20")
-    clear_failure(tmp_path)
-    clear_failure(tmp_path)
-    assert failure(tmp_path) is None
+    folder = WorkFolder(tmp_path)
+    assert folder.failure() is None
+    folder.note_failure("Traceback ...\n  line 3\nValueError: too few samples \n", tmp_path / "run.log")
+    failure = folder.failure()
+    assert failure.error == "ValueError: too few samples"
+    assert failure.log == tmp_path / "run.log"
+    assert failure.time.startswith("20")
+    assert str(failure) == f"ValueError: too few samples (log: {tmp_path / 'run.log'})"
+    folder.clear_failure()
+    folder.clear_failure()
+    assert folder.failure() is None
 
 
 @pytest.mark.parametrize("content", ["", "[1]", "null"])
 def test_a_damaged_failure_is_still_a_failure(tmp_path, content):
     (tmp_path / "failed.json").write_text(content)
-    assert "damaged" in failure(tmp_path)["error"]
+    assert "damaged" in WorkFolder(tmp_path).failure().error
 
 
 def test_a_failure_without_words(tmp_path):
-    note_failure(tmp_path, "  \n")
-    assert failure(tmp_path)["error"] == "no message"
-    assert failure(tmp_path)["log"] is None
+    WorkFolder(tmp_path).note_failure("  \n")
+    assert WorkFolder(tmp_path).failure().error == "no message"
+    assert WorkFolder(tmp_path).failure().log is None
 
 
 def test_the_grid_has_every_cell_once(tmp_path):

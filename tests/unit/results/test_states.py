@@ -9,8 +9,8 @@ from conftest import memgrid, memgrid_here
 from filelock import FileLock
 from runs_maker import Run, begin, finish, leave
 
-from memgrid.results.folder import note_failure, note_job, note_queued
 from memgrid.results.states import audit_states, states
+from memgrid.results.work import WorkFolder
 
 HOLD = """
 import sys, time
@@ -58,7 +58,7 @@ def test_every_state(root, held):
 
 
 def test_a_running_run_with_an_old_failure_is_running(root, held):
-    note_failure(held, "boom")
+    WorkFolder(held).note_failure("boom")
     assert state(states(root), 9) == "running"
 
 
@@ -85,14 +85,14 @@ def test_started_but_cut_off_before_the_first_checkpoint(root):
 def test_a_job_that_was_cut_off_shows_the_end_of_its_log(root, tmp_path):
     folder = begin(Run(root, "a", seed=16))
     (folder / ".lock").touch()
-    note_job(folder, tmp_path / "4_0_log.out")
+    WorkFolder(folder).note_job(tmp_path / "4_0_log.out")
     found = pl.col("name").str.contains("seed16")
     assert states(root).row(by_predicate=found, named=True)["detail"].endswith(f"; nothing (log: {tmp_path / '4_0_log.out'})")
     (tmp_path / "4_0_log.out").write_text("train\nslurmstepd: error: Detected 1 oom-kill event(s)\n")
     row = states(root).row(by_predicate=found, named=True)
     assert row["state"] == "stopped"
     assert f"; slurmstepd: error: Detected 1 oom-kill event(s) (log: {tmp_path / '4_0_log.out'})" in row["detail"]
-    note_job(folder, None)  # started again by hand
+    WorkFolder(folder).note_job(None)  # started again by hand
     assert states(root).row(by_predicate=found, named=True)["detail"] == "before its first epoch ended"
 
 
@@ -109,7 +109,7 @@ def test_a_failed_job_without_training_is_told_until_it_succeeds(quick, tmp_path
 
 def test_a_finished_run_is_done_unless_a_later_stage_is_under_way(root):
     folder = finish(Run(root, "a", seed=7))
-    note_failure(folder, "such as intervene")
+    WorkFolder(folder).note_failure("such as intervene")
     assert state(states(root), 7) == "done"
     with FileLock(folder / ".lock"):
         assert state(states(root), 7) == "running"  # at a stage after training
@@ -136,7 +136,7 @@ def test_an_audit_in_every_state(tmp_path):
     (folder / "config.yaml").write_text("shadows: 2\n")
     (shadows / "shadow-0000.h5").touch()
     assert found() == [("digits", "mlp", "clean", "stopped", "1 of 2 shadow models")]
-    note_failure(shadows / "shadow-0001", "no fan")
+    WorkFolder(shadows / "shadow-0001").note_failure("no fan")
     assert found()[0][3:] == ("failed", "1 of 2 shadow models; shadow-0001: no fan")
     with FileLock(shadows / "shadow-0001" / ".lock"):
         assert found()[0][3:] == ("running", "1 of 2 shadow models")
@@ -149,7 +149,7 @@ def test_an_audit_in_every_state(tmp_path):
     (folder / "attack-logit-0").mkdir()
     assert found()[0][3:] == ("stopped", "2 of 2 shadow models, attack-logit-0 without a result")
     (folder / "attack-logit-0").rmdir()
-    note_failure(folder, "no room for the page")
+    WorkFolder(folder).note_failure("no room for the page")
     assert found()[0][3:] == ("done", "but a later start failed: no room for the page")
     (folder / "config.yaml").write_text("{")
     assert found()[0][3:] == ("failed", f"{folder / 'config.yaml'} is damaged: remove it, and start the audit again")
@@ -157,10 +157,10 @@ def test_an_audit_in_every_state(tmp_path):
 
 def test_a_job_without_training_is_told_while_it_lasts(tmp_path):
     folder = tmp_path / "jobs" / "toy" / "rasy" / "extract-part1of3-0123456789"
-    note_queued(folder, "7_1", tmp_path / "7_1_result.pkl")
+    WorkFolder(folder).note_queued("7_1", tmp_path / "7_1_result.pkl")
     found = lambda: states(tmp_path).select("name", "state", "detail").rows()  # noqa: E731
     assert found() == [(folder.name, "missing", "submitted as job 7_1")]
-    note_job(folder, tmp_path / "7_1.out")
+    WorkFolder(folder).note_job(tmp_path / "7_1.out")
     (tmp_path / "7_1.out").write_text("slurmstepd: error: CANCELLED\n")
     with FileLock(folder / ".lock"):
         assert found() == [(folder.name, "running", "")]
@@ -205,7 +205,7 @@ def test_mistakes_are_one_sentence(tmp_path, arguments, told):
 
 
 def test_text_in_square_brackets_is_shown_as_it_is(root):
-    note_failure(begin(Run(root, "a", seed=4)), "class 'Recite[5]' [bold]has[/bold] too few")
+    WorkFolder(begin(Run(root, "a", seed=4))).note_failure("class 'Recite[5]' [bold]has[/bold] too few")
     shown = memgrid(f"root={root}", "state=failed", module="status").stdout
     assert "Recite[5]" in shown
     assert "[bold]has[/bold]" in shown

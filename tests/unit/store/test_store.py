@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from test_shard import SMALL, flip_map, make, refusal, same
 
 from memgrid.errors import StoreWarning
-from memgrid.io.files import _node
+from memgrid.io.files import host
 from memgrid.store import shard
 from memgrid.store import store as module
 from memgrid.store.store import Store
@@ -218,7 +218,7 @@ def test_a_killed_writer_leaves_whole_shards(tmp_path: Path) -> None:
             time.sleep(random.Random(seed).uniform(0.005, 0.15))
             writer.send_signal(signal.SIGKILL)
     (tmp_path / ".partial-999999999-elsewhere-0").write_bytes(b"half")
-    (tmp_path / f".partial-{os.getpid()}-{_node()}-0").write_bytes(b"half")
+    (tmp_path / f".partial-{os.getpid()}-{host()}-0").write_bytes(b"half")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         store = Store(tmp_path, SMALL)
@@ -228,7 +228,7 @@ def test_a_killed_writer_leaves_whole_shards(tmp_path: Path) -> None:
         assert same(store.read(ids), make(ids))
     store.write(make([5000]))
     left = sorted(path.name for path in tmp_path.glob(".partial-*"))  # of dead writers here nothing, of others and the living all
-    assert left == sorted([".partial-999999999-elsewhere-0", f".partial-{os.getpid()}-{_node()}-0"])
+    assert left == sorted([".partial-999999999-elsewhere-0", f".partial-{os.getpid()}-{host()}-0"])
 
 
 KILLED = """

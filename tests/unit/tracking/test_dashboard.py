@@ -5,10 +5,11 @@ import re
 
 import pytest
 from conftest import memgrid
-from runs_maker import Run, composed, metrics_of
+from runs_maker import Run, composed, result_of
 from test_tracking import Server, config, epochs, finished_files, history, summary
 
 from memgrid.errors import UserError
+from memgrid.results.folder import RunFolder
 from memgrid.tracking.log import summarise, tracked
 
 pytest.importorskip("wandb_workspaces")
@@ -82,10 +83,10 @@ def test_what_is_shown_is_what_a_real_run_logs(spec, done):
 def test_every_cnn_of_the_panel_and_every_rouge_score_is_logged(spec, tmp_path):
     found = set()
     for index, rouge in enumerate(("both", "l", "3")):
-        metrics = metrics_of(Run(tmp_path, overrides=("cnn=paper",), rouge=rouge))
+        result = result_of(Run(tmp_path, overrides=("cnn=paper",), rouge=rouge))
         folder = tmp_path / f"x-000000000{index}"
-        with tracked(composed(("cnn=paper", f"rouge={rouge}")), folder) as logger:
-            summarise(logger, metrics)
+        with tracked(composed(("cnn=paper", f"rouge={rouge}")), RunFolder(folder)) as logger:
+            summarise(logger, result)
         (path,) = finished_files(folder)
         assert epochs(path) == []
         found |= set(summary(path))

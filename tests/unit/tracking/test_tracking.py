@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -26,6 +27,8 @@ from wandb.proto import wandb_internal_pb2
 
 from memgrid.errors import UserError
 from memgrid.io.paths import TOY
+from memgrid.results.folder import RunFolder
+from memgrid.results.result import MemberEpoch
 from memgrid.tracking import files as tracking_files
 from memgrid.tracking import sync as tracking_sync
 from memgrid.tracking.__main__ import main
@@ -94,9 +97,8 @@ def epochs(path):
 
 
 def rows(*epochs, members=("k8-f16-mean",)):
-    """A history as the panel keeps it."""
-    confusion = [[9, 1], [2, 8]]
-    return [{"epoch": e, "member": m, "train_loss": 1 / (e + 1), "eval_loss": 1.0, "confusion": confusion} for e in epochs for m in members]
+    """A history."""
+    return [MemberEpoch(e, m, 1 / (e + 1), 1.0, [[9, 1], [2, 8]]) for e in epochs for m in members]
 
 
 @pytest.fixture(scope="module")
@@ -186,7 +188,7 @@ def test_runs_of_one_process_never_merge(tmp_path):
     folders = [tmp_path / f"seed{seed}-000000000{seed}" for seed in (0, 1, 2)]
     for seed, folder in enumerate(folders):
         try:
-            with tracked(composed((f"seed={seed}", "taxonomy=recite" if seed else "taxonomy=rasy")), folder) as logger:
+            with tracked(composed((f"seed={seed}", "taxonomy=recite" if seed else "taxonomy=rasy")), RunFolder(folder)) as logger:
                 log_history(logger, rows(seed, 10))
                 if seed == 1:
                     raise KeyboardInterrupt
@@ -203,7 +205,7 @@ def test_runs_of_one_process_never_merge(tmp_path):
 
 
 def test_disabled_leaves_nothing(tmp_path):
-    with tracked(composed(("wandb=off",)), tmp_path / "off-0123456789") as logger:
+    with tracked(composed(("wandb=off",)), RunFolder(tmp_path / "off-0123456789")) as logger:
         assert logger is None
     assert list(tmp_path.iterdir()) == []
 
@@ -212,7 +214,7 @@ def test_online_without_a_login_is_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setattr(wandb, "init", lambda **_: (_ for _ in ()).throw(wandb.errors.UsageError("No API key configured. Use it.")))
     with (
         pytest.raises(UserError, match=r"^wandb=online could not start a run \(No API key configured\): [^.]*$"),
-        tracked(composed(("wandb=online",)), tmp_path / "x-0123456789"),
+        tracked(composed(("wandb=online",)), RunFolder(tmp_path / "x-0123456789")),
     ):
         pass
 
@@ -282,14 +284,14 @@ def test_a_requeued_run_goes_on_without_overwriting(requeued):
 @pytest.mark.parametrize("kept", ["nothing", "one epoch", "everything"])
 def test_epochs_that_wandb_lost_are_written_again_from_the_checkpoint(kept, tmp_path):
     run, folder = composed(()), tmp_path / "x-0123456789"
-    with tracked(run, folder) as logger:
+    with tracked(run, RunFolder(folder)) as logger:
         log_history(logger, rows(0, 1))
     (first,) = finished_files(folder)
     cuts = {"nothing": HEADER, "one epoch": end_of_epoch(first, 0) + 9, "everything": first.stat().st_size}
     os.truncate(first, cuts[kept])
     (folder / "checkpoints").mkdir()
-    torch.save({"history": rows(0, 1)}, folder / "checkpoints" / "last.ckpt")
-    with tracked(run, folder) as logger:
+    torch.save({"history": [asdict(row) for row in rows(0, 1)]}, folder / "checkpoints" / "last.ckpt")
+    with tracked(run, RunFolder(folder)) as logger:
         log_history(logger, rows(2))
     first.rename(first.with_suffix(".first"))
     (second,) = finished_files(folder)
@@ -449,7 +451,7 @@ def test_an_online_run_goes_on_where_the_server_stands(server, nobody, tmp_path,
         for key, value in {**nobody, **server.environment, "WANDB_MODE": "online"}.items():
             monkeypatch.setenv(key, value)
         for there in (rows(0, 1), rows(0, 1, 2)):
-            with tracked(composed(("wandb=online",)), tmp_path / "x-0123456789") as logger:
+            with tracked(composed(("wandb=online",)), RunFolder(tmp_path / "x-0123456789")) as logger:
                 log_history(logger, there)
     finally:
         wandb.teardown()
@@ -482,7 +484,7 @@ def test_a_server_that_stops_answering_is_not_waited_for(offline, nobody, tmp_pa
 def test_sync_pushes_in_order_of_time_and_leaves_runs_that_go_on(tmp_path, monkeypatch, capsys):
     names = {"a": ["20260102_000000-a"], "b": ["20260101_000000-b", "20260103_000000-b"], "c": ["20260101_120000-c"]}
     for run, times in names.items():
-        with tracked(composed(()), tmp_path / run) as logger:
+        with tracked(composed(()), RunFolder(tmp_path / run)) as logger:
             log_history(logger, rows(0))
         (made,) = finished_files(tmp_path / run)
         for when in times:

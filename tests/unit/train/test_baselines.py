@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from memgrid.results.folder import BASELINES
-from memgrid.train.baselines import Known, overlap, scored, without_attention
+from memgrid.train.baselines import Side, overlap, scored, without_attention
 
 K, LENGTH = 8, 16
 
@@ -19,14 +19,14 @@ def sides(make, samples=120, classes=3):
             "prefix_logprob": -rng.random(samples).astype(np.float32),
         }
         make(rng, labels, given)
-        found.append(Known(labels=labels, **given))
+        found.append(Side(labels=labels, **given))
     return found
 
 
 def accuracies(train, evaluate):
     found = scored(without_attention(train, evaluate, K, 3, 0), evaluate.labels, 3, 0)
     assert list(found) == list(BASELINES)
-    return {name: one and one["accuracy"]["mean"] for name, one in found.items()}
+    return {name: scores and scores.accuracy.mean for name, scores in found.items()}
 
 
 def some_tokens(rng, labels, given):
@@ -82,7 +82,7 @@ def test_the_same_twice():
 
 def test_a_class_with_one_sample_is_no_error():
     train, evaluate = sides(some_tokens, samples=9)
-    one = Known(*(getattr(train, name)[:3] for name in ("decoded", "confidence", "prefix_logprob", "labels")))
+    one = Side(*(getattr(train, name)[:3] for name in ("decoded", "confidence", "prefix_logprob", "labels")))
     assert accuracies(one, evaluate)["together"] is not None
 
 

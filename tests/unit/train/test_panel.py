@@ -80,7 +80,7 @@ def test_resumed_equals_undisturbed(planted, tmp_path):
     fitted(planted, tmp_path / "cut", epochs=2)
     resumed = fitted(planted, tmp_path / "cut")
     assert resumed[0] == whole[0]
-    assert [row["epoch"] for row in resumed[0]] == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
+    assert [row.epoch for row in resumed[0]] == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
     np.testing.assert_array_equal(resumed[1], whole[1])
 
 
@@ -94,8 +94,8 @@ def test_a_planted_signal_is_found_and_shuffled_labels_are_not(planted, tmp_path
 
 def test_losses_are_means_per_sample(planted, tmp_path):
     history, _ = fitted(planted, tmp_path, epochs=1)
-    assert all(0.3 < row["eval_loss"] < 1.0 for row in history)  # ln 2 = 0.69 before anything is learned
-    assert all(np.sum(row["confusion"]) == 40 for row in history)
+    assert all(0.3 < row.eval_loss < 1.0 for row in history)  # ln 2 = 0.69 before anything is learned
+    assert all(np.sum(row.confusion) == 40 for row in history)
 
 
 def test_the_linear_probe_trains(planted, tmp_path):

@@ -1,0 +1,121 @@
+"""A folder that one process at a time works on, and the notes that tell others how the work went."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from memgrid.io.files import write_json
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What work on a folder ended with: the last line of the error, the log that tells more, and when."""
+
+    error: str
+    log: Path | None = None
+    time: str | None = None
+
+    def __str__(self) -> str:
+        return self.error + (f" (log: {self.log})" if self.log else "")
+
+
+@dataclass(frozen=True)
+class WorkFolder:
+    """A folder that one process at a time works on: its lock, its configuration, and notes of how the work went."""
+
+    path: Path
+
+    @property
+    def lock_file(self) -> Path:
+        """Held by the process that works on the folder."""
+        return self.path / ".lock"
+
+    @property
+    def config(self) -> Path:
+        """The settings as they were composed."""
+        return self.path / "config.yaml"
+
+    @property
+    def failure_file(self) -> Path:
+        """What the last work ended with; absent if it ended well."""
+        return self.path / "failed.json"
+
+    @property
+    def job_file(self) -> Path:
+        """The job that works or worked on it."""
+        return self.path / "job.json"
+
+    @property
+    def queued_file(self) -> Path:
+        """The job that waits in the queue for it."""
+        return self.path / "queued.json"
+
+    def lock(self, timeout: float) -> FileLock:
+        """The folder's lock, to be held while working on it; filelock.Timeout if another process holds it for so many seconds."""
+        return FileLock(self.lock_file, timeout=timeout)
+
+    def is_locked(self) -> bool:
+        """Whether a process works on the folder, now. Looking leaves no file behind."""
+        if not self.lock_file.exists():
+            return False
+        try:
+            with self.lock(0):
+                return False
+        except Timeout:
+            return True
+        except OSError:
+            return False  # another user's folder, which may be read only: what the disk holds decides
+
+    def note_failure(self, error: str, log: Path | None = None) -> None:
+        """Write what work on the folder ended with (the last line of the error counts), the log that tells more, and when."""
+        lines = error.strip().splitlines() or ["no message"]
+        content = {"error": lines[-1].strip(), "log": None if log is None else str(log), "time": datetime.now().astimezone().isoformat()}
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_json(content, self.failure_file)
+
+    def clear_failure(self) -> None:
+        """Forget a failure: the work starts again."""
+        self.failure_file.unlink(missing_ok=True)
+
+    def failure(self) -> Failure | None:
+        """What `note_failure` wrote, or None; a damaged file still says that the work failed."""
+        if not self.failure_file.exists():
+            return None
+        try:
+            content = json.loads(self.failure_file.read_text())
+            log = content.get("log")
+            return Failure(str(content["error"]), None if log is None else Path(log), content.get("time"))
+        except (ValueError, TypeError, KeyError, AttributeError, OSError):
+            return Failure("unknown, failed.json is damaged")
+
+    def note_job(self, log: Path | None) -> None:
+        """Note which job works on the folder, by its log, for whoever finds it cut off; without a log, forget an earlier one."""
+        if log is None:
+            self.job_file.unlink(missing_ok=True)
+        else:
+            write_json({"log": str(log)}, self.job_file)
+
+    def job_log(self) -> Path | None:
+        """The log of the job that last worked on the folder, or None."""
+        try:
+            return Path(json.loads(self.job_file.read_text())["log"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def note_queued(self, job_id: str, result: Path) -> None:
+        """Note as which job the work was put into the queue, and where that leaves its result, for whoever types the same again."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_json({"job": job_id, "result": str(result)}, self.queued_file)
+
+    def queued_as(self) -> str | None:
+        """The job as which the work was last put into the queue, or None if it has ended; one without a result has left the queue."""
+        try:
+            content = json.loads(self.queued_file.read_text())
+            return None if Path(content["result"]).exists() else str(content["job"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None

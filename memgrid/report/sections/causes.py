@@ -13,7 +13,7 @@ from memgrid.report.facts import Report, plural
 from memgrid.report.figures.doses import draw_doses, draw_layers
 from memgrid.report.figures.maps import draw_delta, draw_layer_shares, draw_randomisation, draw_teaser
 from memgrid.report.page import Fold, Part, Picture, Section, listing, picture
-from memgrid.results.findings import mean_curves, randomised, sentences
+from memgrid.results.findings import mean_curves, randomization_sentences, sentences
 
 SHOWN = 3  # runs whose figures are on the page
 PAGES = 9  # of maps layer by layer, of the best run
@@ -55,7 +55,7 @@ def where(report: Report) -> Section:
             continue
         shown.append(told)
         parts += maps_of(report, told, maps, len(shown))
-    text += [f"{told.name}. {line}" if len(every) > 1 else line for told in shown for line in randomised(told.mark)]
+    text += [f"{told.name}. {line}" if len(every) > 1 else line for told in shown for line in randomization_sentences(told.mark)]
     text.append("A sequence of each class, token by token: sequence-* in figures/ of a run's folder; this page shows no text of sequences.")
     text += rest(len(every) - looked_at, "localized", "teaser-*, layers-* and delta-*")
     table = with_group(report.tables["localized"])

@@ -165,7 +165,7 @@ class RunData:
         """What it found, in sentences: the classes, and where they are decided and whether that is causal, if that was asked."""
         sentences = findings.verdicts(self.metrics)
         for localization in self.folder.localize_records():
-            sentences += [findings.where_it_decides(localization), *findings.randomised(localization)]
+            sentences += [findings.where_it_decides(localization), *findings.randomization_sentences(localization)]
         intervention = readable(self.folder.intervene_record)
         return sentences + ([] if intervention is None else findings.sentences(intervention))
 

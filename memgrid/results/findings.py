@@ -22,7 +22,7 @@ def stage_sentences(run: RunConfig, folder: RunFolder) -> list[str]:
     done = {stage for stage in ("localize", "intervene") if stage in run.stages and folder.is_done(run, stage)}
     lines = []
     if "localize" in done and (located := folder.localize_record(run.localize.method)):
-        lines += [where_it_decides(located), *randomised(located)]
+        lines += [where_it_decides(located), *randomization_sentences(located)]
     if "intervene" in done and (intervened := folder.intervene_record()):
         lines += sentences(intervened)
     return lines
@@ -34,7 +34,7 @@ def where_it_decides(record: LocalizeRecord) -> str:
     return f"Most of Δ ({record.method}, {record.samples}) lies for {', '.join(parts)}."
 
 
-def randomised(record: LocalizeRecord) -> list[str]:
+def randomization_sentences(record: LocalizeRecord) -> list[str]:
     """What became of the maps when the networks got random weights; nothing where that was not tested."""
     curves = record.randomization_test
     if not curves:

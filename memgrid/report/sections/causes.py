@@ -13,7 +13,7 @@ from memgrid.report.facts import Report, plural
 from memgrid.report.figures.doses import draw_doses, draw_layers
 from memgrid.report.figures.maps import draw_decision_maps, draw_layer_shares, draw_randomization, draw_teaser
 from memgrid.report.page import Fold, Part, Picture, Section, listing, picture
-from memgrid.results.findings import mean_curves, randomised, sentences
+from memgrid.results.findings import mean_curves, randomization_sentences, sentences
 from memgrid.results.records import InterveneRecord, LocalizeRecord
 
 SHOWN = 3  # runs whose figures are on the page
@@ -57,7 +57,7 @@ def where(report: Report) -> Section:
         shown.append(localization)
         parts += maps_of(report, localization, maps, len(shown))
     for localization in shown:
-        text += [f"{localization.name}. {line}" if len(every) > 1 else line for line in randomised(localization.record)]
+        text += [f"{localization.name}. {line}" if len(every) > 1 else line for line in randomization_sentences(localization.record)]
     text.append("A sequence of each class, token by token: sequence-* in figures/ of a run's folder; this page shows no text of sequences.")
     text += rest(len(every) - looked_at, "localized", "teaser-*, layers-* and delta-*")
     table = with_group(report.tables["localized"])

@@ -10,7 +10,7 @@ from memgrid import __version__
 from memgrid.config.validate import register, typed
 from memgrid.errors import UserError
 from memgrid.io.paths import CONF
-from memgrid.results.findings import mean_curves, randomised, stage_sentences
+from memgrid.results.findings import mean_curves, randomization_sentences, stage_sentences
 from memgrid.results.folder import RunFolder
 from memgrid.results.records import (
     ClassRegions,
@@ -118,7 +118,7 @@ def test_what_is_told(run, folder):
     assert third == "A is so."
     assert stage_sentences(replace(run, stages=["intervene"]), folder) == ["A is so."]
     assert stage_sentences(replace(run, stages=["train"]), folder) == []
-    assert randomised(replace(located(run, "abc"), randomization_test={})) == []
+    assert randomization_sentences(replace(located(run, "abc"), randomization_test={})) == []
 
 
 def test_curves_are_means_over_classes():

@@ -1,12 +1,17 @@
 """Equal partitions: one training, the result under each taxonomy's own names."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
 from conftest import memgrid_here
+from runs_maker import Run, composed, result_of
 
 from memgrid.metrics import confusion_matrix, scores
+from memgrid.results.folder import RunFolder
+from memgrid.results.result import Origin
+from memgrid.train.reuse import SharedTraining
 
 
 def test_the_second_of_two_equal_partitions_takes_over_the_result(extracted, quick):
@@ -58,3 +63,18 @@ def test_a_threshold_that_does_not_matter_names_no_run(done_copy, quick):
     shown = memgrid_here(*quick, f"root={done_copy}", "delta=7").stdout
     assert "extract" not in shown
     assert len(list(done_copy.glob("runs/toy/rasy/*/metrics.json"))) == 1
+
+
+def test_a_result_that_cannot_be_read_is_nobodys_training(tmp_path):
+    run = composed((f"root={tmp_path}", "taxonomy=recite", "delta=40"))
+    first, second = RunFolder(tmp_path / "runs" / "toy" / "recite" / "a"), RunFolder(tmp_path / "runs" / "toy" / "recollect" / "b")
+    result, shared = result_of(Run(tmp_path, taxonomy="recite", delta=40)), SharedTraining(run)
+    first.write_result(result)
+    assert shared.equal_run(second, result.origin) is None  # nobody has noted it
+    shared.remember(first)
+    assert shared.equal_run(second, result.origin) == first
+    assert shared.equal_run(first, result.origin) is None
+    assert shared.equal_run(second, Origin("another corpus", result.origin.llm)) is None
+    assert SharedTraining(replace(run, force=True)).equal_run(second, result.origin) is None
+    first.metrics.write_text("{}")
+    assert shared.equal_run(second, result.origin) is None

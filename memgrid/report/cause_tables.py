@@ -14,21 +14,19 @@ from memgrid.results.folder import RunFolder
 from memgrid.results.records import read_mark
 
 NAMES = {"setting": pl.String, "llm": pl.String, "seed": pl.Int64, "method": pl.String, "class": pl.String, "samples": pl.Int64}
-LOCALIZED: dict[str, Any] = {
-    **NAMES,
-    "layer": pl.Int64,
-    **dict.fromkeys(("layer_share", "within_prefix", "suffix_to_prefix", "within_suffix", "half"), pl.Float64),
-    **dict.fromkeys(("sanity_decisiveness", "sanity_delta"), pl.Float64),
-    "folder": pl.String,
-}
+WHERE = ("layer_share", "within_prefix", "suffix_to_prefix", "within_suffix", "half")
+# The columns `sanity_…` are those of the randomization test.
+RANDOMIZED = ("sanity_decisiveness", "sanity_delta")
+LOCALIZED = pl.Schema({**NAMES, "layer": pl.Int64, **dict.fromkeys((*WHERE, *RANDOMIZED), pl.Float64), "folder": pl.String})
 SHARES = ("target", "random", "difference", "low", "high", "overlap")
 ATTENDED = ("attended", "attended_difference", "attended_low", "attended_high", "attended_overlap")
-INTERVENTIONS: dict[str, Any] = {
-    **NAMES,
-    "q": pl.Float64,
-    **dict.fromkeys((*SHARES, *ATTENDED), pl.Float64),
-    **dict.fromkeys(("verdict", "attended_verdict", "folder"), pl.String),
-}
+VERDICTS = ("verdict", "attended_verdict")
+INTERVENTIONS = pl.Schema(
+    {
+        **{**NAMES, "q": pl.Float64, **dict.fromkeys((*SHARES, *ATTENDED), pl.Float64)},
+        **dict.fromkeys((*VERDICTS, "folder"), pl.String),
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -101,7 +99,7 @@ def interventions_table(interventions: Iterable[RecordedRun]) -> pl.DataFrame:
         for outcome in intervention.record["verdict"]:
             for dose in outcome["doses"]:
                 shares = {key: None if dose[key] is None else 100 * dose[key] for key in (*SHARES, *ATTENDED)}
-                verdicts = {key: dose[key] for key in ("verdict", "attended_verdict")}
+                verdicts = {key: dose[key] for key in VERDICTS}
                 place = {"class": outcome["class"], "samples": outcome["samples"], "q": dose["q"]}
                 rows.append({**intervention.columns, **place, **shares, **verdicts})
     return pl.DataFrame(rows, schema=INTERVENTIONS)

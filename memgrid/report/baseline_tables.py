@@ -29,10 +29,12 @@ NEGATIVES = (
     *("group", "setting", "drawn", "read", "train", "runs", "min_f1", "low", "high"),
     *("negative", "f1", "kept", "called", "mistaken"),
 )
-LEARNING: dict[str, Any] = {
-    **{"setting": pl.String, "train": pl.Int64, "eval": pl.Int64, "runs": pl.Int64},
-    **dict.fromkeys(("min_f1", "low", "high", *BESIDE), pl.Float64),
-}
+LEARNING = pl.Schema(
+    {
+        **{"setting": pl.String, "train": pl.Int64, "eval": pl.Int64, "runs": pl.Int64},
+        **dict.fromkeys(("min_f1", "low", "high", *BESIDE), pl.Float64),
+    }
+)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Generic
+from typing import Generic
 
 import polars as pl
 
@@ -14,21 +14,19 @@ from memgrid.results.folder import RunFolder
 from memgrid.results.records import InterveneRecord, LocalizeRecord, Record, readable
 
 NAMES = {"setting": pl.String, "llm": pl.String, "seed": pl.Int64, "method": pl.String, "class": pl.String, "samples": pl.Int64}
-LOCALIZED: dict[str, Any] = {
-    **NAMES,
-    "layer": pl.Int64,
-    **dict.fromkeys(("layer_share", "within_prefix", "suffix_to_prefix", "within_suffix", "half"), pl.Float64),
-    **dict.fromkeys(("sanity_decisiveness", "sanity_delta"), pl.Float64),
-    "folder": pl.String,
-}
+WHERE = ("layer_share", "within_prefix", "suffix_to_prefix", "within_suffix", "half")
+# The columns `sanity_…` are those of the randomization test.
+RANDOMIZED = ("sanity_decisiveness", "sanity_delta")
+LOCALIZED = pl.Schema({**NAMES, "layer": pl.Int64, **dict.fromkeys((*WHERE, *RANDOMIZED), pl.Float64), "folder": pl.String})
 SHARES = ("target", "random", "difference", "low", "high", "overlap")
 ATTENDED = ("attended", "attended_difference", "attended_low", "attended_high", "attended_overlap")
-INTERVENTIONS: dict[str, Any] = {
-    **NAMES,
-    "q": pl.Float64,
-    **dict.fromkeys((*SHARES, *ATTENDED), pl.Float64),
-    **dict.fromkeys(("verdict", "attended_verdict", "folder"), pl.String),
-}
+VERDICTS = ("verdict", "attended_verdict")
+INTERVENTIONS = pl.Schema(
+    {
+        **{**NAMES, "q": pl.Float64, **dict.fromkeys((*SHARES, *ATTENDED), pl.Float64)},
+        **dict.fromkeys((*VERDICTS, "folder"), pl.String),
+    }
+)
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,7 @@ def report(tmp_path_factory):
     make_runs(root, **choice, deltas=(5, 50), seeds=(0, 1), rhos=(0.3, 0.5, 0.7), pictures=True)
     finish(Run(root, "pythia-12b", overrides=("cnn.epochs=3",)))
     finish(Run(root, "pythia-12b", "recite", delta=5, compat="paper"))
-    rewrite(finish(Run(root, "old", "code")), settings={})
+    rewrite(finish(Run(root, "old", "code")), settings={}, memgrid="")  # versions were not noted then
     for seed, state in enumerate(("failed", "stopped", "missing"), 7):
         leave(Run(root, "pythia-12b", seed=seed), state)
     make_labels(root, "pythia-12b")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
@@ -12,21 +11,10 @@ from tokenizers import Tokenizer
 from memgrid.corpus.ngrams import window_hashes
 from memgrid.io.progress import progress_bar
 from memgrid.pretrain import templates
+from memgrid.pretrain.config import OfferConfig
 
 NEAR_DUPLICATE = 32  # template sequences never share this many consecutive tokens, or the leak-free split would tie them all together
 Reader = Callable[[np.ndarray], np.ndarray]
-
-
-@dataclass
-class OfferConfig:
-    """How many sequences of each kind are offered; all chunks and all held-out windows are."""
-
-    stream: int = 2500
-    seen_repeats: int = 400
-    unseen_repeats: int = 300
-    seen_increments: int = 200
-    unseen_increments: int = 400
-    batch: int = 64
 
 
 def build_sequences(
@@ -49,8 +37,8 @@ def build_sequences(
     drawn, rest = order[: offer.stream], np.sort(order[offer.stream :])
     batches = np.array_split(rest, -(-len(rest) // offer.batch)) if len(rest) else []
     with progress_bar() as bar:
-        found = [batch[extractable(windows[batch].astype(np.int64))] for batch in bar.track(batches, description="reading the streams")]
-    for kind, rows in (("stream", np.sort(drawn)), ("extractable", np.concatenate([*found, np.zeros(0, np.int64)]))):
+        continued = [batch[extractable(windows[batch].astype(np.int64))] for batch in bar.track(batches, description="reading the streams")]
+    for kind, rows in (("stream", np.sort(drawn)), ("extractable", np.concatenate([*continued, np.zeros(0, np.int64)]))):
         parts.append(table_of((sources[rows].tolist(), list(windows[rows])), kind))
     parts += [
         table_of((["template"] * len(rows), list(rows)), kind)

@@ -11,8 +11,9 @@ from tokenizers import Tokenizer
 from memgrid.corpus.ngrams import window_hashes
 from memgrid.io.paths import TOY
 from memgrid.pretrain import templates
-from memgrid.pretrain.documents import MixConfig, build_documents, training_windows
-from memgrid.pretrain.train import ModelConfig, OptimizerConfig, train_model
+from memgrid.pretrain.config import MixConfig, ModelConfig, OptimizerConfig
+from memgrid.pretrain.documents import build_documents, training_windows
+from memgrid.pretrain.train import train_model
 
 SMALL = (
     "documents=sources",
@@ -73,7 +74,7 @@ def test_a_cut_training_goes_on_bit_for_bit(tmp_path):
 
     def train(folder, log=print):
         folder.mkdir(exist_ok=True)
-        return train_model(windows, shape, recipe, 0, folder, log).state_dict()
+        return train_model(windows, shape, recipe, 0, folder / "checkpoint.pt", log).state_dict()
 
     def cut(line):
         if line.startswith("step 8"):
@@ -82,9 +83,9 @@ def test_a_cut_training_goes_on_bit_for_bit(tmp_path):
     whole, again = train(tmp_path / "whole"), train(tmp_path / "again")
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "cut", cut)
-    said = []
-    resumed = train(tmp_path / "cut", said.append)
-    assert said[0] == "continuing at step 8 of 12"
+    lines = []
+    resumed = train(tmp_path / "cut", lines.append)
+    assert lines[0] == "continuing at step 8 of 12"
     for name, value in whole.items():
         np.testing.assert_array_equal(value, again[name])
         np.testing.assert_array_equal(value, resumed[name])

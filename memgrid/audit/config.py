@@ -1,4 +1,4 @@
-"""The settings of an audit, what is refused of them, and the folder that they name."""
+"""The settings of an audit, and what is refused of them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 
 from omegaconf import MISSING, DictConfig
 
-from memgrid.config.names import digest_of
 from memgrid.config.schema import TrainerConfig, WandbConfig
 from memgrid.config.validate import (
     known,
@@ -151,6 +150,17 @@ def typed(config: DictConfig) -> AuditConfig:
 
 def validate(run: AuditConfig) -> None:
     """Refuse every value that a later stage could only stumble over."""
+    validate_words(run)
+    validate_numbers(run)
+    validate_training(run.trainer, run.wandb, run.seed)
+    refuse_stages(run.stages, STAGES)
+    validate_models(run)
+    validate_data(run)
+    validate_attack(run)
+
+
+def validate_words(run: AuditConfig) -> None:
+    """Refuse a word that is none of those that a key can be."""
     refuse_unknown(
         {
             "dataset.kind": (run.dataset.kind, ("digits", "mnist5k", "cifar10", "attention")),
@@ -162,6 +172,10 @@ def validate(run: AuditConfig) -> None:
             "attack.name": (run.attack.name, ("hinge", "logit")),
         }
     )
+
+
+def validate_numbers(run: AuditConfig) -> None:
+    """Refuse numbers beyond their limits."""
     refuse_small(
         {
             "dataset.samples": (run.dataset.samples, 2 * HELD_OUT),
@@ -188,13 +202,13 @@ def validate(run: AuditConfig) -> None:
             "defence.slope": (run.defence.slope, 0, 1e6),
         }
     )
-    validate_training(run.trainer, run.wandb, run.seed)
-    refuse_stages(run.stages, STAGES)
-    validate_models(run)
-    validate_data(run)
+
+
+def validate_attack(run: AuditConfig) -> None:
+    """Refuse values of η and rates that cannot be used, or that would look the same in a table."""
     for key, numbers, low, high in (("eta", run.attack.eta, -math.inf, math.inf), ("fpr", run.attack.fpr, 0, 1)):
-        told = {f"{number:g}" for number in numbers}  # as tables tell them
-        if not numbers or len(told) < len(numbers) or not all(low < number < high for number in numbers):
+        shown = {f"{number:g}" for number in numbers}  # as tables show them
+        if not numbers or len(shown) < len(numbers) or not all(low < number < high for number in numbers):
             what = "numbers" if key == "eta" else "rates between 0 and 1"
             raise UserError(f"attack.{key}=[{','.join(map(str, numbers))}] cannot be used: give one or more {what}, each once")
 
@@ -251,30 +265,7 @@ def model_settings(run: AuditConfig) -> dict[str, Any]:
     return {**settings(run), "attack": run.attack.views}
 
 
-def audit_folder(run: AuditConfig) -> Path:
-    """`<root>/audits/digits/mlp/mixed-canaries-32-seed0-<hash>`: named by the settings of the models, never by the time."""
-    name = f"{run.canary.name}-{run.membership.name}-{run.shadows}-seed{run.seed}-{digest_of(model_settings(run))}"
-    return Path(run.root) / "audits" / run.dataset.name / run.model.name / name
-
-
-def attack_folder(run: AuditConfig) -> Path:
-    """`<audit>/attack-hinge-<hash>`, with the results: other attacks on the same models lie beside it."""
-    return audit_folder(run) / f"attack-{run.attack.name}-{digest_of(settings(run))}"
-
-
-def shadow_path(run: AuditConfig, number: int) -> Path:
-    """The file of a shadow model; a folder beside it, of the same name without suffix, has its checkpoint while it is trained."""
-    return audit_folder(run) / "shadows" / f"shadow-{number:04}.h5"
-
-
-def piece_folder(run: AuditConfig) -> Path:
-    """Where a failure of what this start asks for is noted: the audit's folder, that of one model, or of a share of them."""
-    if run.shadow is not None:
-        return shadow_path(run, run.shadow).with_suffix("")
-    return audit_folder(run) / "shadows" / f"part{run.part}of{run.parts}" if run.parts > 1 else audit_folder(run)
-
-
-def wanted(run: AuditConfig) -> list[int]:
+def models_to_train(run: AuditConfig) -> list[int]:
     """The numbers of the shadow models that this start trains: one, a share of them, or all."""
     if run.shadow is not None:
         return [run.shadow]

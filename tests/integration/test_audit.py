@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 
 from memgrid.audit import stages
 from memgrid.audit.config import AuditConfig
-from memgrid.audit.shadow.files import read_arrays, write_arrays
+from memgrid.audit.shadow.arrays import read_arrays, write_arrays
 from memgrid.audit.shadow.population import KINDS
 from memgrid.audit.sweep import Audits
 from memgrid.errors import UserError
@@ -218,14 +218,14 @@ def test_a_damaged_file_is_made_anew(undisturbed, tmp_path):
 CUT_OFF = """
 import os, signal, sys
 from memgrid.audit.shadow import training as shadow
-ended = shadow.Shadow.on_train_epoch_end
+ended = shadow.ShadowModel.on_train_epoch_end
 
 def end_or_die(self):
     ended(self)
     if self.number == 1 and self.current_epoch == 4:
         os.kill(os.getpid(), signal.SIGKILL)
 
-shadow.Shadow.on_train_epoch_end = end_or_die
+shadow.ShadowModel.on_train_epoch_end = end_or_die
 sys.argv[0] = "memgrid.audit"
 from memgrid.audit.run import main
 main()
@@ -457,10 +457,10 @@ def test_weights_are_brought_back_to_where_the_images_are(tmp_path, monkeypatch)
     """Lightning calls cpu() when a training has ended, which on a GPU would part the weights from the images."""
     from memgrid.audit.shadow import training as shadow
 
-    told, predict, move = [], shadow.Shadow.predict, shadow.Shadow.to
-    monkeypatch.setattr(shadow.Shadow, "cpu", lambda self: told.append("taken away") or self)
-    monkeypatch.setattr(shadow.Shadow, "to", lambda self, *where: told.append("brought back") or move(self, *where))
-    monkeypatch.setattr(shadow.Shadow, "predict", lambda self, moment: told.append(moment) or predict(self, moment))
+    told, predict, move = [], shadow.ShadowModel.predict, shadow.ShadowModel.to
+    monkeypatch.setattr(shadow.ShadowModel, "cpu", lambda self: told.append("taken away") or self)
+    monkeypatch.setattr(shadow.ShadowModel, "to", lambda self, *where: told.append("brought back") or move(self, *where))
+    monkeypatch.setattr(shadow.ShadowModel, "predict", lambda self, moment: told.append(moment) or predict(self, moment))
     audit(tmp_path, *TINY, "model.epochs=1", "predictors.window=100000", "shadow=0")
     assert told[-3:] == ["taken away", "brought back", "end"]
 

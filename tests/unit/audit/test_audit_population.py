@@ -8,8 +8,8 @@ from conftest import refusal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memgrid.audit.shadow.data import Dataset
-from memgrid.audit.shadow.population import KINDS, OF, draw_population
+from memgrid.audit.shadow.datasets import Dataset
+from memgrid.audit.shadow.population import CANARIES, KINDS, draw_population
 
 ARRAYS = ("images", "labels", "truth", "kind", "members")
 
@@ -26,7 +26,7 @@ def of_kind(drawn, name):
 
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(
-    canary=st.sampled_from(list(OF)),
+    canary=st.sampled_from(list(CANARIES)),
     membership=st.sampled_from(["canaries", "all"]),
     samples=st.integers(2, 60),
     classes=st.integers(2, 12),
@@ -40,7 +40,7 @@ def test_a_population_is_what_it_says(canary, membership, samples, classes, half
     count = draw.draw(st.integers(0, samples))
     drawn = draw_population(data, canary, count, membership, 2 * half, seed)
 
-    numbers = [int(of_kind(drawn, name).sum()) for name in OF[canary]]
+    numbers = [int(of_kind(drawn, name).sum()) for name in CANARIES[canary]]
     assert sum(numbers) == count == (drawn.kind > 0).sum()
     assert max(numbers) - min(numbers) <= 1
 
@@ -106,7 +106,7 @@ def test_another_seed_draws_everything_anew():
 
 
 def test_who_is_chosen_and_who_is_a_member_does_not_depend_on_the_kind_of_canary():
-    populations = [draw_population(some_data(), canary, 31, "canaries", 8, 7) for canary in OF]
+    populations = [draw_population(some_data(), canary, 31, "canaries", 8, 7) for canary in CANARIES]
     for one in populations[1:]:
         np.testing.assert_array_equal(one.kind > 0, populations[0].kind > 0)
         np.testing.assert_array_equal(one.members, populations[0].members)

@@ -1,6 +1,8 @@
 """A short run of the embedded model's making, from text sources to sequences, cut off and resumed."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import polars as pl
@@ -96,6 +98,16 @@ def test_a_missing_source_is_one_sentence(tmp_path):
     assert process.returncode == 1
     assert "text source 'kjv' is not at /no/such/text" in process.stderr
     assert "Traceback" not in process.stderr
+
+
+def test_a_mistake_is_refused_without_torch(tmp_path):
+    words = [sys.executable, "-X", "importtime", "-m", "memgrid.pretrain", "documentz=shipped", f"folder={tmp_path}"]
+    process = subprocess.run(words, capture_output=True, text=True, timeout=300)
+    assert process.returncode == 1
+    assert "documentz" in process.stderr
+    modules = {line.rpartition("|")[2].strip() for line in process.stderr.splitlines() if line.startswith("import time:")}
+    assert "hydra" in modules
+    assert not {"torch", "transformers", "tokenizers"} & modules
 
 
 @pytest.fixture(scope="module")

@@ -17,12 +17,12 @@ def membership_scores(logits: Tensor, labels: Tensor, score: str) -> Tensor:
 
     `hinge`: the logit of the label minus the largest of the others. `logit`: log p / (1 - p), p the label's probability.
     """
-    wide = logits.double()
-    every = labels.expand(wide.shape[:-1])
+    logits = logits.double()
+    labels = labels.expand(logits.shape[:-1])
     if score == "hinge":
-        return gap(wide, every)
-    own = every[..., None]
-    return wide.gather(-1, own)[..., 0] - wide.scatter(-1, own, -torch.inf).logsumexp(-1)
+        return gap(logits, labels)
+    own = labels[..., None]
+    return logits.gather(-1, own)[..., 0] - logits.scatter(-1, own, -torch.inf).logsumexp(-1)
 
 
 def lira(scores: np.ndarray, members: np.ndarray) -> np.ndarray:
@@ -40,9 +40,9 @@ def lira(scores: np.ndarray, members: np.ndarray) -> np.ndarray:
     count = members.sum(0)
     audited = (count > 0) & (count < len(members))
     ratio = np.full(members.shape, np.nan)
-    wide, members_audited = scores[..., audited].astype(np.float64), members[:, audited]
+    scores_audited, members_audited = scores[..., audited].astype(np.float64), members[:, audited]
     for left_out in range(len(members)):
-        ratio[left_out, audited] = ratio_without(wide, members_audited, left_out)
+        ratio[left_out, audited] = ratio_without(scores_audited, members_audited, left_out)
     return ratio
 
 
@@ -50,9 +50,9 @@ def ratio_without(scores: np.ndarray, members: np.ndarray, left_out: int) -> np.
     """Λ under one model, left out of the models that it is compared with, float64 (samples,)."""
     others = np.arange(len(members)) != left_out
     rest, own = scores[:, others], scores[:, left_out]
-    inside = log_density(own, rest, members[others], len(members) <= FEW)
-    outside = log_density(own, rest, ~members[others], len(members) <= FEW)
-    ratio: np.ndarray = (inside - outside).mean(0)
+    member = log_density(own, rest, members[others], len(members) <= FEW)
+    other = log_density(own, rest, ~members[others], len(members) <= FEW)
+    ratio: np.ndarray = (member - other).mean(0)
     return ratio
 
 

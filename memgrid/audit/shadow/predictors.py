@@ -62,10 +62,10 @@ def psmi(
     labels = labels.to(features.device)
     names, own = labels.unique(return_inverse=True)
     total = torch.zeros(len(labels), dtype=torch.float64, device=features.device)
-    wide = features.double()
+    features = features.double()
     step = max(1, BLOCK.get(features.device.type, BLOCK["cpu"]) // (len(labels) * len(names)))
     for block in directions.to(features.device).split(step):
-        total += log_ratios(wide @ block.T, own, len(names), floor).sum(1)
+        total += log_ratios(features @ block.T, own, len(names), floor).sum(1)
     return total / len(directions)
 
 
@@ -111,8 +111,8 @@ def mahalanobis(features: Float[Tensor, "samples width"], labels: Int[Tensor, " 
     labels = labels.to(features.device)
     names, own = labels.unique(return_inverse=True)
     member = torch.nn.functional.one_hot(own, len(names)).double()
-    wide = features.double()
-    centred = wide - (member.T @ wide / member.sum(0)[:, None])[own]
+    features = features.double()
+    centred = features - (member.T @ features / member.sum(0)[:, None])[own]
     values, vectors = torch.linalg.eigh(centred.T @ centred / len(labels))
     varying = values > 1e-10 * values[-1].clamp_min(1e-300)
     return (centred @ vectors[:, varying] / values[varying].sqrt()).square().sum(1).sqrt()

@@ -35,8 +35,8 @@ def raw(*overrides):
 
 def composed(*overrides):
     """As Hydra composes it, with files of groups from Hydra and single keys merged into them."""
-    files = [one for one in overrides if one.split("=")[0] in GROUPS]
-    return typed(OmegaConf.merge(raw(*files), OmegaConf.from_dotlist([one for one in overrides if one not in files])))
+    files = [override for override in overrides if override.split("=")[0] in GROUPS]
+    return typed(OmegaConf.merge(raw(*files), OmegaConf.from_dotlist([override for override in overrides if override not in files])))
 
 
 def files_of(group):
@@ -131,8 +131,8 @@ def test_every_file_of_every_group_is_valid(given):
     ],
 )
 def test_bad_values_get_one_sentence(given, words):
-    said = refusal(composed, *given.split())
-    assert all(word in said for word in words), said
+    sentence = refusal(composed, *given.split())
+    assert all(word in sentence for word in words), sentence
 
 
 @pytest.mark.parametrize("given", ["shadowz=3", "model.depth=16", "+model.depth=16", "shadows=many", "canary=unheard_of", "seed=null"])

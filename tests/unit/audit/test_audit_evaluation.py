@@ -29,8 +29,8 @@ from memgrid.audit.shadow.predictors import PREDICTORS
 MODELS, SAMPLES = 6, 80
 
 
-def some_evidence(seed=0, kinds=("clean", "label_noise", "ood"), found=None):
-    """Half of the samples are canaries, members of about half of the models; `found` makes a predictor out of Λ."""
+def some_evidence(seed=0, kinds=("clean", "label_noise", "ood"), predict=None):
+    """Half of the samples are canaries, members of about half of the models; `predict` makes a predictor out of Λ."""
     rng = np.random.default_rng(seed)
     kind = np.zeros(SAMPLES, np.uint8)
     kind[: SAMPLES // 2] = [KINDS.index(kinds[at % len(kinds)]) for at in range(SAMPLES // 2)]
@@ -40,8 +40,8 @@ def some_evidence(seed=0, kinds=("clean", "label_noise", "ood"), found=None):
     values = {}
     for moment in ("start", "trigger", "end"):
         for name in PREDICTORS:
-            made = rng.normal(size=ratio.shape) if found is None else found(name, ratio)
-            values[moment, name] = np.where(members, made, np.nan).astype(np.float32)
+            drawn = rng.normal(size=ratio.shape) if predict is None else predict(name, ratio)
+            values[moment, name] = np.where(members, drawn, np.nan).astype(np.float32)
     return Evidence(members, kind, ratio, values)
 
 
@@ -63,7 +63,7 @@ def test_areas_are_those_of_every_model_for_itself():
 @pytest.mark.parametrize("name", PREDICTORS)
 def test_a_perfect_predictor_has_an_area_of_one(name):
     high = {"psmi": False, "loss": True, "gap": False, "mahalanobis": True}
-    seen = some_evidence(found=lambda given, ratio: np.nan_to_num(ratio) * (1 if high[given] else -1))
+    seen = some_evidence(predict=lambda given, ratio: np.nan_to_num(ratio) * (1 if high[given] else -1))
     np.testing.assert_array_equal(areas(seen, 4.0, "end", name), np.ones(MODELS))
     np.testing.assert_array_equal(mean_roc(seen, 4.0, "end", name), np.ones(len(GRID)))
     row = table(predictions(seen, [4.0], [0.001])).row(
@@ -134,10 +134,10 @@ def test_a_question_that_no_model_can_be_asked_has_no_answer():
 @pytest.mark.parametrize("silent", [range(MODELS), [2]])
 def test_models_whose_trigger_did_not_fire_are_left_out(silent):
     seen = some_evidence()
-    found = {key: values.copy() for key, values in seen.predictors.items()}
+    predictors = {key: values.copy() for key, values in seen.predictors.items()}
     for name in PREDICTORS:
-        found["trigger", name][list(silent)] = np.nan
-    some = with_values(seen, predictors=found)
+        predictors["trigger", name][list(silent)] = np.nan
+    some = with_values(seen, predictors=predictors)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         rows, zero = table(predictions(some, [4.0], [0.1])), table(below_zero(some, [4.0], "trigger"))
@@ -170,7 +170,7 @@ def test_below_zero_counts_samples_of_negative_psmi():
 
 
 def test_zero_itself_is_not_below_zero():
-    seen = some_evidence(found=lambda name, ratio: np.zeros(ratio.shape))
+    seen = some_evidence(predict=lambda name, ratio: np.zeros(ratio.shape))
     point, *_ = below_zero(seen, [4.0], "trigger")
     assert (point.tpr, point.fpr) == (0, 0)
 

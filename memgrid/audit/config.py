@@ -1,4 +1,4 @@
-"""The settings of an audit, what is refused of them, and the folder that they name."""
+"""The settings of an audit, and what is refused of them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,13 @@ from typing import Any
 from omegaconf import MISSING, DictConfig
 
 from memgrid.config.limits import limits, refuse_outside_limits
-from memgrid.config.names import digest_of
 from memgrid.config.schema import SEED, TrainerConfig, WandbConfig
-from memgrid.config.validate import as_dataclasses, refuse_name, refuse_part, refuse_stages
+from memgrid.config.validate import (
+    as_dataclasses,
+    refuse_name,
+    refuse_part,
+    refuse_stages,
+)
 from memgrid.errors import UserError
 
 STAGES = ("prepare", "train", "attack", "report")
@@ -206,30 +210,7 @@ def model_settings(run: AuditConfig) -> dict[str, Any]:
     return {**settings(run), "attack": run.attack.views}
 
 
-def audit_folder(run: AuditConfig) -> Path:
-    """`<root>/audits/digits/mlp/mixed-canaries-32-seed0-<hash>`: named by the settings of the models, never by the time."""
-    name = f"{run.canary.name}-{run.membership.name}-{run.shadows}-seed{run.seed}-{digest_of(model_settings(run))}"
-    return Path(run.root) / "audits" / run.dataset.name / run.model.name / name
-
-
-def attack_folder(run: AuditConfig) -> Path:
-    """`<audit>/attack-hinge-<hash>`, with the results: other attacks on the same models lie beside it."""
-    return audit_folder(run) / f"attack-{run.attack.name}-{digest_of(settings(run))}"
-
-
-def shadow_path(run: AuditConfig, number: int) -> Path:
-    """The file of a shadow model; a folder beside it, of the same name without suffix, has its checkpoint while it is trained."""
-    return audit_folder(run) / "shadows" / f"shadow-{number:04}.h5"
-
-
-def piece_folder(run: AuditConfig) -> Path:
-    """Where a failure of what this start asks for is noted: the audit's folder, that of one model, or of a share of them."""
-    if run.shadow is not None:
-        return shadow_path(run, run.shadow).with_suffix("")
-    return audit_folder(run) / "shadows" / f"part{run.part}of{run.parts}" if run.parts > 1 else audit_folder(run)
-
-
-def wanted(run: AuditConfig) -> list[int]:
+def models_to_train(run: AuditConfig) -> list[int]:
     """The numbers of the shadow models that this start trains: one, a share of them, or all."""
     if run.shadow is not None:
         return [run.shadow]

@@ -9,7 +9,8 @@ import hydra
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
-from memgrid.audit.config import STAGES, AuditConfig, audit_folder, piece_folder, typed, validate
+from memgrid.audit.config import STAGES, AuditConfig, typed, validate
+from memgrid.audit.folder import audit_folder, piece_folder
 from memgrid.config.describe import Composed, helped
 from memgrid.io.commands import HELP
 from memgrid.io.files import write_yaml
@@ -17,7 +18,7 @@ from memgrid.io.paths import CONF
 from memgrid.launch.cli import attempt, noted, restarted, start
 from memgrid.launch.job import check_tasks, log_file
 from memgrid.launch.workspace import Workspace
-from memgrid.results.folder import note_job, prepare_root
+from memgrid.results.folder import prepare_root
 from memgrid.train.devices import check_trainer
 
 COMMAND = Composed(
@@ -41,25 +42,23 @@ def run_audit(run: AuditConfig, workspace: Workspace) -> None:
         check_trainer(run.trainer)
     piece = piece_folder(run)
     prepare_root(run.root)
-    prepare_root(str(piece))
-    if run.force and restarted(piece):
+    prepare_root(str(piece.path))
+    if run.force and restarted(piece.path):
         run = replace(run, force=False)  # what is there is this job's own
-    note_job(piece, log_file())
-    with noted(piece, workspace):
+    piece.note_job(log_file())
+    with noted(piece.path, workspace):
         keep_config(run)
-        from memgrid.audit.stages import DO, Audit  # imports torch, which a refusal can do without
+        from memgrid.audit.stages import do_stages  # imports torch, which a refusal can do without
 
-        audit = Audit(run, workspace.console)
-        for stage in STAGES:
-            if stage in run.stages:
-                DO[stage](audit)
+        do_stages(run, workspace.console)
 
 
 def keep_config(run: AuditConfig) -> None:
     """Leave the audit's settings in its folder, as a start of the whole would give them."""
-    if not (audit_folder(run) / "config.yaml").exists():
+    folder = audit_folder(run)
+    if not folder.config.exists():
         whole = replace(run, shadow=None, part=0, parts=1, stages=list(STAGES), force=False)
-        write_yaml(OmegaConf.structured(whole), audit_folder(run) / "config.yaml")
+        write_yaml(OmegaConf.structured(whole), folder.config)
 
 
 @hydra.main(config_path=str(CONF), config_name="audit", version_base="1.3")

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from rich.console import Console
 
-from memgrid.audit import report
-from memgrid.audit.config import AuditConfig, attack_folder, audit_folder, model_settings, settings, shadow_path, wanted
-from memgrid.audit.evaluation import Evidence, attack_table, below_zero, predictions
-from memgrid.audit.shadow.data import Dataset, load_dataset
-from memgrid.audit.shadow.files import current_metrics, models_on_disk, page_is_current, read_arrays, write_arrays
-from memgrid.audit.shadow.lira import attack_scores, lira
+from memgrid.audit.config import STAGES, AuditConfig, model_settings, models_to_train, settings
+from memgrid.audit.evaluation import Evidence, attack_scores, below_zero, predictions
+from memgrid.audit.folder import attack_folder, audit_folder, current_result, models_on_disk, result_of, untrained
+from memgrid.audit.report.findings import print_result, summary
+from memgrid.audit.report.page import write_report
+from memgrid.audit.result import AuditResult, DataOrigin, comparison_moment, to_json
+from memgrid.audit.shadow.arrays import read_arrays, write_arrays
+from memgrid.audit.shadow.datasets import Dataset, load_dataset
+from memgrid.audit.shadow.lira import lira, membership_scores
 from memgrid.audit.shadow.networks import build
 from memgrid.audit.shadow.population import Population, draw_population
 from memgrid.audit.shadow.predictors import PREDICTORS
@@ -26,7 +29,7 @@ from memgrid.config.names import digest_of
 from memgrid.errors import UserError
 from memgrid.io.files import write_json
 from memgrid.io.progress import progress_bar
-from memgrid.results.folder import clear_failure, failure
+from memgrid.results.audit_folder import AttackFolder, AuditFolder
 from memgrid.tracking.log import record
 
 LOCK_SECONDS = 3600  # for another process that evaluates the same audit: minutes at the size of CIFAR-10
@@ -34,13 +37,22 @@ LOOK_SECONDS = 1  # whoever asks whether a lock is held, such as `status`, holds
 Arrays = dict[str, np.ndarray]
 
 
+@dataclass(frozen=True)
+class TrainedModel:
+    """What a shadow model has left: after how many steps its trigger fired, its accuracy, and its arrays (see `shadow.arrays`)."""
+
+    trigger: int
+    accuracy: float
+    arrays: Arrays
+
+
 class Audit:
     """One audit's data, population and shadow models, each read or made when it is first asked for."""
 
     def __init__(self, run: AuditConfig, console: Console) -> None:
         self.run, self.console = run, console
-        self.folder, self.results = audit_folder(run), attack_folder(run)
-        self.seen: Evidence | None = None
+        self.folder, self.attack_folder = audit_folder(run), attack_folder(run)
+        self.evidence: Evidence | None = None
 
     def say(self, line: str) -> None:
         """Tell the user what is going on."""
@@ -62,49 +74,44 @@ class Audit:
         run = self.run
         return draw_population(self.data, run.canary.name, run.canary.count, run.membership.name, run.shadows, run.seed)
 
-    def shadow(self, number: int) -> tuple[dict[str, float], Arrays] | None:
+    @property
+    def piece(self) -> bool:
+        """Whether this start trains some of the models only."""
+        return len(models_to_train(self.run)) < self.run.shadows
+
+    def shadow(self, number: int) -> TrainedModel | None:
         """What a shadow model left, or None.
 
         Raises:
             UserError: it was made from other data, and is not to be replaced.
         """
-        return read_arrays(shadow_path(self.run, number), self.identity, self.run.force)
+        content = read_arrays(self.folder.shadow(number).arrays, self.identity, self.run.force)
+        return None if content is None else TrainedModel(int(content[0]["trigger"]), content[0]["accuracy"], content[1])
 
-    @property
-    def missing(self) -> list[int]:
-        """Shadow models that have no file."""
-        return [number for number in range(self.run.shadows) if not shadow_path(self.run, number).exists()]
-
-    @property
-    def piece(self) -> bool:
-        """Whether this start trains some of the models only."""
-        return len(wanted(self.run)) < self.run.shadows
-
-    def trained(self) -> tuple[list[dict[str, float]], list[Arrays]]:
-        """The numbers and arrays of all shadow models.
+    def trained(self) -> list[TrainedModel]:
+        """All shadow models.
 
         Raises:
             UserError: a file is missing or damaged.
         """
-        every = [self.shadow(number) for number in range(self.run.shadows)]
-        found = [one for one in every if one is not None]
-        if len(found) < len(every):
-            raise UserError(f"shadow={every.index(None)} is not in {self.folder}, or is damaged: add train to stages")
-        return [one[0] for one in found], [one[1] for one in found]
+        models = []
+        for number in range(self.run.shadows):
+            if (model := self.shadow(number)) is None:
+                raise UserError(f"shadow={number} is not in {self.folder.path}, or is damaged: add train to stages")
+            models.append(model)
+        return models
 
     def attacked(self) -> Arrays | None:
         """The arrays of the attack, or None."""
-        found = read_arrays(self.results / "attack.h5", models_on_disk(self.run), replaced=True)
-        return None if found is None else found[1]
+        content = read_arrays(self.attack_folder.arrays, models_on_disk(self.run), replaced=True)
+        return None if content is None else content[1]
 
-    def evidence(self, ratio: np.ndarray, arrays: list[Arrays]) -> Evidence:
-        """What results are computed from.
-
-        Args:
-            ratio: Λ, float64 (K, N). arrays: of every model.
-        """
-        found = {(moment, name): np.stack([one[f"{moment}/{name}"] for one in arrays]) for moment in MOMENTS for name in PREDICTORS}
-        return Evidence(self.population.members, self.population.kind, ratio, found)
+    def evidence_of(self, ratio: np.ndarray, models: list[TrainedModel]) -> Evidence:
+        """What results are computed from; `ratio` is Λ, float64 (K, N)."""
+        values = {
+            (moment, name): np.stack([model.arrays[f"{moment}/{name}"] for model in models]) for moment in MOMENTS for name in PREDICTORS
+        }
+        return Evidence(self.population.members, self.population.kind, ratio, values)
 
 
 def prepare(audit: Audit) -> None:
@@ -116,50 +123,48 @@ def prepare(audit: Audit) -> None:
     """
     build(audit.run.model, audit.data)
     drawn = audit.population
+    audited = int(drawn.audited.sum())
     if not (sizes := drawn.members.sum(1)).all():
         raise UserError(
             f"shadow={int(sizes.argmin())} would be trained on nothing: of the {len(drawn.labels)} samples of dataset {audit.data.name!r} "
-            f"{int(drawn.audited.sum())} are audited, so take more samples or fewer canaries"
+            f"{audited} are audited, so take more samples or fewer canaries"
         )
     if not np.isfinite(lira(np.zeros((1, *drawn.members.shape)), drawn.members)).any():
         raise UserError(
             f"shadows={audit.run.shadows} with canary.count={audit.run.canary.count} are too few: of no canary two models have a variance"
         )
-    path = audit.folder / "population.h5"
+    path = audit.folder.population
     if read_arrays(path, audit.identity, audit.run.force) is None:
         write_arrays(path, audit.identity, {}, {name: getattr(drawn, name) for name in ("labels", "truth", "kind", "members")})
-    watched = int(drawn.audited.sum())
-    audit.say(f"prepare  {len(drawn.labels)} samples of {audit.data.name}, {watched} audited, each in half of {audit.run.shadows} models")
+    audit.say(f"prepare  {len(drawn.labels)} samples of {audit.data.name}, {audited} audited, each in half of {audit.run.shadows} models")
 
 
 def train(audit: Audit) -> None:
     """Train the shadow models that this start asks for and that are not on disk; each leaves one file."""
     if "prepare" not in audit.run.stages:
         prepare(audit)  # before anything is removed
-    numbers, made = wanted(audit.run), 0
+    numbers, trained = models_to_train(audit.run), 0
     with progress_bar(audit.run.trainer.progress) as bar:
         for number in bar.track(numbers, description="shadow models"):
-            made += train_one(audit, number)
-    audit.say(f"train    {len(numbers)} shadow models: {made} trained, {len(numbers) - made} already there or under way elsewhere")
+            trained += train_one(audit, number)
+    audit.say(f"train    {len(numbers)} shadow models: {trained} trained, {len(numbers) - trained} already there or under way elsewhere")
 
 
 def train_one(audit: Audit, number: int) -> bool:
     """Train one shadow model, unless its file is there or another process is at it; returns whether it was trained."""
-    path = shadow_path(audit.run, number)
-    checkpoints = path.with_suffix("")
-    checkpoints.mkdir(parents=True, exist_ok=True)
+    folder = audit.folder.shadow(number)
+    folder.path.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(checkpoints / ".lock", timeout=LOOK_SECONDS):
+        with folder.lock(LOOK_SECONDS):
             if audit.run.force:
-                for one in (path, checkpoints / "last.ckpt"):
-                    one.unlink(missing_ok=True)
+                folder.clear()
             elif audit.shadow(number) is not None:
                 return False
-            outcome = train_shadow(audit.run, number, audit.population, audit.data, checkpoints, audit.identity)
+            outcome = train_shadow(audit.run, number, audit.population, audit.data, folder, audit.identity)
             arrays = {"logits": outcome.logits, "members": outcome.members, "curve": outcome.curve}
-            arrays |= {f"{moment}/{name}": values for (moment, name), values in outcome.found.items()}
-            write_arrays(path, audit.identity, {"trigger": outcome.trigger, "accuracy": outcome.accuracy}, arrays)
-            (checkpoints / "last.ckpt").unlink(missing_ok=True)
+            arrays |= {f"{moment}/{name}": values for (moment, name), values in outcome.predictors.items()}
+            write_arrays(folder.arrays, audit.identity, {"trigger": outcome.trigger, "accuracy": outcome.accuracy}, arrays)
+            folder.checkpoint.unlink(missing_ok=True)
     except Timeout:
         return False
     return True
@@ -171,13 +176,13 @@ def attack(audit: Audit) -> None:
     Where shadow models are missing, nothing is done: whoever trains the last of them does it.
     """
     run = audit.run
-    if missing := audit.missing:
-        audit.say(f"attack   waits for {len(missing)} of {run.shadows} shadow models{why(audit.folder)}")
+    if missing := untrained(run):
+        audit.say(f"attack   waits for {len(missing)} of {run.shadows} shadow models{first_failure(audit.folder)}")
     elif run.force and audit.piece:
         audit.say("attack   left to a start without force=true: others may be training the other models again")
     else:
-        with alone(audit.results):
-            if not run.force and current_metrics(run) is not None and audit.attacked() is not None:
+        with alone(audit.attack_folder):
+            if not run.force and current_result(run) is not None and audit.attacked() is not None:
                 audit.say("attack   nothing: it is finished")
                 return
             measure(audit)
@@ -185,78 +190,99 @@ def attack(audit: Audit) -> None:
 
 
 def measure(audit: Audit) -> None:
-    """Compute Λ and everything that is told of it, and write it down."""
-    run, population, models = audit.run, audit.population, models_on_disk(audit.run)
-    numbers, arrays = audit.trained()
+    """Compute Λ and everything that is said of it, and write it down."""
+    run, population, identity = audit.run, audit.population, models_on_disk(audit.run)
+    models = audit.trained()
     labels = torch.from_numpy(population.labels)
-    scores = np.stack([attack_scores(torch.from_numpy(one["logits"]), labels, run.attack.name).numpy() for one in arrays], 1)
+    logits = [torch.from_numpy(model.arrays["logits"]) for model in models]
+    scores = np.stack([membership_scores(of_model, labels, run.attack.name).numpy() for of_model in logits], 1)
     ratio = lira(scores, population.members)
-    audit.seen = audit.evidence(ratio, arrays)
-    write_arrays(audit.results / "attack.h5", models, {}, {"scores": scores, "ratio": ratio})
-    curves = np.stack([one["curve"] for one in arrays])
-    answers = [one["logits"][0].argmax(1) == population.labels for one in arrays]  # of the images as they are, when training has ended
+    audit.evidence = audit.evidence_of(ratio, models)
+    write_arrays(audit.attack_folder.arrays, identity, {}, {"scores": scores, "ratio": ratio})
+    result = result_from(audit, audit.evidence, models, identity)
+    curve = np.stack([model.arrays["curve"] for model in models]).mean(0)
+    rows = [{"train_loss": float(loss), "train_accuracy": float(right)} for loss, right in curve]
+    record(run.wandb, audit.attack_folder.path, f"audit/{run.dataset.name}/{run.model.name}", settings(run), rows, summary(result))
+    write_json(to_json(result), audit.attack_folder.metrics)
+    for piece in audit.folder.pieces():
+        piece.clear_failure()  # of starts that asked for some of the models
+
+
+def result_from(audit: Audit, evidence: Evidence, models: list[TrainedModel], identity: str) -> AuditResult:
+    """What the attack on the models found.
+
+    Args:
+        identity: tells these models from others.
+    """
+    run, population = audit.run, audit.population
+    # Of the images as they are, when training has ended.
+    right = [model.arrays["logits"][0].argmax(1) == population.labels for model in models]
     batches = -(-population.members.sum(1) // run.model.batch_size)
-    metrics = {
-        "settings": settings(run),
-        "models": models,
-        "data": {"name": audit.data.name, "fingerprint": audit.data.fingerprint, "samples": len(labels)},
-        "audited": int(population.audited.sum()),
-        "accuracy": float(np.mean([one["accuracy"] for one in numbers])),
-        "train_accuracy": float(np.mean([right[inside].mean() for right, inside in zip(answers, population.members, strict=True)])),
-        "triggers": [int(one["trigger"]) for one in numbers],
-        "steps": int(run.model.epochs * np.median(batches)),
-        "predictions": predictions(audit.seen, run.attack.eta, run.attack.fpr).to_dicts(),
-        "below_zero": below_zero(audit.seen, run.attack.eta, report.moment([int(one["trigger"]) for one in numbers])).to_dicts(),
-        "attack": attack_table(audit.seen, run.attack.fpr).to_dicts(),
-    }
-    rows = [{"train_loss": float(loss), "train_accuracy": float(right)} for loss, right in curves.mean(0)]
-    record(run.wandb, audit.results, f"audit/{run.dataset.name}/{run.model.name}", settings(run), rows, report.summary(metrics))
-    write_json(metrics, audit.results / "metrics.json")
-    for path in (audit.folder / "shadows").glob("*/failed.json"):
-        clear_failure(path.parent)  # of starts that asked for some of the models
+    triggers = [model.trigger for model in models]
+    return AuditResult(
+        settings=settings(run),
+        models=identity,
+        data=DataOrigin(audit.data.name, audit.data.fingerprint, len(population.labels)),
+        audited=int(population.audited.sum()),
+        accuracy=float(np.mean([model.accuracy for model in models])),
+        train_accuracy=float(np.mean([answers[members].mean() for answers, members in zip(right, population.members, strict=True)])),
+        triggers=triggers,
+        steps=int(run.model.epochs * np.median(batches)),
+        predictions=predictions(evidence, run.attack.eta, run.attack.fpr),
+        below_zero=below_zero(evidence, run.attack.eta, comparison_moment(triggers)),
+        attack=attack_scores(evidence, run.attack.fpr),
+    )
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
+def alone(folder: AttackFolder) -> Iterator[None]:
     """Nobody else evaluates the audit meanwhile: processes that train its last models end at about the same time.
 
     Raises:
         UserError: somebody does, for too long.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.path.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(folder / ".lock", timeout=LOCK_SECONDS):
+        with folder.lock(LOCK_SECONDS):
             yield
     except Timeout:
-        raise UserError(f"another process is working on {folder}: wait for it, or stop it") from None
+        raise UserError(f"another process is working on {folder.path}: wait for it, or stop it") from None
 
 
-def why(folder: Path) -> str:
-    """What the disk knows of starts for some of the models that have failed."""
-    for path in sorted((folder / "shadows").glob("*/failed.json")):
-        if known := failure(path.parent):
-            return f"; {path.parent.name} failed: {known['error']}"
+def first_failure(folder: AuditFolder) -> str:
+    """The first of the starts for some of the models that have failed, as the disk has it; empty if none has."""
+    for piece in folder.pieces():
+        if failure := piece.failure():
+            return f"; {piece.path.name} failed: {failure.error}"
     return ""
 
 
-def tell(audit: Audit) -> None:
+def report(audit: Audit) -> None:
     """Draw the figures and write the page, if that is not done, and print the result.
 
     Raises:
-        UserError: files are missing or damaged, or the page cannot be written.
+        UserError: files are missing or damaged, another version wrote the result, or the page cannot be written.
     """
-    metrics = current_metrics(audit.run)
-    if metrics is None:
+    result = result_of(audit.run)
+    if result is None:
         audit.say("report   nothing: the attack on these models has not been made")
         return
-    with alone(audit.results):
-        if audit.run.force or not page_is_current(audit.run):
-            if audit.seen is None:
+    with alone(audit.attack_folder):
+        if audit.run.force or not audit.attack_folder.page_is_current():
+            if audit.evidence is None:
                 if (attacked := audit.attacked()) is None:
-                    raise UserError(f"{audit.results / 'attack.h5'} is missing or damaged: add attack to stages")
-                audit.seen = audit.evidence(attacked["ratio"], audit.trained()[1])
-            report.write_report(audit.run, metrics, audit.seen, audit.results)
-    report.print_result(metrics, audit.results, audit.console)
+                    raise UserError(f"{audit.attack_folder.arrays} is missing or damaged: add attack to stages")
+                audit.evidence = audit.evidence_of(attacked["ratio"], audit.trained())
+            write_report(audit.run, result, audit.evidence, audit.attack_folder)
+    print_result(result, audit.attack_folder, audit.console)
 
 
-DO: dict[str, Callable[[Audit], None]] = {"prepare": prepare, "train": train, "attack": attack, "report": tell}
+TASKS: dict[str, Callable[[Audit], None]] = {"prepare": prepare, "train": train, "attack": attack, "report": report}
+
+
+def do_stages(run: AuditConfig, console: Console) -> None:
+    """Go through the stages that are asked for, in their order."""
+    audit = Audit(run, console)
+    for stage in STAGES:
+        if stage in run.stages:
+            TASKS[stage](audit)

@@ -7,10 +7,14 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from memgrid.audit.config import AuditConfig, attack_folder, audit_folder, piece_folder, shadow_path, typed, validate, wanted
-from memgrid.audit.shadow.files import current_metrics, page_is_current
+from memgrid.audit.config import (
+    AuditConfig,
+    models_to_train,
+    typed,
+    validate,
+)
+from memgrid.audit.folder import attack_folder, audit_folder, current_result, piece_folder, untrained
 from memgrid.launch.tasks import SweepTarget
-from memgrid.results.work import WorkFolder
 
 
 class Audits(SweepTarget):
@@ -31,7 +35,7 @@ class Audits(SweepTarget):
 
     def folder(self, run: AuditConfig) -> Path:
         """As `piece_folder`."""
-        return piece_folder(run)
+        return piece_folder(run).path
 
     def result(self, run: AuditConfig) -> dict[str, Any] | None:
         """Nothing but that it is done: what an audit found lies in several files."""
@@ -39,31 +43,32 @@ class Audits(SweepTarget):
 
     def done(self, run: AuditConfig) -> bool:
         """Its shadow models are on disk, and, if all are, so are the attack on these and the page."""
-        if "train" in run.stages and not all(shadow_path(run, number).exists() for number in wanted(run)):
+        missing = set(untrained(run))
+        if "train" in run.stages and missing & set(models_to_train(run)):
             return False
-        if not all(shadow_path(run, number).exists() for number in range(run.shadows)):
+        if missing:
             return "train" in run.stages
-        if "attack" in run.stages and current_metrics(run) is None:
+        if "attack" in run.stages and current_result(run) is None:
             return False
-        return "report" not in run.stages or page_is_current(run)
+        return "report" not in run.stages or attack_folder(run).page_is_current()
 
     def busy(self, run: AuditConfig) -> bool:
         """Another process trains its only model."""
-        folder = shadow_path(run, wanted(run)[0]).with_suffix("")
-        return len(wanted(run)) == 1 and WorkFolder(folder).is_locked()
+        numbers = models_to_train(run)
+        return len(numbers) == 1 and audit_folder(run).shadow(numbers[0]).is_locked()
 
     def shared(self, run: AuditConfig) -> tuple[Any, ...]:
         """The same models of the same audit."""
-        return (audit_folder(run), *wanted(run))
+        return (audit_folder(run).path, *models_to_train(run))
 
     def name(self, run: AuditConfig) -> str:
         """Its folder, and which models."""
-        some = "" if run.shadow is None else f", shadow {run.shadow}"
-        return "/".join(audit_folder(run).parts[-3:]) + some + (f", part {run.part} of {run.parts}" if run.parts > 1 else "")
+        models = "" if run.shadow is None else f", shadow {run.shadow}"
+        return "/".join(audit_folder(run).path.parts[-3:]) + models + (f", part {run.part} of {run.parts}" if run.parts > 1 else "")
 
     def ending(self, run: AuditConfig) -> str:
         """With the page, where the whole audit is."""
-        page = attack_folder(run) / "report" / "index.html"
+        page = attack_folder(run).page
         return f"done, the audit too: {page}" if page.exists() else "done"
 
     def needs_internet(self, run: AuditConfig) -> bool:

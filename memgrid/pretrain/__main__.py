@@ -38,7 +38,7 @@ def make(config: DictConfig) -> None:
     """Validate, then make what the folder lacks."""
     typed: PretrainConfig = as_dataclasses(config, PretrainConfig(), "pretrain")
     validate(typed)
-    from memgrid.pretrain.steps import pretrain  # imports torch, which a refusal can do without
+    from memgrid.pretrain.stages import pretrain  # imports torch, which a refusal can do without
 
     pretrain(typed)
 

@@ -18,6 +18,7 @@ from memgrid.pretrain import templates
 from memgrid.pretrain.config import MixConfig
 
 END_OF_TEXT = "<|endoftext|>"
+Row = tuple[str, str, int, list[int]]  # source, kind, copies, tokens
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary: int) -> Tokenizer:
@@ -41,39 +42,62 @@ def build_documents(texts: dict[str, list[str]], tokenizer: Tokenizer, mix: MixC
     """
     rng = np.random.default_rng(seed)
     streams = [(source, tokenizer.encode(text).ids) for source, documents in texts.items() for text in documents]
-    counts = [len(ids) // length for _, ids in streams]
-    taken = rng.permutation(sum(counts))[: mix.recalled_chunks + mix.negative_chunks + mix.held_out]
+    copies = draw_copies(sum(len(ids) // length for _, ids in streams), mix, rng)
+    rows: list[Row] = []
+    window = 0
+    for source, ids in streams:
+        rows += cut(source, ids, length, copies, window)
+        window += len(ids) // length
+    rows += template_rows(tokenizer, mix, length, rng)
+    schema: dict[str, Any] = {"source": pl.String, "kind": pl.String, "copies": pl.Int32, "tokens": pl.List(pl.UInt16)}
+    return pl.DataFrame(rows, schema=schema, orient="row").with_row_index("document_id")
+
+
+def draw_copies(windows: int, mix: MixConfig, rng: np.random.Generator) -> dict[int, int]:
+    """Which of all windows of the text are cut out, and how many copies each has; 0: held out."""
+    taken = rng.permutation(windows)[: mix.recalled_chunks + mix.negative_chunks + mix.held_out]
     copies = np.zeros(len(taken), np.int64)
     copies[: mix.recalled_chunks] = log_uniform(rng, mix.recalled_copies, mix.recalled_chunks)
     copies[mix.recalled_chunks : -mix.held_out] = log_uniform(rng, mix.negative_copies, mix.negative_chunks)
-    copies_of = dict(zip(taken.tolist(), copies.tolist(), strict=True))
+    return dict(zip(taken.tolist(), copies.tolist(), strict=True))
 
-    rows: list[tuple[str, str, int, list[int]]] = []
-    window = 0
-    for (source, ids), count in zip(streams, counts, strict=True):
-        stream: list[int] = []
-        for start in range(0, count * length, length):
-            piece = ids[start : start + length]
-            if window in copies_of:
-                rows.append((source, "chunk" if copies_of[window] else "held_out", copies_of[window], piece))
-                if stream:
-                    rows.append((source, "stream", 1, stream))
-                stream = []
-            else:
-                stream.extend(piece)
-            window += 1
+
+def cut(source: str, ids: list[int], length: int, copies: dict[int, int], first: int) -> list[Row]:
+    """One text as rows: the windows that are cut out, and the streams between them.
+
+    Args:
+        copies: of the windows that are cut out, by their number among those of all texts. first: the number of this text's first.
+    """
+    rows: list[Row] = []
+    stream: list[int] = []
+
+    def end_stream() -> None:
         if stream:
-            rows.append((source, "stream", 1, stream))
-    alphabet = templates.repeat_alphabet(tokenizer)
+            rows.append((source, "stream", 1, stream.copy()))
+        stream.clear()
+
+    for window in range(first, first + len(ids) // length):
+        piece = ids[(window - first) * length : (window - first + 1) * length]
+        if window in copies:
+            rows.append((source, "chunk" if copies[window] else "held_out", copies[window], piece))
+            end_stream()
+        else:
+            stream.extend(piece)
+    end_stream()
+    return rows
+
+
+def template_rows(tokenizer: Tokenizer, mix: MixConfig, length: int, rng: np.random.Generator) -> list[Row]:
+    """Repetitions and counting lists, a row for each that was drawn, with as many copies as it was drawn."""
     drawn = {
-        "repeat": templates.draw_repeats(alphabet, mix.repeats, length, False, rng),
+        "repeat": templates.draw_repeats(templates.repeat_alphabet(tokenizer), mix.repeats, length, False, rng),
         "increment": templates.draw_lists(tokenizer, mix.increments, length, False, rng),
     }
+    rows: list[Row] = []
     for kind, sequences in drawn.items():
         unique, times = np.unique(sequences, axis=0, return_counts=True)
         rows += [("template", kind, int(n), row.tolist()) for row, n in zip(unique, times, strict=True)]
-    schema: dict[str, Any] = {"source": pl.String, "kind": pl.String, "copies": pl.Int32, "tokens": pl.List(pl.UInt16)}
-    return pl.DataFrame(rows, schema=schema, orient="row").with_row_index("document_id")
+    return rows
 
 
 def log_uniform(rng: np.random.Generator, bounds: tuple[int, int], count: int) -> np.ndarray:

@@ -37,8 +37,8 @@ def build_sequences(
     drawn, rest = order[: offer.stream], np.sort(order[offer.stream :])
     batches = np.array_split(rest, -(-len(rest) // offer.batch)) if len(rest) else []
     with progress_bar() as bar:
-        found = [batch[extractable(windows[batch].astype(np.int64))] for batch in bar.track(batches, description="reading the streams")]
-    for kind, rows in (("stream", np.sort(drawn)), ("extractable", np.concatenate([*found, np.zeros(0, np.int64)]))):
+        continued = [batch[extractable(windows[batch].astype(np.int64))] for batch in bar.track(batches, description="reading the streams")]
+    for kind, rows in (("stream", np.sort(drawn)), ("extractable", np.concatenate([*continued, np.zeros(0, np.int64)]))):
         parts.append(table_of((sources[rows].tolist(), list(windows[rows])), kind))
     parts += [
         table_of((["template"] * len(rows), list(rows)), kind)

@@ -20,57 +20,60 @@ from memgrid.pretrain.config import ModelConfig, OptimizerConfig
 
 
 def train_model(
-    windows: np.ndarray, model_config: ModelConfig, optimizer_config: OptimizerConfig, seed: int, folder: Path, log: Callable[[str], None]
+    windows: np.ndarray, shape: ModelConfig, recipe: OptimizerConfig, seed: int, checkpoint: Path, log: Callable[[str], None]
 ) -> GPTNeoXForCausalLM:
-    """Train on every window once, in a seeded order; goes on from `folder/checkpoint.pt` if it is there.
+    """Train on every window once, in a seeded order; goes on from the checkpoint if it is there.
 
     Args:
         windows: token ids, uint16 (windows, length).
-        folder: where the checkpoint lives; it is replaced atomically every `checkpoint_every` steps.
+        checkpoint: replaced atomically every `checkpoint_every` steps.
         log: called with a line about every checkpoint.
     """
     torch.manual_seed(seed)
-    model = GPTNeoXForCausalLM(
-        GPTNeoXConfig(**asdict(model_config), bos_token_id=0, eos_token_id=0, use_cache=False, attn_implementation="eager")
-    )
+    model = GPTNeoXForCausalLM(GPTNeoXConfig(**asdict(shape), bos_token_id=0, eos_token_id=0, use_cache=False, attn_implementation="eager"))
     optimizer = torch.optim.AdamW(
-        model.parameters(),
-        lr=optimizer_config.learning_rate,
-        betas=optimizer_config.betas,
-        weight_decay=optimizer_config.weight_decay,
-        fused=True,
+        model.parameters(), lr=recipe.learning_rate, betas=recipe.betas, weight_decay=recipe.weight_decay, fused=True
     )
     order = np.random.default_rng(seed).permutation(len(windows))
-    batches = [order[start : start + optimizer_config.batch_size] for start in range(0, len(order), optimizer_config.batch_size)]
-    checkpoint = folder / "checkpoint.pt"
-    step = 0
-    if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        step = state["step"]
-        log(f"continuing at step {step} of {len(batches)}")
-
-    step_loss = torch.compile(window_loss) if optimizer_config.compile else window_loss
+    batches = [order[start : start + recipe.batch_size] for start in range(0, len(order), recipe.batch_size)]
+    resumed = restore(model, optimizer, checkpoint)
+    if resumed:
+        log(f"continuing at step {resumed} of {len(batches)}")
+    loss_of = torch.compile(window_loss) if recipe.compile else window_loss
     recent: list[float] = []
     with progress_bar() as progress:
-        task = progress.add_task("pretraining", total=len(batches), completed=step)
-        while step < len(batches):
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(step, len(batches), optimizer_config)
-            loss = step_loss(model, torch.from_numpy(windows[batches[step]].astype(np.int64)))
-            loss.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), optimizer_config.clip)
-            optimizer.step()
-            optimizer.zero_grad()
+        task = progress.add_task("pretraining", total=len(batches), completed=resumed)
+        for step in range(resumed + 1, len(batches) + 1):
+            rate = learning_rate(step - 1, len(batches), recipe)
+            loss = loss_of(model, torch.from_numpy(windows[batches[step - 1]].astype(np.int64)))
+            take_step(model, optimizer, loss, rate, recipe.clip)
             recent.append(loss.item())
-            step += 1
             progress.advance(task)
-            if step % optimizer_config.checkpoint_every == 0 or step == len(batches):
+            if step % recipe.checkpoint_every == 0 or step == len(batches):
                 save_checkpoint({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step}, checkpoint)
                 log(f"step {step} of {len(batches)}, training loss {np.mean(recent):.3f} nats per token")
                 recent = []
     return model
+
+
+def restore(model: nn.Module, optimizer: torch.optim.Optimizer, checkpoint: Path) -> int:
+    """Load a checkpoint, if there is one; returns how many steps have been made."""
+    if not checkpoint.exists():
+        return 0
+    state = torch.load(checkpoint, weights_only=True)
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    return int(state["step"])
+
+
+def take_step(model: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor, rate: float, clip: float) -> None:
+    """One step down the gradient of a loss, which is cut to the norm `clip`."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    loss.backward()
+    nn.utils.clip_grad_norm_(model.parameters(), clip)
+    optimizer.step()
+    optimizer.zero_grad()
 
 
 def window_loss(model: nn.Module, tokens: Tensor) -> Tensor:

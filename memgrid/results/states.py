@@ -12,8 +12,8 @@ from omegaconf import OmegaConf
 from yaml import YAMLError
 
 from memgrid.io.logs import last_line
+from memgrid.results.audit_folder import AuditFolder
 from memgrid.results.folder import RunFolder, folders_below
-from memgrid.results.work import WorkFolder
 
 # In the order in which they are told.
 STATES = {
@@ -69,28 +69,26 @@ def state_of(path: Path) -> tuple[str, str] | None:
     return ("missing", "") if folder.config.name in present else None
 
 
-def state_of_audit(folder: Path) -> tuple[str, str] | None:
-    """An audit's state and how many shadow models it has; None for a folder that no audit made.
-
-    See `memgrid.audit.config` for the names of its files.
-    """
+def state_of_audit(path: Path) -> tuple[str, str] | None:
+    """An audit's state and how many shadow models it has; None for a folder that no audit made."""
+    audit = AuditFolder(path)
     try:
-        wanted = int(OmegaConf.load(folder / "config.yaml").shadows)
+        shadows = int(OmegaConf.load(audit.config).shadows)
     except FileNotFoundError:
         return None
     except (OSError, YAMLError, AttributeError, TypeError, ValueError):
-        return "failed", f"{folder / 'config.yaml'} is damaged: remove it, and start the audit again"
-    trained, attacks = len(list(folder.glob("shadows/shadow-*.h5"))), len(list(folder.glob("attack-*/metrics.json")))
-    told = f"{trained} of {wanted} shadow models" + ("" if trained < wanted or attacks else ", no attack")
-    failures = [f"{path.parent.name}: {WorkFolder(path.parent).failure()}" for path in sorted(folder.glob("shadows/*/failed.json"))]
-    failures += [str(failure)] if (failure := WorkFolder(folder).failure()) else []
-    if any(WorkFolder(lock.parent).is_locked() for lock in (*folder.glob("shadows/*/.lock"), *folder.glob("attack-*/.lock"))):
-        return "running", told
-    if unfinished := [one.name for one in sorted(folder.glob("attack-*")) if not (one / "metrics.json").exists()]:
-        told += f", {unfinished[0]} without a result"
-    elif trained == wanted and attacks:
+        return "failed", f"{audit.config} is damaged: remove it, and start the audit again"
+    trained, attacks = audit.trained(), audit.attacks()
+    attacked = any(attack.is_finished() for attack in attacks)
+    progress = f"{trained} of {shadows} shadow models" + ("" if trained < shadows or attacked else ", no attack")
+    if any(folder.is_locked() for folder in (*audit.pieces(), *attacks)):
+        return "running", progress
+    failures = [*audit.piece_failures(), *([str(failure)] if (failure := audit.failure()) else [])]
+    if unfinished := [attack.path.name for attack in attacks if not attack.is_finished()]:
+        progress += f", {unfinished[0]} without a result"
+    elif trained == shadows and attacked:
         return "done", f"but a later start failed: {failures[0]}" if failures else ""
-    return ("failed", f"{told}; {failures[0]}") if failures else ("stopped", told)
+    return ("failed", f"{progress}; {failures[0]}") if failures else ("stopped", progress)
 
 
 def trains(folder: RunFolder) -> bool:

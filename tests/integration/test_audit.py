@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 
 from memgrid.audit import stages
 from memgrid.audit.config import AuditConfig
-from memgrid.audit.shadow.files import read_arrays, write_arrays
+from memgrid.audit.shadow.arrays import read_arrays, write_arrays
 from memgrid.audit.shadow.population import KINDS
 from memgrid.audit.sweep import Audits
 from memgrid.errors import UserError
@@ -34,13 +34,13 @@ def audit(root, *given, **how):
 
 
 def folder_of(root):
-    (found,) = root.glob("audits/*/*/*")
-    return found
+    (folder,) = root.glob("audits/*/*/*")
+    return folder
 
 
 def results_of(root):
-    (found,) = root.glob("audits/*/*/*/attack-*")
-    return found
+    (folder,) = root.glob("audits/*/*/*/attack-*")
+    return folder
 
 
 def metrics_of(root):
@@ -59,13 +59,13 @@ def area(metrics, question, moment, predictor):
 
 def contents(root):
     """Every array of every file, by the file's name and its own."""
-    found = {}
+    arrays = {}
     for path in sorted(folder_of(root).rglob("*.h5")):
         with h5py.File(path) as file:
             names = []
             file.visit(names.append)
-            found |= {(path.name, name): file[name][()] for name in names if isinstance(file[name], h5py.Dataset)}
-    return found
+            arrays |= {(path.name, name): file[name][()] for name in names if isinstance(file[name], h5py.Dataset)}
+    return arrays
 
 
 def assert_same_audit(root, expected):
@@ -97,19 +97,19 @@ def undisturbed(tmp_path_factory):
 @pytest.mark.slow
 def test_canaries_of_another_domain_are_predicted_best_by_psmi(seeds):
     ood = [{name: area(metrics_of(root), "is an OOD canary", "trigger", name) for name in ("psmi", "loss", "gap")} for root in seeds]
-    mean = {name: np.mean([one[name] for one in ood]) for name in ood[0]}
+    mean = {name: np.mean([areas[name] for areas in ood]) for name in ood[0]}
     assert mean["psmi"] > 0.95
     assert mean["psmi"] > mean["loss"] + 0.01
     assert mean["loss"] > mean["gap"] + 0.002
-    assert min(one["psmi"] for one in ood) > 0.92
+    assert min(areas["psmi"] for areas in ood) > 0.92
 
 
 @pytest.mark.slow
 def test_psmi_knows_before_training_what_the_loss_does_not(seeds):
     start = [{name: area(metrics_of(root), "is an OOD canary", "start", name) for name in ("psmi", "loss", "gap")} for root in seeds]
-    assert np.mean([one["psmi"] for one in start]) > 0.9
-    assert abs(np.mean([one["loss"] for one in start]) - 0.5) < 0.1
-    assert abs(np.mean([one["gap"] for one in start]) - 0.5) < 0.1
+    assert np.mean([areas["psmi"] for areas in start]) > 0.9
+    assert abs(np.mean([areas["loss"] for areas in start]) - 0.5) < 0.1
+    assert abs(np.mean([areas["gap"] for areas in start]) - 0.5) < 0.1
 
 
 @pytest.mark.slow
@@ -218,14 +218,14 @@ def test_a_damaged_file_is_made_anew(undisturbed, tmp_path):
 CUT_OFF = """
 import os, signal, sys
 from memgrid.audit.shadow import training as shadow
-ended = shadow.Shadow.on_train_epoch_end
+ended = shadow.ShadowModel.on_train_epoch_end
 
 def end_or_die(self):
     ended(self)
     if self.number == 1 and self.current_epoch == 4:
         os.kill(os.getpid(), signal.SIGKILL)
 
-shadow.Shadow.on_train_epoch_end = end_or_die
+shadow.ShadowModel.on_train_epoch_end = end_or_die
 sys.argv[0] = "memgrid.audit"
 from memgrid.audit.run import main
 main()
@@ -321,7 +321,7 @@ def test_an_audit_leaves_one_wandb_run(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "sentence"),
     [
         (("shadows=7",), "shadows=7 is odd"),
         (("shadow=40",), "shadow=40 is none of shadows=32"),
@@ -342,13 +342,24 @@ def test_an_audit_leaves_one_wandb_run(tmp_path):
         (("stages=[train,atack]",), "atack is no stage"),
     ],
 )
-def test_bad_input_gets_one_sentence_before_anything_is_trained(given, told, tmp_path):
+def test_bad_input_gets_one_sentence_before_anything_is_trained(given, sentence, tmp_path):
     process = audit(tmp_path, *given, check=False)
     assert process.returncode == 1
-    assert told in process.stderr
+    assert sentence in process.stderr
     assert process.stderr.count("\n") == 1
     assert process.stderr.startswith("memgrid: ")
     assert not list(tmp_path.rglob("*.h5"))
+
+
+@pytest.mark.parametrize("word", ["dataset=digitz", "shadows=7"])
+def test_a_mistake_is_refused_without_torch(word, tmp_path):
+    words = [sys.executable, "-X", "importtime", "-m", "memgrid.audit", word, f"root={tmp_path}"]
+    process = subprocess.run(words, capture_output=True, text=True, timeout=300)
+    assert process.returncode == 1
+    assert word in process.stderr.splitlines()[-1]
+    modules = {line.rpartition("|")[2].strip() for line in process.stderr.splitlines() if line.startswith("import time:")}
+    assert "memgrid.audit.run" in modules
+    assert not {"torch", "pytorch_lightning", "transformers", "sklearn", "matplotlib", "h5py"} & modules
 
 
 @pytest.mark.parametrize("given", [("model.learning_rate=90",), ("defence.slope=100000", "predictors.share=0.9")])
@@ -377,9 +388,9 @@ def test_another_attack_on_the_same_models_trains_nothing(undisturbed, tmp_path)
     shown = audit(tmp_path, *TINY, "attack=logit", "attack.eta=[2]").stdout
     assert "4 shadow models: 0 trained" in shown
     assert "Λ ≥ 2" in shown
-    found = [json.loads(path.read_text()) for path in sorted(tmp_path.glob("audits/*/*/*/attack-*/metrics.json"))]
-    assert [one["settings"]["attack"]["name"] for one in found] == ["hinge", "logit"]
-    assert found[0] == before
+    results = [json.loads(path.read_text()) for path in sorted(tmp_path.glob("audits/*/*/*/attack-*/metrics.json"))]
+    assert [result["settings"]["attack"]["name"] for result in results] == ["hinge", "logit"]
+    assert results[0] == before
 
 
 @pytest.mark.parametrize("name", ["attack.h5", "metrics.json"])
@@ -457,12 +468,12 @@ def test_weights_are_brought_back_to_where_the_images_are(tmp_path, monkeypatch)
     """Lightning calls cpu() when a training has ended, which on a GPU would part the weights from the images."""
     from memgrid.audit.shadow import training as shadow
 
-    told, predict, move = [], shadow.Shadow.predict, shadow.Shadow.to
-    monkeypatch.setattr(shadow.Shadow, "cpu", lambda self: told.append("taken away") or self)
-    monkeypatch.setattr(shadow.Shadow, "to", lambda self, *where: told.append("brought back") or move(self, *where))
-    monkeypatch.setattr(shadow.Shadow, "predict", lambda self, moment: told.append(moment) or predict(self, moment))
+    calls, predict, move = [], shadow.ShadowModel.predict, shadow.ShadowModel.to
+    monkeypatch.setattr(shadow.ShadowModel, "cpu", lambda self: calls.append("taken away") or self)
+    monkeypatch.setattr(shadow.ShadowModel, "to", lambda self, *where: calls.append("brought back") or move(self, *where))
+    monkeypatch.setattr(shadow.ShadowModel, "predict", lambda self, moment: calls.append(moment) or predict(self, moment))
     audit(tmp_path, *TINY, "model.epochs=1", "predictors.window=100000", "shadow=0")
-    assert told[-3:] == ["taken away", "brought back", "end"]
+    assert calls[-3:] == ["taken away", "brought back", "end"]
 
 
 def test_a_sweep_with_one_bad_model_starts_nothing(tmp_path):
@@ -496,10 +507,10 @@ def test_a_failed_model_is_named_by_the_attack(tmp_path, monkeypatch):
 
 
 def test_the_accuracy_on_members_is_that_of_the_trained_models(undisturbed):
-    found = contents(undisturbed)
-    labels = found["population.h5", "labels"]
-    files = [name for name, array in found if array == "logits"]
-    right = [(found[name, "logits"][0].argmax(1) == labels)[found[name, "members"]].mean() for name in files]
+    arrays = contents(undisturbed)
+    labels = arrays["population.h5", "labels"]
+    files = [name for name, array_name in arrays if array_name == "logits"]
+    right = [(arrays[name, "logits"][0].argmax(1) == labels)[arrays[name, "members"]].mean() for name in files]
     assert len(right) == 4
     assert metrics_of(undisturbed)["train_accuracy"] == pytest.approx(np.mean(right))
 
@@ -519,8 +530,8 @@ def test_an_audit_that_wandb_refused_is_recorded_by_the_next_start(tmp_path, mon
     monkeypatch.setattr(stages, "record", refuses)
     assert "wandb=online could not start" in audit(tmp_path, *TINY, check=False).stderr
     assert not list(tmp_path.rglob("metrics.json"))
-    told = []
-    monkeypatch.setattr(stages, "record", lambda *given: told.append(given))
+    records = []
+    monkeypatch.setattr(stages, "record", lambda *arguments: records.append(arguments))
     assert "4 shadow models: 0 trained" in audit(tmp_path, *TINY).stdout
-    assert len(told) == 1
+    assert len(records) == 1
     assert (results_of(tmp_path) / "metrics.json").exists()

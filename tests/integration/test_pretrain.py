@@ -1,6 +1,8 @@
 """A short run of the embedded model's making, from text sources to sequences, cut off and resumed."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import polars as pl
@@ -74,7 +76,7 @@ def test_a_cut_training_goes_on_bit_for_bit(tmp_path):
 
     def train(folder, log=print):
         folder.mkdir(exist_ok=True)
-        return train_model(windows, shape, recipe, 0, folder, log).state_dict()
+        return train_model(windows, shape, recipe, 0, folder / "checkpoint.pt", log).state_dict()
 
     def cut(line):
         if line.startswith("step 8"):
@@ -83,9 +85,9 @@ def test_a_cut_training_goes_on_bit_for_bit(tmp_path):
     whole, again = train(tmp_path / "whole"), train(tmp_path / "again")
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "cut", cut)
-    said = []
-    resumed = train(tmp_path / "cut", said.append)
-    assert said[0] == "continuing at step 8 of 12"
+    lines = []
+    resumed = train(tmp_path / "cut", lines.append)
+    assert lines[0] == "continuing at step 8 of 12"
     for name, value in whole.items():
         np.testing.assert_array_equal(value, again[name])
         np.testing.assert_array_equal(value, resumed[name])
@@ -96,6 +98,16 @@ def test_a_missing_source_is_one_sentence(tmp_path):
     assert process.returncode == 1
     assert "text source 'kjv' is not at /no/such/text" in process.stderr
     assert "Traceback" not in process.stderr
+
+
+def test_a_mistake_is_refused_without_torch(tmp_path):
+    words = [sys.executable, "-X", "importtime", "-m", "memgrid.pretrain", "documentz=shipped", f"folder={tmp_path}"]
+    process = subprocess.run(words, capture_output=True, text=True, timeout=300)
+    assert process.returncode == 1
+    assert "documentz" in process.stderr
+    modules = {line.rpartition("|")[2].strip() for line in process.stderr.splitlines() if line.startswith("import time:")}
+    assert "hydra" in modules
+    assert not {"torch", "transformers", "tokenizers"} & modules
 
 
 @pytest.fixture(scope="module")

@@ -12,17 +12,17 @@ FEW = 16  # up to so many models, one variance serves all samples
 LEAST_VARIANCE = 1e-6  # scores that are the same in all models are no proof of anything
 
 
-def attack_scores(logits: Tensor, labels: Tensor, score: str) -> Tensor:
+def membership_scores(logits: Tensor, labels: Tensor, score: str) -> Tensor:
     """The statistic of the attack, float64 (..., samples), of logits (..., samples, classes) and labels int64 (samples,).
 
     `hinge`: the logit of the label minus the largest of the others. `logit`: log p / (1 - p), p the label's probability.
     """
-    wide = logits.double()
-    every = labels.expand(wide.shape[:-1])
+    logits = logits.double()
+    labels = labels.expand(logits.shape[:-1])
     if score == "hinge":
-        return gap(wide, every)
-    own = every[..., None]
-    return wide.gather(-1, own)[..., 0] - wide.scatter(-1, own, -torch.inf).logsumexp(-1)
+        return gap(logits, labels)
+    own = labels[..., None]
+    return logits.gather(-1, own)[..., 0] - logits.scatter(-1, own, -torch.inf).logsumexp(-1)
 
 
 def lira(scores: np.ndarray, members: np.ndarray) -> np.ndarray:
@@ -37,22 +37,22 @@ def lira(scores: np.ndarray, members: np.ndarray) -> np.ndarray:
     Returns:
         float64 (models, samples); NaN for samples that are in all of the other models, or in none, and where no sample has such a variance.
     """
-    inside = members.sum(0)
-    audited = (inside > 0) & (inside < len(members))
-    found = np.full(members.shape, np.nan)
-    wide, some = scores[..., audited].astype(np.float64), members[:, audited]
+    count = members.sum(0)
+    audited = (count > 0) & (count < len(members))
+    ratio = np.full(members.shape, np.nan)
+    scores_audited, members_audited = scores[..., audited].astype(np.float64), members[:, audited]
     for left_out in range(len(members)):
-        found[left_out, audited] = one_left_out(wide, some, left_out)
-    return found
+        ratio[left_out, audited] = ratio_without(scores_audited, members_audited, left_out)
+    return ratio
 
 
-def one_left_out(scores: np.ndarray, members: np.ndarray, left_out: int) -> np.ndarray:
-    """Λ under one model, float64 (samples,)."""
+def ratio_without(scores: np.ndarray, members: np.ndarray, left_out: int) -> np.ndarray:
+    """Λ under one model, left out of the models that it is compared with, float64 (samples,)."""
     others = np.arange(len(members)) != left_out
     rest, own = scores[:, others], scores[:, left_out]
-    inside = log_density(own, rest, members[others], len(members) <= FEW)
-    outside = log_density(own, rest, ~members[others], len(members) <= FEW)
-    ratio: np.ndarray = (inside - outside).mean(0)
+    member = log_density(own, rest, members[others], len(members) <= FEW)
+    other = log_density(own, rest, ~members[others], len(members) <= FEW)
+    ratio: np.ndarray = (member - other).mean(0)
     return ratio
 
 
@@ -63,9 +63,9 @@ def log_density(own: np.ndarray, rest: np.ndarray, chosen: np.ndarray, shared: b
         rest: float64 (views, models, samples). chosen: bool (models, samples). shared: one variance per view for all samples.
     """
     count = chosen.sum(0)
-    known = np.maximum(count, 1)
-    mean = np.where(chosen, rest, 0).sum(1) / known
-    variance = np.where(chosen, (rest - mean[:, None]) ** 2, 0).sum(1) / known
+    divisor = np.maximum(count, 1)
+    mean = np.where(chosen, rest, 0).sum(1) / divisor
+    variance = np.where(chosen, (rest - mean[:, None]) ** 2, 0).sum(1) / divisor
     if shared:
         several = count > 1
         variance = variance[:, several].mean(1, keepdims=True) if several.any() else np.full((len(rest), 1), np.nan)

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from memgrid.audit.config import ModelConfig
-from memgrid.audit.shadow.data import Dataset
+from memgrid.audit.shadow.datasets import Dataset
 from memgrid.errors import UserError
 from memgrid.train.networks import AttentionCNN, Unpack
 

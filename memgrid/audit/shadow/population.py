@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from memgrid.audit.shadow.data import Dataset, foreign_images
+from memgrid.audit.shadow.datasets import Dataset, foreign_images
 from memgrid.errors import UserError
 
-# What a sample can be: one of the crowd, or a canary of one of three kinds.
+# What a sample can be, one of the crowd or a canary of one of three kinds; and of which kinds the canaries of a setting are.
 KINDS = ("ordinary", "clean", "label_noise", "ood")
-OF = {"clean": ("clean",), "label_noise": ("label_noise",), "ood": ("ood",), "mixed": ("clean", "label_noise", "ood")}
+CANARIES = {"clean": ("clean",), "label_noise": ("label_noise",), "ood": ("ood",), "mixed": ("clean", "label_noise", "ood")}
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Population:
     """N samples and K shadow models.
 
     images: float32 (N, channels, height, width), with the images of OOD canaries in their place; or packed maps (see
-        `memgrid.audit.shadow.data`).
+        `memgrid.audit.shadow.datasets`).
     labels: int64 (N,), what the models are trained on. truth: int64 (N,), what they would be without label noise.
     kind: uint8 (N,), an index into KINDS. members: bool (K, N).
     """
@@ -34,15 +34,15 @@ class Population:
     @property
     def audited(self) -> np.ndarray:
         """Samples that some models have not seen, bool (N,): only of them can memorization be measured."""
-        inside: np.ndarray = self.members.sum(0) < len(self.members)
-        return inside
+        audited: np.ndarray = self.members.sum(0) < len(self.members)
+        return audited
 
 
 def draw_population(data: Dataset, canary: str, count: int, membership: str, shadows: int, seed: int) -> Population:
     """Draw canaries and members.
 
     Args:
-        canary: a key of OF. count: how many canaries, shared out over their kinds as evenly as possible.
+        canary: a key of CANARIES. count: how many canaries, shared out over their kinds as evenly as possible.
         membership: `canaries`: each canary is in exactly half of the models, all others are in all; `all`: every sample is in half.
         shadows: the number of models, even.
 
@@ -54,7 +54,7 @@ def draw_population(data: Dataset, canary: str, count: int, membership: str, sha
         raise UserError(f"canary.count={count} is more than the {size} samples of dataset {data.name!r}: use at most so many")
     rng = np.random.default_rng([seed, 0])
     chosen = rng.permutation(size)[:count]
-    kinds = OF[canary]
+    kinds = CANARIES[canary]
     kind = np.zeros(size, np.uint8)
     kind[chosen] = [KINDS.index(name) for name, _ in zip(itertools.cycle(kinds), chosen, strict=False)]
     labels = data.labels.copy()
@@ -75,5 +75,5 @@ def draw_population(data: Dataset, canary: str, count: int, membership: str, sha
 def half_of(shadows: int, samples: int, seed: int) -> np.ndarray:
     """Bool (shadows, samples): each sample is in exactly half of the models, drawn uniformly."""
     order = np.random.default_rng([seed, 1]).random((shadows, samples)).argsort(axis=0)
-    inside: np.ndarray = order < shadows // 2
-    return inside
+    members: np.ndarray = order < shadows // 2
+    return members

@@ -28,13 +28,13 @@ def predictors(
         directions, floor, seed: see `psmi`.
     """
     losses = torch.nn.functional.cross_entropy(logits.double(), labels, reduction="none")
-    found = {
+    by_name = {
         "psmi": psmi(features, labels, random_directions(directions, features.shape[1], seed), floor),
         "loss": losses,
         "gap": gap(logits.double(), labels),
         "mahalanobis": mahalanobis(features, labels),
     }
-    return {name: values.cpu().numpy() for name, values in found.items()}
+    return {name: values.cpu().numpy() for name, values in by_name.items()}
 
 
 def random_directions(count: int, width: int, seed: int) -> Float[Tensor, "count width"]:
@@ -61,29 +61,39 @@ def psmi(
     """
     labels = labels.to(features.device)
     names, own = labels.unique(return_inverse=True)
-    inside = torch.nn.functional.one_hot(own, len(names)).double()  # (samples, classes)
-    counts = inside.sum(0)
-    prior = (counts / len(labels)).log()
     total = torch.zeros(len(labels), dtype=torch.float64, device=features.device)
-    wide = features.double()
+    features = features.double()
     step = max(1, BLOCK.get(features.device.type, BLOCK["cpu"]) // (len(labels) * len(names)))
-    for some in directions.to(features.device).split(step):
-        projected = wide @ some.T  # (samples, block)
-        means = inside.T @ projected / counts[:, None]  # (classes, block)
-        centred = projected - means[own]
-        variance = inside.T @ centred.square() / counts[:, None]
-        within = centred.square().mean(0)
-        variance = torch.where(counts[:, None] > 1, variance, within)
-        whole = projected.var(0, correction=0)
-        deviation = variance.sqrt().maximum(floor * whole.sqrt())
-        flat = whole <= 1e-24 * projected.square().mean(0).clamp_min(1e-300)
-        deviation = torch.where(flat | (deviation == 0), 1.0, deviation)
-        # log N(x; μ, σ) of every sample in every class, without the constant that cancels
-        apart = (projected[:, None] - means) / deviation
-        density = -0.5 * apart.square() - deviation.log()  # (samples, classes, block)
-        ratio = density.gather(1, own[:, None, None].expand(-1, 1, density.shape[2]))[:, 0] - (density + prior[:, None]).logsumexp(1)
-        total += torch.where(flat, 0.0, ratio).sum(1)
+    for block in directions.to(features.device).split(step):
+        total += log_ratios(features @ block.T, own, len(names), floor).sum(1)
     return total / len(directions)
+
+
+def log_ratios(
+    projected: Float[Tensor, "samples block"], own: Int[Tensor, " samples"], classes: int, floor: float
+) -> Float[Tensor, "samples block"]:
+    """Along each direction of a block, log p(x | own class) - log p(x) of every sample; 0 where all samples are the same.
+
+    Args:
+        own: the class of each sample, of 0 … classes - 1, none of which is empty. floor: see `psmi`.
+    """
+    member = torch.nn.functional.one_hot(own, classes).double()  # (samples, classes)
+    counts = member.sum(0)
+    means = member.T @ projected / counts[:, None]  # (classes, block)
+    centred = projected - means[own]
+    variance = member.T @ centred.square() / counts[:, None]
+    within = centred.square().mean(0)
+    variance = torch.where(counts[:, None] > 1, variance, within)
+    whole = projected.var(0, correction=0)
+    deviation = variance.sqrt().maximum(floor * whole.sqrt())
+    flat = whole <= 1e-24 * projected.square().mean(0).clamp_min(1e-300)
+    deviation = torch.where(flat | (deviation == 0), 1.0, deviation)
+    # log N(x; μ, σ) of every sample in every class, without the constant that cancels
+    apart = (projected[:, None] - means) / deviation
+    density = -0.5 * apart.square() - deviation.log()  # (samples, classes, block)
+    prior = (counts / len(own)).log()
+    ratio = density.gather(1, own[:, None, None].expand(-1, 1, density.shape[2]))[:, 0] - (density + prior[:, None]).logsumexp(1)
+    return torch.where(flat, 0.0, ratio)
 
 
 def gap(logits: Float[Tensor, "*batch classes"], labels: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
@@ -100,9 +110,9 @@ def mahalanobis(features: Float[Tensor, "samples width"], labels: Int[Tensor, " 
     """
     labels = labels.to(features.device)
     names, own = labels.unique(return_inverse=True)
-    inside = torch.nn.functional.one_hot(own, len(names)).double()
-    wide = features.double()
-    centred = wide - (inside.T @ wide / inside.sum(0)[:, None])[own]
+    member = torch.nn.functional.one_hot(own, len(names)).double()
+    features = features.double()
+    centred = features - (member.T @ features / member.sum(0)[:, None])[own]
     values, vectors = torch.linalg.eigh(centred.T @ centred / len(labels))
-    some = values > 1e-10 * values[-1].clamp_min(1e-300)
-    return (centred @ vectors[:, some] / values[some].sqrt()).square().sum(1).sqrt()
+    varying = values > 1e-10 * values[-1].clamp_min(1e-300)
+    return (centred @ vectors[:, varying] / values[varying].sqrt()).square().sum(1).sqrt()

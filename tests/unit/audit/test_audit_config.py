@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from memgrid import audit
-from memgrid.audit.config import HARDWARE, NOT_IN_NAME, STAGES, VIEWS, AuditConfig, attack_folder, audit_folder, typed, wanted
+from memgrid.audit.config import HARDWARE, NOT_IN_NAME, STAGES, VIEWS, AuditConfig, models_to_train, typed
+from memgrid.audit.folder import attack_folder, audit_folder
 from memgrid.audit.sweep import Audits
 from memgrid.errors import UserError
 from memgrid.io.paths import CONF, PACKAGE
@@ -34,8 +35,8 @@ def raw(*overrides):
 
 def composed(*overrides):
     """As Hydra composes it, with files of groups from Hydra and single keys merged into them."""
-    files = [one for one in overrides if one.split("=")[0] in GROUPS]
-    return typed(OmegaConf.merge(raw(*files), OmegaConf.from_dotlist([one for one in overrides if one not in files])))
+    files = [override for override in overrides if override.split("=")[0] in GROUPS]
+    return typed(OmegaConf.merge(raw(*files), OmegaConf.from_dotlist([override for override in overrides if override not in files])))
 
 
 def files_of(group):
@@ -130,8 +131,8 @@ def test_every_file_of_every_group_is_valid(given):
     ],
 )
 def test_bad_values_get_one_sentence(given, words):
-    said = refusal(composed, *given.split())
-    assert all(word in said for word in words), said
+    sentence = refusal(composed, *given.split())
+    assert all(word in sentence for word in words), sentence
 
 
 @pytest.mark.parametrize("given", ["shadowz=3", "model.depth=16", "+model.depth=16", "shadows=many", "canary=unheard_of", "seed=null"])
@@ -243,7 +244,7 @@ def test_of_every_setting_it_is_known_whether_it_decides_a_result():
 def test_every_setting_that_decides_a_result_changes_the_folder(key):
     base = ["dataset=mnist5k"]
     (usual, attacked), (changed, attacked_too) = (
-        (audit_folder(run), attack_folder(run)) for run in (composed(*base), composed(*base, f"{key}={CHANGES[key]}"))
+        (audit_folder(run).path, attack_folder(run).path) for run in (composed(*base), composed(*base, f"{key}={CHANGES[key]}"))
     )
     assert attacked != attacked_too
     assert (usual == changed) is (key in ("attack.name", "attack.eta", "attack.fpr"))
@@ -252,13 +253,13 @@ def test_every_setting_that_decides_a_result_changes_the_folder(key):
 @pytest.mark.parametrize("key", SAME)
 def test_what_cannot_change_a_result_does_not_change_the_name(key):
     base = ["parts=2"] if key == "part" else []
-    usual, changed = (audit_folder(composed(*overrides)) for overrides in (base, [*base, f"{key}={SAME[key]}"]))
+    usual, changed = (audit_folder(composed(*overrides)).path for overrides in (base, [*base, f"{key}={SAME[key]}"]))
     assert usual.parts[1:] == changed.parts[1:]
     assert (usual == changed) is (key != "root")
 
 
 def test_the_folder_is_named_by_what_one_looks_for():
-    folder = audit_folder(composed("root=here", "seed=5", "shadows=8", "membership=all", "canary=ood"))
+    folder = audit_folder(composed("root=here", "seed=5", "shadows=8", "membership=all", "canary=ood")).path
     assert folder.parts[:4] == ("here", "audits", "digits", "mlp")
     assert re.fullmatch(r"ood-all-8-seed5-[0-9a-f]{10}", folder.name)
 
@@ -267,14 +268,14 @@ def test_the_folder_is_named_by_what_one_looks_for():
 @given(half=st.integers(2, 60), draw=st.data())
 def test_parts_share_the_models_out_evenly(half, draw):
     parts = draw.draw(st.integers(1, 2 * half))
-    shares = [wanted(AuditConfig(shadows=2 * half, part=part, parts=parts)) for part in range(parts)]
+    shares = [models_to_train(AuditConfig(shadows=2 * half, part=part, parts=parts)) for part in range(parts)]
     assert sorted(number for share in shares for number in share) == list(range(2 * half))
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
     assert min(map(len, shares)) >= 1
 
 
 def test_a_single_model_is_wanted_by_its_number():
-    shares = [wanted(composed("shadows=6", f"shadow={number}")) for number in range(6)]
+    shares = [models_to_train(composed("shadows=6", f"shadow={number}")) for number in range(6)]
     assert shares == [[number] for number in range(6)]
 
 

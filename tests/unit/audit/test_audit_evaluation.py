@@ -14,22 +14,23 @@ from memgrid.audit.evaluation import (
     Evidence,
     areas,
     asked_of,
-    attack_table,
+    attack_scores,
     below_zero,
-    found_at,
     mean_roc,
     predictions,
     question,
     questions,
+    true_positive_rates,
 )
+from memgrid.audit.result import OperatingPoint, flat, table
 from memgrid.audit.shadow.population import KINDS
 from memgrid.audit.shadow.predictors import PREDICTORS
 
 MODELS, SAMPLES = 6, 80
 
 
-def some_evidence(seed=0, kinds=("clean", "label_noise", "ood"), found=None):
-    """Half of the samples are canaries, members of about half of the models; `found` makes a predictor out of Λ."""
+def some_evidence(seed=0, kinds=("clean", "label_noise", "ood"), predict=None):
+    """Half of the samples are canaries, members of about half of the models; `predict` makes a predictor out of Λ."""
     rng = np.random.default_rng(seed)
     kind = np.zeros(SAMPLES, np.uint8)
     kind[: SAMPLES // 2] = [KINDS.index(kinds[at % len(kinds)]) for at in range(SAMPLES // 2)]
@@ -39,8 +40,8 @@ def some_evidence(seed=0, kinds=("clean", "label_noise", "ood"), found=None):
     values = {}
     for moment in ("start", "trigger", "end"):
         for name in PREDICTORS:
-            made = rng.normal(size=ratio.shape) if found is None else found(name, ratio)
-            values[moment, name] = np.where(members, made, np.nan).astype(np.float32)
+            drawn = rng.normal(size=ratio.shape) if predict is None else predict(name, ratio)
+            values[moment, name] = np.where(members, drawn, np.nan).astype(np.float32)
     return Evidence(members, kind, ratio, values)
 
 
@@ -54,7 +55,7 @@ def test_areas_are_those_of_every_model_for_itself():
         expected = []
         for model in range(MODELS):
             asked = seen.members[model] & ~np.isnan(seen.ratio[model])
-            turned = seen.found["trigger", name][model][asked] * (1 if high else -1)
+            turned = seen.predictors["trigger", name][model][asked] * (1 if high else -1)
             expected.append(roc_auc_score(seen.ratio[model][asked] >= 4, turned))
         np.testing.assert_array_equal(areas(seen, 4.0, "trigger", name), expected)
 
@@ -62,10 +63,10 @@ def test_areas_are_those_of_every_model_for_itself():
 @pytest.mark.parametrize("name", PREDICTORS)
 def test_a_perfect_predictor_has_an_area_of_one(name):
     high = {"psmi": False, "loss": True, "gap": False, "mahalanobis": True}
-    seen = some_evidence(found=lambda given, ratio: np.nan_to_num(ratio) * (1 if high[given] else -1))
+    seen = some_evidence(predict=lambda given, ratio: np.nan_to_num(ratio) * (1 if high[given] else -1))
     np.testing.assert_array_equal(areas(seen, 4.0, "end", name), np.ones(MODELS))
     np.testing.assert_array_equal(mean_roc(seen, 4.0, "end", name), np.ones(len(GRID)))
-    row = predictions(seen, [4.0], [0.001]).row(
+    row = table(predictions(seen, [4.0], [0.001])).row(
         by_predicate=(pl.col("predictor") == name) & (pl.col("moment") == "end") & pl.col("eta").is_not_null(), named=True
     )
     assert (row["auc"], row["auc_std"], row["tpr_at_0.001"], row["models"]) == (1, 0, 1, MODELS)
@@ -86,10 +87,10 @@ def test_mislabelled_canaries_are_not_asked_whether_they_are_out_of_domain():
         np.testing.assert_array_equal(asked, seen.members[number] & (seen.kind != KINDS.index("label_noise")))
         np.testing.assert_array_equal(answers, seen.kind == KINDS.index("ood"))
     changed = {}
-    for key, values in seen.found.items():
+    for key, values in seen.predictors.items():
         changed[key] = values.copy()
         changed[key][:, seen.kind == KINDS.index("label_noise")] += 1000
-    other = with_values(seen, found=changed)
+    other = with_values(seen, predictors=changed)
     for name in PREDICTORS:
         np.testing.assert_array_equal(areas(other, "ood", "end", name), areas(seen, "ood", "end", name))
 
@@ -110,7 +111,7 @@ def test_models_in_which_one_answer_occurs_are_left_out():
     assert [number for number, _, _ in questions(some, 4.0)] == [0, 2, 3, 5]
     kept = areas(seen, 4.0, "end", "psmi")[[0, 2, 3, 5]]
     np.testing.assert_array_equal(areas(some, 4.0, "end", "psmi"), kept)
-    row = predictions(some, [4.0], [0.1]).row(0, named=True)
+    row = table(predictions(some, [4.0], [0.1])).row(0, named=True)
     assert (row["models"], row["auc"], row["auc_std"]) == (
         4,
         areas(some, 4.0, "start", "psmi").mean(),
@@ -121,56 +122,57 @@ def test_models_in_which_one_answer_occurs_are_left_out():
 
 def test_a_question_that_no_model_can_be_asked_has_no_answer():
     seen = some_evidence(kinds=("clean",))
-    table = predictions(seen, [4.0, 1e9], [0.1])
-    never = table.filter(pl.col("eta") == 1e9)
+    never = table(predictions(seen, [4.0, 1e9], [0.1])).filter(pl.col("eta") == 1e9)
     assert len(never) == 12
     assert never["auc"].null_count() == never["tpr_at_0.1"].null_count() == 12
     assert set(never["models"]) == {0}
     assert set(never["positives"]) == {0}
     assert mean_roc(seen, 1e9, "end", "psmi") is None
-    assert below_zero(seen, [1e9], "end").row(0) == (question(1e9), None, None, 0)
+    assert below_zero(seen, [1e9], "end") == [OperatingPoint(question(1e9), None, None, 0)]
 
 
 @pytest.mark.parametrize("silent", [range(MODELS), [2]])
 def test_models_whose_trigger_did_not_fire_are_left_out(silent):
     seen = some_evidence()
-    found = {key: values.copy() for key, values in seen.found.items()}
+    predictors = {key: values.copy() for key, values in seen.predictors.items()}
     for name in PREDICTORS:
-        found["trigger", name][list(silent)] = np.nan
-    some = with_values(seen, found=found)
+        predictors["trigger", name][list(silent)] = np.nan
+    some = with_values(seen, predictors=predictors)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        table, zero = predictions(some, [4.0], [0.1]), below_zero(some, [4.0], "trigger")
+        rows, zero = table(predictions(some, [4.0], [0.1])), table(below_zero(some, [4.0], "trigger"))
     left = MODELS - len(silent)
-    fired = table.filter(pl.col("moment") == "trigger")
+    fired = rows.filter(pl.col("moment") == "trigger")
     assert set(fired["models"]) == set(zero["models"]) == {left}
     assert fired["auc"].null_count() == (0 if left else len(fired))
     assert zero["tpr"].null_count() == (0 if left else len(zero))
-    assert table.filter(pl.col("moment") != "trigger").equals(predictions(seen, [4.0], [0.1]).filter(pl.col("moment") != "trigger"))
+    others = pl.col("moment") != "trigger"
+    assert rows.filter(others).equals(table(predictions(seen, [4.0], [0.1])).filter(others))
 
 
 def test_a_row_for_every_question_moment_and_predictor():
-    table = predictions(some_evidence(), [4.0, 6.0], [0.01, 0.1])
-    assert table.select("question", "moment", "predictor").unique().height == table.height == 3 * 3 * 4
-    assert table["question"].unique(maintain_order=True).to_list() == ["Λ ≥ 4", "Λ ≥ 6", "is an OOD canary"]
+    rows = table(predictions(some_evidence(), [4.0, 6.0], [0.01, 0.1]))
+    assert rows.select("question", "moment", "predictor").unique().height == rows.height == 3 * 3 * 4
+    assert rows["question"].unique(maintain_order=True).to_list() == ["Λ ≥ 4", "Λ ≥ 6", "is an OOD canary"]
     assert asked_of(some_evidence(kinds=("clean", "label_noise")), [4.0]) == [4.0]
 
 
 def test_below_zero_counts_samples_of_negative_psmi():
     seen = some_evidence()
-    row = below_zero(seen, [4.0], "trigger").row(0, named=True)
+    row = table(below_zero(seen, [4.0], "trigger")).row(0, named=True)
     rates = []
     for model in range(MODELS):
         asked = seen.members[model] & (seen.kind > 0)
-        negative, memorized = seen.found["trigger", "psmi"][model][asked] < 0, seen.ratio[model][asked] >= 4
+        negative, memorized = seen.predictors["trigger", "psmi"][model][asked] < 0, seen.ratio[model][asked] >= 4
         rates.append((negative[memorized].mean(), negative[~memorized].mean()))
     assert (row["tpr"], row["fpr"]) == pytest.approx(np.mean(rates, 0).tolist(), rel=1e-12)
     assert (row["question"], row["models"]) == ("Λ ≥ 4", MODELS)
 
 
 def test_zero_itself_is_not_below_zero():
-    seen = some_evidence(found=lambda name, ratio: np.zeros(ratio.shape))
-    assert below_zero(seen, [4.0], "trigger").row(0)[1:3] == (0, 0)
+    seen = some_evidence(predict=lambda name, ratio: np.zeros(ratio.shape))
+    point, *_ = below_zero(seen, [4.0], "trigger")
+    assert (point.tpr, point.fpr) == (0, 0)
 
 
 @settings(max_examples=150, deadline=None, derandomize=True)
@@ -185,13 +187,13 @@ def test_what_is_found_at_a_rate_is_counted_threshold_by_threshold(pairs, rate):
     for threshold in (*np.unique(values), np.inf):
         if (values[~answers] >= threshold).mean() <= rate:
             best = max(best, (values[answers] >= threshold).mean())
-    assert found_at(answers, values, [rate]).tolist() == [best]
+    assert true_positive_rates(answers, values, [rate]).tolist() == [best]
 
 
 def test_the_rate_itself_is_allowed():
     answers = np.array([False] * 20 + [True] * 2)
     values = np.array([5.0] + [0.0] * 19 + [9.0, 4.0])
-    assert found_at(answers, values, [0.049, 0.05]).tolist() == [0.5, 1]
+    assert true_positive_rates(answers, values, [0.049, 0.05]).tolist() == [0.5, 1]
 
 
 def test_the_mean_curve_is_the_mean_over_models():
@@ -199,7 +201,7 @@ def test_the_mean_curve_is_the_mean_over_models():
     curves = []
     for model in range(MODELS):
         asked = seen.members[model] & (seen.kind > 0)
-        curves.append(np.interp(GRID, *roc_curve(seen.ratio[model][asked] >= 4, seen.found["end", "loss"][model][asked])[:2]))
+        curves.append(np.interp(GRID, *roc_curve(seen.ratio[model][asked] >= 4, seen.predictors["end", "loss"][model][asked])[:2]))
     np.testing.assert_allclose(mean_roc(seen, 4.0, "end", "loss"), np.mean(curves, 0))
 
 
@@ -208,7 +210,7 @@ def test_the_attack_told_by_hand():
     members = np.array([[1, 1, 0, 1], [1, 0, 1, 0], [1, 1, 0, 0], [1, 0, 1, 1]], bool)
     nan = np.nan
     ratio = np.array([[nan, 5, -2, 9], [nan, 1, 4, -3], [nan, 3, 2, -5], [nan, -1, 0, 8.0]])
-    whole, clean, ood = attack_table(Evidence(members, kind, ratio, {}), [0.01, 0.25]).to_dicts()
+    whole, clean, ood = map(flat, attack_scores(Evidence(members, kind, ratio, {}), [0.01, 0.25]))
     assert (clean["samples"], clean["number"]) == ("clean", 2)
     # Members have 5, 4, 3, 0, others 2, 1, -1, -2: of 16 pairs 14 are in order.
     assert (clean["auc"], clean["tpr_at_0.01"], clean["tpr_at_0.25"]) == (14 / 16, 0.75, 0.75)

@@ -11,7 +11,7 @@ from scipy.special import log_softmax, logsumexp
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
-from memgrid.audit.shadow.lira import FEW, LEAST_VARIANCE, attack_scores, lira
+from memgrid.audit.shadow.lira import FEW, LEAST_VARIANCE, lira, membership_scores
 from memgrid.audit.shadow.population import half_of
 
 
@@ -24,7 +24,7 @@ def naive(scores, members):
     """Λ from its definition: leave a model out, and compare its score with those of the others, in every view."""
     views, models, samples = scores.shape
     audited = [n for n in range(samples) if 0 < members[:, n].sum() < models]
-    found = np.full((models, samples), np.nan)
+    ratio = np.full((models, samples), np.nan)
     for k in range(models):
         others = [i for i in range(models) if i != k]
         ratios = np.zeros((views, samples))
@@ -44,8 +44,8 @@ def naive(scores, members):
                     spread = deviation_of(values, models <= FEW, shared[side])
                     logs.append(norm.logpdf(scores[view, k, n], np.mean(values), spread))
                 ratios[view, n] = logs[0] - logs[1]
-        found[k, audited] = ratios.mean(0)[audited]
-    return found
+        ratio[k, audited] = ratios.mean(0)[audited]
+    return ratio
 
 
 def some_scores(views, models, samples, seed=0):
@@ -72,11 +72,11 @@ def remembered(models, samples, strength, seed=0):
 @pytest.mark.parametrize("views", [1, 3])
 def test_the_attack_is_its_definition(models, views):
     scores, members = some_scores(views, models, 23, models), some_members(models, 23)
-    found = lira(scores, members)
-    assert found.shape == members.shape
-    assert found.dtype == np.float64
-    assert np.isfinite(found[:, 3:]).all()
-    np.testing.assert_allclose(found, naive(scores, members), rtol=1e-10, atol=1e-10)
+    ratio = lira(scores, members)
+    assert ratio.shape == members.shape
+    assert ratio.dtype == np.float64
+    assert np.isfinite(ratio[:, 3:]).all()
+    np.testing.assert_allclose(ratio, naive(scores, members), rtol=1e-10, atol=1e-10)
 
 
 @settings(max_examples=40, deadline=None, derandomize=True)
@@ -94,9 +94,9 @@ def test_the_attack_is_its_definition_on_awkward_scores(models, samples, views, 
     members = half_of(models, samples, seed) if half else rng.random((models, samples)) < 0.5
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = lira(scores, members)
+        ratio = lira(scores, members)
     expected = naive(scores, members)
-    np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-10 * max(1.0, np.nanmax(np.abs(expected), initial=0)))
+    np.testing.assert_allclose(ratio, expected, rtol=1e-10, atol=1e-10 * max(1.0, np.nanmax(np.abs(expected), initial=0)))
 
 
 @pytest.mark.parametrize("models", [4, 16, 18])
@@ -114,9 +114,9 @@ def test_single_precision_is_computed_in_double():
 def test_samples_that_all_or_no_models_have_seen_are_not_audited(models):
     members = half_of(models, 8, 0)
     members[:, 2], members[:, 5] = True, False
-    found = lira(some_scores(1, models, 8), members)
-    assert np.isnan(found[:, [2, 5]]).all()
-    assert np.isfinite(np.delete(found, [2, 5], axis=1)).all()
+    ratio = lira(some_scores(1, models, 8), members)
+    assert np.isnan(ratio[:, [2, 5]]).all()
+    assert np.isfinite(np.delete(ratio, [2, 5], axis=1)).all()
 
 
 @pytest.mark.parametrize("side", [True, False])
@@ -124,8 +124,8 @@ def test_a_model_that_stands_alone_on_its_side_has_no_others_to_compare_with(sid
     members = half_of(6, 5, 0)
     members[:, 3] = not side
     members[4, 3] = side
-    found = lira(some_scores(1, 6, 5), members)
-    assert np.isnan(found[:, 3]).tolist() == [False] * 4 + [True, False]
+    ratio = lira(some_scores(1, 6, 5), members)
+    assert np.isnan(ratio[:, 3]).tolist() == [False] * 4 + [True, False]
 
 
 def test_with_two_models_there_is_no_attack():
@@ -134,8 +134,8 @@ def test_with_two_models_there_is_no_attack():
 
 def test_where_no_sample_has_two_models_to_share_a_variance_all_is_unknown():
     members = half_of(4, 1, 0)
-    found = lira(some_scores(1, 4, 1), members)
-    np.testing.assert_array_equal(np.isnan(found), np.ones((4, 1), bool))
+    ratio = lira(some_scores(1, 4, 1), members)
+    np.testing.assert_array_equal(np.isnan(ratio), np.ones((4, 1), bool))
 
 
 def test_without_audited_samples_all_is_unknown():
@@ -163,10 +163,10 @@ def test_few_models_share_a_variance_and_many_do_not(models, shared):
 @pytest.mark.parametrize("models", [16, 18])
 def test_what_is_memorized_is_found(models):
     scores, members = remembered(models, 200, strength=8)
-    found = lira(scores, members)
-    assert roc_auc_score(members.ravel(), found.ravel()) > 0.99
-    assert np.median(found[members]) > 10
-    assert np.median(found[~members]) < -10
+    ratio = lira(scores, members)
+    assert roc_auc_score(members.ravel(), ratio.ravel()) > 0.99
+    assert np.median(ratio[members]) > 10
+    assert np.median(ratio[~members]) < -10
 
 
 @pytest.mark.parametrize("models", [16, 18, 40])
@@ -180,11 +180,11 @@ def test_in_noise_nothing_is_found(models):
 def test_the_order_of_models_and_samples_does_not_matter(models, seed):
     rng = np.random.default_rng(seed)
     scores, members = some_scores(2, models, 9, seed), some_members(models, 9, seed)
-    found = lira(scores, members)
+    ratio = lira(scores, members)
     order, places = rng.permutation(models), rng.permutation(9)
-    np.testing.assert_allclose(lira(scores[:, order], members[order]), found[order], rtol=1e-9, atol=1e-9)
-    np.testing.assert_allclose(lira(scores[..., places], members[:, places]), found[:, places], rtol=1e-9, atol=1e-9)
-    np.testing.assert_allclose(lira(scores, ~members)[:, 3:], -found[:, 3:], rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(lira(scores[:, order], members[order]), ratio[order], rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(lira(scores[..., places], members[:, places]), ratio[:, places], rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(lira(scores, ~members)[:, 3:], -ratio[:, 3:], rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("models", [6, 18])
@@ -202,7 +202,7 @@ def test_where_scores_begin_and_their_unit_do_not_matter(models):
 def test_statistics_are_their_definitions(shape, seed, scale):
     rng = np.random.default_rng(seed)
     logits, labels = (scale * rng.normal(size=shape)).astype(np.float32), rng.integers(0, shape[2], shape[1])
-    hinge, logit = (attack_scores(torch.from_numpy(logits), torch.from_numpy(labels), name) for name in ("hinge", "logit"))
+    hinge, logit = (membership_scores(torch.from_numpy(logits), torch.from_numpy(labels), name) for name in ("hinge", "logit"))
     assert hinge.dtype == logit.dtype == torch.float64
     wide = logits.astype(np.float64)
     for view in range(shape[0]):
@@ -216,10 +216,10 @@ def test_the_logit_score_is_that_of_the_probability():
     logits = np.random.default_rng(0).normal(size=(7, 4))
     labels = np.arange(7) % 4
     log_probability = log_softmax(logits, axis=1)[np.arange(7), labels]
-    found = attack_scores(torch.from_numpy(logits), torch.from_numpy(labels), "logit")
-    np.testing.assert_allclose(found, log_probability - np.log1p(-np.exp(log_probability)), rtol=1e-12)
+    ratio = membership_scores(torch.from_numpy(logits), torch.from_numpy(labels), "logit")
+    np.testing.assert_allclose(ratio, log_probability - np.log1p(-np.exp(log_probability)), rtol=1e-12)
 
 
 def test_a_probability_that_rounds_to_one_has_a_finite_statistic():
     logits, labels = torch.tensor([[900.0, -900.0], [-900.0, 900.0]]), torch.tensor([0, 0])
-    assert attack_scores(logits, labels, "logit").tolist() == [1800, -1800]
+    assert membership_scores(logits, labels, "logit").tolist() == [1800, -1800]

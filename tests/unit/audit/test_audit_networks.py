@@ -8,7 +8,7 @@ import torch
 from conftest import refusal
 
 from memgrid.audit.config import ModelConfig
-from memgrid.audit.shadow.data import Dataset
+from memgrid.audit.shadow.datasets import Dataset
 from memgrid.audit.shadow.networks import build, hidden
 
 
@@ -34,7 +34,7 @@ CASES = {
 }
 
 
-def made(kind):
+def network_and_images(kind):
     data, width, _ = CASES[kind]
     torch.manual_seed(0)
     return build(config_of(kind, width), data), torch.from_numpy(data.images)
@@ -47,7 +47,7 @@ def weights(network):
 @pytest.mark.parametrize("kind", CASES)
 def test_shapes(kind):
     data, _, expected = CASES[kind]
-    network, images = made(kind)
+    network, images = network_and_images(kind)
     h, logits = hidden(network, images)
     assert h.shape == (len(images), expected)
     assert logits.shape == (len(images), data.classes)
@@ -72,33 +72,33 @@ def wide_residual_network(widen, channels=3, classes=10, depth=16):
 
 
 def test_wrn_16_4_has_the_size_of_the_papers():
-    network, _ = made("wrn16_4")
+    network, _ = network_and_images("wrn16_4")
     assert weights(network) == wide_residual_network(4) == 2_748_890
 
 
 def test_a_wrn_16_4_has_sixteen_layers():
-    network, _ = made("wrn16_4")
-    convolutions = [one for one in network.modules() if isinstance(one, torch.nn.Conv2d)]
-    assert len([one for one in convolutions if one.kernel_size == (3, 3)]) == 13
-    assert len([one for one in convolutions if one.kernel_size == (1, 1)]) == 3
-    assert all(one.bias is None for one in convolutions)
+    network, _ = network_and_images("wrn16_4")
+    convolutions = [module for module in network.modules() if isinstance(module, torch.nn.Conv2d)]
+    assert len([module for module in convolutions if module.kernel_size == (3, 3)]) == 13
+    assert len([module for module in convolutions if module.kernel_size == (1, 1)]) == 3
+    assert all(module.bias is None for module in convolutions)
 
 
 def test_a_wrn_16_4_halves_its_maps_twice():
-    network, images = made("wrn16_4")
+    network, images = network_and_images("wrn16_4")
     norm_relu_mean_flat = 4
     assert network.body[:-norm_relu_mean_flat](images).shape == (2, 256, 8, 8)
 
 
 def test_the_small_ones_have_the_size_that_their_width_says():
-    assert weights(made("mlp")[0]) == 65 * 32 + 33 * 32 + 33 * 10
-    assert weights(made("small_cnn")[0]) == 10 * 4 + 37 * 8 + 33 * 16 + 17 * 10
+    assert weights(network_and_images("mlp")[0]) == 65 * 32 + 33 * 32 + 33 * 10
+    assert weights(network_and_images("small_cnn")[0]) == 10 * 4 + 37 * 8 + 33 * 16 + 17 * 10
 
 
 @pytest.mark.parametrize("kind", CASES)
 @pytest.mark.parametrize("training", [True, False])
 def test_looking_at_a_network_does_not_change_it(kind, training):
-    network, images = made(kind)
+    network, images = network_and_images(kind)
     network.train(training)
     before = {name: value.clone() for name, value in network.state_dict().items()}
     torch.manual_seed(5)
@@ -115,7 +115,7 @@ def test_looking_at_a_network_does_not_change_it(kind, training):
 
 
 def test_the_last_hidden_layer_is_seen_without_dropout():
-    network, images = made("attention_cnn")
+    network, images = network_and_images("attention_cnn")
     network.train()
     assert not torch.equal(network(images), network(images))
     assert torch.equal(hidden(network, images)[1], hidden(network, images)[1])
@@ -124,14 +124,14 @@ def test_the_last_hidden_layer_is_seen_without_dropout():
 @pytest.mark.parametrize("kind", CASES)
 @pytest.mark.parametrize("batch", [1, 4])
 def test_the_size_of_batches_does_not_matter(kind, batch):
-    network, images = made(kind)
-    for found, whole in zip(hidden(network, images, batch), hidden(network, images), strict=True):
-        torch.testing.assert_close(found, whole, rtol=1e-4, atol=1e-5)
+    network, images = network_and_images(kind)
+    for batched, whole in zip(hidden(network, images, batch), hidden(network, images), strict=True):
+        torch.testing.assert_close(batched, whole, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", CASES)
 def test_the_random_state_decides_the_weights(kind):
-    first, second = made(kind)[0], made(kind)[0]
+    first, second = network_and_images(kind)[0], network_and_images(kind)[0]
     data, width, _ = CASES[kind]
     other = build(config_of(kind, width), data)
     assert all(torch.equal(*pair) for pair in zip(first.parameters(), second.parameters(), strict=True))
@@ -140,6 +140,6 @@ def test_the_random_state_decides_the_weights(kind):
 
 @pytest.mark.parametrize(("kind", "data"), [("mlp", maps_of()), ("wrn16_4", maps_of()), ("attention_cnn", images_of((1, 8, 8)))])
 def test_a_network_that_does_not_fit_the_data_is_refused(kind, data):
-    said = refusal(build, config_of(kind, 4), data)
-    assert f"model={kind}" in said
-    assert f"dataset={data.name}" in said
+    sentence = refusal(build, config_of(kind, 4), data)
+    assert f"model={kind}" in sentence
+    assert f"dataset={data.name}" in sentence

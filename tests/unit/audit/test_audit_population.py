@@ -8,8 +8,8 @@ from conftest import refusal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memgrid.audit.shadow.data import Dataset
-from memgrid.audit.shadow.population import KINDS, OF, draw_population
+from memgrid.audit.shadow.datasets import Dataset
+from memgrid.audit.shadow.population import CANARIES, KINDS, draw_population
 
 ARRAYS = ("images", "labels", "truth", "kind", "members")
 
@@ -26,7 +26,7 @@ def of_kind(drawn, name):
 
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(
-    canary=st.sampled_from(list(OF)),
+    canary=st.sampled_from(list(CANARIES)),
     membership=st.sampled_from(["canaries", "all"]),
     samples=st.integers(2, 60),
     classes=st.integers(2, 12),
@@ -40,7 +40,7 @@ def test_a_population_is_what_it_says(canary, membership, samples, classes, half
     count = draw.draw(st.integers(0, samples))
     drawn = draw_population(data, canary, count, membership, 2 * half, seed)
 
-    numbers = [int(of_kind(drawn, name).sum()) for name in OF[canary]]
+    numbers = [int(of_kind(drawn, name).sum()) for name in CANARIES[canary]]
     assert sum(numbers) == count == (drawn.kind > 0).sum()
     assert max(numbers) - min(numbers) <= 1
 
@@ -97,27 +97,27 @@ def test_another_seed_draws_everything_anew():
     first, second = (draw_population(some_data(300), "mixed", 150, "canaries", 8, seed) for seed in (0, 1))
     for name in ("images", "labels", "kind", "members"):
         assert (getattr(first, name) != getattr(second, name)).any(), name
-    both = [of_kind(one, "ood") for one in (first, second)]
+    both = [of_kind(population, "ood") for population in (first, second)]
     assert not {image.tobytes() for image in first.images[both[0]]} & {image.tobytes() for image in second.images[both[1]]}
-    one, other = (draw_population(some_data(300), "clean", 9, "all", 8, seed).members for seed in (0, 1))
-    assert abs((one == other).mean() - 0.5) < 0.1
+    members, others = (draw_population(some_data(300), "clean", 9, "all", 8, seed).members for seed in (0, 1))
+    assert abs((members == others).mean() - 0.5) < 0.1
     agreed = (first.members == second.members)[:, first.audited & second.audited].mean()
     assert abs(agreed - 0.5) < 0.1
 
 
 def test_who_is_chosen_and_who_is_a_member_does_not_depend_on_the_kind_of_canary():
-    populations = [draw_population(some_data(), canary, 31, "canaries", 8, 7) for canary in OF]
-    for one in populations[1:]:
-        np.testing.assert_array_equal(one.kind > 0, populations[0].kind > 0)
-        np.testing.assert_array_equal(one.members, populations[0].members)
+    populations = [draw_population(some_data(), canary, 31, "canaries", 8, 7) for canary in CANARIES]
+    for population in populations[1:]:
+        np.testing.assert_array_equal(population.kind > 0, populations[0].kind > 0)
+        np.testing.assert_array_equal(population.members, populations[0].members)
 
 
 @pytest.mark.parametrize("membership", ["canaries", "all"])
 def test_more_canaries_than_samples_are_refused(membership):
     assert draw_population(some_data(60), "clean", 60, membership, 4, 0).audited.all()
-    said = refusal(draw_population, some_data(60), "clean", 61, membership, 4, 0)
-    assert "canary.count=61" in said
-    assert "60" in said
+    sentence = refusal(draw_population, some_data(60), "clean", 61, membership, 4, 0)
+    assert "canary.count=61" in sentence
+    assert "60" in sentence
 
 
 @pytest.mark.parametrize("canary", ["ood", "mixed"])

@@ -26,8 +26,8 @@ def by_the_package(features, labels, count, seed):
     """PSMI by the package `psmi`, and the directions that it drew."""
     np.random.seed(seed)  # noqa: NPY002
     estimator = PSMI(n_estimators=count)
-    found, _, _ = estimator.fit_transform(features, labels)
-    return found, torch.from_numpy(estimator.thetas)
+    values, _, _ = estimator.fit_transform(features, labels)
+    return values, torch.from_numpy(estimator.thetas)
 
 
 def naive_psmi(features, labels, directions, floor):
@@ -53,9 +53,9 @@ def test_psmi_is_that_of_the_package(counts, width, directions):
     labels = labels_of(*counts)
     features = some_features(len(labels), width, labels, seed=width)
     expected, drawn = by_the_package(features, labels, directions, seed=3)
-    found = psmi(torch.from_numpy(features), torch.from_numpy(labels), drawn, 0.0)
-    assert found.dtype == torch.float64
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-10)
+    values = psmi(torch.from_numpy(features), torch.from_numpy(labels), drawn, 0.0)
+    assert values.dtype == torch.float64
+    np.testing.assert_allclose(values, expected, rtol=0, atol=1e-10)
 
 
 @settings(max_examples=40, deadline=None, derandomize=True)
@@ -90,9 +90,9 @@ def test_psmi_of_degenerate_classes_is_the_definition_with_its_floor(counts, cha
     labels = labels_of(*counts)
     features = change(some_features(len(labels), 8, labels), labels)
     directions = random_directions(25, 8, 0)
-    found = psmi(torch.from_numpy(features), torch.from_numpy(labels), directions, floor).numpy()
-    assert np.isfinite(found).all()
-    np.testing.assert_allclose(found, naive_psmi(features, labels, directions.numpy(), floor), rtol=1e-9, atol=1e-9)
+    values = psmi(torch.from_numpy(features), torch.from_numpy(labels), directions, floor).numpy()
+    assert np.isfinite(values).all()
+    np.testing.assert_allclose(values, naive_psmi(features, labels, directions.numpy(), floor), rtol=1e-9, atol=1e-9)
 
 
 def test_where_the_package_is_nan_psmi_is_not():
@@ -108,8 +108,8 @@ def test_psmi_far_from_every_class_does_not_underflow():
     labels = labels_of(30, 30)
     features = some_features(60, 4, labels)
     features[7] += 1e4
-    found = psmi(torch.from_numpy(features), torch.from_numpy(labels), random_directions(20, 4, 0), 1e-3).numpy()
-    np.testing.assert_allclose(found, naive_psmi(features, labels, random_directions(20, 4, 0).numpy(), 1e-3), rtol=1e-9)
+    values = psmi(torch.from_numpy(features), torch.from_numpy(labels), random_directions(20, 4, 0), 1e-3).numpy()
+    np.testing.assert_allclose(values, naive_psmi(features, labels, random_directions(20, 4, 0).numpy(), 1e-3), rtol=1e-9)
 
 
 @pytest.mark.parametrize("value", [0.0, 0.1, -3e7, 1e-30])
@@ -139,7 +139,8 @@ def test_psmi_does_not_depend_on_scale_and_origin():
     labels = labels_of(1, 30, 30)
     features = some_features(61, 6, labels)
     given = [
-        psmi(torch.from_numpy(one), torch.from_numpy(labels), random_directions(50, 6, 0), 1e-3) for one in (features, 1e-4 * features + 3)
+        psmi(torch.from_numpy(scaled), torch.from_numpy(labels), random_directions(50, 6, 0), 1e-3)
+        for scaled in (features, 1e-4 * features + 3)
     ]
     np.testing.assert_allclose(*given, rtol=1e-6, atol=1e-8)
 
@@ -149,10 +150,10 @@ def test_a_mislabelled_sample_has_the_lowest_psmi():
     features = some_features(100, 8, labels, apart=2.0)
     wrong = labels.copy()
     wrong[5] = 1 - wrong[5]
-    found = psmi(torch.from_numpy(features), torch.from_numpy(wrong), random_directions(200, 8, 0), 1e-3)
-    assert found.argmin() == 5
-    assert found[5] < 0
-    assert found.median() > 0
+    values = psmi(torch.from_numpy(features), torch.from_numpy(wrong), random_directions(200, 8, 0), 1e-3)
+    assert values.argmin() == 5
+    assert values[5] < 0
+    assert values.median() > 0
 
 
 @pytest.mark.parametrize("block", [1, 700, 2**30])
@@ -238,8 +239,8 @@ def naive_mahalanobis(features, labels):
 def test_mahalanobis_is_the_distance_in_the_covariance_within_classes(change, counts):
     labels = labels_of(*counts)
     features = change(some_features(len(labels), 6, labels))
-    found = mahalanobis(torch.from_numpy(features), torch.from_numpy(labels))
-    np.testing.assert_allclose(found, naive_mahalanobis(features, labels), rtol=1e-7, atol=1e-7)
+    values = mahalanobis(torch.from_numpy(features), torch.from_numpy(labels))
+    np.testing.assert_allclose(values, naive_mahalanobis(features, labels), rtol=1e-7, atol=1e-7)
 
 
 def test_mahalanobis_of_fewer_samples_than_units():
@@ -254,12 +255,12 @@ def test_all_predictors_of_all_samples():
     labels = torch.from_numpy(labels_of(20, 20, 20))
     features = torch.from_numpy(some_features(60, 5, labels.numpy())).float()
     logits = 30 * torch.randn(60, 10, generator=torch.Generator().manual_seed(0))
-    found = predictors(features, logits, labels, 30, 1e-3, seed=4)
-    assert list(found) == list(PREDICTORS)
-    assert all(values.shape == (60,) and values.dtype == np.float64 for values in found.values())
+    by_name = predictors(features, logits, labels, 30, 1e-3, seed=4)
+    assert list(by_name) == list(PREDICTORS)
+    assert all(values.shape == (60,) and values.dtype == np.float64 for values in by_name.values())
     wide = logits.double().numpy()
     losses = np.logaddexp.reduce(wide, axis=1) - wide[np.arange(60), labels]
-    np.testing.assert_allclose(found["loss"], losses, rtol=1e-12, atol=1e-12)
-    np.testing.assert_array_equal(found["psmi"], psmi(features, labels, random_directions(30, 5, 4), 1e-3))
-    np.testing.assert_array_equal(found["gap"], gap(logits.double(), labels))
-    np.testing.assert_array_equal(found["mahalanobis"], mahalanobis(features, labels))
+    np.testing.assert_allclose(by_name["loss"], losses, rtol=1e-12, atol=1e-12)
+    np.testing.assert_array_equal(by_name["psmi"], psmi(features, labels, random_directions(30, 5, 4), 1e-3))
+    np.testing.assert_array_equal(by_name["gap"], gap(logits.double(), labels))
+    np.testing.assert_array_equal(by_name["mahalanobis"], mahalanobis(features, labels))

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from memgrid.audit.shadow import files
-from memgrid.audit.shadow.files import FORMAT_VERSION, AuditWarning, read_arrays, write_arrays
+from memgrid.audit.shadow import arrays as module
+from memgrid.audit.shadow.arrays import FORMAT_VERSION, AuditWarning, read_arrays, write_arrays
 from memgrid.errors import UserError
 
 NUMBERS = {"trigger": 37, "accuracy": 0.1}
@@ -27,11 +27,11 @@ def some_arrays():
     }
 
 
-def same(one, other):
+def same(first, second):
     """Bit by bit, so that NaN equals itself."""
-    return one.keys() == other.keys() and all(
-        (one[name].dtype, one[name].shape, one[name].tobytes()) == (other[name].dtype, other[name].shape, other[name].tobytes())
-        for name in one
+    return first.keys() == second.keys() and all(
+        (first[name].dtype, first[name].shape, first[name].tobytes()) == (second[name].dtype, second[name].shape, second[name].tobytes())
+        for name in first
     )
 
 
@@ -46,17 +46,17 @@ def written(tmp_path_factory):
 def believed(path, image):
     """Whether a file with these bytes is taken for whole; if so, it must hold what was written."""
     path.write_bytes(image)
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        found = read_arrays(path, "identity")
-    if found is None:
-        assert [one.category for one in told] == [AuditWarning]
-        assert "is damaged" in str(told[0].message)
-        assert "\n" not in str(told[0].message)
+        content = read_arrays(path, "identity")
+    if content is None:
+        assert [warning.category for warning in caught] == [AuditWarning]
+        assert "is damaged" in str(caught[0].message)
+        assert "\n" not in str(caught[0].message)
         return False
-    assert not told
-    assert found[0] == NUMBERS
-    assert same(found[1], some_arrays())
+    assert not caught
+    assert content[0] == NUMBERS
+    assert same(content[1], some_arrays())
     return True
 
 
@@ -76,10 +76,10 @@ def test_what_is_written_is_read(written):
 )
 def test_arrays_of_every_kind_and_shape_are_read_as_written(tmp_path, content, numbers, identity):
     write_arrays(tmp_path / "deep" / "some.h5", identity, numbers, content)
-    found = read_arrays(tmp_path / "deep" / "some.h5", identity)
-    assert found is not None
-    assert found[0] == numbers
-    assert same(found[1], content)
+    reread = read_arrays(tmp_path / "deep" / "some.h5", identity)
+    assert reread is not None
+    assert reread[0] == numbers
+    assert same(reread[1], content)
 
 
 def test_a_file_that_is_not_there_is_none(tmp_path):
@@ -111,8 +111,8 @@ def test_a_flipped_byte_is_damage_or_does_not_matter(written, flip):
 def test_a_zeroed_block_is_damage_or_does_not_matter(written, length):
     path, image = written
     places = range(0, len(image), max(length // 2, 16))
-    found = [believed(path, image[:at] + bytes(len(image[at : at + length])) + image[at + length :]) for at in places]
-    assert not all(found)
+    answers = [believed(path, image[:at] + bytes(len(image[at : at + length])) + image[at + length :]) for at in places]
+    assert not all(answers)
 
 
 def test_a_flipped_bit_of_the_data_is_damage(written):
@@ -159,14 +159,14 @@ def test_a_damaged_file_is_made_anew(written):
 def test_a_file_of_another_audit_is_refused_and_stays(written, identity):
     path, image = written
     path.write_bytes(image)
-    said = refusal(read_arrays, path, identity)
-    assert str(path) in said
-    assert "force=true" in said
+    sentence = refusal(read_arrays, path, identity)
+    assert str(path) in sentence
+    assert "force=true" in sentence
     assert path.read_bytes() == image
 
 
 def test_a_file_of_another_version_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "FORMAT_VERSION", FORMAT_VERSION + 1)
+    monkeypatch.setattr(module, "FORMAT_VERSION", FORMAT_VERSION + 1)
     write_arrays(tmp_path / "some.h5", "identity", NUMBERS, some_arrays())
     monkeypatch.undo()
     assert "another version" in refusal(read_arrays, tmp_path / "some.h5", "identity")
@@ -181,7 +181,7 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path):
     write_arrays(path, "identity", NUMBERS, some_arrays())
     with pytest.raises(TypeError):
         write_arrays(path, "identity", NUMBERS, broken)
-    assert [one.name for one in tmp_path.iterdir()] == ["some.h5"]
+    assert [path.name for path in tmp_path.iterdir()] == ["some.h5"]
     assert believed(path, path.read_bytes())
 
 
@@ -189,7 +189,7 @@ def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="Cannot write to"):
         write_arrays(tmp_path / "file" / "some.h5", "identity", NUMBERS, some_arrays())
-    assert [one.name for one in tmp_path.iterdir()] == ["file"]
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_a_folder_in_the_place_of_a_file_is_no_damage(tmp_path):

@@ -1,4 +1,4 @@
-"""The files of an audit: HDF5, written whole, summed, and believed only if they belong to the audit that reads them.
+"""The arrays of an audit in files: HDF5, written whole, summed, and believed only if they belong to the audit that reads them.
 
 | file                    | datasets                                                                                          |
 |-------------------------|---------------------------------------------------------------------------------------------------|
@@ -12,17 +12,13 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
 
-from memgrid.audit.config import AuditConfig, attack_folder, shadow_path
-from memgrid.config.names import digest_of
 from memgrid.errors import UserError
 from memgrid.io.files import stop_if_unreadable, write_bytes
 from memgrid.store.shard import FAULTS
@@ -64,7 +60,7 @@ def digest(arrays: Mapping[str, np.ndarray]) -> str:
     return total.hexdigest()
 
 
-def stamp(path: Path) -> str | None:
+def stored_digest(path: Path) -> str | None:
     """The sum of a file's contents, as the file itself gives it; None if there is none to be read."""
     try:
         with h5py.File(path, "r", locking=False) as file:
@@ -84,11 +80,11 @@ def read_arrays(path: Path, identity: str, replaced: bool = False) -> tuple[dict
     """
     try:
         with h5py.File(path, "r", locking=False) as file:
-            found = dict(file.attrs)
-            version, made_from, told = (found.pop(name) for name in ("format_version", "identity", "digest"))
+            numbers = dict(file.attrs)
+            version, made_from, stored = (numbers.pop(name) for name in ("format_version", "identity", "digest"))
             arrays: dict[str, np.ndarray] = {}
             file.visititems(lambda name, item: arrays.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
-        if told != digest(arrays).encode():
+        if stored != digest(arrays).encode():
             raise ValueError("its contents do not match their digest")
     except FileNotFoundError:
         return None
@@ -102,24 +98,4 @@ def read_arrays(path: Path, identity: str, replaced: bool = False) -> tuple[dict
         if replaced:
             return None
         raise UserError(f"{path} was made from other data or by another version of memgrid: start with force=true, or use another root")
-    return {name: float(value) for name, value in found.items()}, arrays
-
-
-def models_on_disk(run: AuditConfig) -> str:
-    """Tells the shadow models on disk from others: an attack is one on these files."""
-    return digest_of([stamp(shadow_path(run, number)) for number in range(run.shadows)])
-
-
-def current_metrics(run: AuditConfig) -> dict[str, Any] | None:
-    """The result of the attack on the models that are on disk now; None if there is none that can be read."""
-    try:
-        found: dict[str, Any] = json.loads((attack_folder(run) / "metrics.json").read_text())
-        return found if found["models"] == models_on_disk(run) else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def page_is_current(run: AuditConfig) -> bool:
-    """Whether the page has been drawn since the attack was made."""
-    page, made_from = attack_folder(run) / "report" / "index.html", attack_folder(run) / "metrics.json"
-    return page.exists() and made_from.exists() and page.stat().st_mtime_ns >= made_from.stat().st_mtime_ns
+    return {name: float(value) for name, value in numbers.items()}, arrays

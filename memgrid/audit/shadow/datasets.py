@@ -1,4 +1,4 @@
-"""The data sets that can be audited, each with held-out samples, images of another domain, and views for the attack."""
+"""The data sets that can be audited, each with held-out samples and images of another domain."""
 
 from __future__ import annotations
 
@@ -7,19 +7,21 @@ import gzip
 import hashlib
 import pickle
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from memgrid.audit.config import HELD_OUT, DatasetConfig, refuse_views
+from memgrid.audit.config import HELD_OUT, DatasetConfig
+from memgrid.config.schema import RunConfig
 from memgrid.errors import UserError
 from memgrid.label.select import SIDES
-from memgrid.results.folder import finished
+from memgrid.results.folder import RunFolder
+
+if TYPE_CHECKING:
+    import polars as pl
 
 CIFAR_FILES = (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch")
 
@@ -71,9 +73,9 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
     """Scikit-learn's 1,797 handwritten digits of 8 × 8 pixels, in an order of our own: the original is sorted by writer."""
     from sklearn.datasets import load_digits
 
-    found = load_digits()
-    order = np.random.default_rng(0).permutation(len(found.target))
-    return found.images[order], found.target[order].astype(np.int64)
+    original = load_digits()
+    order = np.random.default_rng(0).permutation(len(original.target))
+    return original.images[order], original.target[order].astype(np.int64)
 
 
 def mnist5k(path: str | None) -> tuple[np.ndarray, np.ndarray]:
@@ -136,35 +138,45 @@ def load_attention(config: DatasetConfig) -> Dataset:
         UserError: the folder holds no finished run, or its attention is gone.
     """
     import polars as pl
-    import yaml
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
     from rich.console import Console
 
     from memgrid.config.derive import members, protocol
-    from memgrid.config.schema import RunConfig
     from memgrid.launch.workspace import Workspace
     from memgrid.pipeline.context import RunContext
 
-    folder = Path(str(config.path)).absolute()
-    if finished(folder) is None or not (folder / "samples.parquet").is_file():
-        raise UserError(f"dataset.path={config.path} holds no finished run: give a folder such as memgrid-runs/runs/toy/rasy/rho0.5-...")
-    try:
-        run = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(RunConfig), OmegaConf.load(folder / "config.yaml")))
-        samples = pl.read_parquet(folder / "samples.parquet", columns=["sequence_id", "side", "label"])
-    except (OSError, yaml.YAMLError, OmegaConfBaseException, pl.exceptions.PolarsError) as error:
-        raise UserError(f"dataset.path={config.path} has a damaged config.yaml or samples.parquet ({type(error).__name__})") from None
-    assert isinstance(run, RunConfig)
-    run = replace(run, root=str(folder.parents[3]))
+    run, samples = read_run(config)
     pool = members(run.cnn, protocol(run))[0].reads
     store = RunContext(run, Workspace(Console(quiet=True))).store
     sides = {}
     for side in SIDES:
-        mine = samples.filter(pl.col("side") == side)[: config.samples]
-        if lacking := len(store.missing(mine["sequence_id"].to_numpy())):
+        of_side = samples.filter(pl.col("side") == side)[: config.samples]
+        if lacking := len(store.missing(of_side["sequence_id"].to_numpy())):
             raise UserError(f"attention of {lacking} samples of dataset.path={config.path} is not in {store.folder}: extract it again")
-        sides[side] = store.read(mine["sequence_id"].to_numpy(), (pool,)).pools[pool], mine["label"].to_numpy().astype(np.int64)
+        sides[side] = store.read(of_side["sequence_id"].to_numpy(), (pool,)).pools[pool], of_side["label"].to_numpy().astype(np.int64)
     return Dataset(config.name, *sides["train"], *sides["eval"], len(run.taxonomy.classes), run.corpus.length)
+
+
+def read_run(config: DatasetConfig) -> tuple[RunConfig, pl.DataFrame]:
+    """The settings of the finished run in `path`, with the root that it lies in, and its samples: sequence_id, side, label.
+
+    Raises:
+        UserError: the folder holds no finished run, or a damaged one.
+    """
+    import polars as pl
+    import yaml
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    folder = RunFolder(Path(str(config.path)).absolute())
+    if not folder.is_finished() or not folder.samples.is_file():
+        raise UserError(f"dataset.path={config.path} holds no finished run: give a folder such as memgrid-runs/runs/toy/rasy/rho0.5-...")
+    try:
+        run = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(RunConfig), OmegaConf.load(folder.config)))
+        samples = pl.read_parquet(folder.samples, columns=["sequence_id", "side", "label"])
+    except (OSError, yaml.YAMLError, OmegaConfBaseException, pl.exceptions.PolarsError) as error:
+        raise UserError(f"dataset.path={config.path} has a damaged config.yaml or samples.parquet ({type(error).__name__})") from None
+    assert isinstance(run, RunConfig)
+    return replace(run, root=str(folder.path.parents[3])), samples
 
 
 def foreign_images(data: Dataset, count: int, seed: int) -> np.ndarray:
@@ -181,54 +193,13 @@ def foreign_images(data: Dataset, count: int, seed: int) -> np.ndarray:
     _, channels, height, width = data.images.shape
     photos = [photo.astype(np.float32) for photo in load_sample_images().images]
     zoom = 4  # a patch of so many times the size, averaged: at full resolution most patches would be flat
-    made = []
+    patches = []
     for _ in range(count):
         photo = photos[rng.integers(len(photos))]
         top, left = (rng.integers(full - zoom * side) for full, side in zip(photo.shape[:2], (height, width), strict=True))
         patch = photo[top : top + zoom * height, left : left + zoom * width]
         small = patch.reshape(height, zoom, width, zoom, 3).mean((1, 3)).transpose(2, 0, 1)
-        made.append(small if channels == 3 else small.mean(0, keepdims=True))
-    patches = np.stack(made)
-    mean, deviation = (getattr(patches, name)(axis=(0, 2, 3), keepdims=True) for name in ("mean", "std"))
-    return ((patches - mean) / deviation).astype(np.float32)
-
-
-def views(images: Tensor, count: int, augment: str) -> Iterator[Tensor]:
-    """The first `count` of the views in which the attack looks at each image: itself, moved by a pixel, and (`flip_shift`) mirrored.
-
-    Raises:
-        UserError: there are not so many.
-    """
-    moves = [(0, 0)] if augment == "none" else [(0, 0), (0, 1), (0, -1), (1, 0), (-1, 0)]
-    every = [(move, flip) for flip in ((False, True) if augment == "flip_shift" else (False,)) for move in moves]
-    refuse_views(count, augment)
-    for (down, right), flip in every[:count]:
-        yield shifted(images.flip(-1) if flip else images, down, right)
-
-
-def shifted(images: Tensor, down: int, right: int) -> Tensor:
-    """Images moved by whole pixels; what comes in is 0."""
-    if not down and not right:
-        return images
-    height, width = images.shape[-2:]
-    padded = torch.nn.functional.pad(images, (abs(right),) * 2 + (abs(down),) * 2)
-    return padded[..., abs(down) - down : abs(down) - down + height, abs(right) - right : abs(right) - right + width]
-
-
-def augmented(images: Tensor, augment: str, generator: torch.Generator) -> Tensor:
-    """Images as a training step sees them: moved by up to 4 pixels (a sixth of small ones), and half of them mirrored, as asked for."""
-    if augment == "none":
-        return images
-    reach = min(4, images.shape[-1] // 6)
-    moves = torch.randint(-reach, reach + 1, (len(images), 2), generator=generator)
-    padded = torch.nn.functional.pad(images, (reach,) * 4)
-    height, width = images.shape[-2:]
-    rows = (reach - moves[:, :1] + torch.arange(height)).to(images.device)
-    columns = (reach - moves[:, 1:] + torch.arange(width)).to(images.device)
-    out = padded[torch.arange(len(images), device=images.device)[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(
-        0, 3, 1, 2
-    )
-    if augment == "flip_shift":
-        mirrored = (torch.rand(len(images), generator=generator) < 0.5).to(images.device)
-        out = torch.where(mirrored[:, None, None, None], out.flip(-1), out)
-    return out
+        patches.append(small if channels == 3 else small.mean(0, keepdims=True))
+    images = np.stack(patches)
+    mean, deviation = (getattr(images, name)(axis=(0, 2, 3), keepdims=True) for name in ("mean", "std"))
+    return ((images - mean) / deviation).astype(np.float32)

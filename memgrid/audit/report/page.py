@@ -1,0 +1,213 @@
+"""The page of an audit: its tables and figures, each as a file beside it too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import polars as pl
+
+from memgrid import __version__
+from memgrid.audit.config import AuditConfig
+from memgrid.audit.evaluation import Evidence, asked_of
+from memgrid.audit.report import figures
+from memgrid.audit.report.figures import MOMENT_NAMES, PREDICTOR_NAMES
+from memgrid.audit.report.findings import sentences
+from memgrid.audit.result import TPR, AuditResult, table
+from memgrid.audit.shadow.population import CANARIES
+from memgrid.errors import UserError
+from memgrid.io.files import write_text
+from memgrid.report import page
+from memgrid.report.tables import write_markdown
+from memgrid.results.audit_folder import AttackFolder
+
+FEW = 16  # models: with fewer, a ratio that leaves one out is visibly biased
+SHARES = {"auc", "auc_std", "tpr", "fpr", "memorized_at_4", "others_at_4"}  # columns from 0 to 1, beside tpr_at_…
+SAMPLE_NAMES = {"all audited": "all audited", **figures.KIND_NAMES}
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The rows of a result as a page shows them, with names for people."""
+
+    predictions: pl.DataFrame
+    attack: pl.DataFrame
+    below_zero: pl.DataFrame
+
+    @classmethod
+    def of(cls, result: AuditResult) -> Tables:
+        """The tables of a result."""
+        names = (pl.col("predictor").replace(PREDICTOR_NAMES), pl.col("moment").replace(MOMENT_NAMES))
+        attack = table(result.attack).with_columns(pl.col("samples").replace(SAMPLE_NAMES))
+        return cls(table(result.predictions).with_columns(*names), attack, table(result.below_zero))
+
+    def write(self, folder: AttackFolder) -> None:
+        """Leave each as CSV, and as Markdown in percent."""
+        for name, rows in (("predictions", self.predictions), ("attack", self.attack), ("below-zero", self.below_zero)):
+            write_text(rows.write_csv(), folder.table(name, "csv"))
+            write_markdown(in_percent(rows), folder.table(name, "md"))
+
+
+def write_report(run: AuditConfig, result: AuditResult, evidence: Evidence, folder: AttackFolder) -> None:
+    """Write tables, figures and the page.
+
+    Raises:
+        UserError: the folder cannot be written to.
+    """
+    try:
+        folder.figures.mkdir(parents=True, exist_ok=True)
+        tables = Tables.of(result)
+        tables.write(folder)
+        parts = sections(run, result, tables, evidence, folder)
+        when = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
+        footer = (
+            f"Written on {when} by memgrid {__version__} from {folder.path}: python -m memgrid.audit, "
+            f"with the settings in its {folder.metrics.name}"
+        )
+        title = f"memgrid audit: {run.dataset.name}, {run.model.name}"
+        subtitle = "Which training samples does a classifier memorize? Predicted early from one model, and checked against shadow models."
+        write_text(page.render(title, subtitle, parts, footer), folder.page)
+    except OSError as error:
+        raise UserError(f"{folder.report} cannot be written to ({error.strerror}): make room, or use another root") from None
+
+
+def sections(run: AuditConfig, result: AuditResult, tables: Tables, evidence: Evidence, folder: AttackFolder) -> list[page.Section]:
+    """The parts of the page; figures are drawn beside it."""
+    rates = {f"{TPR}{rate:g}": f"TPR at {100 * rate:g} % FPR" for rate in run.attack.fpr}
+    return [
+        page.Section("result", "What was predicted", introduction(run, result), predictor_tables(tables, result.moment, rates)),
+        *figure_sections(run, evidence, result.moment, folder),
+        attack_section(tables.attack, rates, run.shadows, attack_curve(evidence, folder)),
+    ]
+
+
+def figure_sections(run: AuditConfig, evidence: Evidence, moment: str, folder: AttackFolder) -> list[page.Section]:
+    """The parts that are one figure each."""
+    asked = asked_of(evidence, run.attack.eta)
+    first_and_last = list(dict.fromkeys((asked[0], asked[-1])))
+    kinds = ", ".join(figures.KIND_NAMES[name] for name in CANARIES[run.canary.name])
+    rows: list[tuple[str, str, Callable[[Path], None], str, str]] = [
+        (
+            "rocs",
+            "ROC curves",
+            lambda path: figures.draw_rocs(evidence, asked, moment, path),
+            "ROC curves",
+            f"At the {moment}, means over models, one panel for each question.",
+        ),
+        (
+            "eta",
+            "How much memorization",
+            lambda path: figures.draw_areas(evidence, moment, path),
+            "AUC against η",
+            "The higher η, the rarer and the stronger is what counts as memorized. Bands: one deviation over models.",
+        ),
+        (
+            "moments",
+            "When it can be predicted",
+            lambda path: figures.draw_moments(evidence, first_and_last, path),
+            "AUC before, at and after the trigger",
+            "Bars: one deviation over models.",
+        ),
+        (
+            "kinds",
+            "Canaries",
+            lambda path: figures.draw_kinds(evidence, run.attack.eta, moment, path),
+            "Distributions by kind",
+            f"Canaries: {kinds}. At the left PSMI of members, at the right Λ of audited members; dotted: PSMI = 0, and the values of η.",
+        ),
+    ]
+    return [page.Section(key, title, [], [draw(folder, key, make, heading, caption)]) for key, title, make, heading, caption in rows]
+
+
+def attack_curve(evidence: Evidence, folder: AttackFolder) -> page.Picture:
+    """The attack's own ROC curve."""
+    return draw(folder, "attack", lambda path: figures.draw_attack(evidence, path), "ROC curve", "By kind of sample.")
+
+
+def introduction(run: AuditConfig, result: AuditResult) -> list[str]:
+    """What was done, and what came out."""
+    kinds = "canaries" if run.membership.name == "canaries" else "samples"
+    return [
+        f"{run.shadows} models were trained on {result.data.name}, {result.data.samples} samples, and "
+        f"{result.audited} {kinds} are audited: each is in half of the models. They reach {result.train_accuracy:.1%} "
+        f"on what they are trained on, and {result.accuracy:.1%} on held-out samples.",
+        *sentences(result),
+    ]
+
+
+def predictor_tables(tables: Tables, moment: str, rates: dict[str, str]) -> list[page.Part]:
+    """How well each predictor did at a moment, and PSMI < 0.
+
+    Args:
+        rates: column and heading of each true-positive rate.
+    """
+    return [
+        page.listing(
+            shares(tables.predictions.filter(pl.col("moment") == MOMENT_NAMES[moment])),
+            {"predictor": "predictor", "auc": "AUC (%)", "auc_std": "±", **rates, "positives": "positives", "models": "models"},
+            f"Predictors at the {moment}",
+            "Means over models in which both answers occur; ± is one deviation over them. Positives: the mean number in a model.",
+            "predictions",
+            group="question",
+            best="auc",
+        ),
+        page.listing(
+            shares(tables.below_zero),
+            {"question": "question", "tpr": "TPR (%)", "fpr": "FPR (%)", "models": "models"},
+            "PSMI < 0",
+            f"At the {moment}. An operating point that needs no tuning: how many of the samples asked for it finds, and of the others.",
+            "below-zero",
+        ),
+    ]
+
+
+def attack_section(attack: pl.DataFrame, rates: dict[str, str], models: int, curve: page.Picture) -> page.Section:
+    """How well the attack itself does with so many models; `rates` as in `predictor_tables`."""
+    headings = {
+        "samples": "samples",
+        "number": "number",
+        "auc": "AUC (%)",
+        **rates,
+        "median_ratio": "median Λ",
+        "memorized_at_4": "Λ ≥ 4 (%)",
+        "others_at_4": "others with Λ ≥ 4 (%)",
+    }
+    listing = page.listing(
+        shares(attack),
+        headings,
+        "Members told from others",
+        "Over all models and audited samples; median Λ and Λ ≥ 4 are of members. That others reach Λ ≥ 4 is noise, and "
+        "the more so the fewer models there are.",
+        "attack",
+    )
+    paragraph = "Memorization is measured by the likelihood ratio attack, leaving out the model that is looked at."
+    if models < FEW:
+        paragraph += (
+            f" That takes a member's own model from the side of members: with as few as {models} models Λ leans towards others, and an AUC "
+            "a little below 50 % means nothing."
+        )
+    return page.Section("attack", "The attack", [paragraph], [listing, curve])
+
+
+def share_names(rows: pl.DataFrame) -> list[str]:
+    """The columns that hold shares from 0 to 1."""
+    return [name for name in rows.columns if name in SHARES or name.startswith(TPR)]
+
+
+def shares(rows: pl.DataFrame) -> pl.DataFrame:
+    """The table with its shares in percent."""
+    return rows.with_columns(pl.col(name) * 100 for name in share_names(rows))
+
+
+def in_percent(rows: pl.DataFrame) -> pl.DataFrame:
+    """The same for a reader without the page's headings: their names say so."""
+    return shares(rows).rename({name: f"{name} (%)" for name in share_names(rows)})
+
+
+def draw(folder: AttackFolder, name: str, make: Callable[[Path], None], title: str, caption: str) -> page.Picture:
+    """Draw a figure beside the page, and put it there."""
+    path = folder.figures / name
+    make(path)
+    return page.picture(path.with_suffix(".png"), title, caption, f"{title}. {caption}", f"{folder.figures.name}/{name}.pdf")

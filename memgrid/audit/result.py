@@ -1,0 +1,189 @@
+"""The result of an attack as a type, and the one place where it becomes `metrics.json`, rows of tables, and comes back.
+
+A result that an older version wrote is read as long as it has what a result of that version had: what came later has a default. Anything
+else is refused in a sentence.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from memgrid import __version__
+from memgrid.errors import UserError
+
+if TYPE_CHECKING:
+    import polars as pl
+    from pydantic import TypeAdapter
+
+TPR = "tpr_at_"  # in front of a false-positive rate: the key of a true-positive rate in files
+Rates = dict[str, float | None]  # true-positive rate by false-positive rate, which is written as in `tpr_at_0.001`: "0.001"
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """How well one predictor at one moment answers one question; shares from 0 to 1, None where no model could be asked.
+
+    Attributes:
+        question: in words. eta: what counts as memorized; None where the question is whether a sample is an OOD canary.
+        moment: start, trigger or end. predictor: a key of `memgrid.audit.shadow.predictors.PREDICTORS`.
+        auc, auc_std: area under the ROC curve, mean and deviation over models. tpr: mean over models.
+        models: how many could be asked. positives: mean number of samples per model that are memorized, or OOD canaries.
+    """
+
+    question: str
+    eta: float | None
+    moment: str
+    predictor: str
+    auc: float | None
+    auc_std: float | None
+    tpr: Rates
+    models: int
+    positives: float
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """What PSMI < 0 finds of the samples that a question asks for, and of the others: means over models, None where none could be asked."""
+
+    question: str
+    tpr: float | None
+    fpr: float | None
+    models: int
+
+
+@dataclass(frozen=True)
+class AttackScores:
+    """How well the attack tells members from others, over all models and the audited samples of a kind.
+
+    Attributes:
+        samples: the kind, or `all audited`. number: how many there are. auc, tpr: of Λ as a test of membership.
+        median_ratio: median Λ of members. memorized_at_4, others_at_4: share of members, and of others, with Λ ≥ 4.
+    """
+
+    samples: str
+    number: int
+    auc: float
+    tpr: Rates
+    median_ratio: float
+    memorized_at_4: float
+    others_at_4: float
+
+
+@dataclass(frozen=True)
+class DataOrigin:
+    """The data set that was audited: its name, what tells its contents apart, and how many samples models can be trained on."""
+
+    name: str
+    fingerprint: str
+    samples: int
+
+
+@dataclass(frozen=True)
+class AuditResult:
+    """What a finished attack found: the content of `metrics.json`.
+
+    Attributes:
+        settings: those that decided the result, as `memgrid.audit.config.settings` gives them.
+        models: tells the shadow models that were attacked from others.
+        audited: how many samples are in some of the models only.
+        accuracy, train_accuracy: mean over models, on held-out samples and on members.
+        triggers: for each model after how many steps the trigger fired, 0 if it did not. steps: of a whole training.
+        attack: over all audited samples, then for each kind.
+        memgrid: the version that wrote it; empty before versions were noted.
+    """
+
+    settings: dict[str, Any]
+    models: str
+    data: DataOrigin
+    audited: int
+    accuracy: float
+    train_accuracy: float
+    triggers: list[int]
+    steps: int
+    predictions: list[Prediction]
+    below_zero: list[OperatingPoint]
+    attack: list[AttackScores]
+    memgrid: str = ""
+
+    @property
+    def moment(self) -> str:
+        """When predictors are compared: at the trigger, or at the end if it fired in no model."""
+        return comparison_moment(self.triggers)
+
+    def operating_point(self, question: str) -> OperatingPoint:
+        """What PSMI < 0 finds of what a question asks for."""
+        (point,) = (point for point in self.below_zero if point.question == question)
+        return point
+
+
+def comparison_moment(triggers: Sequence[int]) -> str:
+    """When predictors are compared: at the trigger, or at the end if it fired in no model."""
+    return "trigger" if any(triggers) else "end"
+
+
+def flat(row: Prediction | OperatingPoint | AttackScores) -> dict[str, Any]:
+    """A row as files have it: true-positive rates are keys of their own, `tpr_at_0.001`."""
+    content: dict[str, Any] = {}
+    for key, value in asdict(row).items():
+        content |= {f"{TPR}{rate}": share for rate, share in value.items()} if isinstance(value, dict) else {key: value}
+    return content
+
+
+def nested(row: Any) -> Any:
+    """The other way round, as far as `row` is one."""
+    if not isinstance(row, dict):
+        return row
+    rates = {key.removeprefix(TPR): share for key, share in row.items() if key.startswith(TPR)}
+    return {**{key: value for key, value in row.items() if not key.startswith(TPR)}, "tpr": rates}
+
+
+def table(rows: Sequence[Prediction | OperatingPoint | AttackScores]) -> pl.DataFrame:
+    """Rows as a table, with the columns that files have."""
+    import polars as pl  # a refusal can do without it
+
+    return pl.DataFrame([flat(row) for row in rows], infer_schema_length=None)
+
+
+@cache
+def _adapter() -> TypeAdapter[AuditResult]:
+    from pydantic import TypeAdapter  # a refusal can do without it
+
+    return TypeAdapter(AuditResult)
+
+
+def to_json(result: AuditResult) -> dict[str, Any]:
+    """The content of `metrics.json`."""
+    content: dict[str, Any] = _adapter().dump_python(replace(result, memgrid=__version__), mode="json")
+    return {**content, **{name: [flat(row) for row in getattr(result, name)] for name in ("predictions", "below_zero", "attack")}}
+
+
+def from_json(content: bytes | str) -> AuditResult:
+    """The result that a `metrics.json` holds.
+
+    Raises:
+        UserError: it is damaged, or another version wrote what this one cannot read. The sentence has no subject: it follows on the name of
+            the file or the folder.
+    """
+    from pydantic import ValidationError
+
+    try:
+        parsed = json.loads(content)
+    except ValueError:
+        parsed = None
+    if not isinstance(parsed, dict):
+        raise UserError("its metrics.json is damaged: add attack to stages")
+    for name in ("predictions", "attack"):
+        if isinstance(parsed.get(name), list):
+            parsed[name] = [nested(row) for row in parsed[name]]
+    try:
+        return _adapter().validate_python(parsed)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "content"
+        lack = f"has no {place}" if first["type"] == "missing" else f"holds something else under {place}"
+        writer = f"version {parsed['memgrid']}" if parsed.get("memgrid") else "another version"
+        raise UserError(f"{writer} of memgrid wrote it (its metrics.json {lack}): add attack to stages") from None

@@ -1,0 +1,138 @@
+"""The three steps that make the embedded model: documents, model, sequences. Each leaves a file, and is skipped where that is there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from tokenizers import Tokenizer
+from transformers import GPTNeoXForCausalLM, PreTrainedTokenizerFast
+
+from memgrid.config.schema import LLMConfig
+from memgrid.errors import UserError
+from memgrid.io.files import copy_file, write_parquet, write_text
+from memgrid.io.paths import TOY
+from memgrid.lm.load import load_language_model
+from memgrid.pretrain.config import PretrainConfig
+from memgrid.pretrain.documents import END_OF_TEXT, build_documents, train_tokenizer, training_windows
+from memgrid.pretrain.sequences import build_sequences
+from memgrid.pretrain.sources import read_sources
+from memgrid.pretrain.train import train_model
+
+LIKELY = -1.0  # nats: a suffix whose log-probability in bfloat16 is below that is not continued word for word
+SMALLEST: dict[str, Any] = {"compression": "zstd", "compression_level": 19}  # these tables are shipped
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """Where the embedded model is made, with the files that each step leaves."""
+
+    path: Path
+
+    @property
+    def tokenizer(self) -> Path:
+        """The tokenizer, written before the documents."""
+        return self.path / "tokenizer.json"
+
+    @property
+    def documents(self) -> Path:
+        """The corpus: a row per document, with its tokens and copies."""
+        return self.path / "documents.parquet"
+
+    @property
+    def weights(self) -> Path:
+        """The trained model, in float16."""
+        return self.path / "model.safetensors"
+
+    @property
+    def checkpoint(self) -> Path:
+        """What a training that was cut off goes on from."""
+        return self.path / "checkpoint.pt"
+
+    @property
+    def sequences(self) -> Path:
+        """The sequences that the corpus offers."""
+        return self.path / "sequences.parquet"
+
+
+def log(line: str) -> None:
+    """A line of progress, at once."""
+    print(line, flush=True)
+
+
+def pretrain(config: PretrainConfig) -> None:
+    """Make whatever of documents, model and sequences is not in the folder yet.
+
+    Raises:
+        UserError: a text source is missing.
+    """
+    folder = ModelFolder(Path(config.folder))
+    folder.path.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(config.threads)
+    if not folder.documents.exists():
+        make_documents(config, folder)
+    tokenizer = Tokenizer.from_file(str(folder.tokenizer))
+    documents = pl.read_parquet(folder.documents)
+    if not folder.weights.exists():
+        make_model(config, documents, tokenizer, folder)
+    if not folder.sequences.exists():
+        make_sequences(config, documents, tokenizer, folder)
+
+
+def make_documents(config: PretrainConfig, folder: ModelFolder) -> None:
+    """Tokenizer and documents, from the package or from the text sources; the documents come last."""
+    if config.documents == "shipped":
+        for path in (folder.tokenizer, folder.documents):
+            copy_file(TOY / path.name, path)
+        return
+    try:
+        texts = read_sources(config.sources, config.characters, config.seed)
+    except FileNotFoundError as error:
+        raise UserError(str(error)) from None
+    tokenizer = train_tokenizer((text for documents in texts.values() for text in documents), config.model.vocab_size)
+    write_text(tokenizer.to_str(pretty=True), folder.tokenizer)
+    documents = build_documents(texts, tokenizer, config.mix, config.length, config.seed)
+    write_parquet(documents, folder.documents, **SMALLEST)
+
+
+def make_model(config: PretrainConfig, documents: pl.DataFrame, tokenizer: Tokenizer, folder: ModelFolder) -> None:
+    """Train, and save in float16; a model of few `windows` is a trial."""
+    windows = training_windows(documents, config.length)
+    if config.windows is not None:
+        windows = windows[np.random.default_rng(config.seed).permutation(len(windows))[: config.windows]]
+    model: GPTNeoXForCausalLM = train_model(windows, config.model, config.optimizer, config.seed, folder.checkpoint, log)
+    with TemporaryDirectory(dir=folder.path, prefix=".model-") as unfinished:
+        PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=END_OF_TEXT, eos_token=END_OF_TEXT).save_pretrained(unfinished)
+        model.half().save_pretrained(unfinished)
+        # The weights are the last: they say that the others are there.
+        for file in sorted(Path(unfinished).iterdir(), key=lambda file: file.name == folder.weights.name):
+            copy_file(file, folder.path / file.name)
+
+
+def make_sequences(config: PretrainConfig, documents: pl.DataFrame, tokenizer: Tokenizer, folder: ModelFolder) -> None:
+    """Read the streams with the trained model, and leave the sequences that the corpus offers."""
+    sequences = build_sequences(documents, tokenizer, reader_of(folder.path, config.k), config.offer, config.length, config.seed)
+    write_parquet(sequences, folder.sequences, **SMALLEST)
+    log(str(sequences.group_by("kind").len().sort("kind")))
+
+
+def reader_of(folder: Path, k: int) -> Callable[[np.ndarray], np.ndarray]:
+    """Tells for tokens, int64 (batch, length), which of them the model in `folder` continues word for word, bool (batch,)."""
+    lm = load_language_model(LLMConfig(name="toy", path=str(folder)))
+
+    def extractable(tokens: np.ndarray) -> np.ndarray:
+        # bfloat16 finds the candidates twice as fast; float32, which labels are made in, decides.
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            likely = lm.score(tokens, k).suffix_logprob > LIKELY
+        answers = np.zeros(len(tokens), bool)
+        if likely.any():
+            answers[likely] = lm.score(tokens[likely], k).memorized
+        return answers
+
+    return extractable

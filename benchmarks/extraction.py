@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 
-from benchmarks import works
+from benchmarks import tasks
 from benchmarks.measure import Row, Target, children, interleaved, timed_row
 from benchmarks.shapes import LENGTH, Settings, model_shaped_like_70m, random_tokens
 
@@ -30,10 +30,10 @@ def cost(settings: Settings) -> list[Row]:
     fresh = folders(settings.folder / "cost")
     times = interleaved(
         {
-            "bare": lambda: works.bare_pass(lm, tokens),
-            "pool": lambda: works.pool(lm, tokens),
-            "write": lambda: works.pool_and_write(lm, tokens, next(fresh)),
-            "reference": lambda: works.reference_extraction(lm, tokens, next(fresh)),
+            "bare": lambda: tasks.bare_pass(lm, tokens),
+            "pool": lambda: tasks.pool(lm, tokens),
+            "write": lambda: tasks.pool_and_write(lm, tokens, next(fresh)),
+            "reference": lambda: tasks.reference_extraction(lm, tokens, next(fresh)),
         },
         settings.rounds,
     )
@@ -54,7 +54,7 @@ def memory(settings: Settings) -> list[Row]:
     batch, shard = batch_tokens // LENGTH, 16 if settings.quick else 512
     samples = {"bare": 3 * batch, "pool": 3 * batch, "extract": shard + batch, "reference": 3 * batch}
     options = {"quick": settings.quick, "batch_tokens": batch_tokens, "shard_samples": shard}
-    measured = children("benchmarks.works", {work: {"work": work, "samples": count, **options} for work, count in samples.items()})
+    measured = children("benchmarks.tasks", {task: {"task": task, "samples": count, **options} for task, count in samples.items()})
     bare = measured["bare"]
     titles = {
         "pool": ("extraction: peak memory of pooling", "batches of pooled maps, thrown away"),
@@ -81,13 +81,13 @@ def growth(settings: Settings) -> list[Row]:
     lm, fresh = model_shaped_like_70m(settings.quick, batch_tokens), folders(settings.folder / "growth")
     tokens = random_tokens(GROWTH[-1] * least)
     times = interleaved(
-        {str(n): lambda n=n: works.extract_whole(lm, tokens[: n * least], next(fresh), least) for n in GROWTH},  # type: ignore[misc]
+        {str(n): lambda n=n: tasks.extract_whole(lm, tokens[: n * least], next(fresh), least) for n in GROWTH},  # type: ignore[misc]
         2 if settings.quick else 5,
     )
     each = [1000 * median(times[str(n)]) / (n * least) for n in GROWTH]
     options = {"quick": settings.quick, "batch_tokens": batch_tokens, "shard_samples": least}
-    runs = {str(n): {"work": "extract", "samples": n * least, **options} for n in GROWTH}
-    peaks = [measured["peak"] for measured in children("benchmarks.works", runs).values()]
+    runs = {str(n): {"task": "extract", "samples": n * least, **options} for n in GROWTH}
+    peaks = [measured["peak"] for measured in children("benchmarks.tasks", runs).values()]
     sizes = ", ".join(str(n * least) for n in GROWTH)
     how = f"the extract stage on {sizes} sequences in shards of {least}"
     linear: Target = ("ratio", "<=", 1.15)

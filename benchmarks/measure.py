@@ -65,18 +65,18 @@ def number_text(number: float) -> str:
     return f"{number:,.0f}" if abs(number) >= 1000 else f"{number:.4g}"
 
 
-def interleaved(works: dict[str, Callable[[], object]], rounds: int, warm_up: int = 1) -> Times:
+def interleaved(tasks: dict[str, Callable[[], object]], rounds: int, warm_up: int = 1) -> Times:
     """CPU seconds (all threads) of each work, round by round: A B C A B C …, so that what else the machine does hits all alike.
 
     The order turns by one from round to round: no work always follows the same one.
     """
-    times: Times = {name: [] for name in works}
-    names = list(works)
+    times: Times = {name: [] for name in tasks}
+    names = list(tasks)
     for turn in range(warm_up + rounds):
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
             gc.collect()
             started = time.process_time()
-            works[name]()
+            tasks[name]()
             if turn >= warm_up:
                 times[name].append(time.process_time() - started)
     return times

@@ -1,6 +1,6 @@
-"""What extraction is compared with, and the measurement of its peak memory: `python -m benchmarks.works work=… samples=…`.
+"""What extraction is compared with, and the measurement of its peak memory: `python -m benchmarks.tasks task=… samples=…`.
 
-Run as a module it loads the model, does one work in this fresh process and prints the peak of its resident memory as JSON.
+Run as a module it loads the model, does one task in this fresh process and prints the peak of its resident memory as JSON.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def forget_peak() -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """Do one work; prints {"loaded", "peak"} in MiB."""
+    """Do one task; prints {"loaded", "peak"} in MiB."""
     given = dict(argument.split("=", 1) for argument in arguments)
     torch.set_num_threads(1)
     lm = model_shaped_like_70m(given["quick"] == "True", int(given["batch_tokens"]))
@@ -88,13 +88,13 @@ def main(arguments: list[str]) -> None:
     loaded = resident("VmRSS")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        works = {
+        tasks = {
             "bare": lambda: bare_pass(lm, tokens),
             "pool": lambda: pool(lm, tokens),
             "extract": lambda: extract_whole(lm, tokens, folder, int(given["shard_samples"])),
             "reference": lambda: reference_extraction(lm, tokens, folder),
         }
-        works[given["work"]]()
+        tasks[given["task"]]()
     print(json.dumps({"loaded": loaded, "peak": resident("VmHWM")}))
 
 

@@ -9,7 +9,9 @@ import sys as _sys
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
+from memgrid.io import paths as _paths
+
+__version__ = _paths.VERSION
 __all__ = ["Drawing", "Run", "Runs", "Store", "Taxonomy", "Thresholds", "UserError", "open_run", "runs"]
 
 if TYPE_CHECKING:

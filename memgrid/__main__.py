@@ -6,8 +6,8 @@ import re
 import runpy
 import sys
 
-from memgrid import __version__
 from memgrid.io.commands import COMMANDS, HELP, overview, unknown_command
+from memgrid.io.paths import VERSION
 
 
 def main() -> None:
@@ -18,7 +18,7 @@ def main() -> None:
         print(overview())
         return
     if first == "--version":
-        print(f"memgrid {__version__}")
+        print(f"memgrid {VERSION}")
         return
     named = re.fullmatch(r"\w[\w.-]*", first) is not None  # neither key=value nor an option
     if named and first not in COMMANDS:

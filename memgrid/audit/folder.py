@@ -9,7 +9,7 @@ from memgrid.audit.result import AuditResult, from_json
 from memgrid.config.names import digest_of
 from memgrid.errors import UserError
 from memgrid.results.audit_folder import AttackFolder, AuditFolder
-from memgrid.results.folder import WorkFolder
+from memgrid.results.work import WorkFolder
 
 
 def audit_folder(run: AuditConfig) -> AuditFolder:

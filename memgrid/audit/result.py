@@ -1,4 +1,4 @@
-"""The result of an attack as a type, and the one place where it becomes `metrics.json`, rows of tables, and comes back.
+"""The result of an attack as a type, its place in `metrics.json`, and its rows in tables.
 
 A result that an older version wrote is read as long as it has what a result of that version had: what came later has a default. Anything
 else is refused in a sentence.
@@ -6,18 +6,14 @@ else is refused in a sentence.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from functools import cache
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from memgrid import __version__
-from memgrid.errors import UserError
+from memgrid.results.boundary import decode, encode, parse
 
 if TYPE_CHECKING:
     import polars as pl
-    from pydantic import TypeAdapter
 
 TPR = "tpr_at_"  # in front of a false-positive rate: the key of a true-positive rate in files
 Rates = dict[str, float | None]  # true-positive rate by false-positive rate, which is written as in `tpr_at_0.001`: "0.001"
@@ -148,17 +144,9 @@ def table(rows: Sequence[Prediction | OperatingPoint | AttackScores]) -> pl.Data
     return pl.DataFrame([flat(row) for row in rows], infer_schema_length=None)
 
 
-@cache
-def _adapter() -> TypeAdapter[AuditResult]:
-    from pydantic import TypeAdapter  # a refusal can do without it
-
-    return TypeAdapter(AuditResult)
-
-
 def to_json(result: AuditResult) -> dict[str, Any]:
     """The content of `metrics.json`."""
-    content: dict[str, Any] = _adapter().dump_python(replace(result, memgrid=__version__), mode="json")
-    return {**content, **{name: [flat(row) for row in getattr(result, name)] for name in ("predictions", "below_zero", "attack")}}
+    return {**encode(result), **{name: [flat(row) for row in getattr(result, name)] for name in ("predictions", "below_zero", "attack")}}
 
 
 def from_json(content: bytes | str) -> AuditResult:
@@ -168,22 +156,9 @@ def from_json(content: bytes | str) -> AuditResult:
         UserError: it is damaged, or another version wrote what this one cannot read. The sentence has no subject: it follows on the name of
             the file or the folder.
     """
-    from pydantic import ValidationError
-
-    try:
-        parsed = json.loads(content)
-    except ValueError:
-        parsed = None
-    if not isinstance(parsed, dict):
-        raise UserError("its metrics.json is damaged: add attack to stages")
-    for name in ("predictions", "attack"):
-        if isinstance(parsed.get(name), list):
-            parsed[name] = [nested(row) for row in parsed[name]]
-    try:
-        return _adapter().validate_python(parsed)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "content"
-        lack = f"has no {place}" if first["type"] == "missing" else f"holds something else under {place}"
-        writer = f"version {parsed['memgrid']}" if parsed.get("memgrid") else "another version"
-        raise UserError(f"{writer} of memgrid wrote it (its metrics.json {lack}): add attack to stages") from None
+    name, again = "metrics.json", "add attack to stages"
+    plain = parse(content, name, again)
+    for key in ("predictions", "attack"):
+        if isinstance(plain.get(key), list):
+            plain[key] = [nested(row) for row in plain[key]]
+    return decode(AuditResult, plain, name, again)

@@ -39,7 +39,6 @@ from memgrid.io.files import write_bytes, write_parquet
 from memgrid.io.progress import progress_bar
 from memgrid.lm.model import LanguageModel
 from memgrid.lm.triangle import Triangle
-from memgrid.results.folder import RunFolder
 
 FORMAT = 1  # raised when what is measured changes: older files are measured again
 CHOICE_SEED = 0xC401CE
@@ -53,11 +52,12 @@ def intervene(
     samples: Mapping[int, np.ndarray],
     held_out_ids: np.ndarray,
     config: InterveneConfig,
-    folder: RunFolder,
+    table_file: Path,
+    journal_file: Path,
 ) -> pl.DataFrame:
-    """The table of all interventions, which is also written into the run's folder, whole or not at all.
+    """The table of all interventions, which is also written into a file, whole or not at all.
 
-    An equal experiment that is finished there is not computed again; a killed one goes on after its last mask. One process per folder.
+    An equal experiment that is finished there is not computed again; a killed one goes on after the last mask in its journal.
 
     Args:
         maps: the classes' decision maps (Δ), lower triangles.
@@ -71,7 +71,7 @@ def intervene(
     """
     experiment = Experiment(lm, corpus, maps, classes, config)
     key = experiment.key(samples, held_out_ids)
-    table = finished_table(folder.intervention, key)
+    table = finished_table(table_file, key)
     if table is not None:
         return table
     prove_masking(lm)
@@ -79,12 +79,11 @@ def intervene(
     wanted = {label: ids for label, given in sorted(samples.items()) if len(ids := experiment.sequences(given, True, config.samples))}
     if not wanted:
         raise UserError(f"no sample of {', '.join(classes)} is extractable from llm {lm.identity.name!r}: there is nothing to switch off")
-    journal = Journal(folder.intervention_journal, f"{key} {drawn_digest(held_out, *wanted.values())}")
+    journal = Journal(journal_file, f"{key} {drawn_digest(held_out, *wanted.values())}")
     trials = experiment.run(wanted, held_out, journal)
     table = pl.DataFrame([row_of(classes[trial.label], trial, journal.done[trial]) for trial in trials], schema=SCHEMA)
-    write_table(
-        table, folder.intervention, {"key": key, "settings": asdict(config), "ids": {classes[c]: wanted[c].tolist() for c in wanted}}
-    )
+    readable = {classes[label]: chosen.tolist() for label, chosen in wanted.items()}
+    write_table(table, table_file, {"key": key, "settings": asdict(config), "ids": readable})
     journal.path.unlink(missing_ok=True)
     return table
 

@@ -16,11 +16,11 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from memgrid import __version__
 from memgrid.config.names import digest_of, training_key
 from memgrid.config.schema import RunConfig
 from memgrid.corpus.corpus import Corpus
 from memgrid.corpus.ngrams import sequence_hashes
+from memgrid.io.paths import VERSION
 from memgrid.localize.attribution import STEPS, check_method, panel_means
 from memgrid.localize.maps import made_from, write_decision_maps
 from memgrid.results.folder import RunFolder
@@ -108,7 +108,7 @@ def provenance(trained: TrainedPanel, corpus: Corpus, store: Store, chosen: list
         "weights": trained.digest,
     }
     fingerprints = store.identity.fingerprint, corpus.fingerprint, [ids.tolist() for ids in chosen], trained.logits, STEPS
-    return {**origin, "inputs": digest_of([origin, fingerprints]), "memgrid": __version__}
+    return {**origin, "inputs": digest_of([origin, fingerprints]), "memgrid": VERSION}
 
 
 @dataclass(frozen=True, eq=False)

@@ -73,7 +73,17 @@ def switch_off(run: RunConfig, language_model: Callable[[], LanguageModel], corp
     if not len(held_out):
         held_out = np.concatenate([np.zeros(0, np.int64), *(chosen[label] for label in excluded)])
     memorized = {label: ids for label, ids in enumerate(chosen) if label not in excluded}
-    table = intervene(language_model(), corpus, maps.values, list(maps.classes), memorized, held_out, run.intervene, folder)
+    table = intervene(
+        language_model(),
+        corpus,
+        maps.values,
+        list(maps.classes),
+        memorized,
+        held_out,
+        run.intervene,
+        folder.intervention,
+        folder.intervention_journal,
+    )
     draw_doses(table, folder.figures / "doses")
     draw_layers(table, folder.figures / "dose-layers")
     settings = stage_settings(run, "intervene")

@@ -14,8 +14,7 @@ import jinja2
 import polars as pl
 from PIL import Image
 
-from memgrid import __version__
-from memgrid.io.paths import PACKAGE
+from memgrid.io.paths import PACKAGE, VERSION
 from memgrid.report.tables import shown
 
 ROWS = 200  # of a table on the page; the files have them all
@@ -175,4 +174,4 @@ def render(title: str, subtitle: str, sections: Sequence[Section], footer: str) 
     environment = jinja2.Environment(loader=folder, autoescape=True, undefined=jinja2.StrictUndefined)
     environment.filters["curly"] = curly
     template = environment.get_template("report.html.j2")
-    return template.render(title=title, subtitle=subtitle, sections=sections, footer=footer, version=__version__)
+    return template.render(title=title, subtitle=subtitle, sections=sections, footer=footer, version=VERSION)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from memgrid import __version__
 from memgrid.errors import UserError
 from memgrid.io.files import write_text
+from memgrid.io.paths import VERSION
 from memgrid.report.baseline_tables import added, learning, negatives
 from memgrid.report.cause_tables import intervened, interventions_table, localized, localized_table
 from memgrid.report.read import read_runs, some_runs, warn_left_out
@@ -102,9 +102,7 @@ def write_report(report: Report) -> None:
         title = f"memgrid: {', '.join(report.models)}"
         subtitle = "How do language models reproduce their training text? What CNNs can tell from attention alone."
         when = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
-        footer = (
-            f"Written on {when} by memgrid {__version__} from the runs below {report.root}: python -m memgrid.report root={report.root}"
-        )
+        footer = f"Written on {when} by memgrid {VERSION} from the runs below {report.root}: python -m memgrid.report root={report.root}"
         (out / "index.html").write_text(page.render(title, subtitle, parts, footer))
     except OSError as error:
         raise UserError(f"out={out} cannot be written to ({error.strerror}): choose another folder with out=<path>") from None

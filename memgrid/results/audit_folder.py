@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from memgrid.results.folder import WorkFolder
+from memgrid.results.work import WorkFolder
 
 
 @dataclass(frozen=True)

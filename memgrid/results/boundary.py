@@ -11,8 +11,8 @@ from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from memgrid import __version__
 from memgrid.errors import UserError
+from memgrid.io.paths import VERSION
 
 if TYPE_CHECKING:
     from dataclasses import Field
@@ -42,7 +42,7 @@ def adapter(kind: type[Any]) -> TypeAdapter[Any]:
 
 def encode(content: Versioned) -> dict[str, Any]:
     """The content of a file, with the version that writes it."""
-    plain: dict[str, Any] = adapter(type(content)).dump_python(replace(content, memgrid=__version__), mode="json", by_alias=True)
+    plain: dict[str, Any] = adapter(type(content)).dump_python(replace(content, memgrid=VERSION), mode="json", by_alias=True)
     return plain
 
 

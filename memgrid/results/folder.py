@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import polars as pl
 
@@ -19,8 +19,7 @@ from memgrid.results import records, result
 from memgrid.results.boundary import encode
 from memgrid.results.records import LATER, InterveneRecord, LocalizeRecord, readable, stage_settings
 from memgrid.results.result import MemberEpoch, RunResult
-from memgrid.results.work import Failure as Failure  # TRANSITION: to be imported from there
-from memgrid.results.work import WorkFolder as WorkFolder  # TRANSITION: to be imported from there
+from memgrid.results.work import WorkFolder
 
 BASELINES = ("tokens", "overlap", "confidence", "likelihood", "together")  # what needs no attention; see `memgrid.train.baselines`
 CHECKPOINT = "last.ckpt"  # in a folder of checkpoints: the networks after their last whole epoch, with what a training needs to go on
@@ -231,31 +230,3 @@ def prepare_root(name: str) -> Path:
     except OSError as error:
         raise UserError(f"root={name} cannot be written to ({error.strerror}): choose another folder with root=<path>") from None
     return root
-
-
-# TRANSITION: the functions below go as the report and the audit move to the folders.
-
-ANSWERS = "baselines.parquet"
-run_folders = folders_below
-
-
-def finished(folder: Path) -> dict[str, Any] | None:
-    """The content of the result of a finished run, or None."""
-    content = RunFolder(folder).result()
-    return None if content is None else encode(content)
-
-
-def note_job(folder: Path, log: Path | None) -> None:
-    """As `WorkFolder.note_job`."""
-    WorkFolder(folder).note_job(log)
-
-
-def clear_failure(folder: Path) -> None:
-    """As `WorkFolder.clear_failure`."""
-    WorkFolder(folder).clear_failure()
-
-
-def failure(folder: Path) -> dict[str, Any] | None:
-    """As `WorkFolder.failure`, as a dictionary."""
-    note = WorkFolder(folder).failure()
-    return None if note is None else {"error": note.error, "log": None if note.log is None else str(note.log), "time": note.time}

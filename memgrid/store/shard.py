@@ -26,8 +26,8 @@ from typing import Any, BinaryIO
 import h5py
 import numpy as np
 
-from memgrid import __version__
 from memgrid.errors import StoreError
+from memgrid.io.paths import VERSION
 from memgrid.lm.triangle import Triangle
 
 FORMAT_VERSION = 1
@@ -81,7 +81,7 @@ def layout(identity: Identity) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
 
 def _attributes(identity: Identity) -> dict[str, str | int]:
     """Root attributes of a shard, all but the digest; the version comes first, so that it is compared first."""
-    return {"format_version": FORMAT_VERSION, **asdict(identity), "pools": ",".join(POOLS), "created_by": f"memgrid {__version__}"}
+    return {"format_version": FORMAT_VERSION, **asdict(identity), "pools": ",".join(POOLS), "created_by": f"memgrid {VERSION}"}
 
 
 def _seal(attributes: dict[str, str | int]) -> str:

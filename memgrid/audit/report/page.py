@@ -9,7 +9,6 @@ from pathlib import Path
 
 import polars as pl
 
-from memgrid import __version__
 from memgrid.audit.config import AuditConfig
 from memgrid.audit.evaluation import Evidence, asked_of
 from memgrid.audit.report import figures
@@ -19,6 +18,7 @@ from memgrid.audit.result import TPR, AuditResult, table
 from memgrid.audit.shadow.population import CANARIES
 from memgrid.errors import UserError
 from memgrid.io.files import write_text
+from memgrid.io.paths import VERSION
 from memgrid.report import page
 from memgrid.report.tables import write_markdown
 from memgrid.results.audit_folder import AttackFolder
@@ -63,7 +63,7 @@ def write_report(run: AuditConfig, result: AuditResult, evidence: Evidence, fold
         parts = sections(run, result, tables, evidence, folder)
         when = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
         footer = (
-            f"Written on {when} by memgrid {__version__} from {folder.path}: python -m memgrid.audit, "
+            f"Written on {when} by memgrid {VERSION} from {folder.path}: python -m memgrid.audit, "
             f"with the settings in its {folder.metrics.name}"
         )
         title = f"memgrid audit: {run.dataset.name}, {run.model.name}"

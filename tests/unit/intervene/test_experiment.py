@@ -82,8 +82,13 @@ SAMPLES = {0: np.arange(30, 60), 1: np.arange(30)}
 QUICK = {"percent": [SHARE], "seeds": 2, "samples": 20, "ordinary": 10, "layers_at": SHARE}
 
 
+def files(folder):
+    """Where an experiment is written, and its journal."""
+    return RunFolder(folder).intervention, RunFolder(folder).intervention_journal
+
+
 def done(lm, corpus, delta, folder, **changes):
-    return intervene(lm, corpus, delta, CLASSES, SAMPLES, np.arange(30, 60), InterveneConfig(**{**QUICK, **changes}), RunFolder(folder))
+    return intervene(lm, corpus, delta, CLASSES, SAMPLES, np.arange(30, 60), InterveneConfig(**{**QUICK, **changes}), *files(folder))
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +159,7 @@ def test_it_runs_on_the_embedded_model(toy_lm, tmp_path):
     delta = np.random.default_rng(0).random((2, 6, 64, 64)).astype(np.float32)
     config = InterveneConfig([5.0, 100.0], 1, None, "suffix", 10, 10, None)
     found = intervene(
-        toy_lm, corpus, delta, ["Recall", "Guess"], {0: ids["chunk"], 1: ids["repeat"]}, ids["held_out"], config, RunFolder(tmp_path)
+        toy_lm, corpus, delta, ["Recall", "Guess"], {0: ids["chunk"], 1: ids["repeat"]}, ids["held_out"], config, *files(tmp_path)
     )
     assert found["class"].unique(maintain_order=True).to_list() == ["Recall", "Guess"]
     at_once = found.filter(pl.col("q") == 100)

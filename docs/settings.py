@@ -1,4 +1,4 @@
-"""Writes docs/settings.md (`make docs`) from the schemas, from what validation refuses, and from the comments of conf/."""
+"""Writes docs/settings.md (`make docs`) from the schemas, their limits, and the comments of conf/."""
 
 from __future__ import annotations
 

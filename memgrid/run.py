@@ -15,7 +15,7 @@ from rich.markup import escape
 
 from memgrid.config.describe import Composed, helped
 from memgrid.config.schema import RunConfig
-from memgrid.config.validate import register, typed, validate
+from memgrid.config.validate import register, typed
 from memgrid.errors import UserError
 from memgrid.io.commands import HELP
 from memgrid.io.files import write_yaml
@@ -33,7 +33,6 @@ from memgrid.results.work import WorkFolder
 COMMAND = Composed(
     "run",
     RunConfig,
-    validate,
     "Labels the sequences of a corpus, extracts the attention with which a model decodes them, trains small CNNs to tell the classes of a "
     "taxonomy apart, and prints how well they do. What is on disk is not computed again; a finished run prints its result at once.",
     {

@@ -9,7 +9,7 @@ import hydra
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
-from memgrid.audit.config import STAGES, AuditConfig, typed, validate
+from memgrid.audit.config import STAGES, AuditConfig, typed
 from memgrid.audit.folder import audit_folder, piece_folder
 from memgrid.config.describe import Composed, helped
 from memgrid.io.commands import HELP
@@ -24,7 +24,6 @@ from memgrid.train.devices import check_trainer
 COMMAND = Composed(
     "audit",
     AuditConfig,
-    validate,
     "Trains shadow models on halves of a data set, attacks them, and says which samples a classifier memorizes and how early one model "
     "alone would have told. What is on disk is not computed again.",
     {

@@ -57,9 +57,9 @@ class Limits:
         if self.choices:
             return " or ".join(self.choices)
         if self.least is not None and self.most is not None:
-            return f"from {self.least} to {self.most}"
+            return f"from {plain(self.least)} to {plain(self.most)}"
         bounds = (("at least", self.least), ("above", self.above), ("at most", self.most))
-        return " and ".join(f"{word} {number}" for word, number in bounds if number is not None)
+        return " and ".join(f"{word} {plain(number)}" for word, number in bounds if number is not None)
 
     def refusal(self, key: str, value: Any) -> str:
         """One sentence: the key, the value, the allowed ones."""
@@ -72,6 +72,11 @@ class Limits:
         else:
             what = f"is {'out of range' if self.most is not None else 'too small'}: it must be {self.text()}"
         return f"{key}={value:{self.form}} {what}" if self.form else f"{key}={value} {what}"
+
+
+def plain(number: float) -> str:
+    """A number as people write it: without a fraction where it has none."""
+    return str(int(number)) if float(number).is_integer() else str(number)
 
 
 def limits(**given: Any) -> dict[str, Any]:

@@ -23,7 +23,6 @@ from memgrid.pretrain.config import PretrainConfig, validate
 COMMAND = Composed(
     "pretrain",
     PretrainConfig,
-    validate,
     "Makes the embedded model again, in three steps, each skipped when its file is in the folder: documents (tokenizer.json, "
     "documents.parquet), model (model.safetensors, resumed from its checkpoint) and sequences (sequences.parquet).",
     {

@@ -9,7 +9,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
 from memgrid.audit.run import COMMAND as AUDIT
-from memgrid.config.describe import CONF, allowed, choices, comments, defaults, groups, header, helped, leaves, sentence, settings, shown
+from memgrid.config.describe import CONF, choices, comments, defaults, groups, header, helped, leaves, sentence, settings, shown
 from memgrid.pretrain.__main__ import COMMAND as PRETRAIN
 from memgrid.pretrain.config import PretrainConfig
 from memgrid.run import COMMAND as RUN
@@ -41,7 +41,7 @@ def test_every_key_and_every_choice_is_told_with_its_default(command):
     told = helped(command)
     section = PAGE[PAGE.index(f"\n## memgrid {command.name}\n") :].split("\n## ")[1]
     found = {one.key: one for one in settings(command)}
-    for key, value in leaves(OmegaConf.to_object(composed(command))):
+    for key, _, value in leaves(OmegaConf.to_object(composed(command))):
         assert found[key].default == shown(value)
         assert f"  {key}={shown(value)}" in told
         assert f"| `{key}` | `{shown(value)}` |" in section
@@ -72,14 +72,14 @@ def test_only_groups_of_the_command_are_told(command):
     [
         (RUN, "rouge", "both, l or 3"),
         (RUN, "rho", "above 0 and at most 1"),
-        (RUN, "delta", "0 or more"),
-        (RUN, "corpus.k", "between 1 and 63 tokens"),
+        (RUN, "delta", "at least 0"),
+        (RUN, "corpus.k", ""),
         (RUN, "cnn.epochs", "at least 1"),
         (RUN, "cnn.dropout", "from 0 to 0.99"),
         (RUN, "cnn.kernel_size", "one value or a list of values, 1 to 16"),
-        (RUN, "intervene.percent", "numbers above 0 and up to 100"),
+        (RUN, "intervene.percent", "above 0 and at most 100"),
         (RUN, "stages", "fetch, label, plan, extract, train, localize or intervene"),
-        (RUN, "parts", "1 to 256 parts"),
+        (RUN, "parts", "from 1 to 256"),
         (RUN, "select.leak_free", "true or false"),
         (RUN, "llm.path", ""),
         (AUDIT, "canary.name", "clean, label_noise, ood or mixed"),
@@ -87,15 +87,8 @@ def test_only_groups_of_the_command_are_told(command):
         (PRETRAIN, "documents", "shipped or sources"),
     ],
 )
-def test_limits_are_those_that_validation_has(command, key, limit):
+def test_limits_are_those_beside_the_fields(command, key, limit):
     assert {one.key: one.allowed for one in settings(command)}[key] == limit
-
-
-def test_asking_for_a_limit_changes_nothing():
-    run = OmegaConf.to_object(defaults(RUN))
-    before = repr(run)
-    assert allowed(RUN.validate, run, "cnn.epochs", 10) == "at least 1"
-    assert repr(run) == before
 
 
 def test_comments_are_read_behind_keys_at_any_depth(tmp_path):

@@ -111,7 +111,6 @@ class RunResult:
     Attributes:
         settings: those that decided the result, as `config.names.settings` gives them.
         classes: their titles.
-        order: the place of each class in the order of the partition, which equal partitions share.
         partition: equal for runs whose training would be the same.
         same_as: the run, below `<root>/runs`, whose training this one took over; None for a training of its own.
         samples: per class. members: names of the panel's networks.
@@ -121,16 +120,16 @@ class RunResult:
         confusion: counts of the last epoch, summed over the panel; rows are true classes.
         control: the same training on shuffled labels; None where it was not run.
         confidence: a small tree that sees the model's confidence alone; None where that is not known.
+        order: the place of each class in the order of the partition, which equal partitions share. origin: what it was made from. None in
+            results that are older than these.
         baselines, probes: what needs no attention, and linear probes of attention; None or absent where one could not be fitted.
         memgrid: the version that wrote it; empty before versions were noted.
     """
 
     settings: dict[str, Any]
     classes: list[str]
-    order: list[int]
     partition: str
     same_as: str | None
-    origin: Origin
     samples: SampleCounts
     members: list[str]
     eval_loss: float
@@ -140,6 +139,8 @@ class RunResult:
     confusion: list[list[int]]
     control: PanelScores | None
     confidence: PanelScores | None
+    order: list[int] | None = None
+    origin: Origin | None = None
     baselines: dict[str, PanelScores | None] = field(default_factory=dict)
     probes: dict[str, PanelScores | None] = field(default_factory=dict)
     memgrid: str = ""
@@ -184,7 +185,8 @@ def from_json(text: bytes | str) -> RunResult:
         if plain.get(name) == {}:  # so older versions said that there is none
             plain[name] = None
     result = decode(RunResult, plain, NAME, AGAIN)
-    classes = result.settings.get("taxonomy", {}).get("classes")
+    taxonomy = result.settings.get("taxonomy")
+    classes = taxonomy.get("classes") if isinstance(taxonomy, dict) else None
     if not isinstance(classes, dict) or "compat" not in result.settings:
         lack = "settings.compat" if "compat" not in result.settings else "settings.taxonomy.classes"
         raise UserError(f"{writer(plain)} wrote it (its {NAME} has no {lack}): {AGAIN}")

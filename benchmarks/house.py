@@ -77,8 +77,8 @@ def layers(checkout: Path) -> list[set[str]]:
 def back_arrows(pairs: Iterable[Arrow], floors: list[set[str]]) -> list[Arrow]:
     """The arrows that do not lead to a lower layer, sorted; names that are in no layer have no arrows to speak of."""
     floor = {name: number for number, names in enumerate(floors) for name in names}
-    known = [pair for pair in between_tops(pairs) if all(top(module) in floor for module in pair)]
-    return sorted(pair for pair in known if floor[top(pair[1])] >= floor[top(pair[0])])
+    placed = [pair for pair in between_tops(pairs) if all(top(module) in floor for module in pair)]
+    return sorted(pair for pair in placed if floor[top(pair[1])] >= floor[top(pair[0])])
 
 
 def circles(pairs: Iterable[Arrow]) -> list[list[str]]:

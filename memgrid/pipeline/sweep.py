@@ -95,8 +95,9 @@ def result_of(run: RunConfig) -> RunResult | None:
         return None
     folder = RunFolder.of(run)
     result = folder.result()
+    origin = None if result is None else result.origin
     from_tables = run.corpus.kind == "tables" and run.corpus.path
-    if result is not None and from_tables and load_corpus(run.corpus).fingerprint != result.origin.corpus:
+    if origin is not None and from_tables and load_corpus(run.corpus).fingerprint != origin.corpus:
         raise UserError(
             f"corpus.path={run.corpus.path} holds other sequences than when this run was finished: give them another corpus.name, "
             "or put the old ones back"

@@ -245,7 +245,7 @@ class RunData:
         identity = survey(folder)[0] if any(folder.glob("*.h5")) else None
         if identity is None:
             raise self.lacks(f"attention (there is none in {folder})", "stages=[extract]")
-        if identity.fingerprint != self.metrics.origin.llm:
+        if self.metrics.origin is not None and identity.fingerprint != self.metrics.origin.llm:
             raise UserError(
                 f"{folder} holds the attention of another model than the run's: make the run anew with {self.command('force=true')}"
             )
@@ -257,7 +257,7 @@ class RunData:
         from memgrid.pipeline.context import open_corpus
 
         corpus = open_corpus(self.settings, lambda: self.tokenizer)
-        if corpus.fingerprint != self.metrics.origin.corpus:
+        if self.metrics.origin is not None and corpus.fingerprint != self.metrics.origin.corpus:
             raise UserError(f"corpus {corpus.name!r} is not as it was for the run: make the run anew with {self.command('force=true')}")
         return corpus
 

@@ -54,12 +54,12 @@ class SharedTraining:
             result = equal.result() if equal != folder else None
         except UserError:
             return None
-        return equal if result is not None and result.origin == origin else None
+        return equal if result is not None and result.order is not None and result.origin == origin else None
 
     def adopt(self, equal: RunFolder, samples: pl.DataFrame, folder: RunFolder) -> RunResult:
         """Write the equal run's files into `folder`, classes named and ordered as in this run's taxonomy; returns the result."""
         theirs = equal.result()
-        assert theirs is not None
+        assert theirs is not None and theirs.order is not None
         order = partition(self.run).order
         place = np.array(theirs.order)[np.argsort(order)].tolist()
         result = replace(

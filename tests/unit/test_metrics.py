@@ -1,6 +1,6 @@
 import numpy as np
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from torchmetrics.functional.classification import multiclass_confusion_matrix, multiclass_f1_score, multiclass_precision, multiclass_recall
@@ -57,6 +57,7 @@ def one_by_one(labels, predicted, classes, seed, rounds):
     }
 
 
+@settings(deadline=None)
 @given(st.integers(2, 5), st.integers(1, 19), st.integers(1, 60), st.integers(0, 2**48))
 def test_the_panels_intervals_are_those_of_a_loop(classes, members, samples, seed):
     rng = np.random.default_rng(seed)
@@ -68,6 +69,7 @@ def test_the_panels_intervals_are_those_of_a_loop(classes, members, samples, see
         np.testing.assert_array_equal(got, np.array(expected).reshape(4, -1))
 
 
+@settings(deadline=None)
 @given(st.integers(1, 80), st.integers(1, 5), st.integers(0, 2**32))
 def test_the_other_intervals_are_those_of_before(samples, seeds, seed):
     rng = np.random.default_rng(seed)
@@ -82,6 +84,7 @@ def test_the_other_intervals_are_those_of_before(samples, seeds, seed):
     assert paired_interval(gap) == tuple(np.percentile(gap[rows].mean(1), [2.5, 97.5]))
 
 
+@settings(deadline=None)
 @given(st.integers(1, 30), st.integers(1, 20), st.integers(0, 2**32))
 def test_rows_and_counts_say_the_same(samples, rounds, seed):
     rows = np.random.default_rng(seed).integers(0, samples, (rounds, samples))

@@ -208,6 +208,7 @@ THRESHOLDS = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(THRESHOLDS)
 def test_thresholds_are_spelled_as_ever(t):
     """What is written of them, as it was spelled out in five modules."""

@@ -218,8 +218,8 @@ def test_another_experiment_does_not_go_on_from_there(lm, corpus, delta, tmp_pat
 
 @pytest.mark.parametrize("q", [0, -1.0, 100.1, float("nan")])
 def test_a_dose_that_is_none(lm, corpus, delta, q, tmp_path):
-    assert f"percent={q}" in refusal(lambda: done(lm, corpus, delta, tmp_path, percent=[1.0, q]))
-    assert f"percent={q}" in refusal(lambda: done(lm, corpus, delta, tmp_path, layers_at=q))
+    assert f"intervene.percent={q:g} " in refusal(lambda: done(lm, corpus, delta, tmp_path, percent=[1.0, q]))
+    assert f"intervene.layers_at={q:g} " in refusal(lambda: done(lm, corpus, delta, tmp_path, layers_at=q))
 
 
 def test_what_else_is_refused(lm, corpus, delta, tmp_path):

@@ -82,15 +82,17 @@ def main(arguments: list[str]) -> None:
         return
     words = parsed(COMMAND, arguments)
     root, state = words.root, words.state
-    found = {"runs": states(root), "audits": audit_states(root)}
-    table = pl.concat(found.values())
+    tables = {"runs": states(root), "audits": audit_states(root)}
+    table = pl.concat(tables.values())
     if not table.height:
         raise UserError(f"root={root} holds no run and no audit: start one with `python -m memgrid.run root={root}`")
     console = Console()
-    for what, some in found.items():
-        if some.height:
-            console.print(f"{some.height} {what if some.height > 1 else what.removesuffix('s')} below {escape(str(root))}", soft_wrap=True)
-            console.print(counts_table(some, what))
+    for what, of_kind in tables.items():
+        if of_kind.height:
+            console.print(
+                f"{some.height} {what if of_kind.height > 1 else what.removesuffix('s')} below {escape(str(root))}", soft_wrap=True
+            )
+            console.print(counts_table(of_kind, what))
     rows = table.filter(to_tell() if state is None else pl.col("state") == state)
     rows = rows.sort(pl.col("state").replace_strict({name: place for place, name in enumerate(STATES)}), maintain_order=True)
     shown = rows if state else rows.head(ROWS)

@@ -23,17 +23,17 @@ def one_sentence(error: HydraException | OmegaConfBaseException) -> str:
     cause = error.__cause__
     if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
         group, _, name = error.missing_cfg_file.rpartition("/")
-        known = ", ".join(error.options)
-        return f"{group}={name} is unknown: use {known}, or a file of your own with --config-dir{nearest(name, error.options)}"
+        names = ", ".join(error.options)
+        return f"{group}={name} is unknown: use {names}, or a file of your own with --config-dir{nearest(name, error.options)}"
     if isinstance(error, OverrideParseException):
         return unreadable(error.override)
     if isinstance(cause, ConfigAttributeError | ConfigKeyError) and isinstance(cause.parent_node, DictConfig):
         return unknown_key(str(cause.full_key), cause.parent_node)
-    if isinstance(cause, ValidationError) and (told := unfit(str(cause.full_key), cause)):
-        return told
-    lines = [line.strip() for one in (error, cause) if one is not None for line in str(one).splitlines()]
-    if lines and (told := elsewhere(lines[0]) or ambiguous(lines[0])):
-        return told
+    if isinstance(cause, ValidationError) and (sentence := unfit(str(cause.full_key), cause)):
+        return sentence
+    lines = [line.strip() for link in (error, cause) if link is not None for line in str(link).splitlines()]
+    if lines and (sentence := elsewhere(lines[0]) or ambiguous(lines[0])):
+        return sentence
     kept = [line for line in lines if line and not line.startswith(INTERNAL)]
     return ": ".join(dict.fromkeys(line.rstrip(".") for line in kept))
 
@@ -63,8 +63,8 @@ def unknown_key(key: str, parent: DictConfig) -> str:
     prefix, _, last = key.rpartition(".")
     groups = [path.name for path in CONF.iterdir() if path.is_dir()] + ["hydra/launcher"]
     keys = list(leaves(root))
-    same = [one for one in keys if one.rpartition(".")[2] == last]
-    beside = [".".join(filter(None, (prefix, str(one)))) for one in parent]
+    same = [name for name in keys if name.rpartition(".")[2] == last]
+    beside = [".".join(filter(None, (prefix, str(name)))) for name in parent]
     near = f" (did you mean {listed(same, 'or')}?)" if same else nearest(key, [*beside, *([] if prefix else groups)]) or nearest(key, keys)
     name = schema.removesuffix("Config").lower()
     return f"{key} is no setting of memgrid{near}: `memgrid {name if name in COMMANDS else 'run'} --help` lists them"
@@ -94,12 +94,12 @@ def unfit(key: str, error: ValidationError) -> str | None:
 
 def elsewhere(line: str) -> str | None:
     """For a group of another command."""
-    found = re.match(r"Could not override '([\w/]+)'. No match in the defaults list", line)
-    if not found:
+    match = re.match(r"Could not override '([\w/]+)'. No match in the defaults list", line)
+    if not match:
         return None
-    owners = [name for name in COMMANDS if re.search(rf"^ +- {found[1]}:", text_of(name), re.M)]
+    owners = [name for name in COMMANDS if re.search(rf"^ +- {match[1]}:", text_of(name), re.M)]
     belongs = f": it belongs to memgrid {listed(owners, 'and')}" if owners else ""
-    return f"{found[1]} is no group of this command{belongs}"
+    return f"{match[1]} is no group of this command{belongs}"
 
 
 def text_of(name: str) -> str:
@@ -110,8 +110,8 @@ def text_of(name: str) -> str:
 
 def ambiguous(line: str) -> str | None:
     """For several values outside of a sweep."""
-    found = re.match(r"Ambiguous value for argument '(([^=]+)=(.*))'$", line)
-    if not found:
+    match = re.match(r"Ambiguous value for argument '(([^=]+)=(.*))'$", line)
+    if not match:
         return None
-    word, key, value = found.groups()
+    word, key, value = match.groups()
     return f"{word} has several values, as a sweep has them: add -m, or write {key}=[{value}] for a list, '{key}=\"{value}\"' for a text"

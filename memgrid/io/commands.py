@@ -73,8 +73,8 @@ def key(shown: str, meaning: str, default: Any = MISSING, read: Callable[[str], 
         read: makes the value of what was typed, which is taken as it is: a path may hold whatever it likes.
         several: whether it may be given more than once; then its value is a list.
     """
-    told = {"shown": shown, "meaning": meaning, "read": read, "several": several}
-    return field(default_factory=list, metadata=told) if several else field(default=default, metadata=told)
+    metadata = {"shown": shown, "meaning": meaning, "read": read, "several": several}
+    return field(default_factory=list, metadata=metadata) if several else field(default=default, metadata=metadata)
 
 
 def parsed(command: Command, words: Sequence[str]) -> Any:
@@ -95,29 +95,29 @@ def parsed(command: Command, words: Sequence[str]) -> Any:
 
 def filled(keys: type, words: Sequence[str], subject: str, command: Command) -> Any:
     """An instance of one dataclass; see `parsed`."""
-    known = {one.name: one for one in fields(keys)}
+    declared = {declaration.name: declaration for declaration in fields(keys)}
     given: dict[str, list[Any]] = {}
     for word in words:
         name, equals, value = word.partition("=")
-        if name not in known or not equals:
-            usable = [f"{one.name}={one.metadata['shown']}" for one in known.values()]
-            raise UserError(f"{subject} knows only {listed(usable, 'and')}, not {word}{nearest(name, known, '=')}")
+        if name not in declared or not equals:
+            usable = [f"{declaration.name}={declaration.metadata['shown']}" for declaration in declared.values()]
+            raise UserError(f"{subject} knows only {listed(usable, 'and')}, not {word}{nearest(name, declared, '=')}")
         if not value:
-            raise UserError(f"{word} gives {subject} no value: write {name}={known[name].metadata['shown']}, or leave it out")
-        given.setdefault(name, []).append(known[name].metadata["read"](value))
+            raise UserError(f"{word} gives {subject} no value: write {name}={declared[name].metadata['shown']}, or leave it out")
+        given.setdefault(name, []).append(declared[name].metadata["read"](value))
     for name, values in given.items():
-        if len(values) > 1 and not known[name].metadata["several"]:
+        if len(values) > 1 and not declared[name].metadata["several"]:
             raise UserError(f"{name}= is given {len(values)} times to {subject}: give it once")
-    for name, one in known.items():
-        if needed(one) and name not in given:
+    for name, declaration in declared.items():
+        if needed(declaration) and name not in given:
             example = next((typed for typed in command.examples if typed.startswith(subject)), subject)
             raise UserError(f"{subject} needs {name}=...: such as `memgrid {example}`")
-    return keys(**{name: values if known[name].metadata["several"] else values[0] for name, values in given.items()})
+    return keys(**{name: values if declared[name].metadata["several"] else values[0] for name, values in given.items()})
 
 
-def needed(one: Field[Any]) -> bool:
+def needed(declaration: Field[Any]) -> bool:
     """Whether a key must be given."""
-    return one.default is MISSING and one.default_factory is MISSING
+    return declaration.default is MISSING and declaration.default_factory is MISSING
 
 
 def nearest(word: str, known: Sequence[str] | Mapping[str, Any], ending: str = "") -> str:
@@ -136,12 +136,17 @@ def explained(command: Command) -> str:
     several = command.keys if isinstance(command.keys, Mapping) else {"": command.keys}
     usage, keys = [], list[str]()
     for word, of in several.items():
-        shown = {f"{one.name}={one.metadata['shown']}" + " ..." * one.metadata["several"]: one for one in fields(of)}
-        optional = [text if needed(one) else f"[{text}]" for text, one in shown.items()]
+        shown = {
+            f"{declaration.name}={declaration.metadata['shown']}" + " ..." * declaration.metadata["several"]: declaration
+            for declaration in fields(of)
+        }
+        optional = [text if needed(declaration) else f"[{text}]" for text, declaration in shown.items()]
         usage.append(" ".join(filter(None, ("memgrid", command.name, word, *optional))))
         keys += ["", f"Keys of {word}:" if word else "Keys:"]
-        usual = {text: f" ({default} if nothing is said)" if (default := default_of(one)) else "" for text, one in shown.items()}
-        keys += columns({text: one.metadata["meaning"] + usual[text] for text, one in shown.items()})
+        usual = {
+            text: f" ({default} if nothing is said)" if (default := default_of(declaration)) else "" for text, declaration in shown.items()
+        }
+        keys += columns({text: declaration.metadata["meaning"] + usual[text] for text, declaration in shown.items()})
     lines = [f"memgrid {command.name}: {COMMANDS[command.name]}", "", fill(command.purpose, LINE), ""]
     lines += [("Usage: " if n == 0 else "       ") + line for n, line in enumerate(usage)]
     lines += [f"       (python -m memgrid.{command.name} is the same)", *keys, "", *examples(command.examples)]
@@ -153,9 +158,9 @@ def examples(typed: Mapping[str, str]) -> list[str]:
     return ["Examples:", *columns({f"memgrid {words}": does for words, does in typed.items()})]
 
 
-def default_of(one: Field[Any]) -> str:
+def default_of(declaration: Field[Any]) -> str:
     """The default of a key as it would be typed; empty where it has none."""
-    default = ",".join(one.default) if isinstance(one.default, tuple) else one.default
+    default = ",".join(declaration.default) if isinstance(declaration.default, tuple) else declaration.default
     return "" if default is MISSING or default is None else str(default)
 
 

@@ -43,7 +43,7 @@ def open_run(folder: str | Path, root: str | Path | None = None) -> Run:
     """
     path = Path(folder)
     if root is not None:
-        paths = [one for one in folders_below(Path(root)) if one.parts[-len(path.parts) :] == path.parts]
+        paths = [other for other in folders_below(Path(root)) if other.parts[-len(path.parts) :] == path.parts]
         if len(paths) != 1:
             there = "no run" if not paths else f"{len(paths)} runs"
             ask = f"run `python -m memgrid.run root={root}`" if not paths else "write <llm>/<taxonomy>/<name>"

@@ -116,9 +116,9 @@ class RunData:
         file, name = (self.folder.predictions, "predictions") if own else (self.folder.baselines, "predictions of baselines")
         table = self.read(file, name, "force=true")
         networks = self.metrics.members if network is None else [network]
-        known = [*self.metrics.members, *(column for column in table.columns[2:] if not own)]
+        choices = [*self.metrics.members, *(column for column in table.columns[2:] if not own)]
         if not set(networks) <= set(table.columns):
-            raise UserError(f"{self.folder.path} has no predictions of {network!r}: use {', '.join(known)}")
+            raise UserError(f"{self.folder.path} has no predictions of {network!r}: use {', '.join(choices)}")
         every = [table[column].list.to_array(len(self.classes)).to_numpy() for column in networks]
         probabilities, titles = np.mean(every, axis=0), np.array(self.classes)
         labels, predicted = titles[table["label"].to_numpy()], titles[probabilities.argmax(1)]

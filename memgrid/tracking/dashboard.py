@@ -15,7 +15,7 @@ from memgrid.taxonomy import ROUGE_NAMES
 NAME = "memgrid"
 SCORE = panels.SummaryMetric("min_f1")
 TAXONOMY, RHO, DELTA, ROUGE = (panels.Config(key) for key in ("taxonomy.name", "rho", "delta", "rouge"))
-PANEL = tuple(Member(*one).name for one in product((6, 8), (10, 16), ("mean", "max")))
+PANEL = tuple(Member(*choice).name for choice in product((6, 8), (10, 16), ("mean", "max")))
 PERCENT = (0, 100)
 
 

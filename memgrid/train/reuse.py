@@ -59,7 +59,8 @@ class SharedTraining:
     def adopt(self, equal: RunFolder, samples: pl.DataFrame, folder: RunFolder) -> RunResult:
         """Write the equal run's files into `folder`, classes named and ordered as in this run's taxonomy; returns the result."""
         theirs = equal.result()
-        assert theirs is not None and theirs.order is not None
+        assert theirs is not None
+        assert theirs.order is not None
         order = partition(self.run).order
         place = np.array(theirs.order)[np.argsort(order)].tolist()
         result = replace(

@@ -90,7 +90,7 @@ def main(arguments: list[str]) -> None:
     for what, of_kind in tables.items():
         if of_kind.height:
             console.print(
-                f"{some.height} {what if of_kind.height > 1 else what.removesuffix('s')} below {escape(str(root))}", soft_wrap=True
+                f"{of_kind.height} {what if of_kind.height > 1 else what.removesuffix('s')} below {escape(str(root))}", soft_wrap=True
             )
             console.print(counts_table(of_kind, what))
     rows = table.filter(to_tell() if state is None else pl.col("state") == state)

@@ -71,9 +71,8 @@ def intervene(
     """
     experiment = Experiment(lm, corpus, maps, classes, config)
     key = experiment.key(samples, held_out_ids)
-    table = finished_table(table_file, key)
-    if table is not None:
-        return table
+    if (finished := finished_table(table_file, key)) is not None:
+        return finished
     prove_masking(lm)
     held_out = experiment.sequences(held_out_ids, False, config.ordinary)
     wanted = {label: ids for label, given in sorted(samples.items()) if len(ids := experiment.sequences(given, True, config.samples))}
@@ -82,8 +81,7 @@ def intervene(
     journal = Journal(journal_file, f"{key} {drawn_digest(held_out, *wanted.values())}")
     trials = experiment.run(wanted, held_out, journal)
     table = pl.DataFrame([row_of(classes[trial.label], trial, journal.done[trial]) for trial in trials], schema=SCHEMA)
-    readable = {classes[label]: chosen.tolist() for label, chosen in wanted.items()}
-    write_table(table, table_file, {"key": key, "settings": asdict(config), "ids": readable})
+    write_table(table, table_file, {"key": key, "settings": asdict(config), "ids": {classes[c]: ids.tolist() for c, ids in wanted.items()}})
     journal.path.unlink(missing_ok=True)
     return table
 

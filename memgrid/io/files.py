@@ -53,7 +53,8 @@ def whole(path: Path, error: type[UserError] = UserError, sweep: bool = True) ->
         force_to_disk(partial)
         os.rename(partial, path)
     except OSError as trouble:
-        raise error(f"Cannot write to {path.parent} ({reason(trouble)}): make room or use another folder, and run again.") from None
+        stop = "." if issubclass(error, StoreError) else ""  # the store's sentences have a full stop, the others none
+        raise error(f"Cannot write to {path.parent} ({reason(trouble)}): make room or use another folder, and run again{stop}") from None
     finally:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)

@@ -157,20 +157,13 @@ def test_a_file_is_whole_or_absent(own, monkeypatch):
     localize(*parts(own), "gradient", 2)
     path = own.folder.path / "localize-gradient.h5"
     before = path.read_bytes()
-    monkeypatch.setattr("memgrid.store.store.os.fsync", fail)
-    assert "No space left" in refusal_of_store(lambda: localize(*parts(own), "gradient", 3))
+    monkeypatch.setattr("memgrid.io.files.os.fsync", fail)
+    assert "No space left" in refusal(localize, *parts(own), "gradient", 3)
     assert path.read_bytes() == before
     path.unlink()
-    refusal_of_store(lambda: localize(*parts(own), "gradient", 3))
+    refusal(localize, *parts(own), "gradient", 3)
     assert made_from(path) is None
     assert not [one for one in own.folder.path.iterdir() if "partial" in one.name or one.suffix == ".h5"]
-
-
-def refusal_of_store(function):
-    """The store's sentences end in a full stop, unlike the others."""
-    with pytest.raises(room.UserError) as caught:
-        function()
-    return str(caught.value)
 
 
 def test_other_programs_can_read_the_file(own):
@@ -188,7 +181,7 @@ def test_an_unknown_method_is_refused_before_anything_is_read(shared):
 
 def test_runs_without_networks_are_refused(own, tmp_path):
     given = parts(own)
-    assert "no finished run" in refusal(localize, *given[:-1], tmp_path)
+    assert "no finished run" in refusal(localize, *given[:-1], RunFolder(tmp_path))
     checkpoint = own.folder.path / "checkpoints" / "last.ckpt"
     kept = checkpoint.read_bytes()
     checkpoint.write_bytes(kept[:1000])

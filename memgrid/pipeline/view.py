@@ -230,8 +230,7 @@ class RunData:
     @property
     def methods(self) -> list[str]:
         """The methods of attribution of which there are decision maps, guided first."""
-        names = [path.stem.removeprefix("localize-") for path in self.folder.path.glob("localize-*.h5")]
-        return sorted(names, key=lambda name: (name != "guided", name))
+        return sorted(self.folder.methods(), key=lambda name: (name != "guided", name))
 
     @cached_property
     def store(self) -> Store:

@@ -167,10 +167,13 @@ class RunFolder(WorkFolder):
         path = self.intervention_record
         return self.read(path, lambda text: records.from_json(InterveneRecord, text, path.name))
 
+    def methods(self) -> list[str]:
+        """The methods of attribution whose decision maps are there, sorted."""
+        return sorted(path.stem.removeprefix("localize-") for path in self.path.glob(self.decision_maps("*").name))
+
     def localize_records(self) -> list[LocalizeRecord]:
         """Those of all methods whose decision maps are there; one that cannot be read is passed over."""
-        methods = [path.stem.removeprefix("localize-") for path in sorted(self.path.glob(self.decision_maps("*").name))]
-        return [record for method in methods if (record := readable(partial(self.localize_record, method))) is not None]
+        return [record for method in self.methods() if (record := readable(partial(self.localize_record, method))) is not None]
 
     def write_record(self, record: LocalizeRecord | InterveneRecord) -> None:
         """Note that a stage after training is done."""

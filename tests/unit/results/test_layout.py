@@ -16,9 +16,17 @@ NAMES = re.compile(
     r"|\.lock|config\.yaml|failed\.json|job\.json|queued\.json|checkpoints|figures|localize-\S*)$"
 )
 # Where the names stand; `train.reuse` and `store.sharing` have locks that are no run's.
-OWNERS = {"results/folder.py", "results/work.py", "results/result.py", "train/reuse.py", "store/sharing.py"}
-# TRANSITION: these have folders of their own, or move to them.
-OTHERS = ("audit/", "report/", "results/states.py")
+OWNERS = {
+    "results/folder.py",
+    "results/work.py",
+    "results/result.py",
+    "audit/result.py",
+    "results/audit_folder.py",
+    "train/reuse.py",
+    "store/sharing.py",
+}
+# A report, of runs or of an audit, has a folder for its own figures.
+OTHERS = ("report/",)
 
 
 def literals(path):

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.slow
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 K, LENGTH = 56, 64
 LICENCES = ("rich", "hydra-core", "click")  # MIT twice, wrapped and headed differently, and BSD
-HELD_OUT = ("store", "ngrams", "rouge", "templates")  # modules of memgrid, younger than the model
+HELD_OUT = ("store/store", "corpus/ngrams", "label/rouge", "label/templates")  # modules of memgrid, younger than the model
 TEMPLATES = (
     " ".join(map(str, range(1, 60))),
     "\n".join(f"{number}. Chapter {number}" for number in range(1, 20)),

@@ -84,7 +84,7 @@ def _guess(t: Thresholds) -> pl.Expr:
     return pl.col("memorized") & (pl.col("is_repeating") | pl.col("is_incrementing") | t.high_rouge)
 
 
-# DESIGN: all but the first need `memorized`; thresholds compare the value itself.
+# how-it-works 4 (Rules): all but the first need `memorized`; thresholds compare the value itself.
 RULES: dict[str, Rule] = {
     "non_memorized": Rule(lambda _: ~pl.col("memorized"), (), "the continuation differs from the suffix"),
     "recite": Rule(lambda t: pl.col("memorized") & (pl.col("duplicates") > t.delta), ("duplicates",), "more than δ duplicates"),

@@ -1,4 +1,4 @@
-"""A job on a cluster, seen from inside: what is checked before any work, where its log lies, and how it stops."""
+"""The process from inside: how it ends on SIGTERM, and, in a job on a cluster, what is checked before any work and where its log lies."""
 
 from __future__ import annotations
 

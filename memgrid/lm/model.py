@@ -89,7 +89,7 @@ class LanguageModel(Tokenizer):
 
     @torch.inference_mode()
     def score(self, tokens: Int[np.ndarray, "batch length"], k: int) -> Scores:
-        """Read sequences once under teacher forcing (DESIGN 4: one pass equals greedy decoding, up to exact ties)."""
+        """Read sequences once under teacher forcing (how-it-works 4: one pass equals greedy decoding, up to exact ties)."""
         inputs = self._tensor(tokens)
         return scores_of(self.model(input_ids=inputs, attention_mask=torch.ones_like(inputs), use_cache=False).logits, inputs, k)
 

@@ -60,7 +60,7 @@ def rows() -> dict[str, np.ndarray]:
 
 
 def by_hand(rows: dict[str, np.ndarray], t: Thresholds) -> dict[str, np.ndarray]:
-    """Which rules hold for each row, from DESIGN 4, in numpy."""
+    """Which rules hold for each row, from how-it-works 4, in numpy."""
     template = rows["is_repeating"] | rows["is_incrementing"]
     high_l, high_3 = rows["rouge_l"] >= t.rho, rows["rouge_3"] >= t.rho
     memorized = rows["memorized"]

@@ -25,7 +25,7 @@ from memgrid.launch.job import check_tasks, in_job, log_file
 from memgrid.launch.workspace import Workspace
 from memgrid.pipeline.sweep import owns, result_of
 from memgrid.results.findings import print_result, stage_sentences
-from memgrid.results.folder import RunFolder, prepare_root, work_folder_of
+from memgrid.results.folder import RunFolder, prepare_folder, work_folder_of
 from memgrid.results.records import LATER
 from memgrid.results.result import RunResult
 from memgrid.results.work import WorkFolder
@@ -49,7 +49,7 @@ JOB_WAITS, TERMINAL_WAITS = 600, 1  # seconds for another process that works on 
 def run_cell(run: RunConfig, workspace: Workspace) -> None:
     """Do one run, or print its result if it is finished."""
     check_tasks()
-    prepare_root(run.root)
+    prepare_folder(run.root)
     if not owns(run):
         return run_shared(run, work_folder_of(run), workspace)
     folder = RunFolder.of(run)

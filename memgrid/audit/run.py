@@ -18,7 +18,7 @@ from memgrid.io.paths import CONF
 from memgrid.launch.cli import attempt, noted, restarted, start
 from memgrid.launch.job import check_tasks, log_file
 from memgrid.launch.workspace import Workspace
-from memgrid.results.folder import prepare_root
+from memgrid.results.folder import prepare_folder
 from memgrid.train.devices import check_trainer
 
 COMMAND = Composed(
@@ -40,8 +40,8 @@ def run_audit(run: AuditConfig, workspace: Workspace) -> None:
     if "train" in run.stages:
         check_trainer(run.trainer)
     piece = piece_folder(run)
-    prepare_root(run.root)
-    prepare_root(str(piece.path))
+    prepare_folder(run.root)
+    prepare_folder(str(piece.path))
     if run.force and restarted(piece.path):
         run = replace(run, force=False)  # what is there is this job's own
     piece.note_job(log_file())

@@ -204,7 +204,10 @@ def refuse_other_modules(module: str) -> None:
     Args:
         module: as it was typed after -m.
     """
-    name = module.removeprefix("-m").strip().removeprefix("memgrid").removeprefix(".").removesuffix("__main__").removesuffix(".")
+    module = module.removeprefix("-m").strip()
+    if module != "memgrid" and not module.startswith("memgrid."):
+        return  # another package, which imports this one
+    name = module.removeprefix("memgrid").removeprefix(".").removesuffix("__main__").removesuffix(".")
     if name and name not in COMMANDS:
         near = nearest(name, COMMANDS) or nearest(name.partition(".")[0], COMMANDS)
         print(f"memgrid: memgrid.{name} is no command: python -m memgrid.<command> knows {', '.join(COMMANDS)}{near}", file=sys.stderr)

@@ -107,8 +107,7 @@ def write_parquet(table: pl.DataFrame, path: Path, metadata: dict[str, str] | No
 
 def copy_file(source: Path, path: Path) -> None:
     """Copy a file's content, as `whole` writes."""
-    with whole(path) as partial:
-        shutil.copyfile(source, partial)
+    write_bytes(source.read_bytes(), path)
 
 
 def host() -> str:

@@ -21,7 +21,7 @@ from memgrid.config.mistakes import one_sentence
 from memgrid.errors import UserError
 from memgrid.launch.tasks import SweepTarget
 from memgrid.launch.workspace import Workspace
-from memgrid.results.folder import prepare_root
+from memgrid.results.folder import prepare_folder
 
 NUMBER = re.compile(r"(\w+)=(\d+)")
 
@@ -56,7 +56,7 @@ class Sweep(Callback):  # type: ignore[misc]
             workspace.target, workspace.planned = self.target, dict(combinations(config, self.target))
             self.target.together(list(workspace.planned.values()))
             for root in {run.root for run in workspace.planned.values()}:
-                prepare_root(root)  # Hydra would make its own folder there, and fail with a traceback
+                prepare_folder(root)  # Hydra would make its own folder there, and fail with a traceback
         except (UserError, HydraException, OmegaConfBaseException) as error:
             # Hydra turns a callback's exception into a warning, but not this one.
             sys.exit(f"memgrid: {error if isinstance(error, UserError) else one_sentence(error)}; nothing was started")

@@ -129,7 +129,7 @@ def collect(job: Any, tasks: list[Task], target: SweepTarget, failures: list[str
         sentences = result if orderly else [str(result).strip().rpartition("\n")[2]] * len(tasks)
     for task, sentence in zip(tasks, sentences, strict=True):
         if not orderly:
-            if target.done(task.run) and not task.run.force:  # an old result is none of a run that was to be done again
+            if not task.run.force and target.done(task.run):  # an old result is none of a run that was to be done again
                 sentence = None  # this run was done before its job ended
             else:
                 WorkFolder(target.folder(task.run)).note_failure(str(sentence), log)

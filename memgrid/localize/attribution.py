@@ -201,6 +201,3 @@ def panel_means(panel: Panel, batches: Iterable[dict[str, Tensor]], own: int, me
         total = total + panel_sums(panel, pools, own, method).cpu().numpy()
         count += len(pools["max"])
     return total / count
-
-
-# Whether a method is about the network at all.

@@ -21,6 +21,7 @@ from memgrid.config.schema import RunConfig
 from memgrid.corpus.corpus import Corpus
 from memgrid.corpus.ngrams import sequence_hashes
 from memgrid.io.paths import VERSION
+from memgrid.lm.triangle import Triangle
 from memgrid.localize.attribution import STEPS, check_method, panel_means
 from memgrid.localize.maps import made_from, write_decision_maps
 from memgrid.results.folder import RunFolder
@@ -136,7 +137,6 @@ def one_sample(trained: TrainedPanel, corpus: Corpus, store: Store, sequence_id:
     ids = np.array([sequence_id], np.int64)
     maps = store.read(ids, ("max",))
     means = panel_means(trained.panel, batches(trained, corpus, store, ids, 1), trained.logit_of(label), method)
-    delta = means[0].mean(0).astype(np.float32)
-    attention = np.zeros_like(delta)
-    attention[:, *np.tril_indices(delta.shape[1])] = maps.pools["max"][0].T
-    return SampleDecision(sequence_id, trained.titles[label], maps.decoded[0], attention, delta)
+    values = means[0].mean(0).astype(np.float32)
+    attention = Triangle(store.identity.length).unpack(maps.pools["max"][0].T.astype(np.float32))
+    return SampleDecision(sequence_id, trained.titles[label], maps.decoded[0], attention, values)

@@ -20,32 +20,9 @@ from memgrid.localize.localize import eval_samples
 from memgrid.localize.maps import read_decision_maps
 from memgrid.report.figures.doses import draw_doses, draw_layers
 from memgrid.results.folder import RunFolder
-from memgrid.results.records import ClassRegions, InterveneRecord, class_verdicts, stage_settings
+from memgrid.results.records import InterveneRecord, class_verdicts, stage_settings
 
 UNSEEN, NOT_MEMORIZED = "text that the model never read", "training text that is not memorized"
-
-
-def class_regions(title: str, decision_map: np.ndarray, k: int, samples: int) -> ClassRegions:
-    """What there is to tell of one class's decision map, (layers, query, key)."""
-    total = float(decision_map.sum(dtype=np.float64)) or 1.0
-    layers = 100 * decision_map.sum((1, 2), dtype=np.float64) / total
-
-    def share(part: np.ndarray) -> float:
-        return 100 * float(part.sum(dtype=np.float64)) / total
-
-    order = np.sort(decision_map[:, np.tri(decision_map.shape[1], dtype=bool)].ravel())[::-1].cumsum(dtype=np.float64)
-    return ClassRegions(
-        title=title,
-        samples=samples,
-        layers=len(decision_map),
-        layer=int(layers.argmax()) + 1,
-        layer_share=float(layers.max()),
-        within_prefix=share(decision_map[:, :k]),
-        suffix_to_prefix=share(decision_map[:, k:, :k]),
-        within_suffix=share(decision_map[:, k:, k:]),
-        half=100 * float((order < order[-1] / 2).sum() + 1) / len(order),
-        layer_shares=layers.tolist(),
-    )
 
 
 def switch_off(run: RunConfig, language_model: Callable[[], LanguageModel], corpus: Corpus, unseen: np.ndarray, folder: RunFolder) -> None:

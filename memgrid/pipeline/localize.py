@@ -1,4 +1,4 @@
-"""The stages after training: where a finished run's networks decide, and whether the model needs it. They write into the run's folder."""
+"""The stage localize: where a finished run's networks decide, with its figures and its record."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from memgrid.config.schema import RunConfig
 from memgrid.corpus.corpus import Corpus
 from memgrid.errors import UserError
 from memgrid.lm.model import Tokenizer
+from memgrid.lm.triangle import Triangle
 from memgrid.localize.localize import eval_samples, localize, one_sample
 from memgrid.localize.maps import DecisionMaps, read_decision_maps
 from memgrid.localize.randomization import randomization_test
-from memgrid.pipeline.intervene import class_regions
 from memgrid.report.figures.maps import draw_decision_maps, draw_layer_shares, draw_randomization, draw_sequence, draw_teaser
 from memgrid.results.findings import mean_curves, stage_sentences
 from memgrid.results.folder import RunFolder
-from memgrid.results.records import LocalizeRecord, RandomizationCurves, stage_settings
+from memgrid.results.records import ClassRegions, LocalizeRecord, RandomizationCurves, stage_settings
 from memgrid.store.store import Store
 from memgrid.train.panel import TrainedPanel, load_panel
 
@@ -85,3 +85,26 @@ def draw_sequences(trained: TrainedPanel, maps: DecisionMaps, corpus: Corpus, st
 def file_name(title: str) -> str:
     """A class's title as a part of a file's name."""
     return re.sub(r"[^\w.+-]+", "-", title).strip("-.")[:40] or "class"
+
+
+def class_regions(title: str, decision_map: np.ndarray, k: int, samples: int) -> ClassRegions:
+    """What there is to tell of one class's decision map, (layers, query, key)."""
+    total = float(decision_map.sum(dtype=np.float64)) or 1.0
+    layers = 100 * decision_map.sum((1, 2), dtype=np.float64) / total
+
+    def share(part: np.ndarray) -> float:
+        return 100 * float(part.sum(dtype=np.float64)) / total
+
+    order = np.sort(Triangle(decision_map.shape[1]).pack(decision_map).ravel())[::-1].cumsum(dtype=np.float64)
+    return ClassRegions(
+        title=title,
+        samples=samples,
+        layers=len(decision_map),
+        layer=int(layers.argmax()) + 1,
+        layer_share=float(layers.max()),
+        within_prefix=share(decision_map[:, :k]),
+        suffix_to_prefix=share(decision_map[:, k:, :k]),
+        within_suffix=share(decision_map[:, k:, k:]),
+        half=100 * float((order < order[-1] / 2).sum() + 1) / len(order),
+        layer_shares=layers.tolist(),
+    )

@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 
 from memgrid.errors import UserError
+from memgrid.lm.triangle import Triangle
 from memgrid.pipeline.view import RunData
 from memgrid.report import baseline_tables, tables
 from memgrid.report.facts import NoiseFloor, noise_floor
@@ -99,9 +100,8 @@ class Run(RunData):
         evaluated, maps, identity = self.samples.filter(side="eval"), {}, self.store.identity
         for title in self.classes:
             ids = evaluated.filter(title=title)["sequence_id"].head(many or evaluated.height)
-            rows, columns = np.tril_indices(identity.length)
             name = title if many is None else f"{title}: sequence {ids[0]}"
-            maps[name] = self.attention_of(ids, pool).mean(0)[:, rows, columns].T
+            maps[name] = Triangle(identity.length).pack(self.attention_of(ids, pool).mean(0)).T
         draw_maps(maps, identity.length, identity.k, pool, path)
 
     def _draw_maps(self, what: str, method: str | None, title: str | None, path: Path) -> None:

@@ -14,6 +14,7 @@ import polars as pl
 from memgrid.config.overrides import command, read_config
 from memgrid.config.schema import RunConfig
 from memgrid.errors import UserError
+from memgrid.lm.triangle import Triangle
 from memgrid.results import findings
 from memgrid.results.folder import RunFolder
 from memgrid.results.records import readable
@@ -190,11 +191,8 @@ class RunData:
             raise UserError(f"sequence {unknown[0]} is none of the samples of {self.folder.path}: choose a sequence_id of run.samples")
         if len(missing := store.missing(asked)):
             raise self.lacks(f"attention of sequence {missing[0]}", "stages=[extract]")
-        packed, length = store.read(asked, (pool,)).pools[pool], store.identity.length
-        maps = np.zeros((len(asked), packed.shape[2], length, length), np.float32)
-        rows, columns = np.tril_indices(length)
-        maps[:, :, rows, columns] = packed.transpose(0, 2, 1)
-        return maps
+        packed = store.read(asked, (pool,)).pools[pool].astype(np.float32)
+        return Triangle(store.identity.length).unpack(packed.transpose(0, 2, 1))
 
     def text(self, sequence_id: int) -> SequenceText:
         """A sequence of the corpus as text; needs the corpus and the model's tokenizer, and loads no weights."""
@@ -236,11 +234,10 @@ class RunData:
     def store(self) -> Store:
         """The attention of the run's model on its corpus; the model itself need not be at hand."""
         from memgrid.store.archive import survey
-        from memgrid.store.store import Store
+        from memgrid.store.store import Store, store_folder
 
         run = self.settings
-        kind = "" if run.select.decoded == "continuation" else f"@{run.select.decoded}"
-        folder = self.root / "attention" / run.llm.name / f"{run.corpus.name}{kind}"
+        folder = store_folder(self.root, run.llm.name, run.corpus.name, run.select.decoded)
         identity = survey(folder)[0] if any(folder.glob("*.h5")) else None
         if identity is None:
             raise self.lacks(f"attention (there is none in {folder})", "stages=[extract]")

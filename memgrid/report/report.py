@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from memgrid.errors import UserError
 from memgrid.io.files import write_text
 from memgrid.io.paths import VERSION
 from memgrid.report.baseline_tables import added, learning, negatives
@@ -26,6 +25,7 @@ from memgrid.report.tables import (
     sizes_table,
     write_markdown,
 )
+from memgrid.results.folder import prepare_folder
 
 if TYPE_CHECKING:
     from memgrid.report.facts import Report
@@ -94,15 +94,12 @@ def write_report(report: Report) -> None:
     from memgrid.report.sections import baselines, causes, checks, scores
 
     out = report.out
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        write_tables(report.tables, out)
-        *before, missing = checks.sections(report)
-        parts = [*scores.sections(report), *baselines.sections(report), *before, *causes.sections(report), missing]
-        title = f"memgrid: {', '.join(report.models)}"
-        subtitle = "How do language models reproduce their training text? What CNNs can tell from attention alone."
-        when = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
-        footer = f"Written on {when} by memgrid {VERSION} from the runs below {report.root}: python -m memgrid.report root={report.root}"
-        (out / "index.html").write_text(page.render(title, subtitle, parts, footer))
-    except OSError as error:
-        raise UserError(f"out={out} cannot be written to ({error.strerror}): choose another folder with out=<path>") from None
+    prepare_folder(str(out), "out")
+    write_tables(report.tables, out)
+    *before, missing = checks.sections(report)
+    parts = [*scores.sections(report), *baselines.sections(report), *before, *causes.sections(report), missing]
+    title = f"memgrid: {', '.join(report.models)}"
+    subtitle = "How do language models reproduce their training text? What CNNs can tell from attention alone."
+    when = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
+    footer = f"Written on {when} by memgrid {VERSION} from the runs below {report.root}: python -m memgrid.report root={report.root}"
+    write_text(page.render(title, subtitle, parts, footer), out / "index.html")

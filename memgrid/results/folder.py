@@ -218,18 +218,21 @@ def folders_below(root: Path, below: str = "runs") -> list[Path]:
     return sorted(path for path in level if path.is_dir())
 
 
-def prepare_root(name: str) -> Path:
-    """Create the root and prove that it can be written to.
+def prepare_folder(name: str, key: str = "root") -> Path:
+    """Create a folder and prove that it can be written to.
+
+    Args:
+        key: how the user names it.
 
     Raises:
         UserError: it cannot.
     """
-    root = Path(name)
+    folder = Path(name)
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        probe = root / ".writable"
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
         probe.touch()
         probe.unlink(missing_ok=True)
     except OSError as error:
-        raise UserError(f"root={name} cannot be written to ({error.strerror}): choose another folder with root=<path>") from None
-    return root
+        raise UserError(f"{key}={name} cannot be written to ({error.strerror}): choose another folder with {key}=<path>") from None
+    return folder

@@ -60,7 +60,7 @@ def state_of(path: Path) -> tuple[str, str] | None:
     if done:
         return "done", f"but a later start failed: {folder.failure()}" if failed else ""
     if failed:
-        return "failed", str(folder.failure())
+        return "failed", str(folder.failure() or "")
     last = checkpoint_time(folder)
     if last or locked:
         return "stopped", (last or ("before its first epoch ended" if trains(folder) else "before its end")) + log_end(folder)

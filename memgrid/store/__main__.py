@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from memgrid.config.schema import RunConfig
-from memgrid.errors import StoreError, UserError
-from memgrid.io.commands import HELP, Command, explained, key, parsed
+from memgrid.errors import UserError
+from memgrid.io.commands import HELP, Command, explained, key, parsed, start
 from memgrid.store.archive import export, info, stores_below, verify
 
 ROOT = Path(RunConfig().root) / "attention"
@@ -65,7 +65,7 @@ def run(arguments: list[str]) -> bool:
     for folder in words.folder or stores_below(words.root or ROOT):
         try:
             good &= (info if isinstance(words, Info) else verify)(folder)
-        except (UserError, StoreError) as error:
+        except UserError as error:
             print(f"memgrid: {error}", file=sys.stderr)
             good = False
     return good
@@ -78,10 +78,10 @@ def main(arguments: list[str]) -> int:
         return 0
     try:
         return 0 if run(arguments) else 1
-    except (UserError, StoreError) as error:
+    except UserError as error:
         print(f"memgrid: {error}", file=sys.stderr)
         return 1
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    start(main)

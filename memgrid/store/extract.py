@@ -14,7 +14,7 @@ from memgrid.io.progress import progress_bar
 from memgrid.lm.model import LanguageModel, ModelIdentity, Scores
 from memgrid.store.shard import Identity, Maps
 from memgrid.store.sharing import shared_work
-from memgrid.store.store import Store
+from memgrid.store.store import Store, store_folder, store_name
 from memgrid.store.writer import ShardWriter
 
 SHARDS_A_SLICE = 4  # of work: enough for full batches, and little for another process to wait for
@@ -30,9 +30,9 @@ def open_store(root: Path, corpus: Corpus, llm: ModelIdentity, compress: bool = 
     Its shards name the corpus so, too: a store takes none of the other kind. Memorized sequences are the same in both.
     """
     length = corpus.tokens.shape[1]
-    name = corpus.name if decoded == "continuation" else f"{corpus.name}@{decoded}"
+    name = store_name(corpus.name, decoded)
     identity = Identity(llm.name, llm.revision, llm.fingerprint, name, corpus.k, length, llm.layers)
-    return Store(root / "attention" / llm.name / name, identity, compress=compress)
+    return Store(store_folder(root, llm.name, corpus.name, decoded), identity, compress=compress)
 
 
 def decode(

@@ -33,6 +33,16 @@ OPEN_FILES = 64
 # The folder: names, leftovers, reasons.
 
 
+def store_name(corpus: str, decoded: str) -> str:
+    """What a store's folder is called below that of its LLM: the corpus, or `<corpus>@suffix` (no corpus has an @)."""
+    return corpus if decoded == "continuation" else f"{corpus}@{decoded}"
+
+
+def store_folder(root: Path, llm: str, corpus: str, decoded: str) -> Path:
+    """Where the attention of one LLM and corpus lies, `<root>/attention/<llm>/<corpus>`."""
+    return root / "attention" / llm / store_name(corpus, decoded)
+
+
 class Store:
     """The shards of one LLM and corpus in `folder`; with `compress`, new maps are packed by Blosc2 (lz4 after bit shuffle)."""
 

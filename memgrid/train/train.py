@@ -137,7 +137,7 @@ def statistics(loader: DataLoader[Batch], run: RunConfig, data: AttentionData) -
 def paper_protocol(history: list[MemberEpoch], batch_size: int) -> PaperProtocol:
     """The paper's score: confusion matrices summed over the last three epochs and the panel.
 
-    `mean_eval_loss` is in its convention: the sum of batch means divided by the number of samples, so a batch size too small (how-it-works 7).
+    `mean_eval_loss` is in its convention: the sum of batch means divided by the number of samples, a batch size too small (how-it-works 7).
     """
     last = sorted({row.epoch for row in history})[-PAPER_EPOCHS:]
     rows = [row for row in history if row.epoch in last]

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as lightning
 import torch
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint, RichProgressBar
 from pytorch_lightning.loggers import WandbLogger
+from pytorch_lightning.plugins import TorchCheckpointIO
 from pytorch_lightning.plugins.environments import LightningEnvironment  # type: ignore[attr-defined]
 
 from memgrid.config.schema import TrainerConfig
+from memgrid.io.files import write_bytes
 from memgrid.io.progress import on_terminal
 from memgrid.results.folder import CHECKPOINT
 
@@ -27,6 +31,16 @@ NOT_FOR_US = (
     ".*Checkpoint directory .* exists and is not empty.*",
     ".*`srun` command is available.*",
 )
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Checkpoints whole or absent on any file system: Lightning's own way leads through TMPDIR, and across file systems it is a copy."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Lightning calls this with all that a training needs to go on."""
+        buffer = io.BytesIO()
+        torch.save(checkpoint, buffer)
+        write_bytes(buffer.getbuffer(), Path(path))
 
 
 @contextmanager
@@ -67,6 +81,6 @@ def trainer_of(
             log_every_n_steps=1,
             deterministic=True,
             default_root_dir=folder,
-            plugins=[LightningEnvironment()],
+            plugins=[LightningEnvironment(), WholeCheckpoints()],
         )
         yield trainer, resumable if resumable.exists() else None

@@ -7,7 +7,7 @@ import gzip
 import hashlib
 import pickle
 import zlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from memgrid.audit.config import HELD_OUT, DatasetConfig
+from memgrid.config.overrides import read_config
 from memgrid.config.schema import RunConfig
 from memgrid.errors import UserError
 from memgrid.label.select import SIDES
@@ -31,7 +32,7 @@ class Dataset:
     """Images and labels.
 
     images, held_out_images: float32 (n, channels, height, width), standardised by one mean and deviation of all pixels (per channel for
-    cifar10); packed maps float16 (n, cells, layers) for attention. labels, held_out_labels: int64 (n,).
+    cifar10); packed maps float16 (n, positions, layers) for attention. labels, held_out_labels: int64 (n,).
     length: tokens per sequence, for attention alone.
     """
 
@@ -163,20 +164,15 @@ def read_run(config: DatasetConfig) -> tuple[RunConfig, pl.DataFrame]:
         UserError: the folder holds no finished run, or a damaged one.
     """
     import polars as pl
-    import yaml
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
 
     folder = RunFolder(Path(str(config.path)).absolute())
     if not folder.is_finished() or not folder.samples.is_file():
         raise UserError(f"dataset.path={config.path} holds no finished run: give a folder such as memgrid-runs/runs/toy/rasy/rho0.5-...")
+    run = read_config(folder.config, folder.path.parents[3])
     try:
-        run = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(RunConfig), OmegaConf.load(folder.config)))
-        samples = pl.read_parquet(folder.samples, columns=["sequence_id", "side", "label"])
-    except (OSError, yaml.YAMLError, OmegaConfBaseException, pl.exceptions.PolarsError) as error:
-        raise UserError(f"dataset.path={config.path} has a damaged config.yaml or samples.parquet ({type(error).__name__})") from None
-    assert isinstance(run, RunConfig)
-    return replace(run, root=str(folder.path.parents[3])), samples
+        return run, pl.read_parquet(folder.samples, columns=["sequence_id", "side", "label"])
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise UserError(f"{folder.samples} is damaged ({type(error).__name__}): do the run again with force=true") from None
 
 
 def foreign_images(data: Dataset, count: int, seed: int) -> np.ndarray:

@@ -12,7 +12,7 @@ from memgrid.errors import UserError
 from memgrid.intervene.positions import candidates
 from memgrid.io.paths import CONF
 from memgrid.localize.attribution import METHODS
-from memgrid.results.folder import prepare_root
+from memgrid.results.folder import prepare_folder
 
 
 def composed(*overrides):
@@ -109,4 +109,4 @@ def test_the_panel_is_a_product():
 def test_an_unwritable_root_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written"):
-        prepare_root(f"{tmp_path}/file/below")
+        prepare_folder(f"{tmp_path}/file/below")

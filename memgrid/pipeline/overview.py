@@ -17,7 +17,7 @@ from memgrid.pipeline.view import RunData
 from memgrid.report import baseline_tables, tables
 from memgrid.report.facts import NoiseFloor, noise_floor
 from memgrid.report.figures.drawing import Drawing, drawing
-from memgrid.report.read import FinishedRun, read_runs, some_runs, warn_left_out
+from memgrid.report.read import FinishedRun, finished_runs
 from memgrid.report.rows import Row, named, ranking_rows
 from memgrid.results import findings
 from memgrid.results.folder import RunFolder, folders_below
@@ -141,9 +141,7 @@ def runs(root: str | Path = "memgrid-runs") -> Runs:
     Raises:
         UserError: there is none.
     """
-    finished, left_out = read_runs(Path(root))
-    warn_left_out(left_out)
-    return Runs(Path(root), [Run(run.folder) for run in some_runs(finished, left_out, Path(root))])
+    return Runs(Path(root), [Run(run.folder) for run in finished_runs(Path(root))])
 
 
 @dataclass(frozen=True, repr=False, eq=False)

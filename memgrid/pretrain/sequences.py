@@ -29,8 +29,8 @@ def build_sequences(
         extractable: tells for tokens (n, length) which of them the model continues exactly, bool (n,).
     """
     rng = np.random.default_rng(seed + 1)
-    parts = [table_of(rows_of(documents, kind, length), kind) for kind in ("chunk", "held_out")]
-    streams = rows_of(documents, "stream", length)
+    parts = [table_of(rows_of(documents, kind), kind) for kind in ("chunk", "held_out")]
+    streams = rows_of(documents, "stream")
     windows = np.concatenate([tokens.reshape(-1, length) for tokens in streams[1]])
     sources = np.repeat(np.array(streams[0]), [len(tokens) // length for tokens in streams[1]])
     order = rng.permutation(len(windows))
@@ -47,7 +47,7 @@ def build_sequences(
     return pl.concat(parts).with_row_index("sequence_id").with_columns(pl.col("sequence_id").cast(pl.Int64))
 
 
-def rows_of(documents: pl.DataFrame, kind: str, length: int) -> tuple[list[str], list[np.ndarray]]:
+def rows_of(documents: pl.DataFrame, kind: str) -> tuple[list[str], list[np.ndarray]]:
     """Sources and tokens of one kind of document."""
     chosen = documents.filter(pl.col("kind") == kind)
     return chosen["source"].to_list(), [tokens.to_numpy() for tokens in chosen["tokens"]]
@@ -87,5 +87,5 @@ def draw_templates(
 
 def trained(documents: pl.DataFrame, kind: str, length: int, rng: np.random.Generator) -> np.ndarray:
     """The templates of one kind that the model was trained on, shuffled, int64 (n, length)."""
-    rows = np.array(rows_of(documents, kind, length)[1], np.int64).reshape(-1, length)
+    rows = np.array(rows_of(documents, kind)[1], np.int64).reshape(-1, length)
     return rng.permutation(rows)

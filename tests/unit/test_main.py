@@ -1,6 +1,7 @@
 """`memgrid <command>`: which command is started, and with which words."""
 
 import runpy
+import subprocess
 import sys
 
 import pytest
@@ -89,3 +90,14 @@ def test_other_modules_may_not(module, capsys):
         refuse_other_modules(module)
     assert end.value.code == 2
     assert capsys.readouterr().err.startswith(f"memgrid: {module.removeprefix('-m')} is no command: ")
+
+
+@pytest.mark.parametrize("name", ["mypackage.script", "memgrid_extra", "memgridder.tool"])
+def test_other_packages_are_left_alone(name, tmp_path):
+    """A program of somebody's own that imports memgrid while Python looks for it."""
+    package, _, module = name.partition(".")
+    (tmp_path / package).mkdir()
+    (tmp_path / package / "__init__.py").write_text("import memgrid\n")
+    (tmp_path / package / f"{module or '__main__'}.py").write_text("print('mine')\n")
+    process = subprocess.run([sys.executable, "-m", name], capture_output=True, text=True, cwd=tmp_path, timeout=60)
+    assert (process.returncode, process.stdout) == (0, "mine\n"), process.stderr

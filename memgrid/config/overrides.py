@@ -67,8 +67,8 @@ def chosen_file(group: str, wanted: dict[str, Any], usual: str) -> str:
         return str(name)
     if group in OWN_FILES:
         return wanted["kind"] if group == "corpus" else OWN_FILES[group]
-    goal = flat(wanted)
-    return min(files, key=lambda file: (len(differences(files[file], goal, f"{group}.")), file != usual))
+    goal, unsaid = flat(wanted), flat(asdict(RunConfig())[group])
+    return min(files, key=lambda file: (len(differences(unsaid | files[file], goal, f"{group}.")), file != usual))
 
 
 def differences(base: dict[str, Any], goal: dict[str, Any], prefix: str = "") -> list[str]:

@@ -18,7 +18,7 @@ from memgrid.errors import StoreError, UserError
 from memgrid.io.files import stop_if_unreadable, whole
 from memgrid.store import shard
 from memgrid.store.shard import FAULTS, Identity, Maps
-from memgrid.store.store import Store
+from memgrid.store.store import ATTENTION, Store
 
 BLOCK_BYTES = 2**26  # maps in memory at a time while exporting
 NOBODY = Identity("", "", "", "", 0, 0, 0)  # of a store of which no shard can be read: none will be compared with it
@@ -80,7 +80,9 @@ def shard_paths(folder: Path) -> list[Path]:
 
 
 def stores_below(root: Path) -> list[Path]:
-    """Every folder at or below `root` that holds shards, except those set aside.
+    """Every folder at or below `root` that holds shards, except those set aside; of a root of runs, those below its `attention`.
+
+    Runs and audits keep HDF5 files of other kinds in folders of their own, which are no stores.
 
     Raises:
         UserError: there is none, or a folder cannot be read.
@@ -92,7 +94,8 @@ def stores_below(root: Path) -> list[Path]:
         )
 
     stores = []
-    for name, below, files in os.walk(root, onerror=refuse):
+    attention = root / ATTENTION
+    for name, below, files in os.walk(attention if attention.is_dir() else root, onerror=refuse):
         below[:] = [folder for folder in below if folder != "damaged"]
         if any(file.endswith(".h5") and not file.startswith(".") for file in files):
             stores.append(Path(name))

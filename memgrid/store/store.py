@@ -28,6 +28,7 @@ from memgrid.store.shard import DIGESTED, FAULTS, POOLS, Identity, Maps
 __all__ = ["Identity", "Maps", "Store", "StoreError", "StoreWarning"]
 
 OPEN_FILES = 64
+ATTENTION = "attention"  # the folder of all stores, below a root of runs
 
 
 # The folder: names, leftovers, reasons.
@@ -40,7 +41,7 @@ def store_name(corpus: str, decoded: str) -> str:
 
 def store_folder(root: Path, llm: str, corpus: str, decoded: str) -> Path:
     """Where the attention of one LLM and corpus lies, `<root>/attention/<llm>/<corpus>`."""
-    return root / "attention" / llm / store_name(corpus, decoded)
+    return root / ATTENTION / llm / store_name(corpus, decoded)
 
 
 class Store:

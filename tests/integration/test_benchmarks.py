@@ -108,7 +108,7 @@ def forked_child(module, **arguments):
 @pytest.mark.slow
 def test_a_quick_run_writes_every_row(tmp_path, monkeypatch):
     child = measure.child
-    monkeypatch.setattr(measure, "child", lambda module, **a: (child if a["work"] == "reference" else forked_child)(module, **a))
+    monkeypatch.setattr(measure, "child", lambda module, **a: (child if a["task"] == "reference" else forked_child)(module, **a))
     threads = torch.get_num_threads()
     command.main(["quick=true", f"out={tmp_path}"])
     torch.set_num_threads(threads)

@@ -367,7 +367,7 @@ def test_a_limit_of_the_site_and_a_damaged_result_cost_no_other_run(cluster, pre
     assert process.returncode == 1
     assert "QOSMaxSubmitJobPerUserLimit; 1 jobs wait until others have ended" in process.stdout
     assert process.stdout.count("done, min-F1") == 2
-    assert f"{path} is damaged" in process.stdout
+    assert f"{path.parent}: its metrics.json is damaged" in process.stdout
 
 
 def test_a_job_whose_configuration_changed_says_so_and_stops(cluster, prepared, quick, tmp_path):

@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from memgrid.errors import UserError
+from memgrid.io.files import write_bytes
 
 
 @dataclass(frozen=True, repr=False)
@@ -49,8 +50,7 @@ class Drawing:
         pages = self.png if path.suffix == ".png" else self.pdf
         names = [path] if len(pages) == 1 else [path.with_name(f"{path.stem}-{number}{path.suffix}") for number in range(1, len(pages) + 1)]
         for name, page in zip(names, pages, strict=True):
-            name.parent.mkdir(parents=True, exist_ok=True)
-            name.write_bytes(page)
+            write_bytes(page, name)
         return names
 
 

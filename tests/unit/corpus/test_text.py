@@ -232,12 +232,12 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("turn", [1, 2])
-@pytest.mark.parametrize("where", ["write", "replace"])
+@pytest.mark.parametrize("where", ["write", "rename"])
 def test_a_kill_leaves_nothing_half_written(tmp_path, monkeypatch, tokenizer, prose, where, turn):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.txt").write_text(prose[:20_000])
     undisturbed = prepare_text(config(tmp_path / "in"), tokenizer, tmp_path / "other")
-    owner, name = (pl.DataFrame, "write_parquet") if where == "write" else (os, "replace")
+    owner, name = (pl.DataFrame, "write_parquet") if where == "write" else (os, "rename")
     real, calls = getattr(owner, name), itertools.count(1)
 
     def stop(*arguments, **settings):

@@ -226,7 +226,7 @@ def test_what_else_is_refused(lm, corpus, delta, tmp_path):
     assert "heads=0" in refusal(lambda: done(lm, corpus, delta, tmp_path, heads=0))
     assert "seeds=0" in refusal(lambda: done(lm, corpus, delta, tmp_path, seeds=0))
     assert "queries=prefix" in refusal(lambda: done(lm, corpus, delta, tmp_path, queries="prefix"))
-    empty = (lm, corpus, delta, CLASSES, {0: SAMPLES[0]}, SAMPLES[0], InterveneConfig(**QUICK), RunFolder(tmp_path))
+    empty = (lm, corpus, delta, CLASSES, {0: SAMPLES[0]}, SAMPLES[0], InterveneConfig(**QUICK), *files(tmp_path))
     assert "nothing to switch off" in refusal(intervene, *empty)
     with pytest.raises(ValueError, match="Δ maps"):
         done(lm, corpus, delta[:, :1], tmp_path)

@@ -93,7 +93,7 @@ def test_the_mean_of_single_sequences_is_the_classs_map(own, panel):
     last = single[-1]
     assert last.title == found.classes[2]
     assert last.decoded.tolist() == own.store.read([last.sequence_id], ()).decoded[0].tolist()
-    assert last.attention.shape == last.delta.shape
+    assert last.attention.shape == last.values.shape
     assert (last.attention[:, 0, 0] == 1).all()
     assert (last.attention[:, 0, 1] == 0).all()
 

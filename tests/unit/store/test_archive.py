@@ -9,6 +9,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import h5py
 import numpy as np
 import polars as pl
 import pytest
@@ -75,6 +76,19 @@ def test_whole_stores_get_a_line_each(root: Path, toy: Path, capsys: Captured) -
     assert lines[1] == f"{toy}: 3 shards, 40 samples, {size:,} bytes, all whole"
     assert main(["verify", f"root={root.parent}"]) == 0  # the root of the runs will do
     assert main(["verify", f"folder={toy}", f"folder={root / 'other/tales'}"]) == 0
+
+
+def test_files_of_runs_and_audits_are_no_shards(root: Path, capsys: Captured) -> None:
+    """They are HDF5 too, and lie below the root of the runs: they must not be taken for damaged shards and set aside."""
+    others = [root.parent / "audits/digits/mlp/name/shadows/shadow-0000.h5", root.parent / "runs/toy/rasy/name/localize-guided.h5"]
+    for path in others:
+        path.parent.mkdir(parents=True)
+        with h5py.File(path, "w") as file:
+            file["a"] = [1]
+    for command in ("verify", "info"):
+        assert main([command, f"root={root.parent}"]) == 0
+    assert "damaged" not in capsys.readouterr().out
+    assert all(path.exists() for path in others)
 
 
 def test_without_arguments_the_usual_root_is_meant(root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Captured) -> None:

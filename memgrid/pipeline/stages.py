@@ -70,7 +70,7 @@ def complete(context: RunContext, groups: tuple[str, ...]) -> list[str]:
 def make_labels(context: RunContext, group: str) -> None:
     """Compute one label group."""
     asked = context.labels.asks(group)
-    if asked == "lm" and context.run.extract.fused:
+    if group == "memorized" and asked == "lm" and context.run.extract.fused:
         context.labels.score_in_blocks(lambda rows: score_and_extract(context.store, context.lm, context.corpus, context.run.extract, rows))
     elif group == "code":
         context.labels.detect_code(np.zeros(0, np.int64), context.tokenizer)

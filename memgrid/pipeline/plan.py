@@ -116,6 +116,7 @@ def measure(run: RunConfig, lm: LanguageModel, classes: int) -> Pace:
     labels = torch.arange(run.cnn.batch_size, device=device) % classes
 
     def step() -> None:
+        """One batch, forward and backward."""
         with torch.autocast(device, mixed, enabled=mixed is not None):
             images = panel.logits({"mean": maps, "max": maps} if any(m.reads == "max" for m in panel.members) else {"mean": maps})
             loss = torch.stack([torch.nn.functional.cross_entropy(logits, labels) for logits in images.values()]).sum()

@@ -127,6 +127,7 @@ def reader_of(folder: Path, k: int) -> Callable[[np.ndarray], np.ndarray]:
     lm = load_language_model(LLMConfig(name="toy", path=str(folder)))
 
     def extractable(tokens: np.ndarray) -> np.ndarray:
+        """Whether each sequence is, bool (batch,)."""
         # bfloat16 finds the candidates twice as fast; float32, which labels are made in, decides.
         with torch.autocast("cpu", dtype=torch.bfloat16):
             likely = lm.score(tokens, k).suffix_logprob > LIKELY

@@ -18,7 +18,7 @@ from memgrid.config.schema import RunConfig
 from memgrid.config.validate import register, typed
 from memgrid.errors import UserError
 from memgrid.io.commands import HELP
-from memgrid.io.files import write_yaml
+from memgrid.io.digests import write_yaml
 from memgrid.io.paths import CONF
 from memgrid.launch.cli import attempt, noted, restarted, start
 from memgrid.launch.job import check_tasks, in_job, log_file

@@ -12,8 +12,10 @@ from omegaconf import DictConfig, OmegaConf
 from memgrid.audit.config import STAGES, AuditConfig, typed
 from memgrid.audit.folder import audit_folder, piece_folder
 from memgrid.config.describe import Composed, helped
+from memgrid.errors import DamagedError
 from memgrid.io.commands import HELP
-from memgrid.io.files import write_yaml
+from memgrid.io.digests import read_yaml, write_yaml
+from memgrid.io.files import replace_damaged
 from memgrid.io.paths import CONF
 from memgrid.launch.cli import attempt, noted, restarted, start
 from memgrid.launch.job import check_tasks, log_file
@@ -55,6 +57,11 @@ def run_audit(run: AuditConfig, workspace: Workspace) -> None:
 def keep_config(run: AuditConfig) -> None:
     """Leave the audit's settings in its folder, as a start of the whole would give them."""
     folder = audit_folder(run)
+    try:
+        if folder.config.exists():
+            read_yaml(folder.config)
+    except DamagedError as error:
+        replace_damaged(error)
     if not folder.config.exists():
         whole = replace(run, shadow=None, part=0, parts=1, stages=list(STAGES), force=False)
         write_yaml(OmegaConf.structured(whole), folder.config)

@@ -27,7 +27,7 @@ from memgrid.audit.shadow.predictors import PREDICTORS
 from memgrid.audit.shadow.training import MOMENTS, train_shadow
 from memgrid.config.names import digest_of
 from memgrid.errors import UserError
-from memgrid.io.files import write_json
+from memgrid.io.digests import write_json
 from memgrid.io.progress import progress_bar
 from memgrid.results.audit_folder import AttackFolder, AuditFolder
 from memgrid.tracking.log import record
@@ -164,7 +164,7 @@ def train_one(audit: Audit, number: int) -> bool:
             arrays = {"logits": outcome.logits, "members": outcome.members, "curve": outcome.curve}
             arrays |= {f"{moment}/{name}": values for (moment, name), values in outcome.predictors.items()}
             write_arrays(folder.arrays, audit.identity, {"trigger": outcome.trigger, "accuracy": outcome.accuracy}, arrays)
-            folder.checkpoint.unlink(missing_ok=True)
+            folder.clear_checkpoints()
     except Timeout:
         return False
     return True

@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 from rich.markup import escape
 
 from memgrid.config.schema import RunConfig
@@ -42,7 +41,7 @@ def locate(run: RunConfig, corpus: Corpus, store: Store, folder: RunFolder, toke
     Raises:
         UserError: attention is missing, the run is not finished, or its networks cannot be read.
     """
-    samples = pl.read_parquet(folder.samples)
+    samples = folder.table(folder.samples)
     chosen = eval_samples(corpus, samples, len(run.taxonomy.classes), run.localize.samples, run.seed)
     if lacking := len(store.missing(np.concatenate(chosen))):
         raise UserError(f"attention of {lacking} samples is not in {store.folder}: add extract to stages")

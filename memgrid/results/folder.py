@@ -13,8 +13,9 @@ import polars as pl
 
 from memgrid.config.names import run_folder, work_folder
 from memgrid.config.schema import RunConfig
-from memgrid.errors import UserError
-from memgrid.io.files import write_json, write_parquet
+from memgrid.errors import DamagedError, UserError
+from memgrid.io.digests import read_parquet, write_json, write_parquet
+from memgrid.io.files import reason
 from memgrid.results import records, result
 from memgrid.results.boundary import encode
 from memgrid.results.records import LATER, InterveneRecord, LocalizeRecord, readable, stage_settings
@@ -129,6 +130,17 @@ class RunFolder(WorkFolder):
         except UserError as error:
             raise UserError(f"{self.path}: {error}") from None
 
+    def table(self, path: Path, columns: list[str] | None = None, again: str = "run it again with force=true") -> pl.DataFrame:
+        """A table of the run, or some columns of it; UserError where it is missing, cannot be read, or is damaged."""
+        try:
+            return read_parquet(path, columns)
+        except FileNotFoundError:
+            raise UserError(f"{path} is missing: {again}") from None
+        except OSError as error:
+            raise UserError(f"{path} cannot be read ({reason(error)}): set that right and start again") from None
+        except DamagedError as error:
+            raise DamagedError(path, error.fault, again) from None
+
     def is_finished(self) -> bool:
         """Whether the training has its result."""
         return self.metrics.exists()
@@ -151,7 +163,7 @@ class RunFolder(WorkFolder):
 
     def read_epochs(self) -> list[MemberEpoch]:
         """The rows of `epochs.parquet`."""
-        return [MemberEpoch(**row) for row in pl.read_parquet(self.epochs).to_dicts()]
+        return [MemberEpoch(**row) for row in self.table(self.epochs).to_dicts()]
 
     def write_epochs(self, rows: Sequence[MemberEpoch]) -> None:
         """Write `epochs.parquet`."""

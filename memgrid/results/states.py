@@ -8,9 +8,9 @@ from datetime import datetime
 from pathlib import Path
 
 import polars as pl
-from omegaconf import OmegaConf
-from yaml import YAMLError
 
+from memgrid.errors import DamagedError
+from memgrid.io.digests import read_yaml
 from memgrid.io.logs import last_line
 from memgrid.results.audit_folder import AuditFolder
 from memgrid.results.folder import RunFolder, folders_below
@@ -73,10 +73,10 @@ def state_of_audit(path: Path) -> tuple[str, str] | None:
     """An audit's state and how many shadow models it has; None for a folder that no audit made."""
     audit = AuditFolder(path)
     try:
-        shadows = int(OmegaConf.load(audit.config).shadows)
+        shadows = int(read_yaml(audit.config).shadows)
     except FileNotFoundError:
         return None
-    except (OSError, YAMLError, AttributeError, TypeError, ValueError):
+    except (OSError, DamagedError, AttributeError, TypeError, ValueError):
         return "failed", f"{audit.config} is damaged: remove it, and start the audit again"
     trained, attacks = audit.trained(), audit.attacks()
     attacked = any(attack.is_finished() for attack in attacks)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from memgrid.io.files import write_json
+from memgrid.errors import DamagedError
+from memgrid.io.digests import read_json, write_json
 
 
 @dataclass(frozen=True)
@@ -87,10 +87,10 @@ class WorkFolder:
         if not self.failure_file.exists():
             return None
         try:
-            content = json.loads(self.failure_file.read_text())
+            content = read_json(self.failure_file)
             log = content.get("log")
             return Failure(str(content["error"]), None if log is None else Path(log), content.get("time"))
-        except (ValueError, TypeError, KeyError, AttributeError, OSError):
+        except (DamagedError, TypeError, KeyError, OSError):
             return Failure("unknown, failed.json is damaged")
 
     def note_job(self, log: Path | None) -> None:
@@ -103,8 +103,8 @@ class WorkFolder:
     def job_log(self) -> Path | None:
         """The log of the job that last worked on the folder, or None."""
         try:
-            return Path(json.loads(self.job_file.read_text())["log"])
-        except (OSError, ValueError, KeyError, TypeError):
+            return Path(read_json(self.job_file)["log"])
+        except (OSError, DamagedError, KeyError, TypeError):
             return None
 
     def note_queued(self, job_id: str, result: Path) -> None:
@@ -115,7 +115,7 @@ class WorkFolder:
     def queued_as(self) -> str | None:
         """The job as which the work was last put into the queue, or None if it has ended; one without a result has left the queue."""
         try:
-            content = json.loads(self.queued_file.read_text())
+            content = read_json(self.queued_file)
             return None if Path(content["result"]).exists() else str(content["job"])
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, DamagedError, KeyError, TypeError):
             return None

@@ -80,7 +80,6 @@ def tracked(run: RunConfig, folder: RunFolder) -> Iterator[WandbLogger | None]:
     logged = range(int(experiment.summary.get("epoch", -1)) + 1) if run.wandb.mode == "online" else logged_epochs(earlier)
     logger = epoch_logger(experiment, logged)
     try:
-        log_history(logger, checkpoint_history(folder))
         yield logger
     except BaseException:
         wandb.finish(exit_code=1)
@@ -143,17 +142,6 @@ def log_history(logger: WandbLogger, history: Iterable[MemberEpoch]) -> None:
         curves |= {f"{row.member}/{key}": value for key, value in values.items()}
     for curves in epochs.values():
         logger.log_metrics(curves)
-
-
-def checkpoint_history(folder: RunFolder) -> list[MemberEpoch]:
-    """The history in the checkpoint that a training goes on from: wandb may have been killed before it wrote the last epochs."""
-    import torch
-
-    try:
-        state = torch.load(folder.checkpoint, map_location="cpu", mmap=True, weights_only=False)
-        return [MemberEpoch(**row) for row in state["history"]]
-    except Exception:  # none yet, or one that the training will complain about: tracking must not stop it
-        return []
 
 
 def summarise(logger: WandbLogger | None, result: RunResult) -> None:

@@ -163,16 +163,12 @@ def read_run(config: DatasetConfig) -> tuple[RunConfig, pl.DataFrame]:
     Raises:
         UserError: the folder holds no finished run, or a damaged one.
     """
-    import polars as pl
 
     folder = RunFolder(Path(str(config.path)).absolute())
     if not folder.is_finished() or not folder.samples.is_file():
         raise UserError(f"dataset.path={config.path} holds no finished run: give a folder such as memgrid-runs/runs/toy/rasy/rho0.5-...")
     run = read_config(folder.config, folder.path.parents[3])
-    try:
-        return run, pl.read_parquet(folder.samples, columns=["sequence_id", "side", "label"])
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise UserError(f"{folder.samples} is damaged ({type(error).__name__}): do the run again with force=true") from None
+    return run, folder.table(folder.samples, ["sequence_id", "side", "label"], "do the run again with force=true")
 
 
 def foreign_images(data: Dataset, count: int, seed: int) -> np.ndarray:

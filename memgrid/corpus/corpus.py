@@ -12,8 +12,8 @@ import numpy as np
 import polars as pl
 
 from memgrid.config.schema import CorpusConfig
+from memgrid.corpus.parquet import read_table, require_columns
 from memgrid.errors import UserError
-from memgrid.io.parquet import read_table, require_columns
 from memgrid.io.paths import TOY
 
 

@@ -22,9 +22,9 @@ import polars as pl
 
 from memgrid.config.schema import CorpusConfig
 from memgrid.corpus.ngrams import sequence_hashes
+from memgrid.corpus.parquet import read_table
 from memgrid.errors import UserError
 from memgrid.io.files import write_parquet
-from memgrid.io.parquet import read_table
 from memgrid.io.progress import progress_bar
 
 SUFFIXES = (".txt", ".jsonl", ".parquet")

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from memgrid.errors import StoreError, UserError
+from memgrid.io.locks import missing_right
 
 if TYPE_CHECKING:
     import polars as pl
@@ -54,7 +55,8 @@ def whole(path: Path, error: type[UserError] = UserError, sweep: bool = True) ->
         os.rename(partial, path)
     except OSError as trouble:
         stop = "." if issubclass(error, StoreError) else ""  # the store's sentences have a full stop, the others none
-        raise error(f"Cannot write to {path.parent} ({reason(trouble)}): make room or use another folder, and run again{stop}") from None
+        sentence = f"Cannot write to {path.parent} ({reason(trouble)}): make room or use another folder, and run again"
+        raise error(f"{missing_right(trouble) or sentence}{stop}") from None
     finally:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)

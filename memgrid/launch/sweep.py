@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import re
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -24,6 +25,7 @@ from memgrid.launch.workspace import Workspace
 from memgrid.results.folder import prepare_folder
 
 NUMBER = re.compile(r"(\w+)=(\d+)")
+SILENT_SECONDS = 3.0  # after which it is told how long composing will take
 
 
 class Sweeper(BasicSweeper):  # type: ignore[misc]
@@ -74,7 +76,12 @@ def combinations(config: DictConfig, target: SweepTarget) -> Iterator[tuple[tupl
     swept = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
     overrides = OverridesParser.create(config_loader=loader).parse_overrides([*swept, *config.hydra.overrides.task])
     composed: dict[tuple[str, ...], Any] = {}
-    for combination in BasicSweeper.split_arguments(overrides, None)[0]:
+    every = BasicSweeper.split_arguments(overrides, None)[0]
+    began, told = time.monotonic(), False
+    for number, combination in enumerate(every):
+        if not told and number and (passed := time.monotonic() - began) > SILENT_SECONDS:
+            told = True
+            print(f"memgrid: {len(every)} combinations are composed, in about {passed / number * len(every):.0f} s", file=sys.stderr)
         # Runs that differ in such a number alone, as parts do: composing each would take minutes for a large sweep.
         numbers = [match for word in combination if (match := NUMBER.fullmatch(word)) and match[1] in target.numbered]
         others = tuple(word for word in combination if word not in {match[0] for match in numbers})

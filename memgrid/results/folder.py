@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -15,6 +16,7 @@ from memgrid.config.names import run_folder, work_folder
 from memgrid.config.schema import RunConfig
 from memgrid.errors import UserError
 from memgrid.io.files import write_json, write_parquet
+from memgrid.io.locks import missing_right
 from memgrid.results import records, result
 from memgrid.results.boundary import encode
 from memgrid.results.records import LATER, InterveneRecord, LocalizeRecord, readable, stage_settings
@@ -125,7 +127,8 @@ class RunFolder(WorkFolder):
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise UserError(f"{path} cannot be read ({error.strerror}): set that right and start again") from None
+            closed = missing_right(error, path)
+            raise UserError(closed or f"{path} cannot be read ({error.strerror}): set that right and start again") from None
         except UserError as error:
             raise UserError(f"{self.path}: {error}") from None
 
@@ -230,9 +233,9 @@ def prepare_folder(name: str, key: str = "root") -> Path:
     folder = Path(name)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".writable"
-        probe.touch()
-        probe.unlink(missing_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
+        if closed := missing_right(error, folder):
+            raise UserError(f"{key}={name} cannot be written to: {closed}") from None
         raise UserError(f"{key}={name} cannot be written to ({error.strerror}): choose another folder with {key}=<path>") from None
     return folder

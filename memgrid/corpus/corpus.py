@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from memgrid.config.schema import CorpusConfig
-from memgrid.corpus.tables import read_table, require_columns
+from memgrid.corpus.parquet import read_table, require_columns
 from memgrid.errors import UserError
 from memgrid.io.digests import check_file
 from memgrid.io.paths import TOY

@@ -15,7 +15,7 @@ import polars as pl
 
 from memgrid.config.schema import CorpusConfig
 from memgrid.corpus.corpus import Corpus, token_matrix
-from memgrid.corpus.tables import read_table
+from memgrid.corpus.parquet import read_table
 from memgrid.errors import UserError
 from memgrid.io.hub import LATER, cached, download
 

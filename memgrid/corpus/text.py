@@ -22,10 +22,10 @@ import polars as pl
 
 from memgrid.config.schema import CorpusConfig
 from memgrid.corpus.ngrams import sequence_hashes
-from memgrid.corpus.tables import read_table
+from memgrid.corpus.parquet import read_table
 from memgrid.errors import UserError
 from memgrid.io.digests import is_usable, write_parquet
-from memgrid.io.progress import progress_bar
+from memgrid.io.display import progress_bar
 
 SUFFIXES = (".txt", ".jsonl", ".parquet")
 VERSION = "1"  # to be raised when the same text shall be prepared anew

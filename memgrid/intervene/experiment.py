@@ -36,8 +36,8 @@ from memgrid.intervene.masking import MaskedReader, PositionMask, prove_masking
 from memgrid.intervene.positions import Regions, Trial, candidates
 from memgrid.intervene.statistics import share_interval
 from memgrid.io.digests import UNSEALED, is_sound, read_table, sealed, write_parquet
+from memgrid.io.display import progress_bar
 from memgrid.io.files import replace_damaged, write_bytes
-from memgrid.io.progress import progress_bar
 from memgrid.lm.model import LanguageModel
 from memgrid.lm.triangle import Triangle
 

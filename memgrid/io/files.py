@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from memgrid.errors import DamagedError, DamageWarning, StoreError, UserError
+from memgrid.io.locks import missing_right
 
 STALE_SECONDS = 3600.0
 DAMAGED = "damaged"  # the folder, beside a damaged file, into which it is moved
@@ -50,7 +51,8 @@ def whole(path: Path, error: type[UserError] = UserError, sweep: bool = True) ->
         os.rename(partial, path)
     except OSError as trouble:
         stop = "." if issubclass(error, StoreError) else ""  # the store's sentences have a full stop, the others none
-        raise error(f"Cannot write to {path.parent} ({reason(trouble)}): make room or use another folder, and run again{stop}") from None
+        sentence = f"Cannot write to {path.parent} ({reason(trouble)}): make room or use another folder, and run again"
+        raise error(f"{missing_right(trouble) or sentence}{stop}") from None
     finally:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)

@@ -23,15 +23,15 @@ from typing import Any, Protocol
 
 import numpy as np
 import polars as pl
-from filelock import FileLock
 
 from memgrid.config.schema import LabelConfig
 from memgrid.corpus.corpus import Corpus
 from memgrid.corpus.ngrams import count_occurrences
 from memgrid.errors import DamagedError
 from memgrid.io.digests import read_table, write_parquet
+from memgrid.io.display import progress_bar
 from memgrid.io.files import replace_damaged
-from memgrid.io.progress import progress_bar
+from memgrid.io.locks import lock
 from memgrid.label.code import detector
 from memgrid.label.rouge import rouge_scores
 from memgrid.label.templates import is_incrementing, is_repeating
@@ -167,7 +167,7 @@ class Labels:
     def turn(self, group: str) -> Iterator[bool]:
         """One process at a time computes a group; yields whether it is still missing when the turn comes."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.folder / f".{group}.turn.lock"):
+        with lock(self.folder / f".{group}.turn.lock"):
             yield not self.has(group)
 
     def compute(self, group: str, model: LanguageModel | Detokenizer | None) -> None:
@@ -206,7 +206,7 @@ class Labels:
         """Detect code in some rows of the corpus, beside those that were looked at before: milliseconds a row, and a run needs few."""
         answers = detector(self.config)(tokenizer.detokenize(self.corpus.tokens[rows])) if len(rows) else []
         self.folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.folder / ".code.lock"):  # other processes add their answers
+        with lock(self.folder / ".code.lock"):  # other processes add their answers
             self.write("code", {"is_code": self.code().scatter(rows, pl.Series(answers, dtype=pl.Boolean))})
 
     def code(self) -> pl.Series:

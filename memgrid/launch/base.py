@@ -23,6 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from memgrid.config.mistakes import one_sentence
 from memgrid.errors import UserError
+from memgrid.io.commands import any_terminal
 from memgrid.launch.job import ending_on_sigterm, log_file, requeue_in_peace
 from memgrid.launch.sweep import run_of
 from memgrid.launch.tasks import SweepTarget, Task, changes, collect, groups, wanted
@@ -142,7 +143,7 @@ class Launcher(BaseSubmititLauncher):  # type: ignore[misc]
         """What a job does: its runs, one after another; returns for each what went wrong, or None."""
         Singleton.set_state(state)
         setup_globals()
-        with Workspace().entered() as workspace, ending_on_sigterm(workspace):
+        with any_terminal(), Workspace().entered() as workspace, ending_on_sigterm(workspace):
             requeue_in_peace(workspace)
             return [self.do(task) for task in tasks]
 

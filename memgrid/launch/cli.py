@@ -7,7 +7,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager, suppress
 from pathlib import Path
 
 from hydra.core.config_store import ConfigStore
@@ -19,6 +19,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from memgrid.config.mistakes import one_sentence
 from memgrid.errors import UserError
+from memgrid.io.commands import any_terminal, end_without_reader, reader_has_gone, refuse_unreadable
+from memgrid.io.locks import missing_right
 from memgrid.io.paths import CONF
 from memgrid.launch.base import PREFIX
 from memgrid.launch.job import TERMINATED, ending_on_sigterm, in_job, log_file
@@ -26,6 +28,7 @@ from memgrid.launch.local import LocalLauncher, LocalSettings
 from memgrid.launch.slurm import SlurmLauncher, SlurmSettings
 from memgrid.launch.sweep import Sweeper
 from memgrid.launch.workspace import Workspace
+from memgrid.results.folder import prepare_folder
 from memgrid.results.work import WorkFolder
 
 INTERRUPTED = 130
@@ -39,18 +42,26 @@ def start(task: Callable[[], object]) -> None:
     """
     register()
     workspace = Workspace()
-    try:
-        with workspace.entered(), ending_on_sigterm(workspace), sentences_for_warnings(), mended_for_hydra() as words:
-            refuse_no_choice(words)
-            task()
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
-    except UserError as error:  # of the words or of a launcher: those of runs are told above
-        sys.exit(f"memgrid: {error}")
-    except (HydraException, OmegaConfBaseException) as error:
-        sys.exit(f"memgrid: {one_sentence(error)}")
-    if workspace.failures:
-        sys.exit(1)
+    with any_terminal():
+        try:
+            refuse_unreadable(sys.argv[1:])
+            with workspace.entered(), ending_on_sigterm(workspace), sentences_for_warnings(), mended_for_hydra() as words:
+                refuse_no_choice(words)
+                task()
+        except KeyboardInterrupt:
+            sys.exit(INTERRUPTED)
+        except UserError as error:  # of the words or of a launcher: those of runs are told above
+            sys.exit(f"memgrid: {error}")
+        except (HydraException, OmegaConfBaseException) as error:
+            sys.exit(f"memgrid: {one_sentence(error)}")
+        except OSError as error:  # Hydra looks for files and makes folders, of whatever name it was given
+            if reader_has_gone(error):
+                raise
+            sys.exit(
+                f"memgrid: {missing_right(error) or f'{str(error.filename)[-200:]} cannot be used ({error.strerror}): use another name'}"
+            )
+        if workspace.failures:
+            sys.exit(1)
 
 
 @contextmanager
@@ -94,11 +105,16 @@ def attempt(work: Callable[[Workspace], None]) -> str | None:
         chosen = HydraConfig.get().runtime.choices["hydra/launcher"]
         if alone and chosen != "basic":
             raise UserError(f"hydra/launcher={chosen} submits the runs of a sweep: add -m, or leave it out to run here")
-        work(workspace)
+        with chdir(HydraConfig.get().runtime.cwd):  # whatever hydra.job.chdir says, paths are where they were typed
+            work(workspace)
         return None
     except Exception as error:
         if workspace.stopping:
             sys.exit(TERMINATED)
+        if reader_has_gone(error):
+            end_without_reader()
+        if closed := missing_right(error):
+            error = UserError(closed)
         if not isinstance(error, UserError):
             if alone:
                 raise
@@ -112,19 +128,50 @@ def attempt(work: Callable[[Workspace], None]) -> str | None:
 
 def in_one_line(error: Exception) -> str:
     """A sentence of ours, or the type and first line of somebody else's error."""
+    if closed := missing_right(error):
+        return closed
     return str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
 
 
 @contextmanager
-def noted(folder: Path, workspace: Workspace) -> Iterator[None]:
-    """Note in a folder how what is done inside fails; a process that was told to stop fails at nothing."""
-    WorkFolder(folder).clear_failure()
+def noted(folder: Path, workspace: Workspace, own: bool = True) -> Iterator[None]:
+    """Note in a folder how what is done inside fails; a process that was told to stop fails at nothing.
+
+    What is started by itself and refused before it has left anything was a mistake in the command: it has been told, and leaves no folder.
+
+    Args:
+        own: whether no other process works on the folder.
+    """
+    work, new = WorkFolder(folder), not WorkFolder(folder).config.exists()
+    work.clear_failure()
     try:
         yield
     except Exception as error:
         if workspace.stopping:
             sys.exit(TERMINATED)
-        WorkFolder(folder).note_failure(in_one_line(error), log_file())
+        if isinstance(error, UserError) and own and new and workspace.target is None and not in_job() and work.is_empty():
+            work.remove()
+        elif not reader_has_gone(error):
+            with suppress(UserError, OSError):  # where nothing can be written, the error itself is what matters
+                work.note_failure(in_one_line(error), log_file())
+        raise
+
+
+@contextmanager
+def prepared_root(root: str) -> Iterator[None]:
+    """Inside, there is a root that can be written to; one that is new is gone again if what is done inside is refused and left nothing.
+
+    Raises:
+        UserError: it cannot be written to.
+    """
+    new = not Path(root).exists()
+    prepare_folder(root)
+    try:
+        yield
+    except UserError:
+        if new:
+            with suppress(OSError):
+                Path(root).rmdir()
         raise
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import re
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -14,7 +15,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from memgrid.config.mistakes import one_sentence
@@ -23,7 +24,8 @@ from memgrid.launch.tasks import SweepTarget
 from memgrid.launch.workspace import Workspace
 from memgrid.results.folder import prepare_folder
 
-NUMBER = re.compile(r"(\w+)=(\d+)")
+NUMBER = re.compile(r"(\w+)=(\d+(?:\.\d+)?)")
+SILENT_SECONDS = 3.0  # after which it is told how long composing will take
 
 
 class Sweeper(BasicSweeper):  # type: ignore[misc]
@@ -74,16 +76,37 @@ def combinations(config: DictConfig, target: SweepTarget) -> Iterator[tuple[tupl
     swept = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
     overrides = OverridesParser.create(config_loader=loader).parse_overrides([*swept, *config.hydra.overrides.task])
     composed: dict[tuple[str, ...], Any] = {}
-    for combination in BasicSweeper.split_arguments(overrides, None)[0]:
-        # Runs that differ in such a number alone, as parts do: composing each would take minutes for a large sweep.
-        numbers = [match for word in combination if (match := NUMBER.fullmatch(word)) and match[1] in target.numbered]
-        others = tuple(word for word in combination if word not in {match[0] for match in numbers})
-        if others in composed and numbers:
-            run = replace(composed[others], **{match[1]: int(match[2]) for match in numbers})
-            target.validate(run)
+    every = BasicSweeper.split_arguments(overrides, None)[0]
+    began, told = time.monotonic(), False
+    for number, combination in enumerate(every):
+        if not told and number and (passed := time.monotonic() - began) > SILENT_SECONDS:
+            told = True
+            print(f"memgrid: {len(every)} combinations are composed, in about {passed / number * len(every):.0f} s", file=sys.stderr)
+        # Runs that differ in such numbers alone, as parts and thresholds do: composing each would take minutes for a large sweep.
+        numbers = {match[1]: match[2] for word in combination if (match := NUMBER.fullmatch(word)) and match[1] in target.numbered}
+        others = tuple(word for word in combination if word.partition("=")[0] not in numbers)
+        run = with_numbers(composed.get(others), numbers)
+        if run is None:
+            whole = loader.load_sweep_config(config, combination)
+            run = run_of(whole, target)
+            if not refers_to(whole, target.numbered):
+                composed[others] = run
         else:
-            run = composed[others] = run_of(loader.load_sweep_config(config, combination), target)
+            target.validate(run)
         yield tuple(combination), run
+
+
+def with_numbers(run: Any, numbers: dict[str, str]) -> Any:
+    """A composed run with other numbers; None where it has to be composed: there is none, or a number is not of the setting's kind."""
+    if run is None or not numbers or not all(isinstance(getattr(run, key), float) or text.isdigit() for key, text in numbers.items()):
+        return None
+    return replace(run, **{key: float(text) if isinstance(getattr(run, key), float) else int(text) for key, text in numbers.items()})
+
+
+def refers_to(composed: DictConfig, keys: tuple[str, ...]) -> bool:
+    """Whether a setting is made from one of these, as `${seed}` in somebody's own file."""
+    own = {key: value for key, value in OmegaConf.to_container(composed, resolve=False).items() if key != "hydra"}  # type: ignore[union-attr]
+    return any(re.search(rf"\$\{{[^}}]*\b{key}\b", repr(own)) for key in keys)
 
 
 def run_of(composed: DictConfig, target: SweepTarget) -> Any:

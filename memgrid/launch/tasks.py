@@ -11,8 +11,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from memgrid.errors import UserError
-from memgrid.io.logs import last_line
-from memgrid.results.work import WorkFolder
+from memgrid.results.work import WorkFolder, last_line
 
 
 @dataclass(frozen=True)

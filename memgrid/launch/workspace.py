@@ -10,6 +10,7 @@ from typing import Any, TypeVar, cast
 
 from rich.console import Console
 
+from memgrid.io.display import PlainConsole
 from memgrid.launch.tasks import SweepTarget
 
 Part = TypeVar("Part")
@@ -27,7 +28,7 @@ class Workspace:
         stopping: whether the process was told to stop: what fails from then on is no failure of its run.
     """
 
-    console: Console = field(default_factory=Console)
+    console: Console = field(default_factory=PlainConsole)
     failures: list[str] = field(default_factory=list)
     target: SweepTarget | None = None
     planned: dict[tuple[str, ...], Any] = field(default_factory=dict)

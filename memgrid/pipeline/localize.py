@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from rich.markup import escape
 
 from memgrid.config.schema import RunConfig
 from memgrid.corpus.corpus import Corpus
@@ -32,7 +31,7 @@ def once(run: RunConfig, stage: str, folder: RunFolder, say: Callable[[str], Non
     if folder.undone(alone):
         do()
     for line in stage_sentences(alone, folder):
-        say(f"{stage:<8} {escape(line)}")
+        say(f"{stage:<8} {line}")
 
 
 def locate(run: RunConfig, corpus: Corpus, store: Store, folder: RunFolder, tokenizer: Tokenizer) -> None:

@@ -23,7 +23,7 @@ from memgrid.results.result import RunResult
 class Runs(SweepTarget):
     """Runs of memgrid.run; see `memgrid.launch.tasks.SweepTarget` for what each method is for."""
 
-    numbered = ("part",)
+    numbered = ("part", "delta", "rho", "seed")
 
     def typed(self, config: DictConfig) -> RunConfig:
         """As `memgrid.config.validate.typed`."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
 from memgrid.io.checkpoints import newest, save
-from memgrid.io.progress import progress_bar
+from memgrid.io.display import progress_bar
 from memgrid.pretrain.config import ModelConfig, OptimizerConfig
 
 

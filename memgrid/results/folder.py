@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -16,6 +17,7 @@ from memgrid.config.schema import RunConfig
 from memgrid.errors import DamagedError, UserError
 from memgrid.io.digests import read_parquet, write_json, write_parquet
 from memgrid.io.files import reason
+from memgrid.io.locks import missing_right
 from memgrid.results import records, result
 from memgrid.results.boundary import encode
 from memgrid.results.records import LATER, InterveneRecord, LocalizeRecord, readable, stage_settings
@@ -126,7 +128,8 @@ class RunFolder(WorkFolder):
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise UserError(f"{path} cannot be read ({error.strerror}): set that right and start again") from None
+            closed = missing_right(error, path)
+            raise UserError(closed or f"{path} cannot be read ({error.strerror}): set that right and start again") from None
         except UserError as error:
             raise UserError(f"{self.path}: {error}") from None
 
@@ -242,9 +245,9 @@ def prepare_folder(name: str, key: str = "root") -> Path:
     folder = Path(name)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".writable"
-        probe.touch()
-        probe.unlink(missing_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
+        if closed := missing_right(error, folder):
+            raise UserError(f"{key}={name} cannot be written to: {closed}") from None
         raise UserError(f"{key}={name} cannot be written to ({error.strerror}): choose another folder with {key}=<path>") from None
     return folder

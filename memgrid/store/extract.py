@@ -10,7 +10,7 @@ import numpy as np
 
 from memgrid.config.schema import ExtractConfig
 from memgrid.corpus.corpus import Corpus
-from memgrid.io.progress import progress_bar
+from memgrid.io.display import progress_bar
 from memgrid.lm.model import LanguageModel, ModelIdentity, Scores
 from memgrid.store.shard import Identity, Maps
 from memgrid.store.sharing import shared_work

@@ -29,8 +29,32 @@ if TYPE_CHECKING:
 
 SERVER_SECONDS = 10  # how long wandb's server may take to answer
 FLUSH_SECONDS = 1.0  # wandb's own interval is 15: a training that is killed would leave an empty file
-# What would silence the command, change what it pushes, or let it work in this process's server, which a timeout would not end.
-NOT_INHERITED = {"WANDB_SILENT", "WANDB_RESUME", "WANDB_RUN_ID", "WANDB_SERVICE"}
+PREFIX = "WANDB_"
+# What wandb may take from the environment: who we are, how its server is reached, where its own files lie, and what people note of a run.
+# All else says which run this is, or how it is logged. That is said here: under a sweep agent, or in a job that inherits another's
+# variables, all runs would become one.
+INHERITED = {
+    f"{PREFIX}{name}"
+    for name in (
+        *("API_KEY", "IDENTITY_TOKEN_FILE", "CREDENTIALS_FILE", "ENTITY", "USERNAME", "USER_EMAIL"),
+        *("BASE_URL", "APP_URL", "HTTP_PROXY", "HTTPS_PROXY", "HTTP_TIMEOUT", "INIT_TIMEOUT", "INSECURE_DISABLE_SSL", "EXTRA_HTTP_HEADERS"),
+        *("CONFIG_DIR", "CACHE_DIR", "DATA_DIR", "ERROR_REPORTING", "TAGS", "NOTES", "JOB_TYPE"),
+    )
+}
+
+
+@contextmanager
+def own_environment() -> Iterator[None]:
+    """Inside, wandb finds those variables of its own that are meant for every run, and says nothing on stdout."""
+    hidden = {name: value for name, value in os.environ.items() if name.startswith(PREFIX) and name not in INHERITED}
+    for name in hidden:
+        del os.environ[name]
+    os.environ["WANDB_SILENT"] = "true"
+    try:
+        yield
+    finally:
+        os.environ.pop("WANDB_SILENT", None)
+        os.environ.update(hidden)
 
 
 def cell_name(settings: Mapping[str, Any]) -> str:
@@ -71,7 +95,6 @@ def tracked(run: RunConfig, folder: RunFolder) -> Iterator[WandbLogger | None]:
         return
     import wandb  # seconds to import, and not needed when disabled
 
-    os.environ.setdefault("WANDB_SILENT", "true")
     folder.path.mkdir(parents=True, exist_ok=True)
     earlier = [path for path in sorted(folder.wandb.glob("*run-*/run-*.wandb")) if begun(path)]
     deciding = settings(run)
@@ -99,7 +122,6 @@ def record(
         return
     import wandb
 
-    os.environ.setdefault("WANDB_SILENT", "true")
     experiment = start(config, folder, group, deciding, resume=config.mode == "online")
     for epoch, row in enumerate(rows):
         experiment.log({**row, "epoch": epoch}, step=epoch, commit=True)
@@ -114,20 +136,21 @@ def start(config: WandbConfig, folder: Path, group: str, deciding: dict[str, Any
     quiet = wandb.Settings(x_disable_stats=True, console="off", disable_git=True, x_save_requirements=False)
     quiet.x_transaction_log_flush_interval = FLUSH_SECONDS
     try:
-        experiment = wandb.init(
-            project=config.project,
-            entity=config.entity,
-            mode=config.mode,  # type: ignore[arg-type]
-            dir=folder,
-            id=folder.name.rsplit("-", 1)[-1],
-            name=folder.name,
-            group=group,
-            config=deciding,
-            resume="allow" if resume else None,
-            reinit="finish_previous",
-            settings=quiet,
-        )
-    except wandb.Error as error:
+        with own_environment():
+            experiment = wandb.init(
+                project=config.project,
+                entity=config.entity,
+                mode=config.mode,  # type: ignore[arg-type]
+                dir=folder,
+                id=folder.name.rsplit("-", 1)[-1],
+                name=folder.name,
+                group=group,
+                config=deciding,
+                resume="allow" if resume else None,
+                reinit="finish_previous",
+                settings=quiet,
+            )
+    except (wandb.Error, ValueError) as error:  # ValueError: a variable of the environment that is none of its kind
         raise UserError(f"wandb={config.mode} could not start a run ({brief(error)}): use wandb=offline or `wandb login`") from None
     experiment.define_metric("*", step_metric="epoch")
     return experiment
@@ -193,15 +216,14 @@ def log_in(verify: bool) -> None:
     Raises:
         UserError: there is none, or the server cannot be reached or refuses it.
     """
-    os.environ["WANDB_MODE"] = "online"  # offline, wandb does not look for a login
-    os.environ.setdefault("WANDB_SILENT", "true")
     import wandb
 
     server = os.environ.get("WANDB_BASE_URL", "its server")
     try:
-        has_login = wandb.login(prompt=False, verify=False)
-        if has_login and verify:
-            wandb.Api(timeout=SERVER_SECONDS)  # asks the server, which a second login() does not
+        with own_environment():  # where it is offline, wandb does not look for a login
+            has_login = wandb.login(prompt=False, verify=False)
+            if has_login and verify:
+                wandb.Api(timeout=SERVER_SECONDS)  # asks the server, which a second login() does not
     except (wandb.Error, ValueError):  # ValueError: an address that is none
         raise UserError(f"wandb cannot reach {server} or is refused there: check the network and `wandb login --relogin`") from None
     if not has_login:

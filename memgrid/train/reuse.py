@@ -11,7 +11,6 @@ from dataclasses import replace
 
 import numpy as np
 import polars as pl
-from filelock import FileLock
 
 from memgrid.config.derive import partition
 from memgrid.config.names import settings, training_key
@@ -19,6 +18,7 @@ from memgrid.config.schema import RunConfig
 from memgrid.errors import UserError
 from memgrid.io.digests import check_file, write_parquet
 from memgrid.io.files import write_text
+from memgrid.io.locks import lock
 from memgrid.results.folder import RunFolder, runs_below
 from memgrid.results.result import Origin, RunResult
 from memgrid.tracking.log import log_history, summarise, tracked
@@ -36,7 +36,7 @@ class SharedTraining:
     def turn(self) -> Iterator[None]:
         """One process at a time: another waits, and then finds the result."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.path.with_suffix(".lock")):
+        with lock(self.path.with_suffix(".lock")):
             yield
 
     def remember(self, folder: RunFolder) -> None:

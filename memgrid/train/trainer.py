@@ -19,7 +19,7 @@ from pytorch_lightning.plugins.environments import LightningEnvironment  # type:
 
 from memgrid.config.schema import TrainerConfig
 from memgrid.io.checkpoints import State, load, newest, save
-from memgrid.io.progress import on_terminal
+from memgrid.io.display import on_terminal
 from memgrid.results.folder import CHECKPOINT
 
 # What Lightning warns of: batches come out of memory, so that processes would only copy them; a torch older than a name in it; a training

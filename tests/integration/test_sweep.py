@@ -3,6 +3,8 @@
 import pytest
 from conftest import memgrid_here
 from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from memgrid.config.derive import members
@@ -11,6 +13,7 @@ from memgrid.config.schema import RunConfig
 from memgrid.config.validate import register, typed
 from memgrid.io.paths import CONF
 from memgrid.launch import cli as launcher
+from memgrid.launch import sweep
 from memgrid.launch.sweep import combinations
 from memgrid.launch.tasks import Task, groups
 from memgrid.pipeline.sweep import Runs
@@ -40,6 +43,43 @@ def test_experiments_are_the_papers_grids(name):
         of = [(run.select.train_per_class, run.select.eval_per_class, run.cnn.scale, run.cnn.epochs, len(members(run.cnn))) for run in runs]
         assert set(of) == {papers}
         assert {tuple(run.corpus.splits) for run in runs} == {("memories_deduped_12b", "pile_deduped_12b")}
+
+
+SWEPT = {"taxonomy": "rasy,recite", "delta": "5,50", "rho": "0.3,1", "seed": "0,7"}
+
+
+def swept(*words):
+    """The runs that -m has with these words."""
+    register()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = GlobalHydra.instance().config_loader().load_configuration("run", list(words), run_mode=RunMode.MULTIRUN)
+        return [run for _, run in combinations(config, Runs())]
+
+
+def test_combinations_that_share_their_composition_are_those_that_are_composed_alone():
+    """Each of a sweep's numbers, in both taxonomies: 16 runs, of which two are composed."""
+    together = swept(*map("=".join, SWEPT.items()))
+    some = [("recite", "5", "1", "7"), ("rasy", "50", "0.3", "0")]
+    alone = [composed(*map("=".join, zip(SWEPT, values, strict=True)))[1][0] for values in some]
+    assert len(together) == 16
+    assert all(run in together for run in alone)
+    assert len({repr(run) for run in together}) == 16
+    assert all(isinstance(run.rho, float) and isinstance(run.delta, int) for run in together)
+
+
+def test_what_a_file_makes_from_a_number_is_made_for_each(tmp_path):
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text("# @package _global_\nselect: {train_per_class: '${delta}00'}\n")
+    runs = swept("delta=5,6", f"hydra.searchpath=[file://{tmp_path}]", "experiment=mine")
+    assert [run.select.train_per_class for run in runs] == [500, 600]
+
+
+def test_a_long_composition_is_told(monkeypatch, capsys):
+    monkeypatch.setattr(sweep, "SILENT_SECONDS", 0.0)
+    assert len(swept("taxonomy=rasy,recite,guess")) == 3
+    told = capsys.readouterr().err
+    assert told.startswith("memgrid: 3 combinations are composed, in about ")
+    assert told.count("\n") == 1
 
 
 def test_the_papers_grid_on_a_cluster():

@@ -16,12 +16,12 @@ from rich.markup import escape
 from memgrid.config.describe import Composed, helped
 from memgrid.config.schema import RunConfig
 from memgrid.config.validate import register, typed
-from memgrid.errors import UserError
+from memgrid.errors import BusyError, UserError
 from memgrid.io.commands import HELP
 from memgrid.io.files import write_yaml
 from memgrid.io.paths import CONF
 from memgrid.launch.cli import attempt, noted, restarted, start
-from memgrid.launch.job import check_tasks, in_job, log_file
+from memgrid.launch.job import check_tasks, log_file
 from memgrid.launch.workspace import Workspace
 from memgrid.pipeline.sweep import owns, result_of
 from memgrid.results.findings import print_result, stage_sentences
@@ -57,8 +57,8 @@ def run_cell(run: RunConfig, workspace: Workspace) -> None:
         raise UserError(f"stages={run.stages} needs trained networks, and {folder.path} holds none: add train to stages")
     folder.path.mkdir(parents=True, exist_ok=True)
     try:
-        # In a job it may be this job's own lock, on a node that failed.
-        with folder.lock(JOB_WAITS if in_job() else TERMINAL_WAITS):
+        # It may be this job's own lock, on a node that failed.
+        with folder.lock(JOB_WAITS if restarted(folder.path) else TERMINAL_WAITS):
             if run.force and restarted(folder.path):
                 run = replace(run, force=False)  # what is there is this job's own
             if run.force:
@@ -70,7 +70,7 @@ def run_cell(run: RunConfig, workspace: Workspace) -> None:
             with noted(folder.path, workspace):
                 go_through(run, folder, workspace)
     except Timeout:
-        raise UserError(f"another process is working on {folder.path}: wait for it, or stop it") from None
+        raise BusyError(f"another process is working on {folder.path}") from None
 
 
 def run_shared(run: RunConfig, folder: WorkFolder, workspace: Workspace) -> None:

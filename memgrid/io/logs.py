@@ -23,6 +23,7 @@ def last_line(log: Path | None) -> str:
     """The last line of a log that says why it ended, without what submitit and srun add; empty if there is none."""
     try:
         assert log is not None
+        assert log.is_file()  # whoever named it may have meant a pipe, whose end never comes
         with log.open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - 8192))
             lines = [line.strip() for line in file.read().decode(errors="replace").splitlines()]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import re
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -23,11 +24,15 @@ from memgrid.launch.tasks import SweepTarget
 from memgrid.launch.workspace import Workspace
 from memgrid.results.folder import prepare_folder
 
+POLL_SECONDS = 1.0  # between two looks at what other processes work on
 NUMBER = re.compile(r"(\w+)=(\d+)")
 
 
 class Sweeper(BasicSweeper):  # type: ignore[misc]
-    """Hydra's sweeper, but without its own check of every combination: `Sweep` has composed them, at a tenth of a second each."""
+    """Hydra's sweeper, without its own check of every combination: `Sweep` has composed them, at a tenth of a second each.
+
+    A run on which another process is working is done last, when that process has done it, which is then seen at once, or is gone.
+    """
 
     def __init__(self, max_batch_size: int | None = None, params: dict[str, str] | None = None) -> None:
         # Hydra loads its plugins' modules again when it looks for them: in BasicSweeper's own __init__, super() would mean another class.
@@ -37,6 +42,29 @@ class Sweeper(BasicSweeper):  # type: ignore[misc]
 
     def validate_batch_is_legal(self, batch: list[list[str]]) -> None:
         """Nothing is left to find."""
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """All runs; in the end those that were put off."""
+        returned, workspace = super().sweep(arguments), Workspace.current()
+        combinations = [words for batch in self.overrides for words in batch]
+        if number := len(workspace.postponed):
+            print(f"memgrid: waits for {number} runs on which other processes are working", flush=True)
+        while workspace.postponed:
+            number = free(workspace, combinations)
+            returned.append(self.launcher.launch([combinations[number]], initial_job_idx=number))
+        return returned
+
+
+def free(workspace: Workspace, combinations: list[list[str]]) -> int:
+    """Wait until nobody else works on one of the runs that were put off; returns its number, which is put off no longer."""
+    assert workspace.target is not None
+    while True:
+        for number in workspace.postponed:
+            run = workspace.planned.get(tuple(combinations[number]))
+            if run is None or not workspace.target.busy(run):
+                workspace.postponed.remove(number)
+                return number
+        time.sleep(POLL_SECONDS)
 
 
 class Sweep(Callback):  # type: ignore[misc]

@@ -78,7 +78,9 @@ class JobLauncher(Launcher):  # type: ignore[misc]
     executor: str  # what submitit calls the queue
 
     def __init__(self, **params: Any) -> None:
-        self.params = {key: OmegaConf.to_container(value) if OmegaConf.is_config(value) else value for key, value in params.items()}
+        self.params: dict[str, Any] = {
+            key: OmegaConf.to_container(value) if OmegaConf.is_config(value) else value for key, value in params.items()
+        }
         self.folder = Path(self.params["submitit_folder"]).absolute()
         self.target: SweepTarget
 

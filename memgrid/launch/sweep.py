@@ -22,7 +22,6 @@ from memgrid.config.mistakes import one_sentence
 from memgrid.errors import UserError
 from memgrid.launch.tasks import SweepTarget
 from memgrid.launch.workspace import Workspace
-from memgrid.results.folder import prepare_folder
 
 POLL_SECONDS = 1.0  # between two looks at what other processes work on
 NUMBER = re.compile(r"(\w+)=(\d+)")
@@ -79,6 +78,8 @@ class Sweep(Callback):  # type: ignore[misc]
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Refuse the whole sweep for one bad combination: a typo in the last is found before the first starts."""
+        from memgrid.results.folder import prepare_folder  # imports polars, and other programs with Hydra import this module
+
         workspace = Workspace.current()
         try:
             workspace.target, workspace.planned = self.target, dict(combinations(config, self.target))

@@ -36,8 +36,9 @@ class Sweeper(BasicSweeper):  # type: ignore[misc]
     def __init__(self, max_batch_size: int | None = None, params: dict[str, str] | None = None) -> None:
         # Hydra loads its plugins' modules again when it looks for them: in BasicSweeper's own __init__, super() would mean another class.
         self.max_batch_size, self.params = max_batch_size, params or {}
-        self.overrides, self.batch_index = None, 0
-        self.hydra_context = self.config = self.launcher = None
+        self.overrides: Any = None
+        self.launcher: Any = None
+        self.hydra_context, self.config, self.batch_index = None, None, 0
 
     def validate_batch_is_legal(self, batch: list[list[str]]) -> None:
         """Nothing is left to find."""
@@ -45,12 +46,12 @@ class Sweeper(BasicSweeper):  # type: ignore[misc]
     def sweep(self, arguments: list[str]) -> Any:
         """All runs; in the end those that were put off."""
         returned, workspace = super().sweep(arguments), Workspace.current()
-        combinations = [words for batch in self.overrides for words in batch]
+        typed = [words for batch in self.overrides for words in batch]
         if number := len(workspace.postponed):
             print(f"memgrid: waits for {number} runs on which other processes are working", flush=True)
         while workspace.postponed:
-            number = free(workspace, combinations)
-            returned.append(self.launcher.launch([combinations[number]], initial_job_idx=number))
+            number = free(workspace, typed)
+            returned.append(self.launcher.launch([typed[number]], initial_job_idx=number))
         return returned
 
 

@@ -9,6 +9,10 @@ class UserError(Exception):
     """Something the user can mend, told in one sentence that names the value and what to do."""
 
 
+class BusyError(UserError):
+    """Another process is doing the same, told in one sentence."""
+
+
 class StoreError(UserError):
     """A failure of the store, in one sentence that says what to do."""
 

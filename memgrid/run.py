@@ -15,12 +15,12 @@ from rich.console import Console
 from memgrid.config.describe import Composed, helped
 from memgrid.config.schema import RunConfig
 from memgrid.config.validate import register, typed
-from memgrid.errors import UserError
+from memgrid.errors import BusyError, UserError
 from memgrid.io.commands import HELP, any_terminal
 from memgrid.io.digests import write_yaml
 from memgrid.io.paths import CONF
 from memgrid.launch.cli import attempt, noted, prepared_root, restarted, start
-from memgrid.launch.job import check_tasks, in_job, log_file
+from memgrid.launch.job import check_tasks, log_file
 from memgrid.launch.workspace import Workspace
 from memgrid.pipeline.sweep import owns, result_of
 from memgrid.results.findings import print_result, stage_sentences
@@ -65,8 +65,8 @@ def run_alone(run: RunConfig, folder: RunFolder, workspace: Workspace) -> None:
         raise UserError(f"stages={run.stages} needs trained networks, and {folder.path} holds none: add train to stages")
     folder.path.mkdir(parents=True, exist_ok=True)
     try:
-        # In a job it may be this job's own lock, on a node that failed.
-        with folder.lock(JOB_WAITS if in_job() else TERMINAL_WAITS):
+        # It may be this job's own lock, on a node that failed.
+        with folder.lock(JOB_WAITS if restarted(folder.path) else TERMINAL_WAITS):
             if run.force and restarted(folder.path):
                 run = replace(run, force=False)  # what is there is this job's own
             if run.force:
@@ -77,7 +77,7 @@ def run_alone(run: RunConfig, folder: RunFolder, workspace: Workspace) -> None:
             with noted(folder.path, workspace):
                 go_through(run, folder, workspace)
     except Timeout:
-        raise UserError(f"another process is working on {folder.path}: wait for it, or stop it") from None
+        raise BusyError(f"another process is working on {folder.path}") from None
 
 
 def run_shared(run: RunConfig, folder: WorkFolder, workspace: Workspace) -> None:

@@ -10,23 +10,17 @@ from collections.abc import Callable, Iterator
 from contextlib import chdir, contextmanager, suppress
 from pathlib import Path
 
-from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf.errors import OmegaConfBaseException
 
 from memgrid.config.mistakes import one_sentence
-from memgrid.errors import UserError
+from memgrid.errors import BusyError, UserError
 from memgrid.io.commands import any_terminal, end_without_reader, reader_has_gone, refuse_unreadable
 from memgrid.io.locks import missing_right
 from memgrid.io.paths import CONF
-from memgrid.launch.base import PREFIX
 from memgrid.launch.job import TERMINATED, ending_on_sigterm, in_job, log_file
-from memgrid.launch.local import LocalLauncher, LocalSettings
-from memgrid.launch.slurm import SlurmLauncher, SlurmSettings
-from memgrid.launch.sweep import Sweeper
 from memgrid.launch.workspace import Workspace
 from memgrid.results.folder import prepare_folder
 from memgrid.results.work import WorkFolder
@@ -40,7 +34,6 @@ def start(task: Callable[[], object]) -> None:
     Args:
         task: what `hydra.main` made.
     """
-    register()
     workspace = Workspace()
     with any_terminal():
         try:
@@ -99,7 +92,10 @@ def refuse_no_choice(words: list[str]) -> None:
 
 
 def attempt(work: Callable[[Workspace], None]) -> str | None:
-    """Do one combination, within `hydra.main`; in a sweep, one that cannot be done is told, and returned, and the others go on."""
+    """Do one combination, within `hydra.main`; in a sweep, one that cannot be done is told, and returned, and the others go on.
+
+    One on which another process is working is put off; `memgrid.launch.sweep.Sweeper`, or the launcher of the job, comes back to it.
+    """
     workspace, alone = Workspace.current(), HydraConfig.get().mode == RunMode.RUN
     try:
         chosen = HydraConfig.get().runtime.choices["hydra/launcher"]
@@ -119,6 +115,10 @@ def attempt(work: Callable[[Workspace], None]) -> str | None:
             if alone:
                 raise
             traceback.print_exc()
+        if isinstance(error, BusyError) and not alone:
+            workspace.postponed.append(HydraConfig.get().job.num)
+            print(f"memgrid: {error}: its turn comes last", flush=True)
+            return str(error)
         print(f"memgrid: {in_one_line(error)}", file=sys.stderr)
         workspace.failures.append(in_one_line(error))
         if alone:
@@ -130,6 +130,8 @@ def in_one_line(error: Exception) -> str:
     """A sentence of ours, or the type and first line of somebody else's error."""
     if closed := missing_right(error):
         return closed
+    if isinstance(error, BusyError):
+        return f"{error}: wait for it, or stop it"
     return str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
 
 
@@ -184,11 +186,3 @@ def show_warning(message: Warning | str, category: type[Warning], *where: object
     """Our own warnings as a sentence, without the line of code that Python adds; the others as ever."""
     own = category.__module__.startswith("memgrid.")
     print(f"memgrid: {message}" if own else warnings.formatwarning(message, category, *where[:2]), file=sys.stderr)  # type: ignore[arg-type]
-
-
-def register() -> None:
-    """Make both launchers, and the sweeper, known to Hydra."""
-    Plugins.instance().class_name_to_class[f"{PREFIX}.Sweeper"] = Sweeper
-    for name, settings, launcher in (("slurm", SlurmSettings, SlurmLauncher), ("local", LocalSettings, LocalLauncher)):
-        ConfigStore.instance().store(group="hydra/launcher", name=f"memgrid_{name}", node=settings)
-        Plugins.instance().class_name_to_class[settings._target_] = launcher

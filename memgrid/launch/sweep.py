@@ -22,23 +22,50 @@ from memgrid.config.mistakes import one_sentence
 from memgrid.errors import UserError
 from memgrid.launch.tasks import SweepTarget
 from memgrid.launch.workspace import Workspace
-from memgrid.results.folder import prepare_folder
 
 NUMBER = re.compile(r"(\w+)=(\d+(?:\.\d+)?)")
 SILENT_SECONDS = 3.0  # after which it is told how long composing will take
+POLL_SECONDS = 1.0  # between two looks at what other processes work on
 
 
 class Sweeper(BasicSweeper):  # type: ignore[misc]
-    """Hydra's sweeper, but without its own check of every combination: `Sweep` has composed them, at a tenth of a second each."""
+    """Hydra's sweeper, without its own check of every combination: `Sweep` has composed them, at a tenth of a second each.
+
+    A run on which another process is working is done last, when that process has done it, which is then seen at once, or is gone.
+    """
 
     def __init__(self, max_batch_size: int | None = None, params: dict[str, str] | None = None) -> None:
         # Hydra loads its plugins' modules again when it looks for them: in BasicSweeper's own __init__, super() would mean another class.
         self.max_batch_size, self.params = max_batch_size, params or {}
-        self.overrides, self.batch_index = None, 0
-        self.hydra_context = self.config = self.launcher = None
+        self.overrides: Any = None
+        self.launcher: Any = None
+        self.hydra_context, self.config, self.batch_index = None, None, 0
 
     def validate_batch_is_legal(self, batch: list[list[str]]) -> None:
         """Nothing is left to find."""
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """All runs; in the end those that were put off."""
+        returned, workspace = super().sweep(arguments), Workspace.current()
+        typed = [words for batch in self.overrides for words in batch]
+        if number := len(workspace.postponed):
+            print(f"memgrid: waits for {number} runs on which other processes are working", flush=True)
+        while workspace.postponed:
+            number = free(workspace, typed)
+            returned.append(self.launcher.launch([typed[number]], initial_job_idx=number))
+        return returned
+
+
+def free(workspace: Workspace, combinations: list[list[str]]) -> int:
+    """Wait until nobody else works on one of the runs that were put off; returns its number, which is put off no longer."""
+    assert workspace.target is not None
+    while True:
+        for number in workspace.postponed:
+            run = workspace.planned.get(tuple(combinations[number]))
+            if run is None or not workspace.target.busy(run):
+                workspace.postponed.remove(number)
+                return number
+        time.sleep(POLL_SECONDS)
 
 
 class Sweep(Callback):  # type: ignore[misc]
@@ -53,6 +80,8 @@ class Sweep(Callback):  # type: ignore[misc]
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Refuse the whole sweep for one bad combination: a typo in the last is found before the first starts."""
+        from memgrid.results.folder import prepare_folder  # imports polars, and other programs with Hydra import this module
+
         workspace = Workspace.current()
         try:
             workspace.target, workspace.planned = self.target, dict(combinations(config, self.target))

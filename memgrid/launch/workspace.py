@@ -25,6 +25,7 @@ class Workspace:
         failures: what went wrong in the runs so far, a sentence each.
         target: what is swept over; None without a sweep.
         planned: every combination of the sweep, as it was typed → its settings.
+        postponed: numbers, in the sweep, of runs on which other processes were working when their turn came.
         stopping: whether the process was told to stop: what fails from then on is no failure of its run.
     """
 
@@ -32,6 +33,7 @@ class Workspace:
     failures: list[str] = field(default_factory=list)
     target: SweepTarget | None = None
     planned: dict[tuple[str, ...], Any] = field(default_factory=dict)
+    postponed: list[int] = field(default_factory=list)
     stopping: bool = False
     _parts: dict[type, object] = field(default_factory=dict, repr=False)
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 import html
 import os
 import re
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,7 +92,7 @@ def tracked(run: RunConfig, folder: RunFolder) -> Iterator[WandbLogger | None]:
     Raises:
         UserError: wandb could not start a run.
     """
-    if run.wandb.mode == "disabled":
+    if not asked_for(run.wandb):
         yield None
         return
     import wandb  # seconds to import, and not needed when disabled
@@ -110,6 +112,25 @@ def tracked(run: RunConfig, folder: RunFolder) -> Iterator[WandbLogger | None]:
     wandb.finish()
 
 
+def asked_for(config: WandbConfig) -> bool:
+    """Whether something is to be recorded. Offline, which is the default, a run goes on without wandb, and says so.
+
+    Raises:
+        UserError: it is to be pushed, and wandb is not installed.
+    """
+    if config.mode == "disabled" or find_spec("wandb"):
+        return config.mode != "disabled"
+    mend = "wandb is not installed: pip install wandb, or choose wandb=off"
+    if config.mode == "online":
+        raise UserError(f"wandb.mode=online, but {mend}")
+    warnings.warn(f"nothing is recorded for wandb, for {mend}", NotRecorded, stacklevel=2)
+    return False
+
+
+class NotRecorded(UserWarning):
+    """What was asked for is done, but wandb will not know of it."""
+
+
 def record(
     config: WandbConfig, folder: Path, group: str, deciding: dict[str, Any], rows: list[dict[str, float]], summary: dict[str, Any]
 ) -> None:
@@ -118,7 +139,7 @@ def record(
     Raises:
         UserError: wandb could not start a run.
     """
-    if config.mode == "disabled":
+    if not asked_for(config):
         return
     import wandb
 
@@ -216,6 +237,8 @@ def log_in(verify: bool) -> None:
     Raises:
         UserError: there is none, or the server cannot be reached or refuses it.
     """
+    if not find_spec("wandb"):
+        raise UserError("wandb is not installed: pip install wandb")
     import wandb
 
     server = os.environ.get("WANDB_BASE_URL", "its server")

@@ -1,10 +1,18 @@
-"""Before a sweep: all combinations are validated, and each leaves its configuration."""
+"""Sweeps: before one, all combinations are validated, and each leaves its configuration; two at a time share the work."""
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
+from cluster import wait_for
 from conftest import memgrid_here
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
+from job_callbacks import held
 from omegaconf import OmegaConf
 
 from memgrid.config.derive import members
@@ -12,11 +20,11 @@ from memgrid.config.names import run_folder, training_key
 from memgrid.config.schema import RunConfig
 from memgrid.config.validate import register, typed
 from memgrid.io.paths import CONF
-from memgrid.launch import cli as launcher
 from memgrid.launch import sweep
 from memgrid.launch.sweep import combinations
 from memgrid.launch.tasks import Task, groups
 from memgrid.pipeline.sweep import Runs
+from memgrid.results.work import WorkFolder
 
 PAPERS = ["pythia-12b-deduped", "pythia-6.9b-deduped", "pythia-2.8b-deduped"]
 GRIDS = {"benchmark_taxonomies": (PAPERS, 60, 51), "optimize_rho": (PAPERS, 27, 27), "smoke": (["toy"], 18, 5)}
@@ -84,7 +92,6 @@ def test_a_long_composition_is_told(monkeypatch, capsys):
 
 def test_the_papers_grid_on_a_cluster():
     """The sentences of the README, and how many jobs each becomes."""
-    launcher.register()
     given = ("experiment=benchmark_taxonomies", "cluster=a100")
     parts = ("stages=[extract]", "+hydra.sweeper.params.part='range(0,8)'", "parts=8")
     few = "hydra.sweeper.params.taxonomy='recite,guess'"  # their jobs are as many as for twenty taxonomies, which take longer to compose
@@ -98,7 +105,6 @@ def test_the_papers_grid_on_a_cluster():
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in (CONF / "cluster").glob("*.yaml")))
 def test_every_cluster_is_usable(name):
-    launcher.register()
     config, _ = composed(f"cluster={name}", "hydra.launcher.partition=mine")
     assert config.hydra.launcher._target_.endswith("SlurmLauncher")
     assert config.hydra.launcher.partition == "mine"
@@ -128,3 +134,48 @@ def test_every_combination_leaves_its_configuration(extracted, quick):
     assert run_folder(again) == config.parent
     (failed,) = extracted.glob("runs/toy/recite/delta100000-*/failed.json")
     assert "class 'Recite' has 0 samples" in failed.read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", ["finishes", "is killed"])
+def test_the_same_sweep_in_two_terminals_is_done_once(first, extracted, quick, tmp_path):
+    """The second goes on with what the first does not do, and waits for the rest; if the first dies, the second does that too."""
+    (hold := tmp_path / "hold").mkdir()
+    words = ("-m", *quick, "cnn.epochs=3", "control.members=0", "seed=0,1", f"root={extracted}")
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])}
+    one = subprocess.Popen(
+        [sys.executable, "-m", "memgrid.run", *words, held(hold)], env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+    def meanwhile():
+        wait_for(lambda: list(extracted.glob("runs/*/*/*/metrics.json")), 120)
+        (hold / "go").touch() if first == "finishes" else one.kill()
+
+    try:
+        wait_for(lambda: list(hold.iterdir()), 120)
+        with ThreadPoolExecutor(1) as pool:
+            ended = pool.submit(meanwhile)
+            two = memgrid_here(*words, check=False)
+            ended.result()
+        out, _ = one.communicate(timeout=120)
+    finally:
+        one.kill()
+    assert two.returncode == 0, two.stdout + two.stderr
+    assert two.stdout.count("another process is working on") == 1
+    assert "waits for 1 runs on which other processes are working" in two.stdout
+    assert two.stdout.count("min-F1") >= 2
+    assert len(list(extracted.glob("runs/*/*/*/metrics.json"))) == 2
+    assert not list(extracted.glob("runs/*/*/*/failed.json"))
+    if first == "finishes":
+        assert one.returncode == 0, out
+        assert "epoch 2\n" in out
+
+
+def test_a_run_that_another_process_does_is_refused_in_a_sentence(done_copy, quick):
+    """Typed by itself, and not in a sweep."""
+    (folder,) = done_copy.glob("runs/*/*/*")
+    (folder / "metrics.json").unlink()
+    with WorkFolder(folder).lock(0):
+        process = memgrid_here(*quick, f"root={done_copy}", check=False)
+    assert process.returncode == 1
+    assert process.stderr == f"memgrid: another process is working on {folder}: wait for it, or stop it\n"

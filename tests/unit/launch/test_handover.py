@@ -11,7 +11,7 @@ import pytest
 from conftest import refusal
 
 from memgrid.errors import UserError
-from memgrid.io.files import write_json
+from memgrid.io.digests import write_json
 from memgrid.launch import handover
 from memgrid.launch.handover import answer_file, close, read_answer, read_own, submitted
 from memgrid.launch.tasks import Task, collect

@@ -19,7 +19,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import extraction, labelling, storage, training
+from benchmarks import digests, extraction, labelling, storage, training
 from benchmarks.measure import Row
 from benchmarks.shapes import Settings
 
@@ -31,6 +31,7 @@ GROUPS = {
     "rouge": labelling.rouge,
     "feeding": training.feeding,
     "training": training.training,
+    "digests": digests.digests,
 }
 COLUMNS = ("what", "memgrid", "baseline", "ratio", "target", "met")
 

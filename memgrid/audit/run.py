@@ -5,17 +5,16 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 
-import hydra
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
 from memgrid.audit.config import STAGES, AuditConfig, typed
 from memgrid.audit.folder import audit_folder, piece_folder
+from memgrid.audit.sweep import Audits
 from memgrid.config.describe import Composed, helped
 from memgrid.io.commands import HELP
 from memgrid.io.files import write_yaml
-from memgrid.io.paths import CONF
-from memgrid.launch.cli import attempt, noted, restarted, start
+from memgrid.launch.cli import attempt, composed, noted, restarted, start
 from memgrid.launch.job import check_tasks, log_file
 from memgrid.launch.workspace import Workspace
 from memgrid.results.folder import prepare_folder
@@ -60,7 +59,7 @@ def keep_config(run: AuditConfig) -> None:
         write_yaml(OmegaConf.structured(whole), folder.config)
 
 
-@hydra.main(config_path=str(CONF), config_name="audit", version_base="1.3")
+@composed("audit")
 def compose_and_audit(config: DictConfig) -> str | None:
     """Hydra calls this once per combination."""
     return attempt(lambda workspace: run_audit(typed(config), workspace))
@@ -72,4 +71,4 @@ def main() -> None:
         print(helped(COMMAND))
         return
     ConfigStore.instance().store(name="audit_schema", node=AuditConfig)
-    start(compose_and_audit)
+    start(compose_and_audit, Audits())

@@ -10,28 +10,38 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from memgrid.config.mistakes import one_sentence
 from memgrid.errors import BusyError, UserError
 from memgrid.io.paths import CONF
 from memgrid.launch.job import TERMINATED, ending_on_sigterm, in_job, log_file
+from memgrid.launch.tasks import SweepTarget
 from memgrid.launch.workspace import Workspace
 from memgrid.results.work import WorkFolder
 
 INTERRUPTED = 130
 
 
-def start(task: Callable[[], object]) -> None:
+def composed(config_name: str) -> Callable[[Callable[[DictConfig], object]], Callable[[], object]]:
+    """`hydra.main` with memgrid's configuration of that name; 1.3 wants to be told whose behaviour it shall have, 1.4 does not."""
+    behaviour = {"version_base": "1.3"} if hydra.__version__.startswith("1.3") else {}
+    return hydra.main(config_path=str(CONF), config_name=config_name, **behaviour)
+
+
+def start(task: Callable[[], object], target: SweepTarget | None = None) -> None:
     """Let Hydra go through the combinations of the command line; exits with 1 if one could not be done.
 
     Args:
         task: what `hydra.main` made.
+        target: what it sweeps over.
     """
-    workspace = Workspace()
+    workspace = Workspace(target=target)
     try:
         with workspace.entered(), ending_on_sigterm(workspace), sentences_for_warnings(), mended_for_hydra() as words:
             refuse_no_choice(words)

@@ -7,7 +7,6 @@ import shutil
 import sys
 from dataclasses import replace
 
-import hydra
 from filelock import Timeout
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
@@ -18,11 +17,10 @@ from memgrid.config.validate import register, typed
 from memgrid.errors import BusyError, UserError
 from memgrid.io.commands import HELP, any_terminal
 from memgrid.io.digests import write_yaml
-from memgrid.io.paths import CONF
-from memgrid.launch.cli import attempt, noted, prepared_root, restarted, start
+from memgrid.launch.cli import attempt, composed, noted, prepared_root, restarted, start
 from memgrid.launch.job import check_tasks, log_file
 from memgrid.launch.workspace import Workspace
-from memgrid.pipeline.sweep import owns, result_of
+from memgrid.pipeline.sweep import Runs, owns, result_of
 from memgrid.results.findings import print_result, stage_sentences
 from memgrid.results.folder import RunFolder, work_folder_of
 from memgrid.results.records import LATER
@@ -122,7 +120,7 @@ def print_done(run: RunConfig, result: RunResult, folder: RunFolder, console: Co
         console.print(line, highlight=False, soft_wrap=True)
 
 
-@hydra.main(config_path=str(CONF), config_name="run", version_base="1.3")
+@composed("run")
 def compose_and_run(config: DictConfig) -> str | None:
     """Hydra calls this once per combination."""
     return attempt(lambda workspace: run_cell(typed(config), workspace))
@@ -135,7 +133,7 @@ def main() -> None:
             print(helped(COMMAND))
         return
     register()
-    start(compose_and_run)
+    start(compose_and_run, Runs())
 
 
 if __name__ == "__main__":

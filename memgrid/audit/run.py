@@ -6,7 +6,6 @@ import sys
 from contextlib import suppress
 from dataclasses import replace
 
-import hydra
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
@@ -18,8 +17,7 @@ from memgrid.errors import DamagedError
 from memgrid.io.commands import HELP, any_terminal
 from memgrid.io.digests import read_yaml, write_yaml
 from memgrid.io.files import replace_damaged
-from memgrid.io.paths import CONF
-from memgrid.launch.cli import attempt, noted, prepared_root, restarted, start
+from memgrid.launch.cli import attempt, composed, noted, prepared_root, restarted, start
 from memgrid.launch.job import check_tasks, log_file
 from memgrid.launch.workspace import Workspace
 from memgrid.results.folder import prepare_folder
@@ -79,7 +77,7 @@ def keep_config(run: AuditConfig) -> None:
         write_yaml(OmegaConf.structured(whole), folder.config)
 
 
-@hydra.main(config_path=str(CONF), config_name="audit", version_base="1.3")
+@composed("audit")
 def compose_and_audit(config: DictConfig) -> str | None:
     """Hydra calls this once per combination."""
     return attempt(lambda workspace: run_audit(typed(config), workspace))
@@ -92,4 +90,4 @@ def main() -> None:
             print(helped(COMMAND))
         return
     ConfigStore.instance().store(name="audit_schema", node=AuditConfig)
-    start(compose_and_audit)
+    start(compose_and_audit, Audits())

@@ -96,7 +96,7 @@ class JobLauncher(Launcher):  # type: ignore[misc]
             UserError: a run cannot be done in a job.
         """
         workspace, loader = Workspace.current(), self.hydra_context.config_loader
-        assert workspace.target is not None  # `Sweep` has begun
+        assert workspace.target is not None  # as for every command that sweeps
         self.target = workspace.target
         tasks = [
             Task(

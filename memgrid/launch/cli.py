@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterator
 from contextlib import chdir, contextmanager, suppress
 from pathlib import Path
 
+import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from memgrid.config.mistakes import one_sentence
@@ -21,6 +23,7 @@ from memgrid.io.commands import any_terminal, end_without_reader, reader_has_gon
 from memgrid.io.locks import missing_right
 from memgrid.io.paths import CONF
 from memgrid.launch.job import TERMINATED, ending_on_sigterm, in_job, log_file
+from memgrid.launch.tasks import SweepTarget
 from memgrid.launch.workspace import Workspace
 from memgrid.results.folder import prepare_folder
 from memgrid.results.work import WorkFolder
@@ -28,13 +31,20 @@ from memgrid.results.work import WorkFolder
 INTERRUPTED = 130
 
 
-def start(task: Callable[[], object]) -> None:
+def composed(config_name: str) -> Callable[[Callable[[DictConfig], object]], Callable[[], object]]:
+    """`hydra.main` with memgrid's configuration of that name; 1.3 wants to be told whose behaviour it shall have, 1.4 does not."""
+    behaviour = {"version_base": "1.3"} if hydra.__version__.startswith("1.3") else {}
+    return hydra.main(config_path=str(CONF), config_name=config_name, **behaviour)
+
+
+def start(task: Callable[[], object], target: SweepTarget | None = None) -> None:
     """Let Hydra go through the combinations of the command line; exits with 1 if one could not be done.
 
     Args:
         task: what `hydra.main` made.
+        target: what it sweeps over.
     """
-    workspace = Workspace()
+    workspace = Workspace(target=target)
     with any_terminal():
         try:
             refuse_unreadable(sys.argv[1:])

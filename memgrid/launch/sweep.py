@@ -14,7 +14,6 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
@@ -29,7 +28,7 @@ POLL_SECONDS = 1.0  # between two looks at what other processes work on
 
 
 class Sweeper(BasicSweeper):  # type: ignore[misc]
-    """Hydra's sweeper, without its own check of every combination: `Sweep` has composed them, at a tenth of a second each.
+    """Hydra's sweeper, which begins by refusing the whole sweep for one bad combination.
 
     A run on which another process is working is done last, when that process has done it, which is then seen at once, or is gone.
     """
@@ -39,14 +38,23 @@ class Sweeper(BasicSweeper):  # type: ignore[misc]
         self.max_batch_size, self.params = max_batch_size, params or {}
         self.overrides: Any = None
         self.launcher: Any = None
-        self.hydra_context, self.config, self.batch_index = None, None, 0
+        self.config: Any = None
+        self.hydra_context, self.batch_index = None, 0
+
+    def setup(self, *, hydra_context: Any, task_function: Any, config: DictConfig) -> None:
+        """Hydra says what is swept over. The sweep's folder has the time in its name: one for all who ask, and the launcher asks a copy."""
+        with read_write(config.hydra), open_dict(config.hydra):
+            config.hydra.sweep.dir = config.hydra.sweep.dir
+        super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
 
     def validate_batch_is_legal(self, batch: list[list[str]]) -> None:
-        """Nothing is left to find."""
+        """Hydra would compose each here, at a tenth of a second: `begin` has done it."""
 
     def sweep(self, arguments: list[str]) -> Any:
-        """All runs; in the end those that were put off."""
-        returned, workspace = super().sweep(arguments), Workspace.current()
+        """All runs; in the end those that were put off. UserError if one is bad: then nothing was started."""
+        workspace = Workspace.current()
+        begin(self.config, workspace)
+        returned = super().sweep(arguments)
         typed = [words for batch in self.overrides for words in batch]
         if number := len(workspace.postponed):
             print(f"memgrid: waits for {number} runs on which other processes are working", flush=True)
@@ -68,31 +76,24 @@ def free(workspace: Workspace, combinations: list[list[str]]) -> int:
         time.sleep(POLL_SECONDS)
 
 
-class Sweep(Callback):  # type: ignore[misc]
-    """Hydra makes and calls it; see `hydra.callbacks` in conf/run.yaml. What it finds out, it leaves in the workspace, for the launcher.
+def begin(config: DictConfig, workspace: Workspace) -> None:
+    """Compose every combination, and leave in the workspace, for the launcher, what was composed.
 
-    Attributes:
-        target: what is swept over.
+    Raises:
+        UserError: one is bad: a typo in the last is found before the first starts.
     """
+    from memgrid.results.folder import prepare_folder  # imports polars, and other programs with Hydra import this module
 
-    def __init__(self, target: SweepTarget) -> None:
-        self.target = target
-
-    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Refuse the whole sweep for one bad combination: a typo in the last is found before the first starts."""
-        from memgrid.results.folder import prepare_folder  # imports polars, and other programs with Hydra import this module
-
-        workspace = Workspace.current()
-        try:
-            workspace.target, workspace.planned = self.target, dict(combinations(config, self.target))
-            self.target.together(list(workspace.planned.values()))
-            for root in {run.root for run in workspace.planned.values()}:
-                prepare_folder(root)  # Hydra would make its own folder there, and fail with a traceback
-        except (UserError, HydraException, OmegaConfBaseException) as error:
-            # Hydra turns a callback's exception into a warning, but not this one.
-            sys.exit(f"memgrid: {error if isinstance(error, UserError) else one_sentence(error)}; nothing was started")
-        for run in workspace.planned.values():
-            self.target.plan(run)
+    assert workspace.target is not None
+    try:
+        workspace.planned = dict(combinations(config, workspace.target))
+        workspace.target.together(list(workspace.planned.values()))
+        for root in {run.root for run in workspace.planned.values()}:
+            prepare_folder(root)  # Hydra would make its own folder there, and fail with a traceback
+    except (UserError, HydraException, OmegaConfBaseException) as error:
+        raise UserError(f"{error if isinstance(error, UserError) else one_sentence(error)}; nothing was started") from None
+    for run in workspace.planned.values():
+        workspace.target.plan(run)
 
 
 def combinations(config: DictConfig, target: SweepTarget) -> Iterator[tuple[tuple[str, ...], Any]]:

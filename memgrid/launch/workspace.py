@@ -23,7 +23,7 @@ class Workspace:
     Attributes:
         console: where runs say what they do.
         failures: what went wrong in the runs so far, a sentence each.
-        target: what is swept over; None without a sweep.
+        target: what is swept over; None for a command without sweeps.
         planned: every combination of the sweep, as it was typed → its settings.
         postponed: numbers, in the sweep, of runs on which other processes were working when their turn came.
         stopping: whether the process was told to stop: what fails from then on is no failure of its run.

@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import sys
 
-import hydra
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig
 
 from memgrid.config.describe import Composed, helped
 from memgrid.config.validate import as_dataclasses
 from memgrid.io.commands import HELP, any_terminal
-from memgrid.io.paths import CONF
-from memgrid.launch.cli import attempt, start
+from memgrid.launch.cli import attempt, composed, start
 from memgrid.pretrain.config import PretrainConfig, validate
 
 COMMAND = Composed(
@@ -42,7 +40,7 @@ def make(config: DictConfig) -> None:
     pretrain(typed)
 
 
-@hydra.main(config_path=str(CONF), config_name="pretrain", version_base="1.3")
+@composed("pretrain")
 def compose_and_pretrain(config: DictConfig) -> str | None:
     """Hydra calls this once."""
     return attempt(lambda _: make(config))

@@ -1,7 +1,6 @@
 """What the runs of a process share, and that a start leaves the process as it found it."""
 
 import os
-import pickle
 import signal
 import sys
 import warnings
@@ -14,7 +13,6 @@ from memgrid.errors import StoreWarning, UserError
 from memgrid.launch import base
 from memgrid.launch.base import JobLauncher
 from memgrid.launch.cli import attempt, noted, start
-from memgrid.launch.sweep import Sweep
 from memgrid.launch.workspace import Workspace
 from memgrid.pipeline.sweep import Runs
 
@@ -187,7 +185,3 @@ def test_a_launcher_waits_for_what_others_do_and_does_it_if_they_are_gone(ends, 
     assert out.count("another process is working on it") == 2
     assert out.count(": done") == (2 if ends == "done" else 0)
     assert workspace.failures == []
-
-
-def test_what_a_launcher_found_can_be_pickled():
-    assert vars(pickle.loads(pickle.dumps(Sweep(Runs())))).keys() == {"target"}

@@ -52,7 +52,7 @@ def run_audit(run: AuditConfig, workspace: Workspace) -> None:
         if run.force and restarted(piece.path):
             run = replace(run, force=False)  # what is there is this job's own
         piece.note_job(log_file())
-        with noted(piece.path, workspace):
+        with noted(piece.path, workspace, own=piece.path == audit_folder(run).path):
             keep_config(run)
             go_through(run, workspace)
 

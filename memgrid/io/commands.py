@@ -11,7 +11,7 @@ import re
 import select
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import MISSING, Field, dataclass, field, fields
 from difflib import get_close_matches
 from pathlib import Path
@@ -229,22 +229,23 @@ def any_terminal() -> Iterator[None]:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
-    sys.stdout, sys.stderr = (
-        os.fdopen(number, "w", closefd=False) if stream is None else stream for number, stream in ((1, sys.stdout), (2, sys.stderr))
-    )
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-    try:
+    with (
+        redirect_stdout(sys.stdout or os.fdopen(1, "w", closefd=False)) as out,
+        redirect_stderr(sys.stderr or os.fdopen(2, "w", closefd=False)) as err,
+    ):
+        for stream in (out, err):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
         try:
-            yield
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-    except BrokenPipeError as error:
-        if not reader_has_gone(error):
-            raise
-        end_without_reader()
+            try:
+                yield
+            finally:
+                out.flush()
+                err.flush()
+        except BrokenPipeError as error:
+            if not reader_has_gone(error):
+                raise
+            end_without_reader()
 
 
 def reader_has_gone(error: BaseException) -> bool:

@@ -176,14 +176,14 @@ def prepared_root(root: str) -> Iterator[None]:
     Raises:
         UserError: it cannot be written to.
     """
-    new = not Path(root).exists()
+    new = [folder for folder in (Path(root), *Path(root).parents) if not os.path.exists(folder)]
     prepare_folder(root)
     try:
         yield
     except UserError:
-        if new:
-            with suppress(OSError):
-                Path(root).rmdir()
+        with suppress(OSError):
+            for folder in new:
+                folder.rmdir()
         raise
 
 

@@ -71,10 +71,11 @@ def test_a_word_that_no_file_can_be_named_by_is_refused(tmp_path):
 
 @pytest.mark.parametrize("words", [(), ("-m", "seed=0,1", "hydra.sweep.subdir=x${hydra.job.num}")], ids=["one", "a sweep"])
 def test_hydra_may_change_the_folder_and_results_are_where_they_were_asked_for(words, tmp_path):
-    memgrid_here("root=here", "stages=[fetch]", "hydra.job.chdir=true", *words, cwd=tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["here"]
-    assert {path.name for path in (tmp_path / "here").iterdir()} <= {"jobs", "multirun"}
-    assert not list(tmp_path.glob("here/multirun/**/here"))
+    name = "hier ü ☃ [b](x) it's"  # nobody's favourite name, but a folder may have it
+    memgrid_here(f'root="{name}"', "stages=[fetch]", "hydra.job.chdir=true", *words, cwd=tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert {path.name for path in (tmp_path / name).iterdir()} <= {"jobs", "multirun"}
+    assert not [path for path in tmp_path.rglob("*") if path.name == name and path.parent != tmp_path]
 
 
 @pytest.mark.parametrize(

@@ -280,7 +280,7 @@ class Calls:
         lambda mark: Calls(eval, f"open({str(mark)!r}, 'w')"),
         lambda mark: Calls(Path.touch, mark),
         lambda mark: Calls(np.memmap, str(mark), np.uint8, "w+", 0, (8,)),
-        lambda mark: Calls(getattr, np, "load"),
+        lambda mark: Calls(getattr, np.ndarray, "tofile"),
         lambda mark: np.array([Calls(os.system, f"touch {mark}")], object),
     ],
     ids=["a command", "code", "a method", "a class of numpy's", "an attribute", "an array of objects"],

@@ -98,7 +98,7 @@ def test_a_job_that_was_cut_off_shows_the_end_of_its_log(root, tmp_path):
 
 def test_a_failed_job_without_training_is_told_until_it_succeeds(quick, tmp_path):
     words = (*quick, f"root={tmp_path}", "part=1", "parts=3")
-    assert memgrid_here(*words, "stages=[extract]", check=False).returncode == 1
+    assert memgrid_here(*words, "stages=[extract]", "-m", check=False).returncode == 1
     (row,) = states(tmp_path).rows(named=True)
     assert (row["llm"], row["taxonomy"], row["name"].rpartition("-")[0], row["state"]) == ("toy", "rasy", "extract-part1of3", "failed")
     assert "add label to stages" in row["detail"]
@@ -144,7 +144,7 @@ def test_an_audit_in_every_state(tmp_path):
     (shadows / "shadow-0001" / "failed.json").unlink()
     assert found()[0][3:] == ("stopped", "2 of 2 shadow models, no attack")
     attack.mkdir()
-    (attack / "metrics.json").touch()
+    (attack / "metrics.json").write_text("{}")
     assert found()[0][3:] == ("done", "")
     (folder / "attack-logit-0").mkdir()
     assert found()[0][3:] == ("stopped", "2 of 2 shadow models, attack-logit-0 without a result")

@@ -6,14 +6,26 @@ export OMP_WAIT_POLICY ?= passive
 export WANDB_SILENT ?= true
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: run test lint bench docs newest clean
+.PHONY: run test test-unit test-orders test-alone lint bench docs newest clean
 
 run: .venv/ready
 	@$(BIN)/python -m memgrid.run
 
-# Two processes on two cores: more threads would only wait for each other.
+# Three processes on two cores, because the tests of SLURM mostly wait; with more threads they would wait for each other.
+TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder
 test: .venv/ready
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST)
+	@$(TESTS) -n 3 $(PYTEST)
+
+test-unit: .venv/ready
+	@$(TESTS) -n 2 tests/unit $(PYTEST)
+
+# Whether a test depends on those before it: all files in random orders (by default ten), and each file of unit tests alone.
+SEEDS ?= $(shell shuf -i 0-9999 -n 10)
+test-orders: .venv/ready
+	@for seed in $(SEEDS); do echo "--order=$$seed"; $(TESTS) -n 3 -q --order=$$seed $(PYTEST) || exit 1; done
+
+test-alone: .venv/ready
+	@find tests/unit -name 'test_*.py' | sort | OMP_NUM_THREADS=1 xargs -P 2 -n 1 $(BIN)/python -m pytest -q $(PYTEST)
 
 lint: .venv/ready
 	@$(BIN)/ruff format --check .

@@ -1,5 +1,6 @@
 """A small corpus cut out of the embedded one, a run folder with everything done on it once, and two ways to run memgrid."""
 
+import gc
 import io
 import logging
 import os
@@ -17,11 +18,11 @@ from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from unittest import mock
 
+import forks
 import numpy as np
 import polars as pl
 import pytest
 import submitit  # noqa: F401
-import torch
 from filelock import FileLock
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
@@ -33,17 +34,19 @@ from job_callbacks import held
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("WANDB_MODE", "offline")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 from memgrid.config.schema import LLMConfig
 from memgrid.errors import UserError
 from memgrid.io.paths import TOY
-from memgrid.lm.load import load_language_model
 
-PER_KIND = {"chunk": 260, "held_out": 120, "repeat": 80, "unseen_repeat": 40, "increment": 40, "unseen_increment": 40}
+sys.dont_write_bytecode = False  # what was compiled is kept for the other workers, for processes started here, and for the next time
+
+PER_KIND = {"chunk": 170, "held_out": 100, "repeat": 52, "unseen_repeat": 26, "increment": 26, "unseen_increment": 26}
 QUICK = (
     "cnn=single",
     "cnn.epochs=3",
-    "select.train_per_class=60",
+    "select.train_per_class=32",
     "select.eval_per_class=20",
     "select.min_train_per_class=20",
     "select.min_eval_per_class=5",
@@ -63,16 +66,36 @@ CAUSES = (
 )
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--order", type=int, metavar="SEED", help="run the files of tests in a random order, which the seed decides")
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    seed = config.getoption("order")
+    return None if seed is None else f"files in the random order {seed}: again with --order={seed}"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Files that wait come first, then those that take long, so that none is left to one worker at the end; or a random order."""
+    files = list(dict.fromkeys(item.path for item in items))
+    if (seed := config.getoption("order")) is None:
+        marked = {mark: {item.path for item in items if item.get_closest_marker(mark)} for mark in ("slurm", "slow")}
+        files.sort(key=lambda path: (path not in marked["slurm"], path not in marked["slow"]))
+    else:
+        random.Random(seed).shuffle(files)
+    place = {path: number for number, path in enumerate(files)}
+    items.sort(key=lambda item: place[item.path])
+
+
+def pytest_collection_finish() -> None:
+    """What is imported stays until the end: the garbage collector need not look through it again and again."""
+    gc.collect()
+    gc.freeze()
+
+
 def memgrid(*arguments, module="run", cwd=None, check=True, env=None):
-    """Run `python -m memgrid.<module>` as a user does; returns the finished process."""
-    process = subprocess.run(
-        [sys.executable, "-m", f"memgrid.{module}", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        env={**os.environ, "COLUMNS": "160", **(env or {})},
-        timeout=300,
-    )
+    """Run `python -m memgrid.<module>` in a process of its own; returns that when it has finished."""
+    process = forks.run(["-m", f"memgrid.{module}", *map(str, arguments)], cwd, {**os.environ, "COLUMNS": "160", **(env or {})})
     assert not check or process.returncode == 0, process.stdout + process.stderr
     return process
 
@@ -80,13 +103,12 @@ def memgrid(*arguments, module="run", cwd=None, check=True, env=None):
 def kill_in_the_middle(folder: Path, *arguments, sent: int = signal.SIGKILL) -> int:
     """Run `python -m memgrid.run` until `job_callbacks.Held` stops it, and kill it; returns its status. `folder` is for its marks."""
     folder.mkdir()
-    words = [sys.executable, "-m", "memgrid.run", *map(str, arguments), held(folder)]
     path = os.pathsep.join(filter(None, (str(Path(__file__).parent), os.environ.get("PYTHONPATH"))))
-    with subprocess.Popen(words, stdout=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": path}) as process:
-        while not list(folder.iterdir()) and process.poll() is None:
-            time.sleep(0.02)
-        process.send_signal(sent)
-        return process.wait(60)
+    process = forks.Started(["-m", "memgrid.run", *arguments, held(folder)], env={**os.environ, "PYTHONPATH": path})
+    while not list(folder.iterdir()) and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(sent)
+    return process.wait(60)
 
 
 def refusal(function, *arguments) -> str:
@@ -100,7 +122,7 @@ def refusal(function, *arguments) -> str:
 
 
 def memgrid_here(*arguments, module="run", cwd=None, check=True, env=None):
-    """The same in this process, which saves the seconds of imports: `python -m memgrid.<module>` executes the same lines in the same way.
+    """The same in this process: `python -m memgrid.<module>` executes the same lines in the same way.
 
     Where the process itself is the point (its exit status, a kill, what it imports, how it is called), use `memgrid`.
     """
@@ -136,6 +158,8 @@ def as_a_fresh_process(err: io.StringIO) -> Iterator[None]:
     That is Hydra's configuration, Python's warnings (told once per line of code, on stderr) and logging, torch's threads and determinism,
     and the states of the random numbers.
     """
+
+    import torch
 
     def shown(message, category, filename, lineno, file=None, line=None):
         err.write(warnings.formatwarning(message, category, filename, lineno, line))
@@ -179,6 +203,8 @@ def made_once(name: str, make: Callable[[Path], object], factory: pytest.TempPat
 
 @pytest.fixture(scope="session")
 def toy_lm():
+    from memgrid.lm.load import load_language_model
+
     return load_language_model(LLMConfig(name="toy", path=None))
 
 

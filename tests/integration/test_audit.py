@@ -9,6 +9,7 @@ import sys
 import time
 from dataclasses import replace
 
+import forks
 import h5py
 import numpy as np
 import polars as pl
@@ -238,8 +239,7 @@ main()
 )
 def test_a_killed_training_goes_on_from_its_checkpoint_to_the_same_end(more, tmp_path):
     given = (*TINY, *more, "model.checkpoint_epochs=2")
-    words = [sys.executable, "-c", CUT_OFF, *given, f"root={tmp_path / 'killed'}"]
-    killed = subprocess.run(words, capture_output=True, text=True, timeout=300)
+    killed = forks.run(["-c", CUT_OFF, *given, f"root={tmp_path / 'killed'}"])
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     folder = folder_of(tmp_path / "killed")
     assert [path.name for path in sorted((folder / "shadows").glob("*.h5"))] == ["shadow-0000.h5"]
@@ -251,9 +251,8 @@ def test_a_killed_training_goes_on_from_its_checkpoint_to_the_same_end(more, tmp
 
 @pytest.mark.slow
 def test_killed_anywhere_it_ends_the_same(undisturbed, tmp_path):
-    words = [sys.executable, "-m", "memgrid.audit", *TINY, f"root={tmp_path}"]
-    for seconds in (6.5, 8, 10):
-        process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    for seconds in (1, 2, 3.5):
+        process = forks.Started(["-m", "memgrid.audit", *TINY, f"root={tmp_path}"])
         time.sleep(seconds)
         process.kill()
         process.wait()

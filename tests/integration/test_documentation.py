@@ -155,7 +155,7 @@ def trouble(command: str, folder: Path) -> str | None:
 
 def trouble_of_make(words: list[str]) -> str | None:
     """As `trouble`, of `make`."""
-    targets = re.findall(r"^(\w+):", (REPOSITORY / "Makefile").read_text(), re.M)
+    targets = re.findall(r"^([\w-]+):", (REPOSITORY / "Makefile").read_text(), re.M)
     for word in words:
         name, _, value = word.partition("=")
         if name == "PYTEST" and (told := trouble_of_pytest(["tests", *shlex.split(value)])):

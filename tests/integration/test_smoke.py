@@ -1,4 +1,4 @@
-"""The smoke experiment as typed, then what a user does with it: status, report."""
+"""The smoke experiment on the small corpus, then what a user does with it: status, report."""
 
 import json
 import shutil
@@ -11,12 +11,12 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def smoke(toy_root, tmp_path_factory):
-    """A root in which `experiment=smoke` is finished; labels and attention are those of the default run, as far as they go."""
+def smoke(done, quick, tmp_path_factory):
+    """A root in which `experiment=smoke` is finished; labels and attention are those of `done`, as far as they go."""
     root = tmp_path_factory.mktemp("smoke")
     for name in ("labels", "attention"):
-        shutil.copytree(toy_root / name, root / name)
-    process = memgrid("-m", "experiment=smoke", f"root={root}", "trainer.progress=false", "wandb=off")
+        shutil.copytree(done / name, root / name)
+    process = memgrid("-m", "experiment=smoke", *quick, "cnn.epochs=1", f"root={root}")
     return root, process
 
 
@@ -41,7 +41,7 @@ def test_the_report_has_all_that_it_promises(smoke):
         assert words in page
     assert "= also: Non-Memo, Recollect[40], Others" in page
     assert page.count("<img") >= 7
-    for name in ("ranking", "rho", "confusion", "flow-toy-toy", "attention-toy", "protocols", "controls", "panel"):
+    for name in ("ranking", "rho", "confusion", "flow-toy-mini", "attention-toy", "protocols", "controls", "panel"):
         assert (report / "figures" / f"{name}.png").stat().st_size > 5000
         assert (report / "figures" / f"{name}.pdf").exists()
     assert pl.read_csv(report / "rho.csv").height == 3

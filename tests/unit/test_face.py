@@ -94,7 +94,7 @@ def test_a_run_without_a_result_names_the_command_that_finishes_it(done_copy):
     (folder / "metrics.json").unlink()
     sentence = refusal(memgrid.open_run, folder)
     assert str(folder) in sentence
-    assert {f"root={done_copy}", "cnn=single", "select.train_per_class=60"} <= set(command_in(sentence))
+    assert {f"root={done_copy}", "cnn=single", "select.train_per_class=32"} <= set(command_in(sentence))
     (folder / "metrics.json").write_text("{")
     assert "is damaged" in refusal(memgrid.open_run, folder)
 

@@ -1,3 +1,4 @@
+import functools
 import itertools
 
 import numpy as np
@@ -41,6 +42,7 @@ GOLDEN = {
 FILES = sorted(path.stem for path in (CONF / "taxonomy").glob("*.yaml"))
 
 
+@functools.cache
 def composed(name):
     register()
     with initialize_config_dir(str(CONF), version_base="1.3"):

@@ -6,12 +6,11 @@ import os
 import re
 import resource
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import forks
 import h5py
 import numpy as np
 import polars as pl
@@ -160,16 +159,8 @@ def full_disk_writers(parent: Path) -> None:
 
 
 def in_a_process(function: Callable[[Path], None], parent: Path) -> dict[str, object]:
-    command = [
-        sys.executable,
-        "-c",
-        IN_A_PROCESS_OF_ITS_OWN,
-        function.__name__,
-        str(parent),
-        str(Path(__file__).parent),
-        str(PACKAGE.parent),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    paths = (Path(__file__).parent, Path(forks.__file__).parent, PACKAGE.parent)
+    done = forks.run(["-c", IN_A_PROCESS_OF_ITS_OWN, function.__name__, parent, *paths])
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 

@@ -8,14 +8,12 @@ import pytest
 from conftest import QUICK, memgrid_here
 from semantic_filters_maker import make_semantic_filters
 
-from memgrid.io.paths import TOY
-
 
 @pytest.fixture(scope="module")
-def labelled(toy_root):
-    """The embedded sequences with their labels, and the model's."""
-    folder = toy_root / "labels" / "toy" / "toy"
-    made = pl.read_parquet(TOY / "sequences.parquet")
+def labelled(done, mini):
+    """Embedded sequences with their labels, and the model's."""
+    folder = done / "labels" / "toy" / "mini"
+    made = pl.read_parquet(mini / "sequences.parquet")
     for name in ("memorized", "templates"):
         made = made.join(pl.read_parquet(folder / f"{name}.parquet"), on="sequence_id")
     return made

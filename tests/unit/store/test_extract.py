@@ -1,6 +1,4 @@
-import subprocess
-import sys
-
+import forks
 import h5py
 import numpy as np
 import pytest
@@ -104,7 +102,7 @@ def child():
     pid = os.fork()
     if pid == 0:
         store = open_store(root, corpus, lm.identity)
-        extract(store, lm, corpus, corpus.sequence_id[:300], memorized, confidence, ExtractConfig(shard_samples=8))
+        extract(store, lm, corpus, corpus.sequence_id[:160], memorized, confidence, ExtractConfig(shard_samples=8))
         os._exit(0)
     return pid
 
@@ -112,7 +110,7 @@ def child():
 rng = random.Random(0)
 for _ in range(kills):
     pid = child()
-    time.sleep(rng.uniform(0.01, 0.4))
+    time.sleep(rng.uniform(0.01, 0.2))
     os.kill(pid, signal.SIGKILL)
     print("killed", os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 for pid in [child() for _ in range(int(sys.argv[4]))]:
@@ -129,15 +127,15 @@ def undisturbed(mini, truth, tmp_path_factory):
 
 
 def run_script(mini, root, kills, writers):
-    """Children extract the same 300 sequences: `kills` of them one after the other, each killed, then `writers` at the same time."""
-    done = subprocess.run([sys.executable, "-c", SCRIPT, str(mini), str(root), str(kills), str(writers)], capture_output=True, text=True)
+    """Children extract the same 160 sequences: `kills` of them one after the other, each killed, then `writers` at the same time."""
+    done = forks.run(["-c", SCRIPT, mini, root, kills, writers])
     assert done.returncode == 0, done.stderr
     return done.stdout.split("\n")
 
 
 def assert_equal_to_undisturbed(undisturbed, root, corpus, toy_lm):
     whole, other = (open_store(folder, corpus, toy_lm.identity) for folder in (undisturbed / "whole", root))
-    wanted = np.sort(corpus.sequence_id[:300])
+    wanted = np.sort(corpus.sequence_id[:160])
     np.testing.assert_array_equal(other.ids(), wanted)
     a, b = whole.read(wanted), other.read(wanted)
     np.testing.assert_array_equal(a.decoded, b.decoded)
@@ -183,6 +181,6 @@ def test_a_full_disk_is_one_sentence_and_a_restart_finishes(corpus, toy_lm, trut
 
     monkeypatch.setattr(store, "write", full)
     with pytest.raises(StoreError, match="no room"):
-        extract(store, toy_lm, corpus, corpus.sequence_id[:200], *truth, ExtractConfig(shard_samples=64))
+        extract(store, toy_lm, corpus, corpus.sequence_id[:100], *truth, ExtractConfig(shard_samples=32))
     monkeypatch.undo()
-    assert extract(store, toy_lm, corpus, corpus.sequence_id[:200], *truth, ExtractConfig(shard_samples=64)) == 200 - written[0]
+    assert extract(store, toy_lm, corpus, corpus.sequence_id[:100], *truth, ExtractConfig(shard_samples=32)) == 100 - written[0]

@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
+import forks
 import numpy as np
 import polars as pl
 import pytest
@@ -285,7 +286,7 @@ def requeued(done, quick, tmp_path_factory):
         environment = {key: value for key, value in os.environ.items() if key != "WANDB_SERVICE"}  # a process of wandb's of its own
         here = Path(__file__).parent
         environment["PYTHONPATH"] = os.pathsep.join(map(str, (here, here.parents[1])))
-        killed = subprocess.run([sys.executable, "-c", KILLED, *given], capture_output=True, text=True, timeout=300, env=environment)
+        killed = forks.run(["-c", KILLED, *given], env=environment)
         assert killed.returncode == -signal.SIGKILL, killed.stderr
         (first,) = root.glob("runs/**/wandb/offline-run-*/run-*.wandb")
         with first.open("ab") as file:

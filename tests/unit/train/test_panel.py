@@ -80,21 +80,26 @@ def fitted(planted, folder, panel=MEMBERS, shuffled=False, stopped_at=None, **ch
         return fit(run_config(**changes), panel, data, folder, None)
 
 
-def test_each_member_equals_itself_trained_alone(planted, tmp_path):
-    _, together = fitted(planted, tmp_path / "panel")
+@pytest.fixture(scope="module")
+def whole(planted, tmp_path_factory):
+    """The history and the probabilities of an undisturbed training."""
+    return fitted(planted, tmp_path_factory.mktemp("whole"))
+
+
+def test_each_member_equals_itself_trained_alone(planted, whole, tmp_path):
+    _, together = whole
     for index, member in enumerate(MEMBERS):
         _, alone = fitted(planted, tmp_path / member.name, [member])
         np.testing.assert_allclose(alone[0], together[index], atol=1e-5)
 
 
-def test_same_seed_same_result_bit_for_bit(planted, tmp_path):
-    first, again = fitted(planted, tmp_path / "a"), fitted(planted, tmp_path / "b")
-    assert first[0] == again[0]
-    np.testing.assert_array_equal(first[1], again[1])
+def test_same_seed_same_result_bit_for_bit(planted, whole, tmp_path):
+    again = fitted(planted, tmp_path)
+    assert whole[0] == again[0]
+    np.testing.assert_array_equal(whole[1], again[1])
 
 
-def test_resumed_equals_undisturbed(planted, tmp_path):
-    whole = fitted(planted, tmp_path / "whole")
+def test_resumed_equals_undisturbed(planted, whole, tmp_path):
     fitted(planted, tmp_path / "cut", epochs=2)
     resumed = fitted(planted, tmp_path / "cut")
     assert resumed[0] == whole[0]
@@ -118,12 +123,6 @@ DAMAGES = {
     "zeroed": lambda kept: bytes(len(kept)),
     "flipped": lambda kept: kept[:-9] + bytes([kept[-9] ^ 1]) + kept[-8:],
 }
-
-
-@pytest.fixture(scope="module")
-def whole(planted, tmp_path_factory):
-    """The history and the probabilities of an undisturbed training."""
-    return fitted(planted, tmp_path_factory.mktemp("whole"))
 
 
 @pytest.mark.parametrize(("damage", "both"), [("empty", False), ("torn", True), ("zeroed", False), ("flipped", False)])

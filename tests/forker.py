@@ -1,0 +1,103 @@
+"""The process that forks the processes of `forks`: `python forker.py OWNER NAME`.
+
+It imports the large libraries, forks whenever it is asked to, tells each asker the pid and, when that has ended, the status, and ends soon
+after the process OWNER has.
+"""
+
+import gc
+import importlib
+import json
+import os
+import runpy
+import signal
+import socket
+import struct
+import sys
+from pathlib import Path
+
+# What takes long to import, and is not memgrid's.
+LARGE = (
+    "captum.attr",
+    "hdf5plugin",
+    "hydra.main",
+    "matplotlib.figure",
+    "polars",
+    "pydantic",
+    "pytorch_lightning.callbacks",
+    "pytorch_lightning.loggers",
+    "pytorch_lightning.plugins.environments",
+    "rich.progress",
+    "sklearn.linear_model",
+    "submitit",
+    "threadpoolctl",
+    "torchmetrics.classification",
+    "transformers.masking_utils",
+    "transformers.models.gpt_neox.modeling_gpt_neox",
+)
+LARGEST = 1 << 17  # bytes of a request
+
+
+def serve(owner: int, name: str) -> tuple[dict, list[int]]:
+    """Returns in every process that is asked for, with what it is to do and its streams; ends the program when its owner has ended."""
+    waiting = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    waiting.bind(f"\0{name}")  # of two that are started at once, one ends here
+    waiting.listen(64)
+    for module in LARGE:
+        importlib.import_module(module)
+    gc.freeze()
+    waiting.settimeout(1)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    while Path(f"/proc/{owner}").exists():
+        try:
+            link, _ = waiting.accept()
+        except TimeoutError:
+            continue
+        content, streams, _, _ = socket.recv_fds(link, LARGEST, 3)
+        if uid_behind(link) == os.getuid() and os.fork() == 0:
+            waiting.close()
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            if (pid := os.fork()) == 0:
+                link.close()
+                return json.loads(content), streams
+            look_after(pid, link, streams)
+        for stream in streams:
+            os.close(stream)
+        link.close()
+    sys.exit()
+
+
+def uid_behind(link: socket.socket) -> int:
+    """The user at the other end."""
+    return struct.unpack("3i", link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[1]
+
+
+def look_after(pid: int, link: socket.socket, streams: list[int]) -> None:
+    """Tell a process's pid, and its status when it has ended; does not return."""
+    for stream in streams:
+        os.close(stream)
+    link.send(str(pid).encode())
+    _, status = os.waitpid(pid, 0)
+    link.send(str(os.waitstatus_to_exitcode(status)).encode())
+    os._exit(0)
+
+
+def fulfil(asked: dict, streams: list[int]) -> None:
+    """Do in this process what `python <words>` does in a new one."""
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+        os.close(stream)
+    os.chdir(asked["cwd"])
+    os.environ.clear()
+    os.environ.update(asked["env"])
+    option, what, *arguments = asked["words"]
+    sys.path[:1] = [asked["cwd"] if option == "-m" else "", *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    sys.argv, sys.orig_argv = [option, *arguments], [sys.executable, *asked["words"]]
+    del sys.modules["__main__"].__dict__["__file__"]  # or a process of multiprocessing would import this file
+    if option == "-m":
+        runpy.run_module(what, run_name="__main__", alter_sys=True)
+    else:
+        exec(compile(what, "<string>", "exec"), {"__name__": "__main__"})
+
+
+if __name__ == "__main__":
+    fulfil(*serve(int(sys.argv[1]), sys.argv[2]))

@@ -23,12 +23,13 @@ from memgrid.io.display import on_terminal
 from memgrid.results.folder import CHECKPOINT
 
 # What Lightning warns of: batches come out of memory, so that processes would only copy them; a torch older than a name in it; a training
-# that goes on; and a machine with srun, where a process of its own is what we want.
+# that goes on; a machine with srun, where a process of its own is what we want; and a GPU that the settings leave alone.
 NOT_FOR_US = (
     ".*does not have many workers.*",
     ".*LeafSpec.*",
     ".*Checkpoint directory .* exists and is not empty.*",
     ".*`srun` command is available.*",
+    ".*GPU available but not used.*",
 )
 
 

@@ -172,7 +172,7 @@ class JobLauncher(Launcher):  # type: ignore[misc]
         from submitit import AutoExecutor
         from submitit.core.utils import FailedJobError, FailedSubmissionError
 
-        close(self.folder, ours=self.folder == Path(self.config.hydra.sweep.dir).absolute())
+        close(self.folder)
         general = {field.name for field in fields(JobSettings)}
         given = {key if key in general else f"{self.executor}_{key}": value for key, value in self.params.items()}
         of_the_executor = {f"{self.executor}_python": python()}

@@ -20,6 +20,7 @@ from memgrid.errors import UserError
 from memgrid.io.digests import json_object, write_json
 
 ENTRY = "from memgrid.launch.handover import main; main()"
+HYDRAS = "multirun.yaml"  # what Hydra has written into the folder of a sweep before its launcher is asked
 MAY_ENTER, MAY_WRITE = 0o077, 0o022  # rights of the group and of all others
 WAIT_SECONDS = 60  # what was submitted gets its name when the queue has named the job, which may already run
 
@@ -29,18 +30,15 @@ def python() -> str:
     return f"{shlex.quote(sys.executable)} -u -c {shlex.quote(ENTRY)}"
 
 
-def close(folder: Path, ours: bool) -> None:
-    """Make a folder that nobody else can look into.
-
-    Args:
-        ours: whether its rights may be changed; one of the user's choice stays as it is.
+def close(folder: Path) -> None:
+    """Make a folder that nobody else can look into; one that holds something already keeps its rights.
 
     Raises:
         UserError: it is open to others, or cannot be made.
     """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if ours:
+        if set(os.listdir(folder)) <= {HYDRAS}:
             folder.chmod(0o700)
         found = folder.stat()
     except OSError as error:

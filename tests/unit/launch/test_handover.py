@@ -179,21 +179,25 @@ def test_a_file_that_is_swapped_after_it_was_looked_at_is_not_what_is_read(folde
 def test_the_folder_of_the_jobs_is_closed_to_others(tmp_path):
     usual = os.umask(0o002)
     try:
-        (tmp_path / "sweep").mkdir()
-        close(tmp_path / "sweep", ours=True)
-        close(tmp_path / "new" / "one", ours=False)
-        assert [(tmp_path / name).stat().st_mode & 0o777 for name in ("sweep", "new/one")] == [0o700, 0o700]
-        (tmp_path / "mine").mkdir()
+        for name in ("sweep", "mine"):
+            (tmp_path / name).mkdir()
+        (tmp_path / "sweep" / "multirun.yaml").touch()
+        (tmp_path / "mine" / "notes.txt").touch()
+        for name in ("sweep", "new/one"):
+            close(tmp_path / name)
+            assert (tmp_path / name).stat().st_mode & 0o777 == 0o700
     finally:
         os.umask(usual)
-    assert "close it to others (chmod 700), or choose another one with hydra.launcher" in refusal(close, tmp_path / "mine", False)
-    assert (tmp_path / "mine").stat().st_mode & 0o777 == 0o775  # a folder of the user's choice stays as it is
+    assert "close it to others (chmod 700), or choose another one with hydra.launcher" in refusal(close, tmp_path / "mine")
+    assert (tmp_path / "mine").stat().st_mode & 0o777 == 0o775  # it holds something: its rights are the user's own choice
+    (tmp_path / "mine").chmod(0o700)
+    close(tmp_path / "mine")
 
 
 def test_a_folder_that_cannot_be_made_is_told(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot be made for your jobs alone"):
-        close(tmp_path / "file" / "jobs", ours=True)
+        close(tmp_path / "file" / "jobs")
 
 
 def test_a_log_that_is_a_pipe_keeps_nobody_waiting(tmp_path):

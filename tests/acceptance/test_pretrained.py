@@ -154,15 +154,15 @@ def test_over_the_usual_32_tokens_it_guesses_but_recalls_nothing(lm, corpus, lab
         assert low <= lm.score(corpus.tokens[rows], 32).memorized.mean() <= high
 
 
-def test_teacher_forcing_equals_decoding_on_every_sequence(lm, corpus, labels):
-    size = lm.batch_size(LENGTH)
-    parts = [lm.continue_greedily(prefix, LENGTH - K) for prefix in np.split(corpus.prefix, range(size, len(corpus.prefix), size))]
+def test_teacher_forcing_equals_decoding_on_every_other_sequence(lm, corpus, labels):
+    size, prefixes = lm.batch_size(LENGTH), corpus.prefix[::2]
+    parts = [lm.continue_greedily(prefix, LENGTH - K) for prefix in np.split(prefixes, range(size, len(prefixes), size))]
     continuation, confidence = (np.concatenate(column) for column in zip(*parts, strict=True))
-    memorized = labels["memorized"].to_numpy()
-    equal = (continuation == corpus.suffix).all(1)
+    memorized = labels["memorized"].to_numpy()[::2]
+    equal = (continuation == corpus.suffix[::2]).all(1)
     assert (equal != memorized).sum() <= 1  # measured: 0; with other kernels a tie may fall the other way
     memorized &= equal
-    np.testing.assert_allclose(confidence[memorized], labels["confidence"].to_numpy()[memorized], rtol=1e-4)
+    np.testing.assert_allclose(confidence[memorized], labels["confidence"].to_numpy()[::2][memorized], rtol=1e-4)
 
 
 def test_what_the_store_gives_back(lm, corpus, labels, root):

@@ -15,13 +15,22 @@ SHOWN = {"1_taxonomies": ((5, 1), (5, 1)), "2_confusion_and_flow": ((2, 1), (3, 
 SHOWN |= {"4_where_it_decides": ((0, 6), (6, 0))}
 
 
+@pytest.fixture(scope="module")
+def kernel():
+    """A kernel for all, one after the other: to start one takes longer than most notebooks do."""
+    client = NotebookClient(nbformat.v4.new_notebook(), timeout=240, resources={"metadata": {"path": str(NOTEBOOKS[0].parent)}})
+    with client.setup_kernel():
+        yield client.km
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 @pytest.mark.parametrize("root", ["done", "caused"])
-def test_a_notebook_runs_to_its_end(path, root, request, monkeypatch):
-    monkeypatch.setenv("MEMGRID_ROOT", str(request.getfixturevalue(root)))
+def test_a_notebook_runs_to_its_end(path, root, kernel, request):
     notebook = nbformat.read(path, as_version=4)
-    NotebookClient(notebook, timeout=240, resources={"metadata": {"path": str(path.parent)}}).execute()
+    fresh = f"%reset -f\nimport os\nos.environ['MEMGRID_ROOT'] = {str(request.getfixturevalue(root))!r}\ndel os"
+    notebook.cells.insert(0, nbformat.v4.new_code_cell(fresh))
+    NotebookClient(notebook, km=kernel, timeout=240).execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     figures = [output["data"]["image/png"] for output in outputs if "image/png" in output.get("data", {})]
     sentences = [line for output in outputs for line in output.get("text", "").splitlines() if "`python -m memgrid.run" in line]

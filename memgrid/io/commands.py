@@ -189,6 +189,12 @@ def start(main: Callable[[list[str]], int | None]) -> NoReturn:
         sys.exit(main(sys.argv[1:]))
     except UserError as error:
         sys.exit(f"memgrid: {error}")
+    except Exception as error:
+        from memgrid.io.files import disk_trouble  # imports what a refusal can do without
+
+        if (trouble := disk_trouble(error)) is None:
+            raise
+        sys.exit(f"memgrid: {trouble}")
     except KeyboardInterrupt:
         sys.exit(130)
 

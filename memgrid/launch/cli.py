@@ -7,7 +7,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from hydra.core.config_store import ConfigStore
@@ -19,16 +19,15 @@ from omegaconf.errors import OmegaConfBaseException
 
 from memgrid.config.mistakes import one_sentence
 from memgrid.errors import UserError
+from memgrid.io.files import disk_trouble
 from memgrid.io.paths import CONF
 from memgrid.launch.base import PREFIX
-from memgrid.launch.job import TERMINATED, ending_on_sigterm, in_job, log_file
+from memgrid.launch.job import INTERRUPTED, TERMINATED, ending_on_sigterm, in_job, log_file
 from memgrid.launch.local import LocalLauncher, LocalSettings
 from memgrid.launch.slurm import SlurmLauncher, SlurmSettings
 from memgrid.launch.sweep import Sweeper
 from memgrid.launch.workspace import Workspace
 from memgrid.results.work import WorkFolder
-
-INTERRUPTED = 130
 
 
 def start(task: Callable[[], object]) -> None:
@@ -49,6 +48,8 @@ def start(task: Callable[[], object]) -> None:
         sys.exit(f"memgrid: {error}")
     except (HydraException, OmegaConfBaseException) as error:
         sys.exit(f"memgrid: {one_sentence(error)}")
+    except OSError as error:  # Hydra's own files
+        sys.exit(f"memgrid: {disk_trouble(error) or in_one_line(error)}")
     if workspace.failures:
         sys.exit(1)
 
@@ -96,9 +97,10 @@ def attempt(work: Callable[[Workspace], None]) -> str | None:
             raise UserError(f"hydra/launcher={chosen} submits the runs of a sweep: add -m, or leave it out to run here")
         work(workspace)
         return None
-    except Exception as error:
+    except Exception as caught:
         if workspace.stopping:
             sys.exit(TERMINATED)
+        error = disk_trouble(caught) or caught
         if not isinstance(error, UserError):
             if alone:
                 raise
@@ -121,11 +123,15 @@ def noted(folder: Path, workspace: Workspace) -> Iterator[None]:
     WorkFolder(folder).clear_failure()
     try:
         yield
-    except Exception as error:
+    except Exception as caught:
         if workspace.stopping:
             sys.exit(TERMINATED)
-        WorkFolder(folder).note_failure(in_one_line(error), log_file())
-        raise
+        error = disk_trouble(caught, folder) or caught
+        with suppress(UserError, OSError):  # where the disk does not take that either, it is told all the same
+            WorkFolder(folder).note_failure(in_one_line(error), log_file())
+        if error is caught:
+            raise
+        raise error from None
 
 
 def restarted(folder: Path) -> bool:

@@ -32,6 +32,8 @@ def once(run: RunConfig, stage: str, folder: RunFolder, say: Callable[[str], Non
     alone = replace(run, stages=[stage])
     if folder.undone(alone):
         do()
+        if folder.undone(alone) or not folder.is_finished():
+            raise UserError(f"{folder.path} lost files while the stage {stage} went on: start again")
     for line in stage_sentences(alone, folder):
         say(f"{stage:<8} {escape(line)}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ from memgrid.pretrain.sequences import build_sequences
 from memgrid.pretrain.sources import read_sources
 from memgrid.pretrain.train import train_model
 
+UNFINISHED = ".model-"
 LIKELY = -1.0  # nats: a suffix whose log-probability in bfloat16 is below that is not continued word for word
 SMALLEST: dict[str, Any] = {"compression": "zstd", "compression_level": 19}  # these tables are shipped
 
@@ -107,7 +109,9 @@ def make_model(config: PretrainConfig, documents: pl.DataFrame, tokenizer: Token
     if config.windows is not None:
         windows = windows[np.random.default_rng(config.seed).permutation(len(windows))[: config.windows]]
     model: GPTNeoXForCausalLM = train_model(windows, config.model, config.optimizer, config.seed, folder.checkpoint, log)
-    with TemporaryDirectory(dir=folder.path, prefix=".model-") as unfinished:
+    for left in folder.path.glob(f"{UNFINISHED}*"):  # by a process that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    with TemporaryDirectory(dir=folder.path, prefix=UNFINISHED) as unfinished:
         PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=END_OF_TEXT, eos_token=END_OF_TEXT).save_pretrained(unfinished)
         model.half().save_pretrained(unfinished)
         # The weights are the last: they say that the others are there.

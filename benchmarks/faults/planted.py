@@ -1,0 +1,117 @@
+"""What is left in a shared folder: pickles that would run code, damaged checkpoints, locks of dead hosts, files of other users."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import random
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from benchmarks.faults.cases import CASES, Case
+from benchmarks.faults.ground import Ground, last
+from benchmarks.faults.starting import Conditions
+from benchmarks.faults.table import Row, tried
+
+NOBODY = 65534
+
+
+class Evil:
+    """What touches a file when it is unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
+        return os.mkdir, (str(self.mark),)
+
+
+# How a checkpoint is damaged, or what is put in its place; the second argument is what an evil one touches.
+DAMAGES: dict[str, Callable[[Path, Path], object]] = {
+    "cut off": lambda path, _: os.truncate(path, random.Random(0).randrange(1, path.stat().st_size)),
+    "emptied": lambda path, _: os.truncate(path, 0),
+    "zeroed": lambda path, _: path.write_bytes(bytes(path.stat().st_size)),
+    "text": lambda path, _: path.write_text("no checkpoint"),
+}
+PLANTS: dict[str, Callable[[Path, Path], object]] = {
+    "a pickle": lambda path, mark: path.write_bytes(pickle.dumps(Evil(mark))),
+    "a torch file": lambda path, mark: torch.save({"state_dict": Evil(mark), "audit": Evil(mark), "history": Evil(mark)}, path),
+}
+# Checkpoints of commands that are cut off → in which file, and of commands that start with a finished one.
+CUT_OFF = {"train": "runs/**/checkpoints/last.ckpt", "audit train": "audits/**/*.ckpt", "pretrain": "checkpoint.pt"}
+FINISHED = {"localize": "runs/**/checkpoints/last.ckpt"}
+
+
+def rows(ground: Ground, tries: int) -> Iterator[Row]:
+    """A row for each kind of harm and command."""
+    for fault, harms in (("a checkpoint is damaged", DAMAGES), ("a planted pickle", PLANTS)):
+        for name, pattern in (CUT_OFF | FINISHED).items():
+            yield tried(fault, name, [partial(attempt, ground, CASES[name], pattern, harm) for harm in harms.values()])
+    for name in ("train", "audit train"):
+        yield tried("locks of a dead host", name, [partial(locks, ground, CASES[name])])
+    for name, word in (("a finished run again", "umask 022"), ("train", "umask 022"), ("train", "umask 002")):
+        umask = int(word.split()[1], 8)
+        yield tried("two users", f"{name}, {word}", [partial(two_users, ground, CASES[name], umask)])
+
+
+def attempt(ground: Ground, case: Case, pattern: str, harm: Callable[[Path, Path], object]) -> tuple[str | None, str]:
+    """Cut a command off after its first checkpoint, harm that, and start it again."""
+    ground.restore(case)
+    if not list(ground.root.glob(pattern)):
+        cut_off(ground, case, pattern)
+    mark = ground.folder / "touched"
+    for path in ground.root.glob(pattern):
+        harm(path, mark)
+    if case.name in FINISHED:
+        ended = ground.run(case)
+        wrong = None if ended.sentence is not None else f"it ends with {ended.status}: {last(ended.said)}"
+    else:
+        wrong = ground.wrong_after(case)
+    if mark.exists():
+        mark.rmdir()
+        return "its code was run", ""
+    return wrong, ""
+
+
+def cut_off(ground: Ground, case: Case, pattern: str) -> None:
+    """Kill a command as soon as it has left a checkpoint; RuntimeError if it leaves none."""
+    for _ in range(5):
+        ground.restore(case)
+        started = ground.begin(case)
+        while started.process.is_alive() and not list(ground.root.glob(pattern)):
+            time.sleep(0.002)
+        if started.send(signal.SIGKILL, 0):
+            started.end()
+            return
+    raise RuntimeError(f"{case.name} cannot be cut off after its first checkpoint")
+
+
+def locks(ground: Ground, case: Case) -> tuple[str | None, str]:
+    """Start where a host died that held every lock; its leftovers are two hours old."""
+    ground.restore(case)
+    started = ground.begin(case)
+    started.send(signal.SIGKILL, ground.outcome(case.name).seconds / 2)
+    started.end()
+    for path in [
+        *ground.root.rglob("*.lock"),
+        *(folder / ".partial-1-elsewhere-0" for folder in ground.root.rglob("*") if folder.is_dir()),
+    ]:
+        path.touch()
+        os.utime(path, (time.time() - 7200,) * 2)
+    return ground.wrong_after(case), ""
+
+
+def two_users(ground: Ground, case: Case, umask: int) -> tuple[str | None, str]:
+    """Start a command of this user's as another one."""
+    ground.restore(case)
+    ended = ground.run(case, Conditions(user=NOBODY, umask=umask))
+    shutil.rmtree(ground.root)
+    if ended.status == 0 or ended.sentence is not None:
+        return None, "done" if ended.status == 0 else "refused"
+    return f"it ends with {ended.status}: {last(ended.said)}", ""

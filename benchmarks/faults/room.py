@@ -1,0 +1,101 @@
+"""Disks that take no more: full, read-only, with a limit on files, with calls that fail, and folders that vanish while a command works."""
+
+from __future__ import annotations
+
+import errno
+import random
+import shutil
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from pathlib import Path
+
+from benchmarks.faults.cases import CASES, Case
+from benchmarks.faults.ground import Ground, full, last, read_only
+from benchmarks.faults.starting import UNDISTURBED, Conditions, Ended
+from benchmarks.faults.table import Row, tried
+
+WRITING = (
+    "text",
+    "label",
+    "label, fused",
+    "extract",
+    "train",
+    "train, wandb offline",
+    "localize",
+    "intervene",
+    "report",
+    "store export",
+    "audit prepare",
+    "audit train",
+    "audit attack",
+    "audit report",
+    "pretrain",
+)
+VANISHING = {"every stage": ("", "runs", "attention", "labels"), "audit train": ("audits",), "pretrain": ("",)}
+LEAST = 4096  # bytes: the log of a command is a file too
+CALLS = (("fsync", errno.EIO), ("rename", errno.EIO), ("rename", errno.EROFS))
+
+
+def rows(ground: Ground, tries: int) -> Iterator[Row]:
+    """A row for each fault and command."""
+    draw = random.Random(0)
+    for name in WRITING:
+        case, size = CASES[name], written(ground, CASES[name])
+        rooms = [0, *(draw.randrange(size) for _ in range(tries - 1))]
+        yield tried("disk full", name, [partial(attempt, ground, case, full(ground.disk, room)) for room in rooms])
+    for name in WRITING:
+        case, size = CASES[name], longest(ground.outcome(name).copy)
+        limits = [Conditions(longest_file=draw.randrange(LEAST, max(size, LEAST + 1))) for _ in range(tries)]
+        yield tried("no file longer than", name, [partial(attempt, ground, case, nullcontext(), limit) for limit in limits])
+    for name in WRITING:
+        failing = [Conditions(failing=(call, draw.randrange(4), number)) for call, number in CALLS]
+        yield tried("a call of the system fails", name, [partial(attempt, ground, CASES[name], nullcontext(), one) for one in failing])
+    for name in WRITING:
+        yield tried("read-only", name, [partial(attempt, ground, CASES[name], read_only(ground.disk))])
+    for name, folders in VANISHING.items():
+        moments = [(folder, draw.uniform(0.2, 0.9) * ground.outcome(name).seconds) for folder in folders for _ in range(tries)]
+        yield tried("a folder vanishes", name, [partial(vanish, ground, CASES[name], folder, moment) for folder, moment in moments])
+
+
+def attempt(
+    ground: Ground, case: Case, trouble: AbstractContextManager[None], conditions: Conditions = UNDISTURBED
+) -> tuple[str | None, str]:
+    """Run a command in trouble, and again without."""
+    ground.restore(case)
+    with trouble:
+        ended = ground.run(case, conditions)
+    return refused(ground, ended) or ground.wrong_after(case), "" if ended.status == 1 else "not reached"
+
+
+def vanish(ground: Ground, case: Case, folder: str, moment: float) -> tuple[str | None, str]:
+    """Remove a folder while a command works, and start it again."""
+    ground.restore(case)
+    started = ground.begin(case)
+    started.process.join(moment)
+    shutil.rmtree(ground.root / folder, ignore_errors=True)
+    ended = started.end()
+    return refused(ground, ended) or ground.wrong_after(case), "" if ended.status == 1 else "made anew"
+
+
+def refused(ground: Ground, ended: Ended) -> str | None:
+    """What is wrong with how a command ended: it may succeed, or name a path and the reason in one sentence."""
+    if ended.status == 0 or (ended.sentence is not None and str(ground.disk) in ended.sentence):
+        return None
+    return f"it ends with {ended.status}: {last(ended.said)}"
+
+
+def written(ground: Ground, case: Case) -> int:
+    """How many bytes a command adds."""
+    before = 0 if case.after is None else total(ground.outcome(case.after).copy)
+    return max(1, total(ground.outcome(case.name).copy) - before)
+
+
+def total(folder: Path) -> int:
+    """The bytes of all files below a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def longest(folder: Path) -> int:
+    """The bytes of the longest file below a folder."""
+    return max(path.stat().st_size for path in folder.rglob("*") if path.is_file())

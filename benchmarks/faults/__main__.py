@@ -1,7 +1,6 @@
 """`python -m benchmarks.faults`: try every fault (at most 10 minutes) and write the table into docs/reliability.md.
 
-`only=kills|room|flips|planted` for one group, `tries=N` for another number of tries, `case=NAME` for the rows of one command: these print
-the table and write nothing.
+`only=kills|room|planted|flips` for one group, `tries=N` for another number of tries: these print the table and write nothing.
 """
 
 from __future__ import annotations
@@ -12,7 +11,9 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
+from queue import Empty, Queue
 
 # Read when the libraries are loaded, and inherited by the processes started from here.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -27,34 +28,31 @@ from benchmarks.faults import flips, kills, planted, room
 from benchmarks.faults.cases import make_given
 from benchmarks.faults.ground import Ground, mounted
 from benchmarks.faults.starting import Starter
-from benchmarks.faults.table import COLUMNS, Row, machine, markdown, put_between
+from benchmarks.faults.table import COLUMNS, Job, Row, machine, markdown, put_between
 
 PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
 DISK = 200  # megabytes
 # A group of rows, and how often each fault is tried.
-GROUPS: dict[str, tuple[Callable[[Ground, int], Iterator[Row]], int]] = {
-    "kills": (kills.rows, 5),
-    "room": (room.rows, 3),
-    "flips": (flips.rows, 20),
-    "planted": (planted.rows, 1),
+GROUPS: dict[str, tuple[Callable[[int], Iterator[Job]], int]] = {
+    "kills": (kills.jobs, 5),
+    "room": (room.jobs, 3),
+    "planted": (planted.jobs, 1),
+    "flips": (flips.jobs, 20),
 }
-# What is done one after another, beside the others: two cores.
-SIDES = (("kills",), ("room", "planted", "flips"))
+SIDES = 2  # at a time: as many as there are cores
 
 
-def side(groups: list[str], folder: Path, tries: int | None) -> list[Row]:
-    """The rows of some groups, on a ground of their own."""
+def side(jobs: Queue[tuple[int, Job]], folder: Path, found: dict[int, Row]) -> None:
+    """Make rows until none is left, on a ground of one's own."""
     folder.mkdir()
-    found: list[Row] = []
     with mounted(folder / "disk", DISK):
-        (folder / "logs").mkdir(mode=0o777)
+        (folder / "logs").mkdir()
         ground = Ground(folder, folder.parent / "given", Starter(folder / "logs"))
-        for name in groups:
-            rows, usual = GROUPS[name]
-            for row in rows(ground, tries or usual):
-                print(" · ".join(row.cells()), flush=True)
-                found.append(row)
-    return found
+        with suppress(Empty):
+            while True:
+                number, job = jobs.get_nowait()
+                found[number] = job(ground)
+                print(" · ".join(found[number].cells()), flush=True)
 
 
 def main(arguments: list[str]) -> int:
@@ -62,13 +60,17 @@ def main(arguments: list[str]) -> int:
     words = dict(argument.partition("=")[::2] for argument in arguments)
     if set(words) - {"only", "tries"} or (only := words.get("only", "")) not in ("", *GROUPS):
         sys.exit(f"{' '.join(arguments)} is not understood: use tries=N, or only= with one of {', '.join(GROUPS)}")
-    chosen = [[name for name in names if only in ("", name)] for names in SIDES]
-    began, tries = time.monotonic(), int(words["tries"]) if "tries" in words else None
+    began, tries = time.monotonic(), int(words.get("tries", 0))
+    jobs: Queue[tuple[int, Job]] = Queue()
+    for number, job in enumerate(job for name, (make, usual) in GROUPS.items() if only in ("", name) for job in make(tries or usual)):
+        jobs.put((number, job))
+    found: dict[int, Row] = {}
     with tempfile.TemporaryDirectory(prefix="memgrid-faults-") as name, ThreadPoolExecutor() as pool:
         Path(name).chmod(0o755)
         make_given(Path(name) / "given")
-        work = [pool.submit(side, names, Path(name) / f"side-{at}", tries) for at, names in enumerate(chosen) if names]
-        rows = [row for done in work for row in done.result()]
+        for work in [pool.submit(side, jobs, Path(name) / f"side-{at}", found) for at in range(SIDES)]:
+            work.result()
+    rows = [found[number] for number in sorted(found)]
     where = machine("make faults", time.monotonic() - began)
     table = Table(*COLUMNS, caption=where)
     for row in rows:

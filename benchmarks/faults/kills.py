@@ -17,7 +17,7 @@ from benchmarks.faults.cases import CASES, Case
 from benchmarks.faults.contents import contents, differences
 from benchmarks.faults.ground import Ground, last
 from benchmarks.faults.starting import Conditions
-from benchmarks.faults.table import Row, tried
+from benchmarks.faults.table import Job, Row, tried
 
 KILLED = (
     "text",
@@ -43,16 +43,28 @@ SYNC_SECONDS = 8.0  # within which a small run is pushed
 END_SECONDS = 20.0  # within which a process that is told to has to have ended
 
 
-def rows(ground: Ground, tries: int) -> Iterator[Row]:
+def jobs(tries: int) -> Iterator[Job]:
     """A row for each signal and command."""
+    for name in KILLED:
+        yield partial(ended, name, signal.SIGKILL, tries)
+    yield partial(sync_ended, tries)
+    for name in TOLD:
+        yield partial(ended, name, signal.SIGTERM, -(-tries // 2))
+    yield partial(ended, "train", signal.SIGINT, -(-tries // 2))
+
+
+def ended(name: str, number: signal.Signals, tries: int, ground: Ground) -> Row:
+    """The row of one signal and command, at random moments."""
+    draw = random.Random(f"{name} {number}")
+    shares = [draw.random() for _ in range(tries)]
+    return tried(number.name, name, [partial(attempt, ground, CASES[name], number, share) for share in shares])
+
+
+def sync_ended(tries: int, ground: Ground) -> Row:
+    """The row of the pushing of a run."""
     draw = random.Random(0)
-    for number, names in ((signal.SIGKILL, KILLED), (signal.SIGTERM, TOLD), (signal.SIGINT, TOLD[2:3])):
-        for name in names:
-            case = CASES[name]
-            moments = [draw.random() * ground.outcome(name).seconds for _ in range(tries)]
-            yield tried(signal.Signals(number).name, name, [partial(attempt, ground, case, number, moment) for moment in moments])
     moments = [draw.uniform(0.2, SYNC_SECONDS) for _ in range(tries)]
-    yield tried("SIGKILL", "tracking sync", [partial(cut_sync, ground, CASES["tracking sync"], moment) for moment in moments])
+    return tried("SIGKILL", "tracking sync", [partial(cut_sync, ground, CASES["tracking sync"], moment) for moment in moments])
 
 
 def cut_sync(ground: Ground, case: Case, moment: float) -> tuple[str | None, str]:
@@ -94,13 +106,16 @@ def fake_server() -> Iterator[Any]:
         server.shutdown()
 
 
-def attempt(ground: Ground, case: Case, number: signal.Signals, moment: float) -> tuple[str | None, str]:
-    """End a command so many seconds after its start, and start it again."""
-    ground.restore(case)
-    started = ground.begin(case)
-    hit = started.send(number, moment)
-    ended = started.end(END_SECONDS)
+def attempt(ground: Ground, case: Case, number: signal.Signals, share: float) -> tuple[str | None, str]:
+    """End a command after a share of the time that it takes, and start it again."""
+    moment, hit = share * ground.outcome(case.name).seconds, False
+    while not hit:  # it may be faster than the first time
+        ground.restore(case)
+        started = ground.begin(case)
+        hit = started.send(number, moment)
+        ended = started.end(END_SECONDS)
+        moment *= 0.7
     early = ended.status == -number  # before it was ready to end in its own way
-    if hit and ended.status not in (STATUS[number], 0) and not early:
-        return f"the status is {ended.status} after {moment:.1f} s: {last(ended.said)}", ""
-    return ground.wrong_after(case), "" if ended.status != 0 else "over before"
+    if ended.status != STATUS[number] and not early:
+        return f"the status is {ended.status} after {moment / 0.7:.1f} s: {last(ended.said)}", ""
+    return ground.wrong_after(case), ""

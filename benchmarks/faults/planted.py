@@ -17,7 +17,7 @@ import torch
 from benchmarks.faults.cases import CASES, Case
 from benchmarks.faults.ground import Ground, last
 from benchmarks.faults.starting import Conditions
-from benchmarks.faults.table import Row, tried
+from benchmarks.faults.table import Job, Row, tried
 
 NOBODY = 65534
 
@@ -48,16 +48,30 @@ CUT_OFF = {"train": "runs/**/checkpoints/last.ckpt", "audit train": "audits/**/*
 FINISHED = {"localize": "runs/**/checkpoints/last.ckpt"}
 
 
-def rows(ground: Ground, tries: int) -> Iterator[Row]:
+def jobs(_: int) -> Iterator[Job]:
     """A row for each kind of harm and command."""
     for fault, harms in (("a checkpoint is damaged", DAMAGES), ("a planted pickle", PLANTS)):
         for name, pattern in (CUT_OFF | FINISHED).items():
-            yield tried(fault, name, [partial(attempt, ground, CASES[name], pattern, harm) for harm in harms.values()])
+            yield partial(harmed, fault, name, pattern, list(harms.values()))
     for name in ("train", "audit train"):
-        yield tried("locks of a dead host", name, [partial(locks, ground, CASES[name])])
-    for name, word in (("a finished run again", "umask 022"), ("train", "umask 022"), ("train", "umask 002")):
-        umask = int(word.split()[1], 8)
-        yield tried("two users", f"{name}, {word}", [partial(two_users, ground, CASES[name], umask)])
+        yield partial(dead_host, name)
+    for name, umask in (("a finished run again", 0o022), ("train", 0o022), ("train", 0o002)):
+        yield partial(another_user, name, umask)
+
+
+def harmed(fault: str, name: str, pattern: str, harms: list[Callable[[Path, Path], object]], ground: Ground) -> Row:
+    """The row of one kind of harm and command."""
+    return tried(fault, name, [partial(attempt, ground, CASES[name], pattern, harm) for harm in harms])
+
+
+def dead_host(name: str, ground: Ground) -> Row:
+    """The row of a command on a root that a dead host has left."""
+    return tried("locks of a dead host", name, [partial(locks, ground, CASES[name])])
+
+
+def another_user(name: str, umask: int, ground: Ground) -> Row:
+    """The row of a command on another user's root."""
+    return tried("two users", f"{name}, umask {umask:03o}", [partial(two_users, ground, CASES[name], umask)])
 
 
 def attempt(ground: Ground, case: Case, pattern: str, harm: Callable[[Path, Path], object]) -> tuple[str | None, str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmarks.faults.cases import CASES, Case
 from benchmarks.faults.ground import Ground, full, last, read_only
 from benchmarks.faults.starting import UNDISTURBED, Conditions, Ended
-from benchmarks.faults.table import Row, tried
+from benchmarks.faults.table import Job, Row, tried
 
 WRITING = (
     "text",
@@ -37,25 +37,47 @@ LEAST = 4096  # bytes: the log of a command is a file too
 CALLS = (("fsync", errno.EIO), ("rename", errno.EIO), ("rename", errno.EROFS))
 
 
-def rows(ground: Ground, tries: int) -> Iterator[Row]:
+def jobs(tries: int) -> Iterator[Job]:
     """A row for each fault and command."""
-    draw = random.Random(0)
-    for name in WRITING:
-        case, size = CASES[name], written(ground, CASES[name])
-        rooms = [0, *(draw.randrange(size) for _ in range(tries - 1))]
-        yield tried("disk full", name, [partial(attempt, ground, case, full(ground.disk, room)) for room in rooms])
-    for name in WRITING:
-        case, size = CASES[name], longest(ground.outcome(name).copy)
-        limits = [Conditions(longest_file=draw.randrange(LEAST, max(size, LEAST + 1))) for _ in range(tries)]
-        yield tried("no file longer than", name, [partial(attempt, ground, case, nullcontext(), limit) for limit in limits])
-    for name in WRITING:
-        failing = [Conditions(failing=(call, draw.randrange(4), number)) for call, number in CALLS]
-        yield tried("a call of the system fails", name, [partial(attempt, ground, CASES[name], nullcontext(), one) for one in failing])
-    for name in WRITING:
-        yield tried("read-only", name, [partial(attempt, ground, CASES[name], read_only(ground.disk))])
+    for work in (disk_full, file_limit, failing_call, on_read_only):
+        for name in WRITING:
+            yield partial(work, name, tries)
     for name, folders in VANISHING.items():
-        moments = [(folder, draw.uniform(0.2, 0.9) * ground.outcome(name).seconds) for folder in folders for _ in range(tries)]
-        yield tried("a folder vanishes", name, [partial(vanish, ground, CASES[name], folder, moment) for folder, moment in moments])
+        yield partial(vanishing, name, folders, 1)
+
+
+def disk_full(name: str, tries: int, ground: Ground) -> Row:
+    """No room at all, and room for a part of what is written."""
+    size, draw = written(ground, CASES[name]), random.Random(name)
+    rooms = [0, *(draw.randrange(size) for _ in range(tries - 1))]
+    return tried("disk full", name, [partial(attempt, ground, CASES[name], full(ground.disk, room)) for room in rooms])
+
+
+def file_limit(name: str, tries: int, ground: Ground) -> Row:
+    """No file may be longer than some bytes (RLIMIT_FSIZE)."""
+    size, draw = longest(ground.outcome(name).copy), random.Random(name)
+    limits = [Conditions(longest_file=draw.randrange(LEAST, max(size, LEAST + 1))) for _ in range(tries)]
+    return tried("limit on files", name, [partial(attempt, ground, CASES[name], nullcontext(), limit) for limit in limits])
+
+
+def failing_call(name: str, tries: int, ground: Ground) -> Row:
+    """The system refuses one call."""
+    draw = random.Random(name)
+    failing = [Conditions(failing=(call, draw.randrange(4), number)) for call, number in CALLS[:tries]]
+    return tried("fsync or rename fails", name, [partial(attempt, ground, CASES[name], nullcontext(), one) for one in failing])
+
+
+def on_read_only(name: str, _: int, ground: Ground) -> Row:
+    """A file system that is mounted read-only."""
+    return tried("read-only", name, [partial(attempt, ground, CASES[name], read_only(ground.disk))])
+
+
+def vanishing(name: str, folders: tuple[str, ...], tries: int, ground: Ground) -> Row:
+    """A folder that is removed while a command works in it."""
+    draw = random.Random(name)
+    shares = [(folder, draw.uniform(0.2, 0.9)) for folder in folders for _ in range(tries)]
+    attempts = [partial(vanish, ground, CASES[name], folder, share * ground.outcome(name).seconds) for folder, share in shares]
+    return tried("a folder vanishes", name, attempts)
 
 
 def attempt(

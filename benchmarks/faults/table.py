@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from benchmarks.faults.ground import Ground
+
 COLUMNS = ("fault", "where", "tries", "survived", "what was seen")
 BEGIN, END = "<!-- make faults: begin -->", "<!-- make faults: end -->"
 
@@ -39,6 +41,9 @@ class Row:
         """The line for people."""
         seen = [f"{count} {kind}" for kind, count in self.seen.items()] + list(dict.fromkeys(self.wrong))[:2]
         return [self.fault, self.where, str(self.tries), str(self.tries - len(self.wrong)), "; ".join(seen)]
+
+
+Job = Callable[[Ground], Row]  # what makes a row
 
 
 def tried(fault: str, where: str, attempts: Iterable[Callable[[], tuple[str | None, str]]]) -> Row:

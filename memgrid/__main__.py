@@ -6,7 +6,7 @@ import re
 import runpy
 import sys
 
-from memgrid.io.commands import COMMANDS, HELP, overview, unknown_command
+from memgrid.io.commands import COMMANDS, HELP, any_terminal, overview, unknown_command
 from memgrid.io.paths import VERSION
 
 
@@ -14,11 +14,9 @@ def main() -> None:
     """The console script `memgrid`; what begins with no command is a run."""
     words = sys.argv[1:]
     first = words[0] if words else ""
-    if first in HELP:
-        print(overview())
-        return
-    if first == "--version":
-        print(f"memgrid {VERSION}")
+    if first in HELP or first == "--version":
+        with any_terminal():
+            print(overview() if first in HELP else f"memgrid {VERSION}")
         return
     named = re.fullmatch(r"\w[\w.-]*", first) is not None  # neither key=value nor an option
     if named and first not in COMMANDS:

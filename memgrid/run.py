@@ -11,21 +11,20 @@ import hydra
 from filelock import Timeout
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
-from rich.markup import escape
 
 from memgrid.config.describe import Composed, helped
 from memgrid.config.schema import RunConfig
 from memgrid.config.validate import register, typed
-from memgrid.errors import UserError
-from memgrid.io.commands import HELP
-from memgrid.io.files import write_yaml
+from memgrid.errors import BusyError, UserError
+from memgrid.io.commands import HELP, any_terminal
+from memgrid.io.digests import write_yaml
 from memgrid.io.paths import CONF
-from memgrid.launch.cli import attempt, noted, restarted, start
-from memgrid.launch.job import check_tasks, in_job, log_file
+from memgrid.launch.cli import attempt, noted, prepared_root, restarted, start
+from memgrid.launch.job import check_tasks, log_file
 from memgrid.launch.workspace import Workspace
 from memgrid.pipeline.sweep import owns, result_of
 from memgrid.results.findings import print_result, stage_sentences
-from memgrid.results.folder import RunFolder, prepare_folder, work_folder_of
+from memgrid.results.folder import RunFolder, work_folder_of
 from memgrid.results.records import LATER
 from memgrid.results.result import RunResult
 from memgrid.results.work import WorkFolder
@@ -49,28 +48,36 @@ JOB_WAITS, TERMINAL_WAITS = 600, 1  # seconds for another process that works on 
 def run_cell(run: RunConfig, workspace: Workspace) -> None:
     """Do one run, or print its result if it is finished."""
     check_tasks()
-    prepare_folder(run.root)
-    if not owns(run):
-        return run_shared(run, work_folder_of(run), workspace)
     folder = RunFolder.of(run)
+    if (done := result_of(run)) is not None:  # no lock is taken and nothing written: the root may be another user's
+        print_done(run, done, folder, workspace.console)
+        return
+    with prepared_root(run.root):
+        if owns(run):
+            run_alone(run, folder, workspace)
+        else:
+            run_shared(run, work_folder_of(run), workspace)
+
+
+def run_alone(run: RunConfig, folder: RunFolder, workspace: Workspace) -> None:
+    """Do the stages of one run; meanwhile no other process works on it."""
     if "train" not in run.stages and not folder.is_finished():
         raise UserError(f"stages={run.stages} needs trained networks, and {folder.path} holds none: add train to stages")
     folder.path.mkdir(parents=True, exist_ok=True)
     try:
-        # In a job it may be this job's own lock, on a node that failed.
-        with folder.lock(JOB_WAITS if in_job() else TERMINAL_WAITS):
+        # It may be this job's own lock, on a node that failed.
+        with folder.lock(JOB_WAITS if restarted(folder.path) else TERMINAL_WAITS):
             if run.force and restarted(folder.path):
                 run = replace(run, force=False)  # what is there is this job's own
             if run.force:
                 clear(run, folder)
-            done = result_of(run)
-            if done is not None:
+            if (done := result_of(run)) is not None:  # while this process waited for the lock
                 return print_done(run, done, folder, workspace.console)
             folder.note_job(log_file())
             with noted(folder.path, workspace):
                 go_through(run, folder, workspace)
     except Timeout:
-        raise UserError(f"another process is working on {folder.path}: wait for it, or stop it") from None
+        raise BusyError(f"another process is working on {folder.path}") from None
 
 
 def run_shared(run: RunConfig, folder: WorkFolder, workspace: Workspace) -> None:
@@ -79,7 +86,7 @@ def run_shared(run: RunConfig, folder: WorkFolder, workspace: Workspace) -> None
     try:
         lock = folder.lock(0).acquire()
     except Timeout:
-        with noted(folder.path, workspace):
+        with noted(folder.path, workspace, own=False):
             go_through(run, folder, workspace)  # another process does the same: they share the work
         return
     with lock:
@@ -112,7 +119,7 @@ def print_done(run: RunConfig, result: RunResult, folder: RunFolder, console: Co
     """The result of a finished run, and what the stages after training found."""
     print_result(result, folder, console)
     for line in stage_sentences(run, folder):
-        console.print(escape(line), highlight=False, soft_wrap=True)
+        console.print(line, highlight=False, soft_wrap=True)
 
 
 @hydra.main(config_path=str(CONF), config_name="run", version_base="1.3")
@@ -124,7 +131,8 @@ def compose_and_run(config: DictConfig) -> str | None:
 def main() -> None:
     """`memgrid run`."""
     if HELP & set(sys.argv[1:]):
-        print(helped(COMMAND))
+        with any_terminal():
+            print(helped(COMMAND))
         return
     register()
     start(compose_and_run)

@@ -5,28 +5,45 @@ Read from the disk alone, so it works beside everything that runs, and after all
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
+from filelock import Timeout
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from memgrid.config.schema import RunConfig
 from memgrid.errors import UserError
 from memgrid.io.commands import HELP, Command, explained, key, parsed, start
-from memgrid.results.states import STATES, audit_states, counts, states, to_tell
+from memgrid.io.display import PlainConsole, visible
+from memgrid.results.audit_folder import AuditFolder
+from memgrid.results.folder import RunFolder
+from memgrid.results.states import STATES, audit_states, counts, json_fault, result_fault, states, to_tell
+from memgrid.results.work import WorkFolder
 
 STYLES = {"done": "green", "running": "cyan", "failed": "bold red", "stopped": "yellow", "missing": "magenta"}
 ROWS = 60  # of runs that are not done, without state=...
+FORGETTABLE = ("failed", "stopped", "missing")
+WHOLE = "all of it, which had no result"
 
 
-def state_of(word: str) -> str:
+def known_state(word: str) -> str:
     """A state that was typed; UserError if it is unknown."""
     if word not in STATES:
         raise UserError(f"state={word} is unknown: use {', '.join(STATES)}")
+    return word
+
+
+def forgettable_state(word: str) -> str:
+    """A state that was typed and of which nothing is lost that was finished; UserError if it is none."""
+    if word not in FORGETTABLE:
+        raise UserError(f"forget={word} is not possible: use {', '.join(FORGETTABLE)}; results are never forgotten")
     return word
 
 
@@ -35,7 +52,14 @@ class Words:
     """What `memgrid status` understands."""
 
     root: Path = key("<folder>", "where runs and audits are kept", Path(RunConfig().root), Path)
-    state: str | None = key("<state>", f"list all of one state: {', '.join(STATES)}", None, state_of)
+    state: str | None = key("<state>", f"list all of one state: {', '.join(STATES)}", None, known_state)
+    forget: str | None = key(
+        "<state>",
+        "remove what is failed (the notes of it, and folders without a checkpoint), stopped (with its checkpoints) or missing; results, "
+        "shared work and what runs are never touched",
+        None,
+        forgettable_state,
+    )
 
 
 COMMAND = Command(
@@ -43,7 +67,11 @@ COMMAND = Command(
     "Counts runs and audits by their state, then lists those that are not done or failed later. Read from the disk alone: it works beside "
     "everything that runs, and after all of it has ended.",
     Words,
-    {"status": "all below memgrid-runs", "status root=/scratch/runs state=failed": "every run that failed, and why"},
+    {
+        "status": "all below memgrid-runs",
+        "status root=/scratch/runs state=failed": "every run that failed, and why",
+        "status forget=failed": "as if what failed had never been started",
+    },
 )
 
 
@@ -55,7 +83,7 @@ def counts_table(table: pl.DataFrame, what: str) -> Table:
     shown.add_column("which means")
     for state, number in counts(table).items():
         if number:
-            shown.add_row(f"[{STYLES[state]}]{state}[/]", str(number), STATES[state])
+            shown.add_row(Text(state, STYLES[state]), str(number), STATES[state])
     return shown
 
 
@@ -66,32 +94,97 @@ def rows_table(rows: pl.DataFrame) -> Table:
     shown.add_column("run or audit", overflow="fold")
     shown.add_column("detail", overflow="fold")
     for row in rows.iter_rows(named=True):
-        run = escape(f"{row['llm']}/{row['taxonomy']}/{row['name']}")
-        shown.add_row(f"[{STYLES[row['state']]}]{row['state']}[/]", run, escape(row["detail"]))
+        run = visible(f"{row['llm']}/{row['taxonomy']}/{row['name']}")
+        shown.add_row(Text(row["state"], STYLES[row["state"]]), Text(run), Text(visible(row["detail"])))
     return shown
 
 
-def main(arguments: list[str]) -> None:
-    """Print how many runs and audits are in each state, then those that are not done or failed later, or those of the given state.
+def forget(row: dict[str, str]) -> str:
+    """Forget a run, a job without training or an audit that nobody works on; says what was removed.
+
+    What is left, such as the checkpoint of a run that failed, puts it into another state. Shared work (labels, attention) stays.
 
     Raises:
-        UserError: an argument is unknown, or there is neither a run nor an audit.
+        UserError: it may not be removed.
     """
-    if HELP & set(arguments):
-        print(explained(COMMAND))
-        return
-    words = parsed(COMMAND, arguments)
-    root, state = words.root, words.state
+    path, state = Path(row["folder"]), row["state"]
+    audit = AuditFolder(path)
+    whole = [audit, *audit.pieces(), *audit.attacks()]  # of an audit; of a run it is the folder alone
+    job = next((f" (job {job} was submitted for it)" for folder in whole if (job := folder.queued_as())), "")
+    try:
+        with ExitStack() as held:
+            for folder in whole:
+                held.enter_context(folder.lock(0))
+            is_audit = path.parents[2].name == "audits"
+            return (forget_audit(audit, state) if is_audit else forget_run(RunFolder(path), state)) + job
+    except (Timeout, FileNotFoundError):
+        return "nothing: it is running now, or gone"
+
+
+def forget_run(run: RunFolder, state: str) -> str:
+    """Forget a run or a job whose lock this process holds."""
+    if run.is_finished():
+        if result_fault(run):
+            return "nothing: its result is damaged, run it again with force=true"
+        if state == "stopped":
+            return removed([run.intervention_journal], "the intervention that was cut off")
+        return "nothing: it is done now"
+    if state == "failed" and run.checkpoint.exists():
+        return removed(notes_of([run]), "that it failed; its checkpoint stays")
+    shutil.rmtree(run.path)
+    return WHOLE
+
+
+def forget_audit(audit: AuditFolder, state: str) -> str:
+    """The same of an audit: of a failed one with trained models that it failed, of others what has no result."""
+    finished = [attack for attack in audit.attacks() if attack.is_finished()]
+    if any(json_fault(attack.metrics) for attack in finished):
+        return "nothing: its result is damaged, start it again with force=true"
+    if state == "failed" and audit.trained():
+        return removed(notes_of([audit, *audit.pieces(), *audit.attacks()]), "that it failed; its shadow models stay")
+    if finished:
+        return removed([attack.path for attack in audit.attacks() if attack not in finished], "attacks without a result")
+    shutil.rmtree(audit.path)
+    return WHOLE
+
+
+def notes_of(folders: Iterable[WorkFolder]) -> list[Path]:
+    """The files that tell how work on folders went."""
+    return [path for folder in folders for path in (folder.failure_file, folder.job_file, folder.queued_file)]
+
+
+def removed(paths: Iterable[Path], what: str) -> str:
+    """Remove files and folders, where they are; `what` says which."""
+    for path in paths:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    return what
+
+
+def forget_all(root: Path, state: str, console: Console) -> None:
+    """Forget whatever is in a state, and say so."""
+    rows = pl.concat([states(root), audit_states(root)]).filter(pl.col("state") == state)
+    if not rows.height:
+        console.print(f"nothing below {root} is {state}", soft_wrap=True)
+    for row in rows.iter_rows(named=True):
+        console.print(visible(f"{row['folder']}: forgot {forget(row)}"), soft_wrap=True, highlight=False)
+
+
+def show(root: Path, state: str | None, console: Console) -> None:
+    """Print how many runs and audits are in each state, then those of the given one, or that are not done or failed later.
+
+    Raises:
+        UserError: there is neither a run nor an audit.
+    """
     tables = {"runs": states(root), "audits": audit_states(root)}
     table = pl.concat(tables.values())
     if not table.height:
         raise UserError(f"root={root} holds no run and no audit: start one with `python -m memgrid.run root={root}`")
-    console = Console()
     for what, of_kind in tables.items():
         if of_kind.height:
-            console.print(
-                f"{of_kind.height} {what if of_kind.height > 1 else what.removesuffix('s')} below {escape(str(root))}", soft_wrap=True
-            )
+            console.print(f"{of_kind.height} {what if of_kind.height > 1 else what.removesuffix('s')} below {root}", soft_wrap=True)
             console.print(counts_table(of_kind, what))
     rows = table.filter(to_tell() if state is None else pl.col("state") == state)
     rows = rows.sort(pl.col("state").replace_strict({name: place for place, name in enumerate(STATES)}), maintain_order=True)
@@ -100,6 +193,24 @@ def main(arguments: list[str]) -> None:
         console.print(rows_table(shown))
     if shown.height < rows.height:
         console.print(f"and {rows.height - shown.height} more: state={'|'.join(STATES)} lists all of one state", style="dim")
+
+
+def main(arguments: list[str]) -> None:
+    """Show the states, or forget one.
+
+    Raises:
+        UserError: an argument is unknown, there is neither a run nor an audit, or something may not be removed.
+    """
+    if HELP & set(arguments):
+        print(explained(COMMAND))
+        return
+    words = parsed(COMMAND, arguments)
+    if words.forget and words.state:
+        raise UserError(f"state={words.state} lists and forget={words.forget} removes: give one of the two")
+    if words.forget:
+        forget_all(words.root, words.forget, PlainConsole())
+    else:
+        show(words.root, words.state, PlainConsole())
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from memgrid.config.derive import partition
 from memgrid.config.names import digest_of, run_folder, settings
 from memgrid.config.schema import TaxonomyConfig
 from memgrid.config.validate import register, typed
-from memgrid.io.files import write_json
+from memgrid.io.digests import write_json
 from memgrid.io.paths import CONF
 from memgrid.metrics import confusion_matrix, panel_scores, scores
 from memgrid.results.folder import RunFolder

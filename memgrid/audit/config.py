@@ -13,9 +13,10 @@ from memgrid.config.limits import limits, refuse_outside_limits
 from memgrid.config.schema import SEED, TrainerConfig, WandbConfig
 from memgrid.config.validate import (
     as_dataclasses,
-    refuse_name,
     refuse_part,
+    refuse_places,
     refuse_stages,
+    refuse_tracking,
 )
 from memgrid.errors import UserError
 
@@ -160,8 +161,8 @@ def validate(run: AuditConfig) -> None:
 
 def validate_data(run: AuditConfig) -> None:
     """Refuse a data set that is not said where to find, and what cannot be done with it."""
-    for key, name in (("dataset", run.dataset.name), ("model", run.model.name)):
-        refuse_name(f"{key}.name", name)
+    refuse_places(run.root, {"dataset": run.dataset.name, "model": run.model.name})
+    refuse_tracking(run.wandb)
     if run.dataset.kind == "digits" and run.dataset.path is not None:
         raise UserError(f"dataset.path={run.dataset.path} is not read: dataset=digits comes with scikit-learn, so leave it out")
     if run.dataset.kind in ("cifar10", "attention") and run.dataset.path is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from dataclasses import replace
 
 import hydra
@@ -11,11 +12,14 @@ from omegaconf import DictConfig, OmegaConf
 
 from memgrid.audit.config import STAGES, AuditConfig, typed
 from memgrid.audit.folder import audit_folder, piece_folder
+from memgrid.audit.sweep import Audits
 from memgrid.config.describe import Composed, helped
-from memgrid.io.commands import HELP
-from memgrid.io.files import write_yaml
+from memgrid.errors import DamagedError
+from memgrid.io.commands import HELP, any_terminal
+from memgrid.io.digests import read_yaml, write_yaml
+from memgrid.io.files import replace_damaged
 from memgrid.io.paths import CONF
-from memgrid.launch.cli import attempt, noted, restarted, start
+from memgrid.launch.cli import attempt, noted, prepared_root, restarted, start
 from memgrid.launch.job import check_tasks, log_file
 from memgrid.launch.workspace import Workspace
 from memgrid.results.folder import prepare_folder
@@ -40,21 +44,36 @@ def run_audit(run: AuditConfig, workspace: Workspace) -> None:
     if "train" in run.stages:
         check_trainer(run.trainer)
     piece = piece_folder(run)
-    prepare_folder(run.root)
-    prepare_folder(str(piece.path))
-    if run.force and restarted(piece.path):
-        run = replace(run, force=False)  # what is there is this job's own
-    piece.note_job(log_file())
-    with noted(piece.path, workspace):
-        keep_config(run)
-        from memgrid.audit.stages import do_stages  # imports torch, which a refusal can do without
+    if not run.force and Audits().done(run):  # nothing is written: the root may be another user's
+        with suppress(OSError):
+            piece.clear_failure()
+        go_through(run, workspace)
+        return
+    with prepared_root(run.root):
+        prepare_folder(str(piece.path))
+        if run.force and restarted(piece.path):
+            run = replace(run, force=False)  # what is there is this job's own
+        piece.note_job(log_file())
+        with noted(piece.path, workspace):
+            keep_config(run)
+            go_through(run, workspace)
 
-        do_stages(run, workspace.console)
+
+def go_through(run: AuditConfig, workspace: Workspace) -> None:
+    """The stages that are asked for, in their order."""
+    from memgrid.audit.stages import do_stages  # imports torch, which a refusal can do without
+
+    do_stages(run, workspace.console)
 
 
 def keep_config(run: AuditConfig) -> None:
     """Leave the audit's settings in its folder, as a start of the whole would give them."""
     folder = audit_folder(run)
+    try:
+        if folder.config.exists():
+            read_yaml(folder.config)
+    except DamagedError as error:
+        replace_damaged(error)
     if not folder.config.exists():
         whole = replace(run, shadow=None, part=0, parts=1, stages=list(STAGES), force=False)
         write_yaml(OmegaConf.structured(whole), folder.config)
@@ -69,7 +88,8 @@ def compose_and_audit(config: DictConfig) -> str | None:
 def main() -> None:
     """`memgrid audit`."""
     if HELP & set(sys.argv[1:]):
-        print(helped(COMMAND))
+        with any_terminal():
+            print(helped(COMMAND))
         return
     ConfigStore.instance().store(name="audit_schema", node=AuditConfig)
     start(compose_and_audit)

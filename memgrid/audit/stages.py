@@ -27,8 +27,8 @@ from memgrid.audit.shadow.predictors import PREDICTORS
 from memgrid.audit.shadow.training import MOMENTS, train_shadow
 from memgrid.config.names import digest_of
 from memgrid.errors import UserError
-from memgrid.io.files import write_json
-from memgrid.io.progress import progress_bar
+from memgrid.io.digests import write_json
+from memgrid.io.display import progress_bar
 from memgrid.results.audit_folder import AttackFolder, AuditFolder
 from memgrid.tracking.log import record
 
@@ -106,6 +106,16 @@ class Audit:
         content = read_arrays(self.attack_folder.arrays, models_on_disk(self.run), replaced=True)
         return None if content is None else content[1]
 
+    @property
+    def attack_is_finished(self) -> bool:
+        """Whether the attack on the models on disk need not be made. Asked without a lock too, as `page_is_wanted` is."""
+        return not self.run.force and current_result(self.run) is not None and self.attacked() is not None
+
+    @property
+    def page_is_wanted(self) -> bool:
+        """Whether the page has to be written."""
+        return self.run.force or not self.attack_folder.page_is_current()
+
     def evidence_of(self, ratio: np.ndarray, models: list[TrainedModel]) -> Evidence:
         """What results are computed from; `ratio` is Λ, float64 (K, N)."""
         values = {
@@ -153,6 +163,8 @@ def train(audit: Audit) -> None:
 def train_one(audit: Audit, number: int) -> bool:
     """Train one shadow model, unless its file is there or another process is at it; returns whether it was trained."""
     folder = audit.folder.shadow(number)
+    if not audit.run.force and audit.shadow(number) is not None:
+        return False
     folder.path.mkdir(parents=True, exist_ok=True)
     try:
         with folder.lock(LOOK_SECONDS):
@@ -164,7 +176,7 @@ def train_one(audit: Audit, number: int) -> bool:
             arrays = {"logits": outcome.logits, "members": outcome.members, "curve": outcome.curve}
             arrays |= {f"{moment}/{name}": values for (moment, name), values in outcome.predictors.items()}
             write_arrays(folder.arrays, audit.identity, {"trigger": outcome.trigger, "accuracy": outcome.accuracy}, arrays)
-            folder.checkpoint.unlink(missing_ok=True)
+            folder.clear_checkpoints()
     except Timeout:
         return False
     return True
@@ -181,12 +193,13 @@ def attack(audit: Audit) -> None:
     elif run.force and audit.piece:
         audit.say("attack   left to a start without force=true: others may be training the other models again")
     else:
-        with alone(audit.attack_folder):
-            if not run.force and current_result(run) is not None and audit.attacked() is not None:
-                audit.say("attack   nothing: it is finished")
-                return
-            measure(audit)
-        audit.say(f"attack   Λ of {int(audit.population.audited.sum())} samples under {run.shadows} models")
+        told = "nothing: it is finished"
+        if not audit.attack_is_finished:
+            with alone(audit.attack_folder):
+                if not audit.attack_is_finished:  # by no other process meanwhile
+                    measure(audit)
+                    told = f"Λ of {int(audit.population.audited.sum())} samples under {run.shadows} models"
+        audit.say(f"attack   {told}")
 
 
 def measure(audit: Audit) -> None:
@@ -251,10 +264,8 @@ def alone(folder: AttackFolder) -> Iterator[None]:
 
 def first_failure(folder: AuditFolder) -> str:
     """The first of the starts for some of the models that have failed, as the disk has it; empty if none has."""
-    for piece in folder.pieces():
-        if failure := piece.failure():
-            return f"; {piece.path.name} failed: {failure.error}"
-    return ""
+    told = (f"; {piece.path.name} failed: {failure.error}" for piece in folder.pieces() if (failure := piece.failure()))
+    return next(told, "")
 
 
 def report(audit: Audit) -> None:
@@ -267,13 +278,14 @@ def report(audit: Audit) -> None:
     if result is None:
         audit.say("report   nothing: the attack on these models has not been made")
         return
-    with alone(audit.attack_folder):
-        if audit.run.force or not audit.attack_folder.page_is_current():
-            if audit.evidence is None:
-                if (attacked := audit.attacked()) is None:
-                    raise UserError(f"{audit.attack_folder.arrays} is missing or damaged: add attack to stages")
-                audit.evidence = audit.evidence_of(attacked["ratio"], audit.trained())
-            write_report(audit.run, result, audit.evidence, audit.attack_folder)
+    if audit.page_is_wanted:
+        with alone(audit.attack_folder):
+            if audit.page_is_wanted:  # no other process has written it meanwhile
+                if audit.evidence is None:
+                    if (attacked := audit.attacked()) is None:
+                        raise UserError(f"{audit.attack_folder.arrays} is missing or damaged: add attack to stages")
+                    audit.evidence = audit.evidence_of(attacked["ratio"], audit.trained())
+                write_report(audit.run, result, audit.evidence, audit.attack_folder)
     print_result(result, audit.attack_folder, audit.console)
 
 

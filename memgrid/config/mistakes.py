@@ -12,7 +12,7 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
 
-from memgrid.io.commands import COMMANDS, listed, nearest
+from memgrid.io.commands import COMMANDS, listed, nearest, refusal_of_home
 from memgrid.io.paths import CONF
 
 INTERNAL = ("full_key:", "reference_type=", "object_type=", "To append", "See http")
@@ -44,8 +44,8 @@ def unreadable(word: str) -> str:
     if not equals:
         mend = "write a list without spaces or in quotes, such as stages=[label,extract]"
         return f"{word} is no key=value: {mend if word.strip('[],') != word else f'write {word}=<value>'}"
-    if value.startswith("~"):
-        return f"{word} cannot be read: no shell replaces ~ there, so write {key}=$HOME{value[1:]}"
+    if home := refusal_of_home(key, value):
+        return home
     if any(value.count(left) != value.count(right) for left, right in ("[]", "{}", "()")):
         return f"{word} cannot be read, a bracket is not closed: write a list without spaces or in quotes, such as {key}=[1,2]"
     mended = f'{key}="{value}"'

@@ -10,11 +10,11 @@ from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
 from memgrid.config.names import HARDWARE, NOT_IN_RUN_ID
 from memgrid.config.schema import RunConfig
-from memgrid.errors import UserError
+from memgrid.errors import DamagedError, UserError
+from memgrid.io.digests import read_yaml
 from memgrid.io.paths import CONF
 
 PLAIN = re.compile(r"[\w./:@%+?|~-]+")  # what Hydra takes for a text without quotes
@@ -113,11 +113,13 @@ def read_config(path: Path, root: Path) -> RunConfig:
         UserError: the file is missing or damaged.
     """
     try:
-        content = load(path)
+        content = read_yaml(path)
         run: RunConfig = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(RunConfig), shared(content, RunConfig())))  # type: ignore[assignment]
     except FileNotFoundError:
         raise UserError(f"{path} is missing: start the run again as it was typed, which writes it") from None
-    except (OSError, YAMLError, OmegaConfBaseException, AttributeError, TypeError, ValueError) as error:
+    except DamagedError as error:
+        raise DamagedError(path, error.fault, "remove it and start the run again as it was typed, which writes it") from None
+    except (OSError, OmegaConfBaseException, AttributeError, TypeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"{path} is damaged ({reason}): remove it and start the run again as it was typed, which writes it") from None
     run.root = str(root)

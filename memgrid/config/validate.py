@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
@@ -12,8 +14,14 @@ from omegaconf import DictConfig, OmegaConf
 
 from memgrid.config.derive import taxonomy
 from memgrid.config.limits import Limits, refuse_outside_limits
-from memgrid.config.schema import OWN_STAGES, STAGES, RunConfig
+from memgrid.config.schema import OWN_STAGES, STAGES, RunConfig, WandbConfig
 from memgrid.errors import UserError
+from memgrid.io.commands import refusal_of_home
+
+LONGEST_NAME = 100  # bytes: the name of a folder is also part of longer names, of which file systems take 255
+LONGEST_TITLE = 100  # characters: in figures there is no room for more
+LONGEST_ROOT = 3000  # bytes: of a whole path systems take 4096
+WANDB_MODES = ("online", "offline", "shared", "disabled", "dryrun", "run")
 
 
 def register() -> None:
@@ -44,7 +52,29 @@ def as_dataclasses(config: DictConfig, schema: Any, name: str) -> Any:
     missing = OmegaConf.missing_keys(config)
     if missing:
         raise UserError(f"{', '.join(sorted(missing))} is not set: give it on the command line, such as {sorted(missing)[0]}=...")
+    refuse_texts(OmegaConf.to_container(config, resolve=True))
     return OmegaConf.to_object(config)
+
+
+def refuse_texts(content: Any, key: str = "") -> None:
+    """Raise UserError for a text that no file, table or line of a log can have, in nested settings whose key is `key`."""
+    if isinstance(content, dict):
+        for name, value in content.items():
+            refuse_control(f"a name in {key}" if key else "a name", str(name))
+            refuse_texts(value, f"{key}.{name}" if key else str(name))
+    elif isinstance(content, list):
+        for value in content:
+            refuse_texts(value, key)
+    elif isinstance(content, str):
+        refuse_control(key, content)
+        if home := refusal_of_home(key, content):
+            raise UserError(home)
+
+
+def refuse_control(key: str, text: str) -> None:
+    """Raise UserError for a text with a character that no line can show."""
+    if not text.isprintable() and any(unicodedata.category(sign) in ("Cc", "Cs", "Zl", "Zp") for sign in text):
+        raise UserError(f"{key} is {text!a}, with characters that no line can show: leave them out")
 
 
 def unknown_keys(config: DictConfig, schema: Any, prefix: str = "") -> list[str]:
@@ -63,8 +93,11 @@ def validate(run: RunConfig) -> None:
     refuse_outside_limits(run)
     validate_parts(run)
     validate_pairs(run)
-    for key, name in (("llm", run.llm.name), ("corpus", run.corpus.name), ("taxonomy", run.taxonomy.name)):
-        refuse_name(f"{key}.name", name)
+    refuse_places(run.root, {"llm": run.llm.name, "corpus": run.corpus.name, "taxonomy": run.taxonomy.name})
+    refuse_tracking(run.wandb)
+    for title in run.taxonomy.classes:
+        if len(str(title)) > LONGEST_TITLE:
+            raise UserError(f"class {str(title)[:20]!r} (and so on) has {len(str(title))} characters: a title may have {LONGEST_TITLE}")
     if run.select.non_memorized == "matched" and taxonomy(run).non_memorized is None:
         raise UserError(
             f"select.non_memorized=matched needs a class of sequences that are not memorized, and taxonomy {run.taxonomy.name!r} has none: "
@@ -113,10 +146,28 @@ def refuse_part(part: int, parts: int) -> None:
         raise UserError(f"part={part} is none of parts={parts}, which are counted from 0 to {parts - 1}: change one of the two")
 
 
-def refuse_name(key: str, name: str) -> None:
-    """Raise UserError for a name that a folder cannot have."""
-    if not re.fullmatch(r"\w[\w.+-]*", name):
-        raise UserError(f"{key}={name} cannot name a folder: use letters, digits and _.+- and no slash")
+def refuse_places(root: str, names: dict[str, str]) -> None:
+    """Raise UserError for a name that a folder cannot have, by its group, or for a root below which there is no room for names."""
+    for group, name in names.items():
+        if not re.fullmatch(r"\w[\w.+-]*", name):
+            raise UserError(f"{group}.name={name} cannot name a folder: use letters, digits and _.+- and no slash")
+        if (length := len(name.encode())) > LONGEST_NAME:
+            raise UserError(f"{group}.name={name[:20]}… cannot name a folder: it has {length} bytes, and {LONGEST_NAME} are possible")
+    if (length := len(os.fsencode(os.path.abspath(root)))) > LONGEST_ROOT:
+        raise UserError(f"root={root[:20]}… is too long: it has {length} bytes, and {LONGEST_ROOT} are possible")
+
+
+def refuse_tracking(config: WandbConfig) -> None:
+    """Raise UserError for what wandb would refuse when it begins, which is after hours."""
+    if config.mode == "disabled":
+        return
+    for key, name in (("project", config.project), ("entity", config.entity)):
+        if name is not None and not re.fullmatch(r"[^/\\#?%:]{1,128}", name):
+            shown = name if len(name) <= 128 else f"{name[:20]}…"
+            raise UserError(f"wandb.{key}={shown} is no name for wandb: it must have 1 to 128 characters and none of /\\#?%:")
+    typed_mode = os.environ.get("WANDB_MODE", "online")
+    if typed_mode not in WANDB_MODES:
+        raise UserError(f"WANDB_MODE={typed_mode} in the environment is no mode of wandb: unset it and use wandb=offline, online or off")
 
 
 def refuse_small(numbers: dict[str, tuple[int, int]]) -> None:

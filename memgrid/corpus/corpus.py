@@ -12,8 +12,9 @@ import numpy as np
 import polars as pl
 
 from memgrid.config.schema import CorpusConfig
+from memgrid.corpus.parquet import read_table, require_columns
 from memgrid.errors import UserError
-from memgrid.io.parquet import read_table, require_columns
+from memgrid.io.digests import check_file
 from memgrid.io.paths import TOY
 
 
@@ -69,12 +70,13 @@ class Corpus:
         """Every training document with copies: (tokens int32 (n,), copies).
 
         Raises:
-            UserError: the corpus has no documents.
+            UserError: the corpus has no documents, or they are damaged.
         """
         if self.documents_path is None:
             raise UserError(
                 f"corpus {self.name!r} has no documents.parquet, in which duplicates are counted: add it, or use a taxonomy without δ"
             )
+        check_file(self.documents_path)
         table = pl.read_parquet(self.documents_path, columns=["tokens", "copies"], glob=False).filter(pl.col("copies") > 0)
         for tokens, copies in zip(table["tokens"], table["copies"], strict=True):
             yield tokens.to_numpy().astype(np.int32), copies

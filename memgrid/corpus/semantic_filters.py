@@ -15,9 +15,9 @@ import polars as pl
 
 from memgrid.config.schema import CorpusConfig
 from memgrid.corpus.corpus import Corpus, token_matrix
+from memgrid.corpus.parquet import read_table
 from memgrid.errors import UserError
 from memgrid.io.hub import LATER, cached, download
-from memgrid.io.parquet import read_table
 
 HUB = re.compile(r"hf://datasets/([^/@\s]+/[^/@\s]+)(?:@(\S+))?")
 # Where the files of a split lie below the dataset's folder.

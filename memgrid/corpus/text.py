@@ -22,10 +22,10 @@ import polars as pl
 
 from memgrid.config.schema import CorpusConfig
 from memgrid.corpus.ngrams import sequence_hashes
+from memgrid.corpus.parquet import read_table
 from memgrid.errors import UserError
-from memgrid.io.files import write_parquet
-from memgrid.io.parquet import read_table
-from memgrid.io.progress import progress_bar
+from memgrid.io.digests import is_usable, write_parquet
+from memgrid.io.display import progress_bar
 
 SUFFIXES = (".txt", ".jsonl", ".parquet")
 VERSION = "1"  # to be raised when the same text shall be prepared anew
@@ -90,7 +90,7 @@ def prepare_text(config: CorpusConfig, tokenizer: Any, folder: Path) -> Path:
     """
     files = text_files(config, folder)
     place = folder / digest(files, tokenizer, config)
-    if (place / "sequences.parquet").is_file():
+    if all(is_usable(place / name) for name in ("documents.parquet", "sequences.parquet")):
         return place
     with progress_bar() as bar:
         documents = tokenize(read_documents(bar.track(files, description="reading text"), config.column), tokenizer)

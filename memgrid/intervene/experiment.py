@@ -31,12 +31,13 @@ from jaxtyping import Float
 from memgrid.config.limits import refuse_outside_limits
 from memgrid.config.schema import InterveneConfig
 from memgrid.corpus.corpus import Corpus
-from memgrid.errors import UserError
+from memgrid.errors import DamagedError, UserError
 from memgrid.intervene.masking import MaskedReader, PositionMask, prove_masking
 from memgrid.intervene.positions import Regions, Trial, candidates
 from memgrid.intervene.statistics import share_interval
-from memgrid.io.files import write_bytes, write_parquet
-from memgrid.io.progress import progress_bar
+from memgrid.io.digests import UNSEALED, is_sound, read_table, sealed, write_parquet
+from memgrid.io.display import progress_bar
+from memgrid.io.files import replace_damaged, write_bytes
 from memgrid.lm.model import LanguageModel
 from memgrid.lm.triangle import Triangle
 
@@ -122,9 +123,12 @@ def trials_of(label: int, classes: list[str], layers: int, config: InterveneConf
 def finished_table(path: Path, key: str) -> pl.DataFrame | None:
     """The table of an equal experiment, or None; a damaged file is none."""
     try:
-        noted = json.loads(pl.read_parquet_metadata(path)["memgrid"])
-        return pl.read_parquet(path, glob=False) if noted["key"] == key else None
-    except (OSError, pl.exceptions.PolarsError, KeyError, ValueError):
+        table, metadata = read_table(path)
+        return table if json.loads(metadata["memgrid"])["key"] == key else None
+    except DamagedError as error:
+        replace_damaged(error)
+        return None
+    except (OSError, KeyError, ValueError):
         return None
 
 
@@ -224,7 +228,10 @@ def row_of(name: str, trial: Trial, record: dict[str, Any]) -> dict[str, Any]:
 
 
 class Journal:
-    """What has been measured: a line of JSON per mask, appended as soon as it is known; a torn last line is measured again."""
+    """What has been measured: a line of JSON per mask with its digest, appended as soon as it is known.
+
+    What follows on a damaged line, or a torn one, is measured again.
+    """
 
     def __init__(self, path: Path, key: str) -> None:
         self.path = path
@@ -232,7 +239,9 @@ class Journal:
         lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
         if lines and lines[0] == key.encode():
             for line in lines[1:]:
-                *trial, record = json.loads(line)
+                if not is_sound(line, old=False):
+                    break
+                *trial, record, _ = json.loads(line)
                 self.done[Trial(*trial)] = record
         whole = [key.encode(), *lines[1 : len(self.done) + 1]] if self.done else [key.encode()]
         write_bytes(b"\n".join(whole) + b"\n", path)
@@ -241,4 +250,5 @@ class Journal:
         """Keep what was measured of a mask."""
         self.done[trial] = record
         with self.path.open("ab") as file:
-            file.write(json.dumps([trial.label, trial.percent, trial.masked, trial.seed, record]).encode() + b"\n")
+            line = json.dumps([trial.label, trial.percent, trial.masked, trial.seed, record, UNSEALED])
+            file.write(bytes(sealed(line.encode())) + b"\n")

@@ -1,14 +1,20 @@
-"""The commands: their names, and the words of those that Hydra does not compose (a declaration, from which they are read and explained).
+"""The commands: their names, how each starts and ends, and the words of those that Hydra does not compose (a declaration of them).
 
 Nothing heavy is imported here: a refusal, `--help` and `--version` cost no more than Python's own start.
 """
 
 from __future__ import annotations
 
+import io
+import os
+import re
+import select
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import MISSING, Field, dataclass, field, fields
 from difflib import get_close_matches
+from pathlib import Path
 from textwrap import fill
 from typing import Any, NoReturn
 
@@ -24,6 +30,7 @@ COMMANDS = {
     "pretrain": "make the embedded model again",
 }
 HELP = {"-h", "--help"}
+READER_GONE = 141  # as a shell tells that a process wrote to a pipe that nobody reads any more
 LINE, WIDEST_CELL = 118, 44  # characters of what `--help` prints
 OVERVIEW = """\
 memgrid: does a language model guess the training text it reproduces, or does it recall it?
@@ -104,6 +111,8 @@ def filled(keys: type, words: Sequence[str], subject: str, command: Command) -> 
             raise UserError(f"{subject} knows only {listed(usable, 'and')}, not {word}{nearest(name, declared, '=')}")
         if not value:
             raise UserError(f"{word} gives {subject} no value: write {name}={declared[name].metadata['shown']}, or leave it out")
+        if declared[name].metadata["read"] is Path and (home := refusal_of_home(name, value)):
+            raise UserError(home)
         given.setdefault(name, []).append(declared[name].metadata["read"](value))
     for name, values in given.items():
         if len(values) > 1 and not declared[name].metadata["several"]:
@@ -113,6 +122,14 @@ def filled(keys: type, words: Sequence[str], subject: str, command: Command) -> 
             example = next((typed for typed in command.examples if typed.startswith(subject)), subject)
             raise UserError(f"{subject} needs {name}=...: such as `memgrid {example}`")
     return keys(**{name: values if declared[name].metadata["several"] else values[0] for name, values in given.items()})
+
+
+def refusal_of_home(key: str, value: str) -> str | None:
+    """The sentence for a path that begins with ~, which would be a folder of that name; None for any other text."""
+    if not re.match(r"~[\w.-]*(/|$)", value):
+        return None
+    mend = f"$HOME{value[1:]}" if value[1:2] in ("", "/") else f"<folder>{value[value.find('/') :] if '/' in value else ''}"
+    return f"{key}={value} cannot be read: no shell replaces ~ there, so write {key}={mend}"
 
 
 def needed(declaration: Field[Any]) -> bool:
@@ -185,18 +202,78 @@ def overview() -> str:
 
 def start(main: Callable[[list[str]], int | None]) -> NoReturn:
     """Do what `main` does with the words that were typed, and end: with 0, or with one sentence and 1."""
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except UserError as error:
-        sys.exit(f"memgrid: {error}")
-    except Exception as error:
-        from memgrid.io.files import disk_trouble  # imports what a refusal can do without
+    with any_terminal():
+        try:
+            refuse_unreadable(sys.argv[1:])
+            sys.exit(main(sys.argv[1:]))
+        except UserError as error:
+            sys.exit(f"memgrid: {error}")
+        except KeyboardInterrupt:
+            sys.exit(130)
+        except Exception as error:
+            from memgrid.io.files import disk_trouble  # imports what a refusal can do without
 
-        if (trouble := disk_trouble(error)) is None:
+            if reader_has_gone(error) or (trouble := disk_trouble(error)) is None:
+                raise
+            sys.exit(f"memgrid: {trouble}")
+
+
+@contextmanager
+def any_terminal() -> Iterator[None]:
+    """Inside, everything can be printed, whatever stdout and stderr are; a process whose reader has gone ends, and says nothing.
+
+    A character that a stream cannot show is shown as an escape. A stream that is closed swallows what is printed: its number must not
+    become that of a file.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    sys.stdout, sys.stderr = (
+        os.fdopen(number, "w", closefd=False) if stream is None else stream for number, stream in ((1, sys.stdout), (2, sys.stderr))
+    )
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+    except BrokenPipeError as error:
+        if not reader_has_gone(error):
             raise
-        sys.exit(f"memgrid: {trouble}")
-    except KeyboardInterrupt:
-        sys.exit(130)
+        end_without_reader()
+
+
+def reader_has_gone(error: BaseException) -> bool:
+    """Whether an error is that nobody reads any more what this process prints, such as in `memgrid status | head`."""
+    if not isinstance(error, BrokenPipeError):
+        return False
+    streams = select.poll()
+    for number in (1, 2):
+        streams.register(number, 0)
+    return any(event & select.POLLERR for _, event in streams.poll(0))
+
+
+def end_without_reader() -> NoReturn:
+    """End as other programs do when their reader has gone; what is still to be printed goes nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for number in (1, 2):
+        os.dup2(nowhere, number)
+    sys.exit(READER_GONE)
+
+
+def refuse_unreadable(words: Sequence[str]) -> None:
+    """Raise UserError for a word with a character that the encoding of this environment does not know: no file could be named by it."""
+    for word in words:
+        if any("\udc80" <= sign <= "\udcff" for sign in word):
+            raise UserError(
+                f"{ascii(word)[1:-1]} is not in the encoding of this environment, {sys.getfilesystemencoding()}: set PYTHONUTF8=1 where it "
+                "is UTF-8, or use another name"
+            )
 
 
 def unknown_command(word: str) -> str:

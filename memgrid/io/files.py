@@ -7,27 +7,24 @@ a power cut: under the file's name stands what stood there before, or all of the
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import shutil
 import socket
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig, OmegaConf
-
-from memgrid.errors import StoreError, UserError
-
-if TYPE_CHECKING:
-    import polars as pl
+from memgrid.errors import DamagedError, DamageWarning, StoreError, UserError
+from memgrid.io.locks import missing_right
 
 STALE_SECONDS = 3600.0
+DAMAGED = "damaged"  # the folder, beside a damaged file, into which it is moved
 PARTIAL = re.compile(r"\.partial-(?P<pid>\d+)-(?P<host>.+)-[^-]+")  # the names under which `whole` lets a file grow
 OS_ERROR = re.compile(r"(?:\(os error |\berrno = )(\d+)")  # how libraries in Rust, and HDF5, tell an error of the operating system
+PRIVATE = 0o660  # as far as the umask lets it: what a model was trained on can be personal data, and nothing here is for the world
 
 
 @contextlib.contextmanager
@@ -35,7 +32,7 @@ def whole(path: Path, error: type[UserError] = UserError, sweep: bool = True) ->
     """A file whole or not at all: the body writes it under the temporary name that it is given, in the same folder.
 
     If the body ends well, the content is forced to the disk, renamed to `path`, and the folder forced to the disk. If it does not, `path`
-    stays as it was and nothing else is left.
+    stays as it was and nothing else is left. Owner and group may read the file, as far as the umask lets them, and nobody else.
 
     Args:
         error: what to raise where the folder cannot take the file.
@@ -49,12 +46,14 @@ def whole(path: Path, error: type[UserError] = UserError, sweep: bool = True) ->
         path.parent.mkdir(parents=True, exist_ok=True)
         if sweep:
             sweep_leftovers(path.parent)
+        os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, PRIVATE))
         yield partial
         force_to_disk(partial)
         os.rename(partial, path)
     except OSError as trouble:
         stop = "." if issubclass(error, StoreError) else ""  # the store's sentences have a full stop, the others none
-        raise error(f"Cannot write to {path.parent} ({reason(trouble)}): make room or use another folder, and run again{stop}") from None
+        sentence = f"Cannot write to {path.parent} ({reason(trouble)}): make room or use another folder, and run again"
+        raise error(f"{missing_right(trouble) or sentence}{stop}") from None
     finally:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
@@ -80,29 +79,6 @@ def write_bytes(content: bytes | memoryview, path: Path) -> None:
 def write_text(text: str, path: Path) -> None:
     """Write text in UTF-8, as `whole` does."""
     write_bytes(text.encode(), path)
-
-
-def write_json(content: Mapping[str, Any], path: Path) -> None:
-    """Write JSON, as `whole` does."""
-    write_text(json.dumps(content, indent=1), path)
-
-
-def write_yaml(config: DictConfig, path: Path) -> None:
-    """Write a configuration, as `whole` does."""
-    write_text(OmegaConf.to_yaml(config), path)
-
-
-def write_parquet(table: pl.DataFrame, path: Path, metadata: dict[str, str] | None = None, **options: Any) -> None:
-    """Write a table, as `whole` does; options are those of `polars.DataFrame.write_parquet`."""
-    from polars.exceptions import PolarsError  # whoever writes tables has imported it already
-
-    with whole(path) as partial:
-        try:
-            table.write_parquet(partial, metadata=metadata, **options)
-        except PolarsError as error:
-            if match := OS_ERROR.search(str(error)):
-                raise OSError(int(match[1]), os.strerror(int(match[1]))) from None
-            raise
 
 
 def copy_file(source: Path, path: Path) -> None:
@@ -155,9 +131,11 @@ def disk_trouble(error: BaseException, where: Path | None = None) -> UserError |
     Args:
         where: the folder at work, where the error itself names no file.
     """
+    if closed := missing_right(error, where):
+        return UserError(closed)
     told = OS_ERROR.search(str(error))
     number = error.errno if isinstance(error, OSError) and error.errno else int(told[1]) if told else None
-    if number is None or isinstance(error, UserError | ConnectionError | TimeoutError | ChildProcessError):
+    if number is None or isinstance(error, UserError | BrokenPipeError | ConnectionError | TimeoutError | ChildProcessError):
         return None
     path = getattr(error, "filename", None) or where or "a file"
     return UserError(f"{path} cannot be read or written ({os.strerror(number)}): set that right and start again")
@@ -167,6 +145,26 @@ def stop_if_unreadable(path: Path, error: BaseException) -> None:
     """Raise StoreError if it was the disk or a right that failed, and not the bytes of the shard."""
     if isinstance(error, OSError) and error.errno and not isinstance(error, FileNotFoundError):
         raise StoreError(f"Cannot read {path} ({reason(error)}): set that right and run again; it was left in place.") from None
+
+
+def set_aside(path: Path) -> str:
+    """Move a damaged file into the folder `DAMAGED` beside it; returns what has become of it, as a clause."""
+    goal = path.parent / DAMAGED / path.name
+    try:
+        goal.parent.mkdir(exist_ok=True)
+        if goal.exists():
+            goal = goal.with_name(f"{path.name}.{uuid.uuid4().hex}")
+        os.rename(path, goal)
+    except FileNotFoundError:
+        return "is no longer there"
+    except OSError as trouble:
+        return f"could not be moved to {goal.parent} ({reason(trouble)}) and is passed over"
+    return f"was moved to {goal}"
+
+
+def replace_damaged(error: DamagedError) -> None:
+    """Set a damaged file aside, and say so: whoever calls this makes it anew, or does without."""
+    warnings.warn(f"{error.path} is damaged ({error.fault}) and {set_aside(error.path)}", DamageWarning, stacklevel=3)
 
 
 def check_room(root: Path, needed: int, what: str) -> None:

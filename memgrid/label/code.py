@@ -14,8 +14,8 @@ from pathlib import Path
 
 from memgrid.config.schema import LabelConfig
 from memgrid.errors import UserError
+from memgrid.io.display import progress_bar
 from memgrid.io.hub import LATER, cached, download
-from memgrid.io.progress import progress_bar
 
 Detector = Callable[[Sequence[str]], list[bool]]
 LATEX = "\\usepackage{"

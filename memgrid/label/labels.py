@@ -23,13 +23,15 @@ from typing import Any, Protocol
 
 import numpy as np
 import polars as pl
-from filelock import FileLock
 
 from memgrid.config.schema import LabelConfig
 from memgrid.corpus.corpus import Corpus
 from memgrid.corpus.ngrams import count_occurrences
-from memgrid.io.files import write_parquet
-from memgrid.io.progress import progress_bar
+from memgrid.errors import DamagedError
+from memgrid.io.digests import read_table, write_parquet
+from memgrid.io.display import progress_bar
+from memgrid.io.files import replace_damaged
+from memgrid.io.locks import lock
 from memgrid.label.code import detector
 from memgrid.label.rouge import rouge_scores
 from memgrid.label.templates import is_incrementing, is_repeating
@@ -99,9 +101,14 @@ def given_columns(corpus: Corpus, group: str) -> Columns | None:
     return {name: corpus.given[name] for name in wanted} | scores
 
 
-def read_label_file(path: str, modified: int) -> pl.DataFrame:
-    """A label file; `modified` (nanoseconds) makes a new file another one to whoever keeps the last few for the next run of a sweep."""
-    return pl.read_parquet(path)
+def read_label_file(path: str, modified: int) -> tuple[pl.DataFrame, str]:
+    """A label file, and what it was made from; raises as `io.digests.read_bytes`.
+
+    Args:
+        modified: nanoseconds; it makes a new file another one to whoever keeps the last few for the next run of a sweep.
+    """
+    table, metadata = read_table(Path(path))
+    return table, metadata.get("memgrid", "")
 
 
 class Labels:
@@ -117,7 +124,7 @@ class Labels:
         llm: ModelIdentity,
         corpus: Corpus,
         config: LabelConfig | None = None,
-        read_file: Callable[[str, int], pl.DataFrame] = read_label_file,
+        read_file: Callable[[str, int], tuple[pl.DataFrame, str]] = read_label_file,
     ) -> None:
         self.folder = root / "labels" / llm.name / corpus.name
         self.corpus, self.config, self.read_file = corpus, config or LabelConfig(), read_file
@@ -133,8 +140,19 @@ class Labels:
         return json.dumps(self.identity | (asdict(self.config) if group == "code" else {}))
 
     def has(self, group: str) -> bool:
-        """Whether the group's file is there, readable and made from this corpus and LLM."""
-        return made_from(self.path(group), self.made_from(group))
+        """Whether the group's file is there, sound and made from this corpus and LLM."""
+        return self.made(self.path(group), group) is not None
+
+    def made(self, path: Path, group: str) -> pl.DataFrame | None:
+        """A file of a group, or of some of its rows, if it was made from this corpus and LLM; a damaged one is set aside."""
+        try:
+            table, origin = self.read_file(str(path), path.stat().st_mtime_ns)
+        except DamagedError as error:
+            replace_damaged(error)
+            return None
+        except OSError:
+            return None
+        return table if origin == self.made_from(group) else None
 
     def missing(self, groups: Iterable[str]) -> list[str]:
         """The groups that have to be computed."""
@@ -149,7 +167,7 @@ class Labels:
     def turn(self, group: str) -> Iterator[bool]:
         """One process at a time computes a group; yields whether it is still missing when the turn comes."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.folder / f".{group}.turn.lock"):
+        with lock(self.folder / f".{group}.turn.lock"):
             yield not self.has(group)
 
     def compute(self, group: str, model: LanguageModel | Detokenizer | None) -> None:
@@ -176,9 +194,10 @@ class Labels:
         tables = []
         for start in range(0, len(self.corpus.tokens), BLOCK_ROWS):
             rows, path = slice(start, start + BLOCK_ROWS), blocks / f"{start:012d}.parquet"
-            if not made_from(path, self.made_from("memorized")):
+            if (table := self.made(path, "memorized")) is None:
                 self.put(path, memorized_columns(score(rows)), rows, "memorized")
-            tables.append(pl.read_parquet(path))
+                table, _ = read_label_file(str(path), 0)
+            tables.append(table)
         whole = pl.concat(tables).drop("sequence_id")
         self.write("memorized", {column.name: column for column in whole})
         shutil.rmtree(blocks)
@@ -187,7 +206,7 @@ class Labels:
         """Detect code in some rows of the corpus, beside those that were looked at before: milliseconds a row, and a run needs few."""
         answers = detector(self.config)(tokenizer.detokenize(self.corpus.tokens[rows])) if len(rows) else []
         self.folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.folder / ".code.lock"):  # other processes add their answers
+        with lock(self.folder / ".code.lock"):  # other processes add their answers
             self.write("code", {"is_code": self.code().scatter(rows, pl.Series(answers, dtype=pl.Boolean))})
 
     def code(self) -> pl.Series:
@@ -208,13 +227,5 @@ class Labels:
 
     def read(self, groups: Iterable[str]) -> pl.DataFrame:
         """The groups side by side: sequence_id and their columns, a row per sequence in the corpus's order."""
-        tables = [self.read_file(str(self.path(group)), self.path(group).stat().st_mtime_ns) for group in groups]
+        tables = [self.read_file(str(self.path(group)), self.path(group).stat().st_mtime_ns)[0] for group in groups]
         return pl.concat([tables[0], *(table.drop("sequence_id") for table in tables[1:])], how="horizontal")
-
-
-def made_from(path: Path, origin: str) -> bool:
-    """Whether a label file is there, readable and made from what it should be."""
-    try:
-        return pl.read_parquet_metadata(path).get("memgrid") == origin
-    except (OSError, pl.exceptions.PolarsError):
-        return False

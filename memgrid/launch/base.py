@@ -1,7 +1,7 @@
 """Launchers: the runs of a sweep as jobs, on a SLURM cluster (`hydra/launcher=slurm`) or in processes of this machine (`local`).
 
-Hydra's own launcher for submitit stops at the first job that is lost, and needs SLURM's accounting to see that one is. These wait for every
-job, ask the queue alone, and tell of each run what the disk says. The jobs do not need them: if the launching process ends, they go on.
+They wait for every job, ask the queue alone (submitit would need SLURM's accounting to see that a job is lost), and tell of each run what
+the disk says. The jobs do not need them: if the launching process ends, they go on. Several may be at work: each does what no other does.
 """
 
 from __future__ import annotations
@@ -10,26 +10,27 @@ import sys
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
 from hydra.errors import HydraException
-from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf
-from hydra_plugins.hydra_submitit_launcher.submitit_launcher import BaseSubmititLauncher
+from hydra.plugins.launcher import Launcher
 from omegaconf import OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from memgrid.config.mistakes import one_sentence
 from memgrid.errors import UserError
+from memgrid.io.commands import any_terminal
+from memgrid.launch.handover import another_folder, answer_file, close, python
 from memgrid.launch.job import ending_on_sigterm, log_file, requeue_in_peace
 from memgrid.launch.sweep import run_of
-from memgrid.launch.tasks import SweepTarget, Task, changes, collect, groups, wanted
+from memgrid.launch.tasks import SweepTarget, Task, changes, collect, groups, left
 from memgrid.launch.workspace import Workspace
 from memgrid.results.work import WorkFolder
 
-PREFIX = "hydra_plugins.memgrid"  # Hydra takes launchers from this namespace alone
 LONGEST_POLL = 30.0  # seconds between two looks at the queue, which grow with the age of the sweep
 LOST_SECONDS = 10.0  # a job's result may become visible after it has left the queue
 
@@ -57,13 +58,36 @@ class Watch:
         return [*with_result, *lost]
 
 
-class Launcher(BaseSubmititLauncher):  # type: ignore[misc]
-    """Submits what is missing, and waits until each job has a result or is gone."""
+@dataclass
+class JobSettings:
+    """What every launcher may be told of its jobs."""
+
+    submitit_folder: str = "${hydra.sweep.dir}"
+    name: str = "memgrid"
+    timeout_min: int = 60
+    cpus_per_task: int | None = None
+    gpus_per_node: int | None = None
+    tasks_per_node: int = 1
+    mem_gb: int | None = None
+    nodes: int = 1
+    stderr_to_stdout: bool = False
+
+
+class JobLauncher(Launcher):  # type: ignore[misc]
+    """Submits what is missing, and waits until each job has an answer or is gone, and until what others do is done."""
+
+    executor: str  # what submitit calls the queue
 
     def __init__(self, **params: Any) -> None:
-        super().__init__(**params)
+        self.params: dict[str, Any] = {
+            key: OmegaConf.to_container(value) if OmegaConf.is_config(value) else value for key, value in params.items()
+        }
         self.folder = Path(self.params["submitit_folder"]).absolute()
         self.target: SweepTarget
+
+    def setup(self, *, hydra_context: Any, task_function: Any, config: Any) -> None:
+        """Hydra says what is launched."""
+        self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
         """Hydra calls this with every combination of the sweep.
@@ -83,34 +107,43 @@ class Launcher(BaseSubmititLauncher):  # type: ignore[misc]
             for number, words in enumerate(job_overrides, initial_job_idx)
         ]
         self.check([task.run for task in tasks])
-        queue = self.waiting()
-        missing = [task for task in tasks if wanted(task.run, self.target, queue, workspace.failures)]
+        missing, elsewhere = left(tasks, self.target, self.waiting(), workspace.failures)
         if len(missing) < len(tasks):
             print(f"memgrid: {len(tasks) - len(missing)} of {len(tasks)} runs are done or under way", flush=True)
-        self.work_off(groups(missing, self.target), workspace.failures)
+        while missing or elsewhere:
+            elsewhere += self.work_off(groups(missing, self.target), workspace.failures)
+            if elsewhere:
+                self.wait_for_others(elsewhere)
+            missing, elsewhere = left(elsewhere, self.target, self.waiting(), workspace.failures, joined=True)
         return [JobReturn(task.overrides, status=JobStatus.COMPLETED) for task in tasks]
 
-    def work_off(self, waiting: list[list[Task]], failures: list[str]) -> None:
-        """Submit each group of runs as one job, and tell how it ended; what went wrong is added to `failures`."""
+    def work_off(self, waiting: list[list[Task]], failures: list[str]) -> list[Task]:
+        """Submit each group of runs as one job, and tell how it ended; what went wrong is added to `failures`.
+
+        Returns: runs on which others are working.
+        """
         active: dict[str, tuple[Any, list[Task]]] = {}
+        elsewhere: list[Task] = []
         watch, refused, fewer = Watch(self.queue), False, len(waiting)
         try:
             while waiting or active:
                 if waiting and not refused and (room := min(self.room(len(active)), len(waiting), fewer)):
+                    batch, others = self.still_missing(waiting[:room], failures)
+                    elsewhere, waiting = elsewhere + others, batch + waiting[room:]
                     try:
-                        active |= self.submit(waiting[:room])
-                        waiting = waiting[room:]
+                        active |= self.submit(batch) if batch else {}
+                        waiting = waiting[len(batch) :]
                     except UserError as error:
                         # There may be a limit to what a user can have in the queue: fewer may fit.
-                        fewer = room // 2
+                        fewer = len(batch) // 2
                         if not fewer and not active:
                             raise
                         if not fewer:
                             refused = True
                             print(f"memgrid: {error}; {len(waiting)} jobs wait until others have ended", flush=True)
-                ended = watch.ended({job_id: job.paths.result_pickle for job_id, (job, _) in active.items()})
+                ended = watch.ended({job_id: answer_file(job.paths) for job_id, (job, _) in active.items()})
                 for job_id in ended:
-                    collect(*active.pop(job_id), self.target, failures)
+                    elsewhere += collect(*active.pop(job_id), self.target, failures)
                 if refused and ended:
                     refused, fewer = False, len(ended)
                 if active:
@@ -118,17 +151,35 @@ class Launcher(BaseSubmititLauncher):  # type: ignore[misc]
         except KeyboardInterrupt:
             print(f"\nmemgrid: {self.farewell(list(active))}", file=sys.stderr)
             raise
+        return elsewhere
+
+    def still_missing(self, batch: list[list[Task]], failures: list[str]) -> tuple[list[list[Task]], list[Task]]:
+        """What of a batch is still to be done, and what others do: while this launcher waited for room, they may have begun."""
+        queue = self.waiting()
+        found = [left(group, self.target, queue, failures, joined=True) for group in batch]
+        return [missing for missing, _ in found if missing], [task for _, others in found for task in others]
+
+    def wait_for_others(self, tasks: list[Task]) -> None:
+        """Return when nobody works on one of the runs any more: it is done, or whoever did it is gone."""
+        print(f"memgrid: waits for {len(tasks)} runs that are being done elsewhere", flush=True)
+        began, queue = time.monotonic(), self.waiting()
+        while all(task.is_elsewhere(self.target, queue) for task in tasks):
+            time.sleep(min(LONGEST_POLL, 1 + (time.monotonic() - began) / 10))
+            queue = self.waiting()
 
     def submit(self, batch: list[list[Task]]) -> dict[str, tuple[Any, list[Task]]]:
         """Give a batch to the cluster at once; returns each job, under its id, with its runs."""
         from submitit import AutoExecutor
         from submitit.core.utils import FailedJobError, FailedSubmissionError
 
-        base = set(OmegaConf.structured(BaseQueueConf))
-        given = {key if key in base else f"{self._EXECUTOR}_{key}": value for key, value in self.params.items()}
-        folder, timeouts = given.pop("submitit_folder"), given.pop(f"{self._EXECUTOR}_max_num_timeout", None)
-        retries = {} if timeouts is None else {f"{self._EXECUTOR}_max_num_timeout": timeouts}
-        executor = AutoExecutor(folder=folder, cluster=self._EXECUTOR, **retries)
+        close(self.folder, ours=self.folder == Path(self.config.hydra.sweep.dir).absolute())
+        general = {field.name for field in fields(JobSettings)}
+        given = {key if key in general else f"{self.executor}_{key}": value for key, value in self.params.items()}
+        of_the_executor = {f"{self.executor}_python": python()}
+        if (timeouts := given.pop(f"{self.executor}_max_num_timeout", None)) is not None:
+            of_the_executor[f"{self.executor}_max_num_timeout"] = timeouts
+        del given["submitit_folder"]
+        executor = AutoExecutor(folder=self.folder, cluster=self.executor, **of_the_executor)
         executor.update_parameters(**given)
         try:
             jobs = executor.map_array(self, batch, [Singleton.get_state()] * len(batch))
@@ -138,13 +189,19 @@ class Launcher(BaseSubmititLauncher):  # type: ignore[misc]
         print(f"memgrid: {sum(map(len, batch))} runs submitted as {names}; logs are in {self.folder}", flush=True)
         return {job.job_id: (job, tasks) for job, tasks in zip(jobs, batch, strict=True)}
 
-    def __call__(self, tasks: list[Task], state: dict[type, Singleton]) -> list[str | None]:
-        """What a job does: its runs, one after another; returns for each what went wrong, or None."""
+    def checkpoint(self, *arguments: Any) -> Any:
+        """What submitit puts back into the queue when the job is cut off: the same again."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self, *arguments)
+
+    def __call__(self, tasks: list[Task], state: dict[type, Singleton]) -> dict[str, Any]:
+        """What a job does: its runs, one after another; returns its answer, see `memgrid.launch.handover.read_answer`."""
         Singleton.set_state(state)
         setup_globals()
-        with Workspace().entered() as workspace, ending_on_sigterm(workspace):
+        with any_terminal(), Workspace().entered() as workspace, ending_on_sigterm(workspace):
             requeue_in_peace(workspace)
-            return [self.do(task) for task in tasks]
+            return {"failures": [self.do(task) for task in tasks], "busy": workspace.postponed}
 
     def do(self, task: Task) -> str | None:
         """One run, unless it is no longer what was submitted; returns what went wrong, or None."""
@@ -170,8 +227,10 @@ class Launcher(BaseSubmititLauncher):  # type: ignore[misc]
         """Refuse what no job can do.
 
         Raises:
-            UserError: a run is one task.
+            UserError: a run is one task; or the folder of the jobs has a name in which SLURM and submitit would put numbers.
         """
+        if "%" in str(self.folder):
+            raise UserError(f"{self.folder} has a % in its name, which SLURM replaces: give another root, or {another_folder()}")
         if (tasks := self.params["tasks_per_node"] * self.params["nodes"]) > 1:
             raise UserError(f"hydra.launcher asks for {tasks} tasks in a job, and a run is one: set tasks_per_node=1 and nodes=1")
 

@@ -7,26 +7,23 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import chdir, contextmanager, suppress
 from pathlib import Path
 
-from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf.errors import OmegaConfBaseException
 
 from memgrid.config.mistakes import one_sentence
-from memgrid.errors import UserError
+from memgrid.errors import BusyError, UserError
+from memgrid.io.commands import any_terminal, end_without_reader, reader_has_gone, refuse_unreadable
 from memgrid.io.files import disk_trouble
+from memgrid.io.locks import missing_right
 from memgrid.io.paths import CONF
-from memgrid.launch.base import PREFIX
 from memgrid.launch.job import INTERRUPTED, TERMINATED, ending_on_sigterm, in_job, log_file
-from memgrid.launch.local import LocalLauncher, LocalSettings
-from memgrid.launch.slurm import SlurmLauncher, SlurmSettings
-from memgrid.launch.sweep import Sweeper
 from memgrid.launch.workspace import Workspace
+from memgrid.results.folder import prepare_folder
 from memgrid.results.work import WorkFolder
 
 
@@ -36,22 +33,27 @@ def start(task: Callable[[], object]) -> None:
     Args:
         task: what `hydra.main` made.
     """
-    register()
     workspace = Workspace()
-    try:
-        with workspace.entered(), ending_on_sigterm(workspace), sentences_for_warnings(), mended_for_hydra() as words:
-            refuse_no_choice(words)
-            task()
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
-    except UserError as error:  # of the words or of a launcher: those of runs are told above
-        sys.exit(f"memgrid: {error}")
-    except (HydraException, OmegaConfBaseException) as error:
-        sys.exit(f"memgrid: {one_sentence(error)}")
-    except OSError as error:  # Hydra's own files
-        sys.exit(f"memgrid: {disk_trouble(error) or in_one_line(error)}")
-    if workspace.failures:
-        sys.exit(1)
+    with any_terminal():
+        try:
+            refuse_unreadable(sys.argv[1:])
+            with workspace.entered(), ending_on_sigterm(workspace), sentences_for_warnings(), mended_for_hydra() as words:
+                refuse_no_choice(words)
+                task()
+        except KeyboardInterrupt:
+            sys.exit(INTERRUPTED)
+        except UserError as error:  # of the words or of a launcher: those of runs are told above
+            sys.exit(f"memgrid: {error}")
+        except (HydraException, OmegaConfBaseException) as error:
+            sys.exit(f"memgrid: {one_sentence(error)}")
+        except OSError as error:  # Hydra looks for files and makes folders, of whatever name it was given
+            if reader_has_gone(error):
+                raise
+            sys.exit(
+                f"memgrid: {missing_right(error) or f'{str(error.filename)[-200:]} cannot be used ({error.strerror}): use another name'}"
+            )
+        if workspace.failures:
+            sys.exit(1)
 
 
 @contextmanager
@@ -89,22 +91,32 @@ def refuse_no_choice(words: list[str]) -> None:
 
 
 def attempt(work: Callable[[Workspace], None]) -> str | None:
-    """Do one combination, within `hydra.main`; in a sweep, one that cannot be done is told, and returned, and the others go on."""
+    """Do one combination, within `hydra.main`; in a sweep, one that cannot be done is told, and returned, and the others go on.
+
+    One on which another process is working is put off; `memgrid.launch.sweep.Sweeper`, or the launcher of the job, comes back to it.
+    """
     workspace, alone = Workspace.current(), HydraConfig.get().mode == RunMode.RUN
     try:
         chosen = HydraConfig.get().runtime.choices["hydra/launcher"]
         if alone and chosen != "basic":
             raise UserError(f"hydra/launcher={chosen} submits the runs of a sweep: add -m, or leave it out to run here")
-        work(workspace)
+        with chdir(HydraConfig.get().runtime.cwd):  # whatever hydra.job.chdir says, paths are where they were typed
+            work(workspace)
         return None
     except Exception as caught:
         if workspace.stopping:
             sys.exit(TERMINATED)
+        if reader_has_gone(caught):
+            end_without_reader()
         error = disk_trouble(caught) or caught
         if not isinstance(error, UserError):
             if alone:
                 raise
             traceback.print_exc()
+        if isinstance(error, BusyError) and not alone:
+            workspace.postponed.append(HydraConfig.get().job.num)
+            print(f"memgrid: {error}: its turn comes last", flush=True)
+            return str(error)
         print(f"memgrid: {in_one_line(error)}", file=sys.stderr)
         workspace.failures.append(in_one_line(error))
         if alone:
@@ -114,24 +126,56 @@ def attempt(work: Callable[[Workspace], None]) -> str | None:
 
 def in_one_line(error: Exception) -> str:
     """A sentence of ours, or the type and first line of somebody else's error."""
+    if closed := missing_right(error):
+        return closed
+    if isinstance(error, BusyError):
+        return f"{error}: wait for it, or stop it"
     return str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
 
 
 @contextmanager
-def noted(folder: Path, workspace: Workspace) -> Iterator[None]:
-    """Note in a folder how what is done inside fails; a process that was told to stop fails at nothing."""
-    WorkFolder(folder).clear_failure()
+def noted(folder: Path, workspace: Workspace, own: bool = True) -> Iterator[None]:
+    """Note in a folder how what is done inside fails; a process that was told to stop fails at nothing.
+
+    What is started by itself and refused before it has left anything was a mistake in the command: it has been told, and leaves no folder.
+
+    Args:
+        own: whether no other process works on the folder.
+    """
+    work, new = WorkFolder(folder), not WorkFolder(folder).config.exists()
+    work.clear_failure()
     try:
         yield
     except Exception as caught:
         if workspace.stopping:
             sys.exit(TERMINATED)
         error = disk_trouble(caught, folder) or caught
-        with suppress(UserError, OSError):  # where the disk does not take that either, it is told all the same
-            WorkFolder(folder).note_failure(in_one_line(error), log_file())
+        if isinstance(error, UserError) and own and new and workspace.target is None and not in_job() and work.is_empty():
+            work.remove()
+        elif not reader_has_gone(error):
+            with suppress(UserError, OSError):  # where nothing can be written, the error itself is what matters
+                work.note_failure(in_one_line(error), log_file())
         if error is caught:
             raise
         raise error from None
+
+
+@contextmanager
+def prepared_root(root: str) -> Iterator[None]:
+    """Inside, there is a root that can be written to; one that is new is gone again if what is done inside is refused and left nothing.
+
+    Raises:
+        UserError: it cannot be written to.
+    """
+    new = not Path(root).exists()
+    prepare_folder(root)
+    try:
+        yield
+    except UserError:
+        if new:
+            with suppress(OSError):
+                Path(root).rmdir()
+        raise
 
 
 def restarted(folder: Path) -> bool:
@@ -143,11 +187,3 @@ def show_warning(message: Warning | str, category: type[Warning], *where: object
     """Our own warnings as a sentence, without the line of code that Python adds; the others as ever."""
     own = category.__module__.startswith("memgrid.")
     print(f"memgrid: {message}" if own else warnings.formatwarning(message, category, *where[:2]), file=sys.stderr)  # type: ignore[arg-type]
-
-
-def register() -> None:
-    """Make both launchers, and the sweeper, known to Hydra."""
-    Plugins.instance().class_name_to_class[f"{PREFIX}.Sweeper"] = Sweeper
-    for name, settings, launcher in (("slurm", SlurmSettings, SlurmLauncher), ("local", LocalSettings, LocalLauncher)):
-        ConfigStore.instance().store(group="hydra/launcher", name=f"memgrid_{name}", node=settings)
-        Plugins.instance().class_name_to_class[settings._target_] = launcher

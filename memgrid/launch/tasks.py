@@ -11,8 +11,8 @@ from typing import Any
 from omegaconf import DictConfig
 
 from memgrid.errors import UserError
-from memgrid.io.logs import last_line
-from memgrid.results.work import WorkFolder
+from memgrid.launch.handover import answer_file, read_answer
+from memgrid.results.work import WorkFolder, last_line
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,10 @@ class Task:
     number: int
     overrides: list[str]
     run: Any
+
+    def is_elsewhere(self, target: SweepTarget, queue: set[str]) -> bool:
+        """Whether one of the jobs in a queue is for it, or another process works on it."""
+        return WorkFolder(target.folder(self.run)).queued_as() in queue or target.busy(self.run)
 
 
 class SweepTarget(ABC):
@@ -82,26 +86,37 @@ class SweepTarget(ABC):
         """Whether the run cannot be done on a compute node."""
 
 
-def wanted(run: Any, target: SweepTarget, queue: set[str], failures: list[str]) -> bool:
-    """Whether a run needs a job; not if it is done, in the queue, or worked on, or if what is there cannot be read.
+def left(
+    tasks: list[Task], target: SweepTarget, queue: set[str], failures: list[str], joined: bool = False
+) -> tuple[list[Task], list[Task]]:
+    """Which runs are still to be done, and which of these others do; not those that are done, nor those whose result cannot be read.
 
     Args:
-        queue: ids of jobs. failures: a result that cannot be read is told, and added to them.
+        queue: ids of jobs.
+        failures: a result that cannot be read is told, and added to them.
+        joined: whether the sweep has begun: then it is told how those ended that are done.
     """
-    try:
-        if target.result(run) is not None:
-            return False
-    except UserError as error:
-        failures.append(str(error))
-        print(f"memgrid: {target.name(run)}: FAILED: {error}", flush=True)
-        return False
-    if (job_id := WorkFolder(target.folder(run)).queued_as()) in queue:
-        print(f"memgrid: {target.name(run)}: job {job_id} is in the queue for it", flush=True)
-        return False
-    busy = target.busy(run)
-    if busy:
-        print(f"memgrid: {target.name(run)}: another process is working on it", flush=True)
-    return not busy
+    missing: list[Task] = []
+    elsewhere: list[Task] = []
+    for task in tasks:
+        name = target.name(task.run)
+        try:
+            if target.result(task.run) is not None:
+                if joined:
+                    print(f"memgrid: {name}: {target.ending(task.run)}", flush=True)
+                continue
+        except UserError as error:
+            failures.append(str(error))
+            print(f"memgrid: {name}: FAILED: {error}", flush=True)
+            continue
+        others = task.is_elsewhere(target, queue)
+        (elsewhere if others else missing).append(task)
+        if others and not joined:
+            job_id = WorkFolder(target.folder(task.run)).queued_as()
+            print(
+                f"memgrid: {name}: " + (f"job {job_id} is in the queue for it" if job_id in queue else "another process is working on it")
+            )
+    return missing, elsewhere
 
 
 def groups(tasks: list[Task], target: SweepTarget) -> list[list[Task]]:
@@ -112,23 +127,27 @@ def groups(tasks: list[Task], target: SweepTarget) -> list[list[Task]]:
     return list(by_work.values())
 
 
-def collect(job: Any, tasks: list[Task], target: SweepTarget, failures: list[str]) -> None:
-    """A line for each run of a job that has ended, from its result or, where there is none, from the end of its log.
+def collect(job: Any, tasks: list[Task], target: SweepTarget, failures: list[str]) -> list[Task]:
+    """A line for each run of a job that has ended, from its answer or, where there is none, from the end of its log.
 
     Args:
         failures: what went wrong is added to them.
-    """
-    from submitit.core.utils import pickle_load
 
+    Returns: the runs that the job has left to others, which are working on them.
+    """
     log = job.paths.stderr if job.paths.stderr.exists() else job.paths.stdout
-    sentences: list[str | None] = [f"job {job.job_id} ended without a result: {last_line(log) or 'it left no log'}"] * len(tasks)
-    orderly = False
-    if job.paths.result_pickle.exists():
-        how, result = pickle_load(job.paths.result_pickle)
-        orderly = how == "success"
-        sentences = result if orderly else [str(result).strip().rpartition("\n")[2]] * len(tasks)
+    answer, why = None, last_line(log) or "it left no log"
+    try:
+        if answer_file(job.paths).exists():
+            answer = read_answer(answer_file(job.paths))
+    except UserError as error:
+        why = str(error)
+    sentences = answer["failures"] if answer else [f"job {job.job_id} ended without a result: {why}"] * len(tasks)
+    busy = [task for task in tasks if answer and task.number in answer["busy"]]
     for task, sentence in zip(tasks, sentences, strict=True):
-        if not orderly:
+        if task in busy:
+            continue
+        if answer is None:
             if not task.run.force and target.done(task.run):  # an old result is none of a run that was to be done again
                 sentence = None  # this run was done before its job ended
             else:
@@ -137,6 +156,7 @@ def collect(job: Any, tasks: list[Task], target: SweepTarget, failures: list[str
             failures.append(sentence)
         ending = target.ending(task.run) if sentence is None else f"FAILED: {sentence} (log: {log})"
         print(f"memgrid: {target.name(task.run)}: {ending}", flush=True)
+    return busy
 
 
 def changes(submitted: Any, now: Any) -> str:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar, cast
 
 from rich.console import Console
 
+from memgrid.io.display import PlainConsole
 from memgrid.launch.tasks import SweepTarget
 
 Part = TypeVar("Part")
@@ -24,13 +25,15 @@ class Workspace:
         failures: what went wrong in the runs so far, a sentence each.
         target: what is swept over; None without a sweep.
         planned: every combination of the sweep, as it was typed → its settings.
+        postponed: numbers, in the sweep, of runs on which other processes were working when their turn came.
         stopping: whether the process was told to stop: what fails from then on is no failure of its run.
     """
 
-    console: Console = field(default_factory=Console)
+    console: Console = field(default_factory=PlainConsole)
     failures: list[str] = field(default_factory=list)
     target: SweepTarget | None = None
     planned: dict[tuple[str, ...], Any] = field(default_factory=dict)
+    postponed: list[int] = field(default_factory=list)
     stopping: bool = False
     _parts: dict[type, object] = field(default_factory=dict, repr=False)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,8 @@ def load_language_model(config: LLMConfig) -> LanguageModel:
     Raises:
         UserError: there is no such model, or its attention cannot be pooled.
     """
+    if config.device_map is not None and find_spec("accelerate") is None:
+        raise UserError(f"llm.device_map={config.device_map} needs accelerate: pip install accelerate, or leave llm.device_map out")
     transformers.logging.disable_progress_bar()
     identity, tokenizer = identify(config), load_tokenizer(config)
     device = torch.device(config.device if config.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu")

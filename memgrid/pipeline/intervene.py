@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable
 
 import numpy as np
-import polars as pl
 import torch
 
 from memgrid.config.derive import taxonomy
@@ -42,7 +41,7 @@ def switch_off(run: RunConfig, language_model: Callable[[], LanguageModel], corp
         raise UserError(f"the Δ maps of localize.method={run.localize.method} are not in {folder.path}: add localize to stages")
     maps = read_decision_maps(path)
     torch.set_num_threads(run.trainer.threads or len(os.sched_getaffinity(0)))
-    chosen = eval_samples(corpus, pl.read_parquet(folder.samples), len(maps.classes), None, run.seed)
+    chosen = eval_samples(corpus, folder.table(folder.samples), len(maps.classes), None, run.seed)
     rules = taxonomy(run).classes
     excluded = [label for label, title in enumerate(maps.classes) if set(rules[title]) == {"non_memorized"}]
     held_out = np.random.default_rng(run.seed).permutation(np.sort(unseen))[: 2 * run.intervene.ordinary]  # a few may be extractable

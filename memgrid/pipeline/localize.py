@@ -8,8 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import polars as pl
-from rich.markup import escape
 
 from memgrid.config.schema import RunConfig
 from memgrid.corpus.corpus import Corpus
@@ -35,7 +33,7 @@ def once(run: RunConfig, stage: str, folder: RunFolder, say: Callable[[str], Non
         if folder.undone(alone) or not folder.is_finished():
             raise UserError(f"{folder.path} lost files while the stage {stage} went on: start again")
     for line in stage_sentences(alone, folder):
-        say(f"{stage:<8} {escape(line)}")
+        say(f"{stage:<8} {line}")
 
 
 def locate(run: RunConfig, corpus: Corpus, store: Store, folder: RunFolder, tokenizer: Tokenizer) -> None:
@@ -44,7 +42,7 @@ def locate(run: RunConfig, corpus: Corpus, store: Store, folder: RunFolder, toke
     Raises:
         UserError: attention is missing, the run is not finished, or its networks cannot be read.
     """
-    samples = pl.read_parquet(folder.samples)
+    samples = folder.table(folder.samples)
     chosen = eval_samples(corpus, samples, len(run.taxonomy.classes), run.localize.samples, run.seed)
     if lacking := len(store.missing(np.concatenate(chosen))):
         raise UserError(f"attention of {lacking} samples is not in {store.folder}: add extract to stages")

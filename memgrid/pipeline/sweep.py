@@ -13,7 +13,7 @@ from memgrid.config.schema import OWN_STAGES, RunConfig
 from memgrid.config.validate import typed, validate
 from memgrid.corpus.corpus import load_corpus
 from memgrid.errors import UserError
-from memgrid.io.files import write_yaml
+from memgrid.io.digests import write_yaml
 from memgrid.launch.tasks import SweepTarget
 from memgrid.results.folder import RunFolder
 from memgrid.results.records import refuse_rivals
@@ -23,7 +23,7 @@ from memgrid.results.result import RunResult
 class Runs(SweepTarget):
     """Runs of memgrid.run; see `memgrid.launch.tasks.SweepTarget` for what each method is for."""
 
-    numbered = ("part",)
+    numbered = ("part", "delta", "rho", "seed")
 
     def typed(self, config: DictConfig) -> RunConfig:
         """As `memgrid.config.validate.typed`."""

@@ -13,7 +13,8 @@ import polars as pl
 
 from memgrid.config.overrides import command, read_config
 from memgrid.config.schema import RunConfig
-from memgrid.errors import UserError
+from memgrid.errors import DamagedError, UserError
+from memgrid.io.digests import read_parquet
 from memgrid.lm.triangle import Triangle
 from memgrid.results import findings
 from memgrid.results.folder import RunFolder
@@ -268,11 +269,13 @@ class RunData:
     def read(self, path: Path, what: str, word: str) -> pl.DataFrame:
         """A table of the run's folder; where it is missing or damaged, a sentence with the command that makes it."""
         try:
-            return pl.read_parquet(path, glob=False)
+            return read_parquet(path)
         except FileNotFoundError:
             raise self.lacks(what, word) from None
-        except (OSError, pl.exceptions.PolarsError):
-            raise UserError(f"{path} is damaged: remove it and make it anew with {self.command(word)}") from None
+        except DamagedError as error:
+            raise DamagedError(path, error.fault, f"remove it and make it anew with {self.command(word)}") from None
+        except OSError as error:
+            raise UserError(f"{path} cannot be read ({error.strerror}): set that right") from None
 
     def lacks(self, what: str, *words: str) -> UserError:
         """The sentence for something that the run does not have, with the command that makes it."""

@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 
 from memgrid.config.describe import Composed, helped
 from memgrid.config.validate import as_dataclasses
-from memgrid.io.commands import HELP
+from memgrid.io.commands import HELP, any_terminal
 from memgrid.io.paths import CONF
 from memgrid.launch.cli import attempt, start
 from memgrid.pretrain.config import PretrainConfig, validate
@@ -51,7 +51,8 @@ def compose_and_pretrain(config: DictConfig) -> str | None:
 def main() -> None:
     """`memgrid pretrain`."""
     if HELP & set(sys.argv[1:]):
-        print(helped(COMMAND))
+        with any_terminal():
+            print(helped(COMMAND))
         return
     ConfigStore.instance().store(name="pretrain_schema", node=PretrainConfig)
     start(compose_and_pretrain)

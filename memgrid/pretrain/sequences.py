@@ -9,7 +9,7 @@ import polars as pl
 from tokenizers import Tokenizer
 
 from memgrid.corpus.ngrams import window_hashes
-from memgrid.io.progress import progress_bar
+from memgrid.io.display import progress_bar
 from memgrid.pretrain import templates
 from memgrid.pretrain.config import OfferConfig
 

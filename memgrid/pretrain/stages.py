@@ -17,7 +17,8 @@ from transformers import GPTNeoXForCausalLM, PreTrainedTokenizerFast
 
 from memgrid.config.schema import LLMConfig
 from memgrid.errors import UserError
-from memgrid.io.files import copy_file, write_parquet, write_text
+from memgrid.io.digests import is_usable, read_parquet, write_parquet
+from memgrid.io.files import copy_file, write_text
 from memgrid.io.paths import TOY
 from memgrid.lm.load import load_language_model
 from memgrid.pretrain.config import PretrainConfig
@@ -77,13 +78,13 @@ def pretrain(config: PretrainConfig) -> None:
     folder = ModelFolder(Path(config.folder))
     folder.path.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(config.threads)
-    if not folder.documents.exists():
+    if not is_usable(folder.documents):
         make_documents(config, folder)
     tokenizer = Tokenizer.from_file(str(folder.tokenizer))
-    documents = pl.read_parquet(folder.documents)
+    documents = read_parquet(folder.documents)
     if not folder.weights.exists():
         make_model(config, documents, tokenizer, folder)
-    if not folder.sequences.exists():
+    if not is_usable(folder.sequences):
         make_sequences(config, documents, tokenizer, folder)
 
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
-from memgrid.io.files import write_bytes
-from memgrid.io.progress import progress_bar
+from memgrid.io.checkpoints import newest, save
+from memgrid.io.display import progress_bar
 from memgrid.pretrain.config import ModelConfig, OptimizerConfig
 
 
@@ -50,7 +48,7 @@ def train_model(
             recent.append(loss.item())
             progress.advance(task)
             if step % recipe.checkpoint_every == 0 or step == len(batches):
-                save_checkpoint({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step}, checkpoint)
+                save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step}, checkpoint)
                 log(f"step {step} of {len(batches)}, training loss {np.mean(recent):.3f} nats per token")
                 recent = []
     return model
@@ -58,9 +56,9 @@ def train_model(
 
 def restore(model: nn.Module, optimizer: torch.optim.Optimizer, checkpoint: Path) -> int:
     """Load a checkpoint, if there is one; returns how many steps have been made."""
-    if not checkpoint.exists():
+    state = newest(checkpoint, lambda state: {"model", "optimizer", "step"} <= state.keys())
+    if state is None:
         return 0
-    state = torch.load(checkpoint, weights_only=True)
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
     return int(state["step"])
@@ -89,10 +87,3 @@ def learning_rate(step: int, steps: int, config: OptimizerConfig) -> float:
         return config.learning_rate * (step + 1) / config.warmup_steps
     done = (step - config.warmup_steps) / max(1, steps - config.warmup_steps)
     return config.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
-
-
-def save_checkpoint(state: dict[str, Any], path: Path) -> None:
-    """Write it whole or not at all: a kill leaves the previous checkpoint."""
-    content = io.BytesIO()  # torch does not say when it was the disk that failed
-    torch.save(state, content)
-    write_bytes(content.getbuffer(), path)

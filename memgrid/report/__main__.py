@@ -7,13 +7,13 @@ from pathlib import Path
 
 import polars as pl
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from memgrid.config.schema import RunConfig
 from memgrid.errors import UserError
 from memgrid.io.commands import HELP, Command, explained, key, parsed, start
+from memgrid.io.display import PlainConsole, visible
 from memgrid.report.facts import Report
 from memgrid.report.report import gather, write_report
 from memgrid.report.tables import ranking
@@ -70,7 +70,7 @@ def ranking_table(report: Report, width: int) -> Table:
     table = ranking(report.benchmark).join(tested, on="label", how="left", maintain_order="left")
     interval = pl.format("{} to {}", pl.col("low").round(1), pl.col("high").round(1))
     shown = Table(
-        title=f"{len(report.runs)} finished run{'s' * (len(report.runs) > 1)} below {escape(str(report.root))}",
+        title=Text(f"{len(report.runs)} finished run{'s' * (len(report.runs) > 1)} below {report.root}", "table.title"),
         title_justify="left",
         box=SIMPLE_HEAD,
         pad_edge=False,
@@ -80,7 +80,7 @@ def ranking_table(report: Report, width: int) -> Table:
         shown.add_column(heading, justify="left" if name == "label" else "right", overflow="fold")
     for row in table.with_columns(interval=interval).head(ROWS).select(*columns).iter_rows(named=True):
         shown.add_row(
-            *("–" if value is None else f"{value:.1f}" if isinstance(value, float) else escape(str(value)) for value in row.values())
+            *("–" if value is None else f"{value:.1f}" if isinstance(value, float) else Text(visible(str(value))) for value in row.values())
         )
     return shown
 
@@ -106,7 +106,7 @@ def main(arguments: list[str]) -> None:
     words = parsed(COMMAND, arguments)
     report = gather(words.root, words.out or words.root / "report", words.flow)
     write_report(report)
-    console = Console()
+    console = PlainConsole()
     console.print(ranking_table(report, console.width))
     for line in remarks(report):
         console.print(line, style="dim", soft_wrap=True, highlight=False)

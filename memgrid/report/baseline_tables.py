@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 
 from memgrid.config.names import CAME_LATER
+from memgrid.errors import UserError
 from memgrid.metrics import bootstrap, middle
 from memgrid.report.rows import NamedRun, Row, flattened
 from memgrid.report.tables import REFERENCES, mean, reference_min_f1, score_row
@@ -56,10 +57,10 @@ def read_answers(run: NamedRun) -> Answers | None:
     """A run's predictions and those of its baselines; None where an older version left none, or a file is damaged."""
     classes = len(run.result.classes)
     try:
-        panel, others = (pl.read_parquet(path) for path in (run.folder.predictions, run.folder.baselines))
+        panel, others = (run.folder.table(path) for path in (run.folder.predictions, run.folder.baselines))
         baselines = {name: others[name].list.to_array(classes).to_numpy() for name in BASELINES if name in others.columns}
         members = np.stack([panel[name].list.to_array(classes).to_numpy() for name in run.result.members])
-    except (OSError, pl.exceptions.PolarsError):
+    except (UserError, pl.exceptions.PolarsError):
         return None
     same = panel["sequence_id"].equals(others["sequence_id"]) and bool(baselines)
     return Answers(panel["label"].to_numpy().astype(np.int64), members, baselines) if same else None

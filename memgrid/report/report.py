@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from memgrid.io.display import csv_text
 from memgrid.io.files import write_text
 from memgrid.io.paths import VERSION
 from memgrid.report.baseline_tables import added, learning, negatives
@@ -57,7 +58,7 @@ def write_tables(tables: dict[str, pl.DataFrame], out: Path) -> None:
     """Every table as CSV and Markdown; what an earlier report wrote of one that is empty now is removed."""
     for name, table in tables.items():
         if table.height:
-            write_text(table.write_csv(), out / f"{name}.csv")
+            write_text(csv_text(table), out / f"{name}.csv")
             write_markdown(table, out / f"{name}.md")
         else:
             for suffix in (".csv", ".md"):

@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 
 from memgrid.config.derive import PROTOCOLS
+from memgrid.io.display import markdown_text
 from memgrid.io.files import write_text
 from memgrid.metrics import scores
 from memgrid.report.rows import USUAL, NamedRun, Row, models_of, setting_name
@@ -269,18 +270,8 @@ def mean(values: Iterable[float]) -> float:
 
 
 def write_markdown(table: pl.DataFrame, path: Path) -> None:
-    """The table as Markdown, numbers as `shown` gives them; signs that Markdown would read are escaped."""
-    lines = ["| " + " | ".join(table.columns) + " |", "|" + "---|" * table.width]
-    for row in table.iter_rows(named=True):
-        lines.append("| " + " | ".join(escaped(shown(name, value)) for name, value in row.items()) + " |")
-    write_text("\n".join(lines) + "\n", path)
-
-
-def escaped(text: str) -> str:
-    """Text that stays in its cell of a Markdown table, and is no HTML."""
-    for sign, instead in (("\\", "\\\\"), ("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("|", "\\|"), ("\n", " ")):
-        text = text.replace(sign, instead)
-    return text
+    """The table as Markdown, values as `shown` gives them."""
+    write_text(markdown_text(table, shown), path)
 
 
 def shown(column: str, value: Any) -> str:

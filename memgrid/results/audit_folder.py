@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from memgrid.io.files import DAMAGED
 from memgrid.results.work import WorkFolder
 
 
@@ -28,7 +29,12 @@ class ShadowFolder(WorkFolder):
 
     def clear(self) -> None:
         """Remove the model, and what a training could go on from."""
-        for path in (self.arrays, self.checkpoint):
+        self.arrays.unlink(missing_ok=True)
+        self.clear_checkpoints()
+
+    def clear_checkpoints(self) -> None:
+        """Remove what a training could go on from."""
+        for path in self.path.glob(f"{self.checkpoint.stem}.*"):
             path.unlink(missing_ok=True)
 
 
@@ -106,7 +112,7 @@ class AuditFolder(WorkFolder):
 
     def pieces(self) -> list[WorkFolder]:
         """The folders of all starts for some of the models, one model or a share of them, sorted."""
-        return [WorkFolder(path) for path in sorted(self.shadows.glob("*")) if path.is_dir()]
+        return [WorkFolder(path) for path in sorted(self.shadows.glob("*")) if path.is_dir() and path.name != DAMAGED]
 
     def attacks(self) -> list[AttackFolder]:
         """All attacks that were begun, sorted."""

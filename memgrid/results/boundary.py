@@ -6,12 +6,12 @@ refused in a sentence. The sentences have no subject: they follow on the name of
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from memgrid.errors import UserError
+from memgrid.io.digests import json_object
 from memgrid.io.paths import VERSION
 
 if TYPE_CHECKING:
@@ -55,11 +55,8 @@ def parse(text: bytes | str, name: str, again: str) -> dict[str, Any]:
     Raises:
         UserError: the file is damaged.
     """
-    try:
-        plain = json.loads(text)
-    except ValueError:
-        plain = None
-    if not isinstance(plain, dict):
+    plain = json_object(text)
+    if plain is None:
         raise UserError(f"its {name} is damaged: {again}")
     return plain
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from memgrid.config.schema import RunConfig
 from memgrid.results.folder import RunFolder
@@ -84,7 +84,7 @@ def result_table(result: RunResult) -> Table:
         table.add_column(column, justify="left" if column == "class" else "right")
     controls = result.control, result.confidence
     for index, title in enumerate(result.classes):
-        table.add_row(escape(title), *score_texts(result.panel.f1[index]), *(mean_f1_text(scores, index) for scores in controls))
+        table.add_row(Text(title), *score_texts(result.panel.f1[index]), *(mean_f1_text(scores, index) for scores in controls))
     table.add_section()
     table.add_row("min-F1", *score_texts(result.panel.min_f1), *(mean_f1_text(scores) for scores in controls), style="bold")
     return table
@@ -142,5 +142,5 @@ def print_result(result: RunResult, folder: RunFolder, console: Console) -> None
     console.print()
     console.print(result_table(result))
     for sentence in verdicts(result):
-        console.print(sentence, style="bold" if sentence.startswith("NOT") else None, highlight=False)
-    console.print(f"Everything is in {folder.path}", style="dim", highlight=False, soft_wrap=True)
+        console.print(sentence, style="bold" if sentence.startswith("NOT") else None, highlight=False, markup=False)
+    console.print(f"Everything is in {folder.path}", style="dim", highlight=False, soft_wrap=True, markup=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -13,8 +14,10 @@ import polars as pl
 
 from memgrid.config.names import run_folder, work_folder
 from memgrid.config.schema import RunConfig
-from memgrid.errors import UserError
-from memgrid.io.files import write_json, write_parquet
+from memgrid.errors import DamagedError, UserError
+from memgrid.io.digests import read_parquet, write_json, write_parquet
+from memgrid.io.files import reason
+from memgrid.io.locks import missing_right
 from memgrid.results import records, result
 from memgrid.results.boundary import encode
 from memgrid.results.records import LATER, InterveneRecord, LocalizeRecord, readable, stage_settings
@@ -125,9 +128,21 @@ class RunFolder(WorkFolder):
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise UserError(f"{path} cannot be read ({error.strerror}): set that right and start again") from None
+            closed = missing_right(error, path)
+            raise UserError(closed or f"{path} cannot be read ({error.strerror}): set that right and start again") from None
         except UserError as error:
             raise UserError(f"{self.path}: {error}") from None
+
+    def table(self, path: Path, columns: list[str] | None = None, again: str = "run it again with force=true") -> pl.DataFrame:
+        """A table of the run, or some columns of it; UserError where it is missing, cannot be read, or is damaged."""
+        try:
+            return read_parquet(path, columns)
+        except FileNotFoundError:
+            raise UserError(f"{path} is missing: {again}") from None
+        except OSError as error:
+            raise UserError(f"{path} cannot be read ({reason(error)}): set that right and start again") from None
+        except DamagedError as error:
+            raise DamagedError(path, error.fault, again) from None
 
     def is_finished(self) -> bool:
         """Whether the training has its result."""
@@ -151,7 +166,7 @@ class RunFolder(WorkFolder):
 
     def read_epochs(self) -> list[MemberEpoch]:
         """The rows of `epochs.parquet`."""
-        return [MemberEpoch(**row) for row in pl.read_parquet(self.epochs).to_dicts()]
+        return [MemberEpoch(**row) for row in self.table(self.epochs).to_dicts()]
 
     def write_epochs(self, rows: Sequence[MemberEpoch]) -> None:
         """Write `epochs.parquet`."""
@@ -230,9 +245,9 @@ def prepare_folder(name: str, key: str = "root") -> Path:
     folder = Path(name)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".writable"
-        probe.touch()
-        probe.unlink(missing_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
+        if closed := missing_right(error, folder):
+            raise UserError(f"{key}={name} cannot be written to: {closed}") from None
         raise UserError(f"{key}={name} cannot be written to ({error.strerror}): choose another folder with {key}=<path>") from None
     return folder

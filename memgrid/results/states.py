@@ -8,12 +8,13 @@ from datetime import datetime
 from pathlib import Path
 
 import polars as pl
-from omegaconf import OmegaConf
-from yaml import YAMLError
 
-from memgrid.io.logs import last_line
+from memgrid.errors import DamagedError, UserError
+from memgrid.io.digests import read_yaml
 from memgrid.results.audit_folder import AuditFolder
+from memgrid.results.boundary import parse
 from memgrid.results.folder import RunFolder, folders_below
+from memgrid.results.work import last_line
 
 # In the order in which they are told.
 STATES = {
@@ -55,6 +56,8 @@ def state_of(path: Path) -> tuple[str, str] | None:
     locked = folder.lock_file.name in present
     if locked and folder.is_locked():
         return "running", progress(folder, done)
+    if done and (fault := result_fault(folder)):
+        return "failed", fault
     if done and folder.intervention_journal.name in present:
         return "stopped", "in intervene" + (f": {folder.failure()}" if failed else "")
     if done:
@@ -73,13 +76,16 @@ def state_of_audit(path: Path) -> tuple[str, str] | None:
     """An audit's state and how many shadow models it has; None for a folder that no audit made."""
     audit = AuditFolder(path)
     try:
-        shadows = int(OmegaConf.load(audit.config).shadows)
+        shadows = int(read_yaml(audit.config).shadows)
     except FileNotFoundError:
         return None
-    except (OSError, YAMLError, AttributeError, TypeError, ValueError):
+    except (OSError, DamagedError, AttributeError, TypeError, ValueError):
         return "failed", f"{audit.config} is damaged: remove it, and start the audit again"
     trained, attacks = audit.trained(), audit.attacks()
     attacked = any(attack.is_finished() for attack in attacks)
+    for attack in attacks:
+        if attack.is_finished() and (fault := json_fault(attack.metrics)):
+            return "failed", f"{attack.path.name}: {fault}"
     progress = f"{trained} of {shadows} shadow models" + ("" if trained < shadows or attacked else ", no attack")
     if any(folder.is_locked() for folder in (*audit.pieces(), *attacks)):
         return "running", progress
@@ -89,6 +95,26 @@ def state_of_audit(path: Path) -> tuple[str, str] | None:
     elif trained == shadows and attacked:
         return "done", f"but a later start failed: {failures[0]}" if failures else ""
     return ("failed", f"{progress}; {failures[0]}") if failures else ("stopped", progress)
+
+
+def result_fault(folder: RunFolder) -> str:
+    """What is wrong with the result of a run; empty if it can be read."""
+    try:
+        folder.result()
+    except UserError as error:
+        return str(error).removeprefix(f"{folder.path}: ")
+    return ""
+
+
+def json_fault(path: Path) -> str:
+    """What is wrong with an audit's result, as far as it can be told without the audit's own packages; empty if nothing is."""
+    try:
+        parse(path.read_bytes(), path.name, "start the audit again with force=true")
+    except OSError as error:
+        return f"{path.name} cannot be read ({error.strerror})"
+    except UserError as error:
+        return str(error)
+    return ""
 
 
 def trains(folder: RunFolder) -> bool:

@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
+import os
+import shutil
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
-from memgrid.io.files import write_json
+from memgrid.errors import DamagedError, UserError
+from memgrid.io.digests import read_json, write_json
+from memgrid.io.locks import Lock, lock
+
+# Lines of a log that say nothing of the run.
+NOISE = (
+    "submitit ",
+    "srun:",
+    "Bypassing signal",
+    "Caught signal",
+    "Calling checkpoint",
+    "Requeued job",
+    "Exiting ",
+    "Job completed",
+    "Job has ",
+)
 
 
 @dataclass(frozen=True)
@@ -55,9 +72,9 @@ class WorkFolder:
         """The job that waits in the queue for it."""
         return self.path / "queued.json"
 
-    def lock(self, timeout: float) -> FileLock:
+    def lock(self, timeout: float) -> Lock:
         """The folder's lock, to be held while working on it; filelock.Timeout if another process holds it for so many seconds."""
-        return FileLock(self.lock_file, timeout=timeout)
+        return lock(self.lock_file, timeout)
 
     def is_locked(self) -> bool:
         """Whether a process works on the folder, now. Looking leaves no file behind."""
@@ -68,8 +85,20 @@ class WorkFolder:
                 return False
         except Timeout:
             return True
-        except OSError:
+        except UserError:
             return False  # another user's folder, which may be read only: what the disk holds decides
+
+    def is_empty(self) -> bool:
+        """Whether nothing is in it but what says that work was begun."""
+        notes = (self.lock_file, self.config, self.failure_file, self.job_file, self.queued_file)
+        return {entry.name for entry in os.scandir(self.path)} <= {path.name for path in notes}
+
+    def remove(self) -> None:
+        """Remove it, and the folders above that name its kind, if nothing else is in them."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            for above in self.path.parents[:3]:
+                above.rmdir()
 
     def note_failure(self, error: str, log: Path | None = None) -> None:
         """Write what work on the folder ended with (the last line of the error counts), the log that tells more, and when."""
@@ -87,10 +116,10 @@ class WorkFolder:
         if not self.failure_file.exists():
             return None
         try:
-            content = json.loads(self.failure_file.read_text())
+            content = read_json(self.failure_file)
             log = content.get("log")
             return Failure(str(content["error"]), None if log is None else Path(log), content.get("time"))
-        except (ValueError, TypeError, KeyError, AttributeError, OSError):
+        except (DamagedError, TypeError, KeyError, OSError):
             return Failure("unknown, failed.json is damaged")
 
     def note_job(self, log: Path | None) -> None:
@@ -103,8 +132,8 @@ class WorkFolder:
     def job_log(self) -> Path | None:
         """The log of the job that last worked on the folder, or None."""
         try:
-            return Path(json.loads(self.job_file.read_text())["log"])
-        except (OSError, ValueError, KeyError, TypeError):
+            return Path(read_json(self.job_file)["log"])
+        except (OSError, DamagedError, KeyError, TypeError):
             return None
 
     def note_queued(self, job_id: str, result: Path) -> None:
@@ -115,7 +144,21 @@ class WorkFolder:
     def queued_as(self) -> str | None:
         """The job as which the work was last put into the queue, or None if it has ended; one without a result has left the queue."""
         try:
-            content = json.loads(self.queued_file.read_text())
+            content = read_json(self.queued_file)
             return None if Path(content["result"]).exists() else str(content["job"])
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, DamagedError, KeyError, TypeError):
             return None
+
+
+def last_line(log: Path | None) -> str:
+    """The last line of a log that says why it ended, without what submitit and srun add; empty if there is none."""
+    try:
+        assert log is not None
+        assert log.is_file()  # whoever named it may have meant a pipe, whose end never comes
+        with log.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 8192))
+            lines = [line.strip() for line in file.read().decode(errors="replace").splitlines()]
+    except (OSError, AssertionError):
+        return ""
+    telling = [line for line in lines if line and not line.startswith(NOISE)]
+    return next((line for line in reversed(telling) if "slurmstepd" in line), telling[-1] if telling else "")

@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from memgrid.errors import StoreError, UserError
-from memgrid.io.files import stop_if_unreadable, whole
+from memgrid.io.files import DAMAGED, stop_if_unreadable, whole
 from memgrid.store import shard
 from memgrid.store.shard import FAULTS, Identity, Maps
 from memgrid.store.store import ATTENTION, Store
@@ -96,7 +96,7 @@ def stores_below(root: Path) -> list[Path]:
     stores = []
     attention = root / ATTENTION
     for name, below, files in os.walk(attention if attention.is_dir() else root, onerror=refuse):
-        below[:] = [folder for folder in below if folder != "damaged"]
+        below[:] = [folder for folder in below if folder != DAMAGED]
         if any(file.endswith(".h5") and not file.startswith(".") for file in files):
             stores.append(Path(name))
     if not stores:
@@ -217,7 +217,7 @@ def export(folder: Path, ids: str, out: Path) -> None:
             sink.stop_if_failed()  # whatever HDF5 says about it
         refuse_existing(out)  # somebody else's, made meanwhile
 
-    with whole(out, StoreError) as partial, partial.open("x+b") as file:
+    with whole(out, StoreError) as partial, partial.open("r+b") as file:
         fill(file)
     print(f"{out}: {count(len(wanted), 'sample')}, {out.stat().st_size:,} bytes, of {identity.llm} on {identity.corpus}")
 

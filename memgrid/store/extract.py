@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Generator
 from contextlib import closing
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from memgrid.config.schema import ExtractConfig
 from memgrid.corpus.corpus import Corpus
-from memgrid.io.progress import progress_bar
+from memgrid.io.display import progress_bar
 from memgrid.lm.model import LanguageModel, ModelIdentity, Scores
 from memgrid.store.shard import Identity, Maps
 from memgrid.store.sharing import shared_work
@@ -94,18 +95,9 @@ def extract(
     """
     missing, disputed, extracted = store.missing(wanted), 0, 0
     size = lm.batch_size(corpus.tokens.shape[1])
-
-    def whole_batches(ids: np.ndarray) -> np.ndarray:
-        """Those of some ids that fill whole batches: the others can wait for more."""
-        rows, full = arranged(corpus.rows_of(np.sort(ids)), memorized, size)
-        return corpus.sequence_id[rows[:full]]
-
-    turn = max(SHARDS_A_SLICE * config.shard_samples, BATCHES_A_SLICE * size)
-    slices = shared_work(store.folder / ".claims", missing, store.missing, turn, whole_batches)
-    with progress_bar() as progress, closing(slices):
+    with progress_bar() as progress, closing(turns(store, corpus, missing, memorized, config, size)) as work:
         task = progress.add_task("extracting attention", total=len(missing))
-        for ids in slices:
-            rows, _ = arranged(corpus.rows_of(np.sort(ids)), memorized, size)
+        for rows in work:
             with ShardWriter(store, config.shard_samples) as writer:
                 for start in range(0, len(rows), size):
                     part = rows[start : start + size]
@@ -118,6 +110,22 @@ def extract(
         what = f"{disputed} of the {extracted} extracted sequences memorized that llm {lm.identity.name!r} does not continue word for word"
         warnings.warn(f"corpus {corpus.name!r} calls {what}: they keep the corpus's label", LabelWarning, stacklevel=2)
     return extracted
+
+
+def turns(
+    store: Store, corpus: Corpus, missing: np.ndarray, memorized: np.ndarray, config: ExtractConfig, size: int
+) -> Generator[np.ndarray]:
+    """The rows that this process is to read, a few shards at a time, in the order of their batches of `size`, which are whole but the last."""
+
+    def whole_batches(ids: np.ndarray) -> np.ndarray:
+        """Those of some ids that fill whole batches: the others can wait for more."""
+        rows, full = arranged(corpus.rows_of(np.sort(ids)), memorized, size)
+        return corpus.sequence_id[rows[:full]]
+
+    turn = max(SHARDS_A_SLICE * config.shard_samples, BATCHES_A_SLICE * size)
+    with closing(shared_work(store.folder / ".claims", missing, store.missing, turn, whole_batches)) as work:
+        for ids in work:
+            yield arranged(corpus.rows_of(np.sort(ids)), memorized, size)[0]
 
 
 def extract_batch(

@@ -13,10 +13,11 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from memgrid.config.schema import MOST_PARTS
 from memgrid.corpus.ngrams import sequence_hashes
+from memgrid.io.locks import lock
 
 SLICES = MOST_PARTS
 SALT = 0x9E3779B97F4A7C15  # the hash must not follow the one that selects samples
@@ -62,7 +63,7 @@ def shared_work(
             ids = 0
             for number, inside in open_.items():
                 try:
-                    held.enter_context(FileLock(folder / f"{number:03d}.lock", timeout=0))
+                    held.enter_context(lock(folder / f"{number:03d}.lock", timeout=0))
                 except Timeout:
                     continue
                 taken.append(number)

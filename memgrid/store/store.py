@@ -21,7 +21,7 @@ import h5py
 import numpy as np
 
 from memgrid.errors import StoreError, StoreWarning
-from memgrid.io.files import reason, stop_if_unreadable, sweep_leftovers, whole
+from memgrid.io.files import reason, set_aside, stop_if_unreadable, sweep_leftovers, whole
 from memgrid.store import shard
 from memgrid.store.shard import DIGESTED, FAULTS, POOLS, Identity, Maps
 
@@ -215,20 +215,10 @@ class Store:
 
     def _set_aside(self, name: str, error: Exception) -> str:
         """Move a damaged shard to `damaged/` and forget its ids; returns the sentence. StoreError if it was the disk that failed."""
-        path, goal = self.folder / name, self.folder / "damaged" / name
+        path = self.folder / name
         stop_if_unreadable(path, error)
         if name in self._open:
             self._open.pop(name)["sequence_id"].file.close()
         self._shards[name] = (self._shards[name][0], np.empty(0, np.int64))
         self._index()
-        try:
-            goal.parent.mkdir(exist_ok=True)
-            if goal.exists():
-                goal = goal.with_name(f"{name}.{uuid.uuid4().hex}")
-            os.rename(path, goal)
-            where = f"was moved to {goal}"
-        except FileNotFoundError:
-            where = "is no longer there"
-        except OSError as trouble:
-            where = f"could not be moved to {goal.parent} ({reason(trouble)}) and is passed over"
-        return f"{path} is damaged ({reason(error)}) and {where}: if this run does not extract its sequences anew, run again."
+        return f"{path} is damaged ({reason(error)}) and {set_aside(path)}: if this run does not extract its sequences anew, run again."

@@ -8,7 +8,7 @@ from pathlib import Path
 from memgrid.config.schema import RunConfig
 from memgrid.errors import UserError
 from memgrid.io.commands import HELP, Command, explained, key, parsed, start
-from memgrid.tracking.log import log_in
+from memgrid.tracking.log import log_in, own_environment
 from memgrid.tracking.sync import sync
 
 
@@ -53,8 +53,9 @@ def main(arguments: list[str]) -> None:
         from memgrid.tracking.dashboard import save
     except ModuleNotFoundError as error:
         raise UserError(f"the dashboard needs {error.name}: `pip install wandb-workspaces`") from None
-    log_in(verify=True)
-    print(f"The dashboard is at {save(words.entity, words.project)}")
+    with own_environment():
+        log_in(verify=True)
+        print(f"The dashboard is at {save(words.entity, words.project)}")
 
 
 if __name__ == "__main__":

@@ -8,8 +8,10 @@ from __future__ import annotations
 import html
 import os
 import re
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,8 +31,32 @@ if TYPE_CHECKING:
 
 SERVER_SECONDS = 10  # how long wandb's server may take to answer
 FLUSH_SECONDS = 1.0  # wandb's own interval is 15: a training that is killed would leave an empty file
-# What would silence the command, change what it pushes, or let it work in this process's server, which a timeout would not end.
-NOT_INHERITED = {"WANDB_SILENT", "WANDB_RESUME", "WANDB_RUN_ID", "WANDB_SERVICE"}
+PREFIX = "WANDB_"
+# What wandb may take from the environment: who we are, how its server is reached, where its own files lie, and what people note of a run.
+# All else says which run this is, or how it is logged. That is said here: under a sweep agent, or in a job that inherits another's
+# variables, all runs would become one.
+INHERITED = {
+    f"{PREFIX}{name}"
+    for name in (
+        *("API_KEY", "IDENTITY_TOKEN_FILE", "CREDENTIALS_FILE", "ENTITY", "USERNAME", "USER_EMAIL"),
+        *("BASE_URL", "APP_URL", "HTTP_PROXY", "HTTPS_PROXY", "HTTP_TIMEOUT", "INIT_TIMEOUT", "INSECURE_DISABLE_SSL", "EXTRA_HTTP_HEADERS"),
+        *("CONFIG_DIR", "CACHE_DIR", "DATA_DIR", "ERROR_REPORTING", "TAGS", "NOTES", "JOB_TYPE"),
+    )
+}
+
+
+@contextmanager
+def own_environment() -> Iterator[None]:
+    """Inside, wandb finds those variables of its own that are meant for every run, and says nothing on stdout."""
+    hidden = {name: value for name, value in os.environ.items() if name.startswith(PREFIX) and name not in INHERITED}
+    for name in hidden:
+        del os.environ[name]
+    os.environ["WANDB_SILENT"] = "true"
+    try:
+        yield
+    finally:
+        os.environ.pop("WANDB_SILENT", None)
+        os.environ.update(hidden)
 
 
 def cell_name(settings: Mapping[str, Any]) -> str:
@@ -66,12 +92,11 @@ def tracked(run: RunConfig, folder: RunFolder) -> Iterator[WandbLogger | None]:
     Raises:
         UserError: wandb could not start a run.
     """
-    if run.wandb.mode == "disabled":
+    if not asked_for(run.wandb):
         yield None
         return
     import wandb  # seconds to import, and not needed when disabled
 
-    os.environ.setdefault("WANDB_SILENT", "true")
     folder.path.mkdir(parents=True, exist_ok=True)
     earlier = [path for path in sorted(folder.wandb.glob("*run-*/run-*.wandb")) if begun(path)]
     deciding = settings(run)
@@ -80,12 +105,30 @@ def tracked(run: RunConfig, folder: RunFolder) -> Iterator[WandbLogger | None]:
     logged = range(int(experiment.summary.get("epoch", -1)) + 1) if run.wandb.mode == "online" else logged_epochs(earlier)
     logger = epoch_logger(experiment, logged)
     try:
-        log_history(logger, checkpoint_history(folder))
         yield logger
     except BaseException:
         wandb.finish(exit_code=1)
         raise
     wandb.finish()
+
+
+def asked_for(config: WandbConfig) -> bool:
+    """Whether something is to be recorded. Offline, which is the default, a run goes on without wandb, and says so.
+
+    Raises:
+        UserError: it is to be pushed, and wandb is not installed.
+    """
+    if config.mode == "disabled" or find_spec("wandb"):
+        return config.mode != "disabled"
+    mend = "wandb is not installed: pip install wandb, or choose wandb=off"
+    if config.mode == "online":
+        raise UserError(f"wandb.mode=online, but {mend}")
+    warnings.warn(f"nothing is recorded for wandb, for {mend}", NotRecorded, stacklevel=2)
+    return False
+
+
+class NotRecorded(UserWarning):
+    """What was asked for is done, but wandb will not know of it."""
 
 
 def record(
@@ -96,11 +139,10 @@ def record(
     Raises:
         UserError: wandb could not start a run.
     """
-    if config.mode == "disabled":
+    if not asked_for(config):
         return
     import wandb
 
-    os.environ.setdefault("WANDB_SILENT", "true")
     experiment = start(config, folder, group, deciding, resume=config.mode == "online")
     for epoch, row in enumerate(rows):
         experiment.log({**row, "epoch": epoch}, step=epoch, commit=True)
@@ -115,20 +157,21 @@ def start(config: WandbConfig, folder: Path, group: str, deciding: dict[str, Any
     quiet = wandb.Settings(x_disable_stats=True, console="off", disable_git=True, x_save_requirements=False)
     quiet.x_transaction_log_flush_interval = FLUSH_SECONDS
     try:
-        experiment = wandb.init(
-            project=config.project,
-            entity=config.entity,
-            mode=config.mode,  # type: ignore[arg-type]
-            dir=folder,
-            id=folder.name.rsplit("-", 1)[-1],
-            name=folder.name,
-            group=group,
-            config=deciding,
-            resume="allow" if resume else None,
-            reinit="finish_previous",
-            settings=quiet,
-        )
-    except wandb.Error as error:
+        with own_environment():
+            experiment = wandb.init(
+                project=config.project,
+                entity=config.entity,
+                mode=config.mode,  # type: ignore[arg-type]
+                dir=folder,
+                id=folder.name.rsplit("-", 1)[-1],
+                name=folder.name,
+                group=group,
+                config=deciding,
+                resume="allow" if resume else None,
+                reinit="finish_previous",
+                settings=quiet,
+            )
+    except (wandb.Error, ValueError) as error:  # ValueError: a variable of the environment that is none of its kind
         raise UserError(f"wandb={config.mode} could not start a run ({brief(error)}): use wandb=offline or `wandb login`") from None
     experiment.define_metric("*", step_metric="epoch")
     return experiment
@@ -143,17 +186,6 @@ def log_history(logger: WandbLogger, history: Iterable[MemberEpoch]) -> None:
         curves |= {f"{row.member}/{key}": value for key, value in values.items()}
     for curves in epochs.values():
         logger.log_metrics(curves)
-
-
-def checkpoint_history(folder: RunFolder) -> list[MemberEpoch]:
-    """The history in the checkpoint that a training goes on from: wandb may have been killed before it wrote the last epochs."""
-    import torch
-
-    try:
-        state = torch.load(folder.checkpoint, map_location="cpu", mmap=True, weights_only=False)
-        return [MemberEpoch(**row) for row in state["history"]]
-    except Exception:  # none yet, or one that the training will complain about: tracking must not stop it
-        return []
 
 
 def summarise(logger: WandbLogger | None, result: RunResult) -> None:
@@ -205,15 +237,16 @@ def log_in(verify: bool) -> None:
     Raises:
         UserError: there is none, or the server cannot be reached or refuses it.
     """
-    os.environ["WANDB_MODE"] = "online"  # offline, wandb does not look for a login
-    os.environ.setdefault("WANDB_SILENT", "true")
+    if not find_spec("wandb"):
+        raise UserError("wandb is not installed: pip install wandb")
     import wandb
 
     server = os.environ.get("WANDB_BASE_URL", "its server")
     try:
-        has_login = wandb.login(prompt=False, verify=False)
-        if has_login and verify:
-            wandb.Api(timeout=SERVER_SECONDS)  # asks the server, which a second login() does not
+        with own_environment():  # where it is offline, wandb does not look for a login
+            has_login = wandb.login(prompt=False, verify=False)
+            if has_login and verify:
+                wandb.Api(timeout=SERVER_SECONDS)  # asks the server, which a second login() does not
     except (wandb.Error, ValueError):  # ValueError: an address that is none
         raise UserError(f"wandb cannot reach {server} or is refused there: check the network and `wandb login --relogin`") from None
     if not has_login:

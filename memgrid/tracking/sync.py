@@ -13,7 +13,7 @@ from filelock import Timeout
 from memgrid.errors import UserError
 from memgrid.results.work import WorkFolder
 from memgrid.tracking.files import arrived, begun, records
-from memgrid.tracking.log import NOT_INHERITED, SERVER_SECONDS, brief, log_in
+from memgrid.tracking.log import INHERITED, PREFIX, SERVER_SECONDS, brief, log_in, own_environment
 
 PUSH_SECONDS = 900  # how long wandb's server may take to take one part of a run
 
@@ -39,6 +39,12 @@ def sync(root: Path) -> None:
     Raises:
         UserError: not logged in, no server, nothing there, or wandb refused a run.
     """
+    with own_environment():
+        push_all(root)
+
+
+def push_all(root: Path) -> None:
+    """As `sync`."""
     log_in(verify=False)
     waiting = unsynced(root)
     if not waiting:
@@ -69,7 +75,8 @@ def push(path: Path) -> str | None:
     if path.stat().st_size > whole:  # cut off in the middle of a record: wandb would not go on to the next part
         os.truncate(path, whole)
     synced(path).unlink(missing_ok=True)  # wandb skips what bears it
-    environment = {key: value for key, value in os.environ.items() if key not in NOT_INHERITED}
+    # Neither silent, nor another run's, nor within the server of this process, which a timeout would not end.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX) or name in INHERITED}
     environment["WANDB_DIR"] = str(path.parents[2])  # where wandb puts what it logs about pushing
     try:
         done = subprocess.run(sync_command(path), capture_output=True, text=True, timeout=PUSH_SECONDS, env=environment)

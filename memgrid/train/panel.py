@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,9 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 
 from memgrid.config.derive import Member, members, partition, protocol
 from memgrid.config.schema import CNNConfig, RunConfig
-from memgrid.errors import UserError
+from memgrid.errors import DamagedError, UserError
+from memgrid.io.checkpoints import load
+from memgrid.io.files import reason
 from memgrid.metrics import scores
 from memgrid.results.folder import RunFolder
 from memgrid.store.store import Store
@@ -187,10 +188,13 @@ def read_checkpoint(path: Path, epochs: int) -> dict[str, Any]:
     if not path.exists():
         raise UserError(f"{path} is missing, and with it the trained networks: {again}")
     try:
-        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint = load(path)
         seen = {row["epoch"] for row in checkpoint["history"]}
-    except (OSError, EOFError, RuntimeError, ValueError, KeyError, TypeError, pickle.UnpicklingError):
-        raise UserError(f"{path} cannot be read: {again}") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({reason(error)}): set that right, or {again}") from None
+    except (DamagedError, KeyError, TypeError) as error:
+        fault = error.fault if isinstance(error, DamagedError) else "it is none of this training"
+        raise UserError(f"{path} is damaged ({fault}): {again}") from None
     if len(seen) < epochs:
         raise UserError(f"{path} has seen {len(seen)} of {epochs} epochs: wait if another process trains this run, or {again}")
     return checkpoint

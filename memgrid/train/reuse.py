@@ -11,13 +11,14 @@ from dataclasses import replace
 
 import numpy as np
 import polars as pl
-from filelock import FileLock
 
 from memgrid.config.derive import partition
 from memgrid.config.names import settings, training_key
 from memgrid.config.schema import RunConfig
 from memgrid.errors import UserError
-from memgrid.io.files import write_parquet, write_text
+from memgrid.io.digests import check_file, write_parquet
+from memgrid.io.files import write_text
+from memgrid.io.locks import lock
 from memgrid.results.folder import RunFolder, runs_below
 from memgrid.results.result import Origin, RunResult
 from memgrid.tracking.log import log_history, summarise, tracked
@@ -35,7 +36,7 @@ class SharedTraining:
     def turn(self) -> Iterator[None]:
         """One process at a time: another waits, and then finds the result."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.path.with_suffix(".lock")):
+        with lock(self.path.with_suffix(".lock")):
             yield
 
     def remember(self, folder: RunFolder) -> None:
@@ -45,16 +46,20 @@ class SharedTraining:
     def equal_run(self, folder: RunFolder, origin: Origin) -> RunFolder | None:
         """The folder of a finished equal run other than `folder`, of a corpus and an LLM with the same fingerprints.
 
-        One whose result cannot be read is none.
+        One whose files cannot be read is none.
         """
         if self.run.force or not self.path.exists():
             return None
-        equal = RunFolder(self.runs / self.path.read_text())
+        equal = RunFolder(self.runs / self.path.read_text(errors="replace"))
         try:
             result = equal.result() if equal != folder else None
-        except UserError:
+            for path in (equal.epochs, equal.predictions, equal.baselines) if result is not None else ():
+                if path.exists():  # an older run has no baselines
+                    check_file(path)
+        except (UserError, OSError):
             return None
-        return equal if result is not None and result.order is not None and result.origin == origin else None
+        same = result is not None and result.order is not None and (result.origin, result.partition) == (origin, training_key(self.run))
+        return equal if same else None
 
     def adopt(self, equal: RunFolder, samples: pl.DataFrame, folder: RunFolder) -> RunResult:
         """Write the equal run's files into `folder`, classes named and ordered as in this run's taxonomy; returns the result."""
@@ -75,7 +80,7 @@ class SharedTraining:
         folder.write_epochs(epochs)
         for theirs_path, path in ((equal.predictions, folder.predictions), (equal.baselines, folder.baselines)):
             if theirs_path.is_file():  # an older run has no baselines
-                predictions = pl.read_parquet(theirs_path)
+                predictions = equal.table(theirs_path)
                 members = predictions.columns[2:]
                 probabilities = np.array([predictions[member].to_list() for member in members])[..., place]
                 write_predictions(samples, probabilities, members, path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -14,18 +15,19 @@ from memgrid.config.derive import Member, members, partition, protocol
 from memgrid.config.names import settings, training_key, training_seed
 from memgrid.config.schema import RunConfig
 from memgrid.corpus.corpus import Corpus
-from memgrid.io.files import write_parquet
+from memgrid.io.checkpoints import keep_last
+from memgrid.io.digests import write_parquet
 from memgrid.label.select import SIDES
 from memgrid.metrics import class_scores, confusion_matrix, panel_scores, scores
-from memgrid.results.folder import RunFolder
+from memgrid.results.folder import CHECKPOINT, RunFolder
 from memgrid.results.result import MemberEpoch, Origin, PanelScores, PaperProtocol, RunResult, SampleCounts
 from memgrid.store.store import Store
-from memgrid.tracking.log import summarise, tracked
+from memgrid.tracking.log import log_history, summarise, tracked
 from memgrid.train.baselines import Probabilities, Side, linear, scored, without_attention
 from memgrid.train.data import AttentionData, Batch
 from memgrid.train.networks import LinearProbe, Unpack
 from memgrid.train.panel import Panel
-from memgrid.train.trainer import trainer_of
+from memgrid.train.trainer import resumable, trainer_of
 
 PAPER_EPOCHS = 3  # the paper sums the confusion matrices of the last three epochs
 PROBE = "linear-"  # before the name of a pooling
@@ -149,7 +151,7 @@ def paper_protocol(history: list[MemberEpoch], batch_size: int) -> PaperProtocol
 def fit(
     run: RunConfig, panel: list[Member], data: AttentionData, checkpoints: Path, logger: WandbLogger | None
 ) -> tuple[list[MemberEpoch], np.ndarray]:
-    """Train a panel, going on from the checkpoint in the folder `checkpoints` if there is one.
+    """Train a panel, going on from the newest sound checkpoint in the folder `checkpoints` if there is one.
 
     Returns:
         The history (a row per epoch and member) and the eval side's probabilities, float32 (members, samples, classes).
@@ -165,11 +167,20 @@ def fit(
         data.seed,
         run.trainer.channels_last,
     )
-    with trainer_of(run.trainer, run.cnn.epochs, checkpoints, logger=logger) as (trainer, resumable):
-        trainer.fit(module, data, ckpt_path=resumable, weights_only=False)
+    state = resumable(checkpoints, module, lambda state: "history" in state)
+    if logger is not None and state is not None:  # wandb may have been killed before it wrote the last epochs
+        log_history(logger, history_of(state["history"]))
+    with trainer_of(run.trainer, run.cnn.epochs, checkpoints, state, logger=logger) as (trainer, path):
+        trainer.fit(module, data, ckpt_path=path, weights_only=True)
+        keep_last(checkpoints / CHECKPOINT)
         batches = trainer.predict(module, data.val_dataloader())
     assert batches is not None
-    return [MemberEpoch(**row) for row in module.history], torch.cat(batches, 1).float().cpu().numpy()  # type: ignore[arg-type]
+    return history_of(module.history), torch.cat(batches, 1).float().cpu().numpy()  # type: ignore[arg-type]
+
+
+def history_of(rows: list[dict[str, Any]]) -> list[MemberEpoch]:
+    """A module's history, typed."""
+    return [MemberEpoch(**row) for row in rows]
 
 
 def shuffled_control(run: RunConfig, panel: list[Member], data: AttentionData, folder: RunFolder) -> PanelScores | None:

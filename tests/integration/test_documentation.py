@@ -29,7 +29,6 @@ from memgrid.config.validate import register, typed
 from memgrid.errors import UserError
 from memgrid.io.commands import Command
 from memgrid.io.paths import CONF
-from memgrid.launch import cli
 from memgrid.launch.sweep import run_of
 from memgrid.pretrain.__main__ import COMMAND as PRETRAIN
 from memgrid.report.__main__ import COMMAND as REPORT
@@ -270,7 +269,6 @@ def mine(tmp_path) -> Iterator[Path]:
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "mine.yaml").write_text(content)
     register()
-    cli.register()
     ConfigStore.instance().store(name="audit_schema", node=AuditConfig)
     with initialize_config_dir(str(CONF), version_base="1.3"):
         yield tmp_path

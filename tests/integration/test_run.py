@@ -9,8 +9,10 @@ import polars as pl
 import pytest
 from conftest import kill_in_the_middle, memgrid, memgrid_here
 from filelock import FileLock
+from tokenizers import Tokenizer
 
 from memgrid.errors import StoreWarning
+from memgrid.io.paths import TOY
 
 
 def folders(root):
@@ -81,10 +83,21 @@ def test_one_run_that_cannot_be_done_does_not_stop_the_others(extracted, quick):
     assert len(folders(extracted)) == 1
 
 
-def test_another_seed_takes_other_samples(done, extracted, quick):
-    memgrid_here(*quick, f"root={extracted}", "seed=7", "cnn.epochs=1")
+def test_another_seed_takes_other_samples_and_prints_none(done, extracted, quick, mini):
+    process = memgrid_here(*quick, f"root={extracted}", "seed=7", "cnn.epochs=1")
     first, second = (set(pl.read_parquet(folders(root)[0] / "samples.parquet")["sequence_id"]) for root in (done, extracted))
     assert first != second
+    assert_no_sequence(process.stdout + process.stderr, mini)
+
+
+def assert_no_sequence(printed, corpus):
+    """Text of sequences is nothing for a log, nor are their tokens."""
+    tokenizer = Tokenizer.from_file(str(TOY / "tokenizer.json"))
+    assert "min-F1" in printed
+    for tokens in pl.read_parquet(corpus / "sequences.parquet")["tokens"].to_list():
+        text = tokenizer.decode(tokens[8:24]).strip()
+        assert len(text) < 12 or text not in printed
+        assert not any(separator.join(map(str, tokens[8:14])) in printed for separator in (", ", ",", " "))
 
 
 def test_stages_one_by_one(tmp_path, quick):

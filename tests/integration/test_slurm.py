@@ -102,6 +102,15 @@ class Launched:
         out, _ = self.process.communicate(timeout=seconds)
         return out
 
+    def until(self, said: str) -> str:
+        """What it has printed when it says something."""
+        told = ""
+        while said not in told:
+            line = self.process.stdout.readline()
+            assert line, told
+            told += line
+        return told
+
     def job(self) -> str:
         """The id of its first job, once that is known."""
         wait_for(lambda: list(self.root.glob("multirun/*/*_submitted.pkl")) or self.process.poll() is not None, 120)
@@ -329,20 +338,20 @@ def test_the_launching_process_is_disposable(cluster, prepared, quick, tmp_path)
     sweep.output()
     for state in ("waiting", "running"):
         sweep.again()
-        out = sweep.output()
-        assert sweep.process.returncode == 0
+        out = sweep.until("waits for 2 runs that are being done elsewhere")
         assert out.count("is in the queue for it") == 2, state
+        assert "2 of 2 runs are done or under way" in out
         assert len(cluster.queue()) == 2
         if state == "waiting":
+            sweep.process.kill()
+            sweep.output()
             cluster.command("scontrol", "release", jobs)
             wait_for(lambda: len(sweep.held()) == 2, 240, lambda: str(logs(root)))
     sweep.go_on()
-    cluster.empty()
-    assert len(results(root)) == 2
-    sweep.again()
     out = sweep.output()
     assert sweep.process.returncode == 0
-    assert "2 of 2 runs are done or under way" in out
+    assert out.count("done, min-F1") == 2
+    assert len(results(root)) == 2
     assert len(logs(root)) == 2
     assert not cluster.queue()
 
@@ -414,12 +423,12 @@ def test_what_needs_the_internet_is_not_submitted(cluster, quick, tmp_path):
 
 def test_shadow_models_fan_out_as_an_array(cluster, tmp_path):
     given = ("shadows=4", "model.epochs=4", "predictors.directions=50", "wandb=off")
-    process = memgrid(*JOB, *given, "shadow=range(0,4)", f"root={tmp_path / 'slurm'}", module="audit", env=cluster.env)
+    process = memgrid(*JOB, *given, "shadow=range(0,4)", f'root="{tmp_path}/{{slurm}} 1"', module="audit", env=cluster.env)
     assert "4 runs submitted as 4 jobs" in process.stdout
     assert process.stdout.count(": done") == 4
     memgrid_here(*given, f"root={tmp_path / 'here'}", module="audit")
     (found,), (expected,) = (
         [json.loads(path.read_text()) for path in (tmp_path / name).glob("audits/*/*/*/attack-*/metrics.json")]
-        for name in ("slurm", "here")
+        for name in ("{slurm} 1", "here")
     )
     assert found == expected

@@ -1,8 +1,18 @@
-"""Before a sweep: all combinations are validated, and each leaves its configuration."""
+"""Sweeps: before one, all combinations are validated, and each leaves its configuration; two at a time share the work."""
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
+from cluster import wait_for
 from conftest import memgrid_here
 from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
+from job_callbacks import held
 from omegaconf import OmegaConf
 
 from memgrid.config.derive import members
@@ -10,10 +20,11 @@ from memgrid.config.names import run_folder, training_key
 from memgrid.config.schema import RunConfig
 from memgrid.config.validate import register, typed
 from memgrid.io.paths import CONF
-from memgrid.launch import cli as launcher
+from memgrid.launch import sweep
 from memgrid.launch.sweep import combinations
 from memgrid.launch.tasks import Task, groups
 from memgrid.pipeline.sweep import Runs
+from memgrid.results.work import WorkFolder
 
 PAPERS = ["pythia-12b-deduped", "pythia-6.9b-deduped", "pythia-2.8b-deduped"]
 GRIDS = {"benchmark_taxonomies": (PAPERS, 60, 51), "optimize_rho": (PAPERS, 27, 27), "smoke": (["toy"], 18, 5)}
@@ -42,9 +53,45 @@ def test_experiments_are_the_papers_grids(name):
         assert {tuple(run.corpus.splits) for run in runs} == {("memories_deduped_12b", "pile_deduped_12b")}
 
 
+SWEPT = {"taxonomy": "rasy,recite", "delta": "5,50", "rho": "0.3,1", "seed": "0,7"}
+
+
+def swept(*words):
+    """The runs that -m has with these words."""
+    register()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = GlobalHydra.instance().config_loader().load_configuration("run", list(words), run_mode=RunMode.MULTIRUN)
+        return [run for _, run in combinations(config, Runs())]
+
+
+def test_combinations_that_share_their_composition_are_those_that_are_composed_alone():
+    """Each of a sweep's numbers, in both taxonomies: 16 runs, of which two are composed."""
+    together = swept(*map("=".join, SWEPT.items()))
+    some = [("recite", "5", "1", "7"), ("rasy", "50", "0.3", "0")]
+    alone = [composed(*map("=".join, zip(SWEPT, values, strict=True)))[1][0] for values in some]
+    assert len(together) == 16
+    assert all(run in together for run in alone)
+    assert len({repr(run) for run in together}) == 16
+    assert all(isinstance(run.rho, float) and isinstance(run.delta, int) for run in together)
+
+
+def test_what_a_file_makes_from_a_number_is_made_for_each(tmp_path):
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text("# @package _global_\nselect: {train_per_class: '${delta}00'}\n")
+    runs = swept("delta=5,6", f"hydra.searchpath=[file://{tmp_path}]", "experiment=mine")
+    assert [run.select.train_per_class for run in runs] == [500, 600]
+
+
+def test_a_long_composition_is_told(monkeypatch, capsys):
+    monkeypatch.setattr(sweep, "SILENT_SECONDS", 0.0)
+    assert len(swept("taxonomy=rasy,recite,guess")) == 3
+    told = capsys.readouterr().err
+    assert told.startswith("memgrid: 3 combinations are composed, in about ")
+    assert told.count("\n") == 1
+
+
 def test_the_papers_grid_on_a_cluster():
     """The sentences of the README, and how many jobs each becomes."""
-    launcher.register()
     given = ("experiment=benchmark_taxonomies", "cluster=a100")
     parts = ("stages=[extract]", "+hydra.sweeper.params.part='range(0,8)'", "parts=8")
     few = "hydra.sweeper.params.taxonomy='recite,guess'"  # their jobs are as many as for twenty taxonomies, which take longer to compose
@@ -58,7 +105,6 @@ def test_the_papers_grid_on_a_cluster():
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in (CONF / "cluster").glob("*.yaml")))
 def test_every_cluster_is_usable(name):
-    launcher.register()
     config, _ = composed(f"cluster={name}", "hydra.launcher.partition=mine")
     assert config.hydra.launcher._target_.endswith("SlurmLauncher")
     assert config.hydra.launcher.partition == "mine"
@@ -88,3 +134,48 @@ def test_every_combination_leaves_its_configuration(extracted, quick):
     assert run_folder(again) == config.parent
     (failed,) = extracted.glob("runs/toy/recite/delta100000-*/failed.json")
     assert "class 'Recite' has 0 samples" in failed.read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", ["finishes", "is killed"])
+def test_the_same_sweep_in_two_terminals_is_done_once(first, extracted, quick, tmp_path):
+    """The second goes on with what the first does not do, and waits for the rest; if the first dies, the second does that too."""
+    (hold := tmp_path / "hold").mkdir()
+    words = ("-m", *quick, "cnn.epochs=3", "control.members=0", "seed=0,1", f"root={extracted}")
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])}
+    one = subprocess.Popen(
+        [sys.executable, "-m", "memgrid.run", *words, held(hold)], env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+    def meanwhile():
+        wait_for(lambda: list(extracted.glob("runs/*/*/*/metrics.json")), 120)
+        (hold / "go").touch() if first == "finishes" else one.kill()
+
+    try:
+        wait_for(lambda: list(hold.iterdir()), 120)
+        with ThreadPoolExecutor(1) as pool:
+            ended = pool.submit(meanwhile)
+            two = memgrid_here(*words, check=False)
+            ended.result()
+        out, _ = one.communicate(timeout=120)
+    finally:
+        one.kill()
+    assert two.returncode == 0, two.stdout + two.stderr
+    assert two.stdout.count("another process is working on") == 1
+    assert "waits for 1 runs on which other processes are working" in two.stdout
+    assert two.stdout.count("min-F1") >= 2
+    assert len(list(extracted.glob("runs/*/*/*/metrics.json"))) == 2
+    assert not list(extracted.glob("runs/*/*/*/failed.json"))
+    if first == "finishes":
+        assert one.returncode == 0, out
+        assert "epoch 2\n" in out
+
+
+def test_a_run_that_another_process_does_is_refused_in_a_sentence(done_copy, quick):
+    """Typed by itself, and not in a sweep."""
+    (folder,) = done_copy.glob("runs/*/*/*")
+    (folder / "metrics.json").unlink()
+    with WorkFolder(folder).lock(0):
+        process = memgrid_here(*quick, f"root={done_copy}", check=False)
+    assert process.returncode == 1
+    assert process.stderr == f"memgrid: another process is working on {folder}: wait for it, or stop it\n"

@@ -37,6 +37,7 @@ OF_THE_PROCESS = {
     "launch/cli.py sys.argv",  # hydra.main reads it; put back
     "launch/cli.py warnings.showwarning",  # within catch_warnings, which puts it back
     "launch/cli.py os.environ",  # Hydra reads HYDRA_FULL_ERROR; put back
+    "launch/handover.py os.environ",  # submitit looks there for the folder of its jobs: for good
     "run.py os.environ",  # the hub's library reads HF_HUB_OFFLINE when it is imported: for good
     "report/figures/style.py matplotlib.rcParams",  # within rc_context, which puts them back
     "tracking/log.py os.environ",  # wandb reads its settings there

@@ -43,7 +43,7 @@ def print_result(result: AuditResult, folder: AttackFolder, console: Console) ->
     console.print(shown)
     for sentence in sentences(result):
         console.print(sentence, highlight=False)
-    console.print(f"Everything is in {folder.path}, the page in {folder.page}", style="dim", highlight=False, soft_wrap=True)
+    console.print(f"Everything is in {folder.path}, the page in {folder.page}", style="dim", highlight=False, soft_wrap=True, markup=False)
 
 
 def sentences(result: AuditResult) -> list[str]:

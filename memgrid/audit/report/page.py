@@ -17,6 +17,7 @@ from memgrid.audit.report.findings import sentences
 from memgrid.audit.result import TPR, AuditResult, table
 from memgrid.audit.shadow.population import CANARIES
 from memgrid.errors import UserError
+from memgrid.io.display import csv_text
 from memgrid.io.files import write_text
 from memgrid.io.paths import VERSION
 from memgrid.report import page
@@ -46,7 +47,7 @@ class Tables:
     def write(self, folder: AttackFolder) -> None:
         """Leave each as CSV, and as Markdown in percent."""
         for name, rows in (("predictions", self.predictions), ("attack", self.attack), ("below-zero", self.below_zero)):
-            write_text(rows.write_csv(), folder.table(name, "csv"))
+            write_text(csv_text(rows), folder.table(name, "csv"))
             write_markdown(in_percent(rows), folder.table(name, "md"))
 
 

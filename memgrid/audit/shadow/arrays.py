@@ -12,22 +12,17 @@ from __future__ import annotations
 
 import hashlib
 import io
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
 import h5py
 import numpy as np
 
-from memgrid.errors import UserError
-from memgrid.io.files import stop_if_unreadable, write_bytes
+from memgrid.errors import DamagedError, UserError
+from memgrid.io.files import reason, replace_damaged, stop_if_unreadable, write_bytes
 from memgrid.store.shard import FAULTS
 
 FORMAT_VERSION = 1
-
-
-class AuditWarning(UserWarning):
-    """A file is damaged and is made anew."""
 
 
 def write_arrays(path: Path, identity: str, numbers: Mapping[str, float], arrays: Mapping[str, np.ndarray]) -> None:
@@ -90,9 +85,7 @@ def read_arrays(path: Path, identity: str, replaced: bool = False) -> tuple[dict
         return None
     except FAULTS as error:
         stop_if_unreadable(path, error)
-        warnings.warn(
-            f"{path} is damaged ({str(error).splitlines()[0] if str(error) else type(error).__name__}): it is made anew", AuditWarning, 2
-        )
+        replace_damaged(DamagedError(path, reason(error)))
         return None
     if version != FORMAT_VERSION or made_from != identity.encode():
         if replaced:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,15 +14,15 @@ import torch
 from torch import Tensor
 
 from memgrid.audit.config import AuditConfig
-from memgrid.audit.shadow.arrays import AuditWarning
 from memgrid.audit.shadow.augmentation import augmented, views
 from memgrid.audit.shadow.datasets import Dataset
 from memgrid.audit.shadow.networks import build, hidden
 from memgrid.audit.shadow.population import Population
 from memgrid.audit.shadow.predictors import PREDICTORS, predictors
 from memgrid.errors import UserError
+from memgrid.io.checkpoints import State
 from memgrid.results.audit_folder import ShadowFolder
-from memgrid.train.trainer import trainer_of
+from memgrid.train.trainer import resumable, trainer_of
 
 MOMENTS = ("start", "trigger", "end")
 STATE = ("identity", "predictors", "noise", "curve", "fired")  # in a checkpoint, beside the weights and the trigger
@@ -168,12 +167,15 @@ class ShadowModel(lightning.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """What is not in the weights."""
-        checkpoint["audit"] = {**{name: getattr(self, name) for name in STATE}, "trigger": self.trigger.state()}
+        state = {name: getattr(self, name) for name in STATE}
+        state["predictors"] = {key: torch.from_numpy(values) for key, values in self.predictors.items()}  # arrays would need pickle
+        checkpoint["audit"] = {**state, "trigger": self.trigger.state()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on as if nothing had been."""
         for name in STATE:
             setattr(self, name, checkpoint["audit"][name])
+        self.predictors = {key: values.numpy() for key, values in checkpoint["audit"]["predictors"].items()}
         self.trigger.restore(checkpoint["audit"]["trigger"])
 
     def predict(self, moment: str) -> None:
@@ -194,18 +196,10 @@ class ShadowModel(lightning.LightningModule):
             self.predictors[moment, name][self.members.numpy()] = values
 
 
-def drop_unusable(path: Path, identity: str) -> None:
-    """Remove a checkpoint that cannot be read, with a warning, or that belongs to other data or another version."""
-    if not path.exists():
-        return
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=False)["audit"]
-        usable = state["identity"] == identity and {*STATE, "trigger"} <= state.keys()
-    except Exception as error:  # whatever damaged bytes make torch and pickle raise
-        warnings.warn(f"{path} is damaged ({type(error).__name__}): the training begins anew", AuditWarning, 2)
-        usable = False
-    if not usable:
-        path.unlink()
+def belongs(state: State, identity: str) -> bool:
+    """Whether the checkpoint of a shadow model was made from the same data by this version."""
+    audit = state.get("audit", {})
+    return {*STATE, "trigger"} <= audit.keys() and audit["identity"] == identity
 
 
 def train_shadow(run: AuditConfig, number: int, population: Population, data: Dataset, folder: ShadowFolder, identity: str) -> Outcome:
@@ -218,9 +212,9 @@ def train_shadow(run: AuditConfig, number: int, population: Population, data: Da
         UserError: the training diverges.
     """
     shadow = ShadowModel(run, number, population, data, identity)
-    drop_unusable(folder.checkpoint, identity)
-    with trainer_of(run.trainer, run.model.epochs, folder.path, run.model.checkpoint_epochs, bar=False) as (trainer, resumable):
-        trainer.fit(shadow, Batches(shadow), ckpt_path=resumable, weights_only=False)
+    state = resumable(folder.path, shadow, partial(belongs, identity=identity))
+    with trainer_of(run.trainer, run.model.epochs, folder.path, state, run.model.checkpoint_epochs, bar=False) as (trainer, path):
+        trainer.fit(shadow, Batches(shadow), ckpt_path=path, weights_only=True)
     shadow.to(shadow.images.device)  # Lightning takes the weights off a GPU when it is done
     shadow.predict("end")
     outcome = outcome_of(shadow, population.members[number], data)

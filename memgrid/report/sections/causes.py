@@ -130,8 +130,8 @@ def causal(report: Report) -> Section:
             break
         looked_at += 1
         try:
-            table = pl.read_parquet(intervention.folder.intervention, glob=False)
-        except (OSError, pl.exceptions.PolarsError):
+            table = intervention.folder.table(intervention.folder.intervention)
+        except UserError:
             text.append(f"{intervention.name} is left out: its {intervention.folder.intervention.name} is missing or damaged.")
             continue
         shown += 1

@@ -11,7 +11,8 @@ from typing import Any
 import polars as pl
 from omegaconf import OmegaConf
 
-from memgrid.errors import UserError
+from memgrid.errors import DamagedError, UserError
+from memgrid.io.digests import read_table
 from memgrid.io.files import copy_file
 from memgrid.io.paths import CONF
 from memgrid.report.facts import Report, plural
@@ -107,9 +108,10 @@ def read_features(root: Path, llm: str, corpus: str, sides: list[tuple[Taxonomy,
         return None, f"{folder} has no labels {', '.join(missing)} (stages=[label] with a taxonomy that reads them makes them)"
     try:
         paths = [path for path in files.values() if path is not None]
-        tables = [pl.read_parquet(path) for path in paths]
-        origins = {json.dumps(origin_of(path), sort_keys=True) for path in paths}
-    except (OSError, ValueError, pl.exceptions.PolarsError):
+        read = [read_table(path) for path in paths]
+        tables = [table for table, _ in read]
+        origins = {json.dumps(origin_of(metadata), sort_keys=True) for _, metadata in read}
+    except (OSError, ValueError, DamagedError):
         return None, f"a label file in {folder} is damaged"
     if len(origins) > 1 or len({table.height for table in tables}) > 1:
         return None, f"the labels in {folder} were not all made from the same corpus and model"
@@ -119,9 +121,9 @@ def read_features(root: Path, llm: str, corpus: str, sides: list[tuple[Taxonomy,
     return features, ""
 
 
-def origin_of(path: Path) -> dict[str, Any]:
+def origin_of(metadata: dict[str, str]) -> dict[str, Any]:
     """The corpus and the model that a label file was made from."""
-    origin = json.loads(pl.read_parquet_metadata(path).get("memgrid", "{}"))
+    origin = json.loads(metadata.get("memgrid", "{}"))
     return {key: origin.get(key) for key in ("corpus", "k", "llm")}
 
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from memgrid.audit.shadow import arrays as module
-from memgrid.audit.shadow.arrays import FORMAT_VERSION, AuditWarning, read_arrays, write_arrays
-from memgrid.errors import UserError
+from memgrid.audit.shadow.arrays import FORMAT_VERSION, read_arrays, write_arrays
+from memgrid.errors import DamageWarning, UserError
 
 NUMBERS = {"trigger": 37, "accuracy": 0.1}
 
@@ -50,7 +50,7 @@ def believed(path, image):
         warnings.simplefilter("always")
         content = read_arrays(path, "identity")
     if content is None:
-        assert [warning.category for warning in caught] == [AuditWarning]
+        assert [warning.category for warning in caught] == [DamageWarning]
         assert "is damaged" in str(caught[0].message)
         assert "\n" not in str(caught[0].message)
         return False

@@ -19,7 +19,6 @@ from memgrid.audit.folder import attack_folder, audit_folder
 from memgrid.audit.sweep import Audits
 from memgrid.errors import UserError
 from memgrid.io.paths import CONF, PACKAGE
-from memgrid.launch import cli as launcher
 
 GROUPS = ("dataset", "canary", "membership", "model", "predictors", "attack")
 
@@ -28,7 +27,6 @@ GROUPS = ("dataset", "canary", "membership", "model", "predictors", "attack")
 def raw(*overrides):
     """What Hydra composes; that takes a fifth of a second."""
     ConfigStore.instance().store(name="audit_schema", node=AuditConfig)
-    launcher.register()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return compose("audit", overrides=list(overrides))
 

@@ -3,8 +3,10 @@
 import csv
 import gzip
 import io
+import os
 import pickle
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -259,6 +261,45 @@ def test_a_batch_with_other_contents_is_refused(cifar, change):
 def test_a_batch_that_is_something_else_is_refused(cifar, image):
     (cifar / "test_batch").write_bytes(image)
     assert "no sound test_batch " in refusal(load, "cifar10", cifar)
+
+
+class Calls:
+    """What a pickle does that calls a function."""
+
+    def __init__(self, function, *arguments):
+        self.called = function, arguments
+
+    def __reduce__(self):
+        return self.called
+
+
+@pytest.mark.parametrize(
+    "plant",
+    [
+        lambda mark: Calls(os.system, f"touch {mark}"),
+        lambda mark: Calls(eval, f"open({str(mark)!r}, 'w')"),
+        lambda mark: Calls(Path.touch, mark),
+        lambda mark: Calls(np.memmap, str(mark), np.uint8, "w+", 0, (8,)),
+        lambda mark: Calls(getattr, np, "load"),
+        lambda mark: np.array([Calls(os.system, f"touch {mark}")], object),
+    ],
+    ids=["a command", "code", "a method", "a class of numpy's", "an attribute", "an array of objects"],
+)
+@pytest.mark.parametrize("where", [b"labels", b"filenames"])
+def test_a_batch_that_calls_something_is_refused_and_nothing_is_called(cifar, plant, where):
+    mark = cifar / "called"
+    write_batch(cifar / "data_batch_2", {**batch(1), where: plant(mark)})
+    assert "no sound data_batch_2 (" in refusal(load, "cifar10", cifar)
+    assert not mark.exists()
+
+
+def test_batches_as_the_authors_wrote_them_are_read(cifar):
+    """Python 2 named numpy's modules as they were then, and wrote text as bytes."""
+    content = batch(0)
+    image = pickle.dumps(content, protocol=2).replace(b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n")
+    assert b"cnumpy.core.multiarray\n_reconstruct\n" in image
+    (cifar / "data_batch_1").write_bytes(image.replace(b"X\x02\x00\x00\x00u1", b"U\x02u1"))
+    np.testing.assert_array_equal(load("cifar10", cifar).labels[:10], content[b"labels"])
 
 
 def test_a_truncated_batch_is_refused(cifar):

@@ -1,13 +1,9 @@
 """When the trigger fires, and which checkpoints a training goes on from."""
 
-import warnings
-
 import numpy as np
 import pytest
-import torch
 
-from memgrid.audit.shadow.arrays import AuditWarning
-from memgrid.audit.shadow.training import STATE, Trigger, drop_unusable
+from memgrid.audit.shadow.training import STATE, Trigger, belongs
 
 
 def test_the_trigger_fires_once_when_the_median_falls():
@@ -39,18 +35,6 @@ STATE_OF_MODEL = {**dict.fromkeys(STATE), "identity": "a", "trigger": {}}
         ({key: value for key, value in STATE_OF_MODEL.items() if key != "predictors"}, False),  # of another version
     ],
 )
-def test_only_a_checkpoint_of_these_data_and_this_version_is_used(content, kept, tmp_path):
-    path = tmp_path / "last.ckpt"
-    torch.save({"audit": content}, path)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        drop_unusable(path, "a")
-    assert path.exists() is kept
-
-
-def test_a_damaged_checkpoint_is_removed_with_a_warning(tmp_path):
-    path = tmp_path / "last.ckpt"
-    path.write_bytes(b"no checkpoint")
-    with pytest.warns(AuditWarning, match="is damaged"):
-        drop_unusable(path, "a")
-    assert not path.exists()
+def test_only_a_checkpoint_of_these_data_and_this_version_is_used(content, kept):
+    assert belongs({"audit": content}, "a") is kept
+    assert not belongs({}, "a")

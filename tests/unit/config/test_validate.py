@@ -1,6 +1,7 @@
 from dataclasses import asdict, fields
 
 import pytest
+from conftest import refusal
 from hydra import compose, initialize_config_dir
 from hydra.errors import ConfigCompositionException
 
@@ -13,6 +14,8 @@ from memgrid.intervene.positions import candidates
 from memgrid.io.paths import CONF
 from memgrid.localize.attribution import METHODS
 from memgrid.results.folder import prepare_folder
+
+LONG = "n" * 300
 
 
 def composed(*overrides):
@@ -64,6 +67,17 @@ def test_the_defaults_are_valid():
         ("parts=4", ["parts=4", "stages=[extract]"]),
         ("llm=hf", ["llm.name", "llm.path"]),
         ("taxonomy.classes.Guess=[nonsense]", ["nonsense", "recite"]),
+        (f"llm.name={LONG}", ["llm.name=nnnnnnnnnnnnnnnnnnnn… cannot name a folder", "300 bytes", "100"]),
+        (f"corpus.name={LONG}", ["corpus.name=nnn"]),
+        (f"taxonomy.name={LONG}", ["taxonomy.name=nnn"]),
+        (f'corpus.name="{"ü" * 51}"', ["102 bytes"]),
+        (f"wandb.project={LONG}", ["wandb.project=nnn", "1 to 128 characters"]),
+        ("wandb.project=a/b", ["wandb.project=a/b", "none of /"]),
+        (f"root={'/n' * 1600}", ["root=/n/n", "3200 bytes", "3000"]),
+        ('root="a\nb"', ["root is 'a\\nb'"]),
+        ('root="~/mg"', ["root=~/mg cannot be read: no shell replaces ~ there, so write root=$HOME/mg"]),
+        ('corpus.path="~"', ["corpus.path=~", "write corpus.path=$HOME"]),
+        ('llm.path="~else/x"', ["llm.path=~else/x", "write llm.path=<folder>/x"]),
     ],
 )
 def test_bad_values_get_one_sentence(given, words):
@@ -72,6 +86,29 @@ def test_bad_values_get_one_sentence(given, words):
     message = str(caught.value)
     assert "\n" not in message
     assert all(word in message for word in words), message
+
+
+def test_titles_fit_into_figures_and_lines(tmp_path):
+    folder = tmp_path / "taxonomy"
+    folder.mkdir()
+    for name, title in (("long", LONG), ("lines", "a\\nb"), ("fits", "n" * 100)):
+        (folder / f"{name}.yaml").write_text(f'name: {name}\nclasses: {{A: non_memorized, "{title}": memorized}}\n')
+    words = [f"hydra.searchpath=[file://{tmp_path}]", "taxonomy=long"]
+    assert refusal(composed, *words) == "class 'nnnnnnnnnnnnnnnnnnnn' (and so on) has 300 characters: a title may have 100"
+    assert refusal(composed, words[0], "taxonomy=lines").startswith("a name in taxonomy.classes is 'a\\nb', with characters that no line")
+    assert list(composed(words[0], "taxonomy=fits").taxonomy.classes) == ["A", "n" * 100]
+
+
+@pytest.mark.parametrize("mode", ["bogus", "", "Online"])
+def test_a_mode_of_wandb_that_there_is_not_is_refused_before_any_work(mode, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", mode)
+    assert refusal(composed, "seed=0").startswith(f"WANDB_MODE={mode} in the environment is no mode of wandb: unset it")
+    assert composed("wandb=off").wandb.mode == "disabled"
+
+
+def test_what_is_no_home_is_a_path_as_it_stands():
+    assert composed('root="./~/x"').root == "./~/x"
+    assert composed('corpus.path="a~/ü ☃ [x](1)"').corpus.path == "a~/ü ☃ [x](1)"
 
 
 def test_gradcam_needs_a_convolution():

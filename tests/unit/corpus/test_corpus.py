@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from memgrid.config.schema import CorpusConfig
 from memgrid.corpus.corpus import Corpus, load_corpus
+from memgrid.corpus.parquet import read_table
 from memgrid.errors import UserError
-from memgrid.io.parquet import read_table
 from memgrid.io.paths import TOY
 
 

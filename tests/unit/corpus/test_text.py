@@ -237,14 +237,14 @@ def test_a_kill_leaves_nothing_half_written(tmp_path, monkeypatch, tokenizer, pr
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.txt").write_text(prose[:20_000])
     undisturbed = prepare_text(config(tmp_path / "in"), tokenizer, tmp_path / "other")
-    owner, name = (pl.DataFrame, "write_parquet") if where == "write" else (os, "rename")
+    owner, name = (Path, "write_bytes") if where == "write" else (os, "rename")
     real, calls = getattr(owner, name), itertools.count(1)
 
     def stop(*arguments, **settings):
         if next(calls) < turn:
             return real(*arguments, **settings)
         if where == "write":
-            arguments[1].write_bytes(b"PAR1 and then nothing")
+            real(arguments[0], arguments[1][:100])
         raise Killed
 
     with monkeypatch.context() as patch:

@@ -25,7 +25,7 @@ def test_what_is_typed_becomes_typed_values():
     assert parsed(REPORT, ["flow=rasy,recite"]).flow == ("rasy", "recite")
     assert parsed(REPORT, []).flow == ("prashanth", "rasy")
     assert parsed(STORE, ["verify", "folder=a", "folder=b"]) == Verify([Path("a"), Path("b")], None)
-    assert parsed(STORE, ["info", "root=~/[x](1), y"]) == Info([], Path("~/[x](1), y"))  # a path as it stands: nothing is unquoted
+    assert parsed(STORE, ["info", "root=./~/[x](1), y"]) == Info([], Path("~/[x](1), y"))  # a path as it stands: nothing is unquoted
     assert parsed(STORE, ["export", "out=c.h5", "ids=1,2", "folder=a"]) == Export(Path("a"), "1,2", Path("c.h5"))
     assert parsed(TRACKING, ["sync"]) == Sync(Path("memgrid-runs"))
     assert parsed(TRACKING, ["dashboard", "entity=007"]) == Dashboard("007", "memgrid")
@@ -34,9 +34,11 @@ def test_what_is_typed_becomes_typed_values():
 @pytest.mark.parametrize(
     ("command", "words", "told"),
     [
-        (STATUS, ["rot=x"], "status knows only root=<folder> and state=<state>, not rot=x (did you mean root=?)"),
-        (STATUS, ["root"], "status knows only root=<folder> and state=<state>, not root (did you mean root=?)"),
-        (STATUS, ["root=a", "elephant"], "status knows only root=<folder> and state=<state>, not elephant"),
+        (STATUS, ["rot=x"], "status knows only root=<folder>, state=<state> and forget=<state>, not rot=x (did you mean root=?)"),
+        (STATUS, ["root"], "status knows only root=<folder>, state=<state> and forget=<state>, not root (did you mean root=?)"),
+        (STATUS, ["root=a", "elephant"], "status knows only root=<folder>, state=<state> and forget=<state>, not elephant"),
+        (STATUS, ["root=~/a"], "root=~/a cannot be read: no shell replaces ~ there, so write root=$HOME/a"),
+        (STORE, ["export", "out=~"], "out=~ cannot be read: no shell replaces ~ there, so write out=$HOME"),
         (STATUS, ["root="], "root= gives status no value: write root=<folder>, or leave it out"),
         (STATUS, ["root=a", "root=b"], "root= is given 2 times to status: give it once"),
         (STATUS, ["state=lost"], "state=lost is unknown: use done, running, failed, stopped, missing"),

@@ -21,10 +21,11 @@ from omegaconf import OmegaConf
 
 from memgrid.audit.shadow.arrays import write_arrays
 from memgrid.errors import StoreError, UserError
-from memgrid.io.files import copy_file, host, sweep_leftovers, whole, write_bytes, write_json, write_parquet, write_text, write_yaml
+from memgrid.io.checkpoints import save
+from memgrid.io.digests import read_json, write_json, write_parquet, write_yaml
+from memgrid.io.files import copy_file, host, sweep_leftovers, whole, write_bytes, write_text
 from memgrid.io.paths import PACKAGE
 from memgrid.localize.maps import write_decision_maps
-from memgrid.pretrain.train import save_checkpoint
 from memgrid.report.figures.style import figure
 
 OLD = b"what stood there before"
@@ -56,7 +57,7 @@ WRITERS: dict[str, Callable[[Path], None]] = {
     "copy.py": lambda path: copy_file(Path(__file__), path),
     "maps.h5": write_maps,
     "arrays.h5": lambda path: write_arrays(path, "it", {}, {"a": np.arange(1000)}),
-    "a.ckpt": lambda path: save_checkpoint({"a": torch.zeros(1000)}, path),
+    "a.ckpt": lambda path: save({"a": torch.zeros(1000)}, path),
     "a.png": write_figure,
 }
 
@@ -207,7 +208,7 @@ def test_only_what_dead_writers_left_is_swept(tmp_path):
 def test_what_is_written_can_be_read(tmp_path):
     for name, write in WRITERS.items():
         write(tmp_path / name)
-    assert json.loads((tmp_path / "a.json").read_text()) == {"text": "x" * 1000}
+    assert read_json(tmp_path / "a.json") == {"text": "x" * 1000}
     assert OmegaConf.load(tmp_path / "a.yaml").text == "x" * 1000
     assert pl.read_parquet(tmp_path / "a.parquet")["a"].to_list() == list(range(1000))
     assert pl.read_parquet_metadata(tmp_path / "a.parquet")["memgrid"] == "b"
@@ -225,10 +226,10 @@ OTHER_WAYS = re.compile(
 )
 ALLOWED = {
     "io/files.py",
-    "store/store.py",  # writes to what `whole` gives; moves damaged shards aside
+    "store/store.py",  # writes to what `whole` gives
     "report/figures/style.py",  # writes to what `whole` gives
-    "pretrain/train.py",  # torch.save into memory
-    "train/trainer.py",  # the same
+    "io/digests.py",  # polars writes into memory
+    "io/checkpoints.py",  # torch too; the checkpoint before the last one is moved
     "report/figures/drawing.py",  # in a folder for temporary files
     "report/page.py",  # pictures in memory
     "tracking/dashboard.py",  # saves on wandb's server

@@ -1,5 +1,6 @@
 """The launchers' own parts; test_slurm.py has them at work."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -7,7 +8,8 @@ from conftest import memgrid_here
 
 from memgrid.errors import UserError
 from memgrid.launch import base as launcher
-from memgrid.launch.slurm import SlurmLauncher
+from memgrid.launch.handover import answer_file
+from memgrid.launch.queues import SlurmLauncher
 from memgrid.launch.tasks import Task
 
 
@@ -17,6 +19,8 @@ from memgrid.launch.tasks import Task
         ("hydra.launcher.at_once=0", "hydra.launcher.at_once=0 is too small"),
         ("hydra.launcher.partition=gpu", "partition"),
         ("hydra.launcher.tasks_per_node=2", "hydra.launcher asks for 2 tasks in a job, and a run is one"),
+        ("hydra.sweep.dir=${root}/100%/j", "has a % in its name, which SLURM replaces: give another root, or choose another one with"),
+        ("hydra.launcher.submitit_folder=.", "close it to others (chmod 700), or choose another one with hydra.launcher.submitit_folder="),
     ],
 )
 def test_what_the_local_launcher_cannot_do_is_refused(given, told, quick, tmp_path):
@@ -40,13 +44,27 @@ def test_a_launcher_without_a_sweep_is_refused(given, quick, tmp_path):
     assert not (tmp_path / "root").exists()
 
 
+class Undone:
+    """Runs of which none is done, nor worked on."""
+
+    def name(self, run):
+        return "it"
+
+    def result(self, run):
+        return None
+
+    def folder(self, run):
+        return Path("nowhere")
+
+    def busy(self, run):
+        return False
+
+
 class Limited(SlurmLauncher):
     """A site where a user may have `most` jobs."""
 
-    _EXECUTOR = "slurm"
-
     def __init__(self, most, folder):
-        self.most, self.folder, self.max_array_size, self.target = most, folder, 1000, None
+        self.most, self.folder, self.max_array_size, self.target = most, folder, 1000, Undone()
         self.batches, self.active, self.refusals, self.looks = [], [], 0, 0
 
     def submit(self, batch):
@@ -58,11 +76,14 @@ class Limited(SlurmLauncher):
             str(tasks[0].number): (SimpleNamespace(paths=SimpleNamespace(result_pickle=self.folder / f"{tasks[0].number}.pkl")), tasks)
             for tasks in batch
         }
-        self.active += [job.paths.result_pickle for job, _ in jobs.values()]
+        self.active += [answer_file(job.paths) for job, _ in jobs.values()]
         return jobs
 
     def queue(self):
         return None
+
+    def waiting(self):
+        return set()
 
     def time_passes(self, _):
         """Every now and then the oldest jobs end."""
@@ -76,7 +97,7 @@ class Limited(SlurmLauncher):
 @pytest.mark.parametrize("most", [1, 100, 153])
 def test_an_array_that_a_site_refuses_is_submitted_in_parts(most, tmp_path, monkeypatch, capsys):
     limited, told = Limited(most, tmp_path), []
-    monkeypatch.setattr(launcher, "collect", lambda job, tasks, target, failures: told.append(tasks[0].number))
+    monkeypatch.setattr(launcher, "collect", lambda job, tasks, target, failures: told.append(tasks[0].number) or [])
     monkeypatch.setattr(launcher.time, "sleep", limited.time_passes)
     limited.work_off([[Task(number, [], None)] for number in range(153)], [])
     assert sorted(told) == list(range(153))

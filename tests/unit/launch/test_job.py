@@ -11,8 +11,8 @@ from conftest import refusal
 
 from memgrid.config.schema import LLMConfig, RunConfig, TrainerConfig
 from memgrid.io.files import check_room
-from memgrid.io.logs import last_line
 from memgrid.launch.job import check_tasks, log_file
+from memgrid.results.work import last_line
 from memgrid.train import devices
 from memgrid.train.devices import check_gpu, check_trainer
 

@@ -11,7 +11,8 @@ from types import SimpleNamespace
 import pytest
 
 from memgrid.errors import StoreWarning, UserError
-from memgrid.launch.base import Launcher
+from memgrid.launch import base
+from memgrid.launch.base import JobLauncher
 from memgrid.launch.cli import attempt, noted, start
 from memgrid.launch.sweep import Sweep
 from memgrid.launch.workspace import Workspace
@@ -109,11 +110,11 @@ def test_without_a_start_hydras_task_says_what_it_lacks():
         attempt(lambda _: None)
 
 
-class Waiting(Launcher):
+class Waiting(JobLauncher):
     """A launcher for which there is nothing to do."""
 
     def __init__(self):
-        self.params = {"tasks_per_node": 1, "nodes": 1}
+        self.params, self.folder = {"tasks_per_node": 1, "nodes": 1}, Path("jobs")
         self.hydra_context, self.config, self.submitted = SimpleNamespace(config_loader=None), None, []
 
     def room(self, active):
@@ -127,19 +128,30 @@ class Waiting(Launcher):
 
     def work_off(self, waiting, failures):
         self.submitted += waiting
+        self.target.finished |= {task.run for group in waiting for task in group}
+        return []
 
 
 class Everything(Runs):
-    """Runs that are numbers: the even ones are done."""
+    """Runs that are numbers: the even ones are done; on those in `others` somebody works."""
+
+    def __init__(self, *others):
+        self.finished, self.others = {2, 4}, set(others)
 
     def result(self, run):
-        return {} if run % 2 == 0 else None
+        return {} if run in self.finished else None
+
+    def name(self, run):
+        return f"run {run}"
+
+    def ending(self, run):
+        return "done"
 
     def folder(self, run):
         return Path("nowhere")
 
     def busy(self, run):
-        return False
+        return run in self.others
 
     def shared(self, run):
         return (run,)
@@ -154,4 +166,28 @@ def test_a_launcher_takes_what_the_sweep_found_and_keeps_it_out_of_its_jobs(caps
     assert "1 of 3 runs are done" in capsys.readouterr().out
     assert launcher.target is workspace.target
     assert not any(isinstance(value, Workspace) for value in vars(launcher).values())
+
+
+@pytest.mark.parametrize("ends", ["done", "gone"])
+def test_a_launcher_waits_for_what_others_do_and_does_it_if_they_are_gone(ends, capsys, monkeypatch):
+    target = Everything(1, 5)
+    launcher, workspace = Waiting(), Workspace(target=target, planned={(f"n={n}",): n for n in range(1, 6)})
+
+    def time_passes(_):
+        done = target.others.pop()
+        target.finished |= {done} if ends == "done" else set()
+
+    monkeypatch.setattr(base.time, "sleep", time_passes)
+    with workspace.entered():
+        launcher.launch([[f"n={n}"] for n in range(1, 6)], 0)
+    done_here = [task.run for group in launcher.submitted for task in group]
+    assert done_here == ([3] if ends == "done" else [3, *sorted({1, 5}, key=done_here.index)])
+    assert len(done_here) == (1 if ends == "done" else 3)
+    out = capsys.readouterr().out
+    assert out.count("another process is working on it") == 2
+    assert out.count(": done") == (2 if ends == "done" else 0)
+    assert workspace.failures == []
+
+
+def test_what_a_launcher_found_can_be_pickled():
     assert vars(pickle.loads(pickle.dumps(Sweep(Runs())))).keys() == {"target"}

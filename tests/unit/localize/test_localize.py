@@ -13,6 +13,7 @@ from hydra import compose, initialize_config_dir
 from rich.console import Console
 
 from memgrid.config.validate import register, typed
+from memgrid.io.checkpoints import save
 from memgrid.io.paths import CONF
 from memgrid.launch.workspace import Workspace
 from memgrid.localize import localize as room
@@ -146,7 +147,7 @@ def test_nothing_is_computed_twice_and_stale_files_are_made_anew(own, monkeypatc
     checkpoint = own.folder.path / "checkpoints" / "last.ckpt"
     content = torch.load(checkpoint, weights_only=True)
     next(iter(content["state_dict"].values())).mul_(1.5)
-    torch.save(content, checkpoint)
+    save(content, checkpoint)
     assert times("gradient", 3)[0] == 3
 
 
@@ -185,11 +186,11 @@ def test_runs_without_networks_are_refused(own, tmp_path):
     checkpoint = own.folder.path / "checkpoints" / "last.ckpt"
     kept = checkpoint.read_bytes()
     checkpoint.write_bytes(kept[:1000])
-    assert "cannot be read" in refusal(localize, *given)
+    assert "is damaged (its content does not match its digest)" in refusal(localize, *given)
     content = torch.load(io.BytesIO(kept), weights_only=True)
-    torch.save({**content, "history": content["history"][:1]}, checkpoint)
+    save({**content, "history": content["history"][:1]}, checkpoint)
     assert "has seen 1 of 3 epochs" in refusal(localize, *given)
-    torch.save({**content, "state_dict": {}}, checkpoint)
+    save({**content, "state_dict": {}}, checkpoint)
     assert "other networks" in refusal(localize, *given)
     checkpoint.unlink()
     assert "force=true" in refusal(localize, *given)
@@ -248,6 +249,6 @@ def test_a_class_without_a_decision_is_all_zero(own, monkeypatch):
     for name, weights in content["state_dict"].items():
         if name.endswith("body.12.weight"):
             weights.zero_()
-    torch.save(content, checkpoint)
+    save(content, checkpoint)
     for method in ("guided", "gradcam"):
         assert (read_decision_maps(localize(*parts(own), method, 2)).values == 0).all()

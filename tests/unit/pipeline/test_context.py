@@ -57,7 +57,7 @@ def test_a_label_file_that_is_written_again_is_read_again(contexts, tmp_path):
     table.with_columns(memorized=pl.lit(False)).write_parquet(path)
     assert path.stat().st_mtime_ns > stamp
     assert labels.read(("memorized",))["memorized"].to_list() == [False, False]
-    assert read_label_file(str(path), 0).height == 2
+    assert read_label_file(str(path), 0)[0].height == 2
 
 
 def test_costs_add_up_in_a_workspace_and_begin_anew_in_another(contexts, monkeypatch):

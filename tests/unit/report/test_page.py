@@ -146,16 +146,20 @@ def test_what_is_missing_or_failed_is_said(page):
 
 
 def test_signs_of_html_and_markdown_are_only_text(tmp_path):
-    classes = {"Non|Memo": "non_memorized", "<script>alert(1)</script>": "guess", 'a "b" & \\c': "memorized"}
+    formula = '=HYPERLINK("http://x")'
+    classes = {formula: "non_memorized", "<script>alert(1)</script>": "guess", '[x](http://y) | "b" & \\c': "memorized"}
     finish(Run(tmp_path, "m<1>", classes=classes))
     make_labels(tmp_path, "m<1>")
     write_report(gather(tmp_path, tmp_path / "out", PAIR))
     html = (tmp_path / "out" / "index.html").read_text()
     checker = check(html)
     assert "<script>alert" not in html
-    assert 'Non|Memo, <script>alert(1)</script>, a "b" & \\c' in checker.text
-    assert pl.read_csv(tmp_path / "out" / "runs.csv")["setting"].item() == ", ".join(classes)
+    assert ", ".join(classes) in checker.text
+    assert not [link for link in checker.links if link.startswith("http")]
+    assert pl.read_csv(tmp_path / "out" / "runs.csv")["setting"].item() == "'" + ", ".join(classes)
+    assert set(pl.read_csv(tmp_path / "out" / "confusions.csv")["true"]) >= {f"'{formula}", "<script>alert(1)</script>"}
     assert (tmp_path / "out" / "runs.md").read_text().count("\n") == 3
+    assert "[x](" not in (tmp_path / "out" / "runs.md").read_text()
 
 
 def test_one_run_without_anything_else(tmp_path):

@@ -17,7 +17,6 @@ from memgrid.report.tables import (
     benchmark,
     confusions_table,
     controls,
-    escaped,
     members_table,
     protocols,
     ranking,
@@ -456,7 +455,6 @@ def test_markdown_keeps_its_cells(tmp_path):
     assert head == "| setting | min_f1 | rho | eval_loss | llm |"
     assert rule == "|---|---|---|---|---|"
     assert row == "| a\\|b &lt;i&gt;c&lt;/i&gt; \\\\ d e | 71.2 | 0.25 | 0.712 |  |"
-    assert escaped("x") == "x"
 
 
 @pytest.mark.parametrize(("column", "value", "text"), [("rouge_l", True, "yes"), ("paper_eval_loss", 0.04473, "0.0447"), ("seed", 3, "3")])

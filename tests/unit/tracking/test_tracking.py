@@ -9,7 +9,6 @@ import struct
 import subprocess
 import sys
 import time
-from dataclasses import asdict
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -17,7 +16,6 @@ from threading import Thread
 import numpy as np
 import polars as pl
 import pytest
-import torch
 import wandb
 from conftest import made_once, memgrid, memgrid_here
 from filelock import FileLock
@@ -204,6 +202,38 @@ def test_runs_of_one_process_never_merge(tmp_path):
     assert codes == [0, 1, 0]
 
 
+AGENT = """
+import sys
+from pathlib import Path
+sys.path[:0] = sys.argv[2:]
+from runs_maker import composed
+from memgrid.results.folder import RunFolder
+from memgrid.tracking.log import tracked
+for seed in (0, 1):
+    with tracked(composed((f"seed={seed}",)), RunFolder(Path(sys.argv[1]) / f"seed{seed}-000000000{seed}")) as logger:
+        logger.log_metrics({"epoch": 0, "x": seed})
+"""
+
+
+def test_under_a_sweep_agent_each_run_is_itself(tmp_path):
+    """Whatever else wandb is told by its variables: each run has its own id, name, group, project and folder."""
+    own = {"SWEEP_ID": "s1", "RUN_ID": "theirs", "RESUME": "must", "DIR": str(tmp_path / "theirs"), "NAME": "theirs", "RUN_GROUP": "theirs"}
+    odd = {"PROJECT": "theirs", "MODE": "disabled", "CONSOLE": "bogus", "SILENT": "false", "RESUME_FROM": "x", "SWEEP_PARAM_PATH": "/no"}
+    environment = {**os.environ, **{f"WANDB_{name}": value for name, value in {**own, **odd}.items()}, "WANDB_TAGS": "kept"}
+    words = [sys.executable, "-c", AGENT, str(tmp_path), str(Path(__file__).parents[2])]
+    done = subprocess.run(words, capture_output=True, text=True, env=environment, timeout=300)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    for seed in (0, 1):
+        folder = tmp_path / f"seed{seed}-000000000{seed}"
+        (path,) = finished_files(folder)
+        run = started(path)
+        assert (run.run_id, run.display_name, run.project, run.sweep_id) == (f"000000000{seed}", folder.name, "memgrid", "")
+        assert run.run_group == "toy/rasy/rho0.5-both"
+        assert list(run.tags) == ["kept"]
+        assert [row["x"] for row in map(named, (r.history.item for r in records(path) if r.HasField("history")))] == [seed]
+    assert not (tmp_path / "theirs").exists()
+
+
 def test_disabled_leaves_nothing(tmp_path):
     with tracked(composed(("wandb=off",)), RunFolder(tmp_path / "off-0123456789")) as logger:
         assert logger is None
@@ -289,9 +319,8 @@ def test_epochs_that_wandb_lost_are_written_again_from_the_checkpoint(kept, tmp_
     (first,) = finished_files(folder)
     cuts = {"nothing": HEADER, "one epoch": end_of_epoch(first, 0) + 9, "everything": first.stat().st_size}
     os.truncate(first, cuts[kept])
-    (folder / "checkpoints").mkdir()
-    torch.save({"history": [asdict(row) for row in rows(0, 1)]}, folder / "checkpoints" / "last.ckpt")
     with tracked(run, RunFolder(folder)) as logger:
+        log_history(logger, rows(0, 1))  # as a training does that goes on
         log_history(logger, rows(2))
     first.rename(first.with_suffix(".first"))
     (second,) = finished_files(folder)

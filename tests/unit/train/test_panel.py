@@ -1,5 +1,10 @@
 """Training on planted maps: members equal themselves trained alone, resuming equals going through, shuffled labels fall to chance."""
 
+import os
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from unittest import mock
+
 import numpy as np
 import polars as pl
 import pytest
@@ -8,7 +13,9 @@ import torch
 from memgrid.config.derive import Member
 from memgrid.config.schema import CNNConfig, CorpusConfig, DataConfig, LLMConfig, RunConfig, TaxonomyConfig, TrainerConfig, WandbConfig
 from memgrid.corpus.corpus import Corpus
-from memgrid.errors import UserError
+from memgrid.errors import DamageWarning, UserError
+from memgrid.io.checkpoints import beside, previous
+from memgrid.results.folder import CHECKPOINT
 from memgrid.store.shard import Identity, Maps
 from memgrid.store.store import Store
 from memgrid.train.data import AttentionData, SeededBatches
@@ -17,6 +24,10 @@ from memgrid.train.train import fit
 
 LENGTH, LAYERS, CELLS = 32, 2, 32 * 33 // 2
 MEMBERS = [Member(3, 4, "mean"), Member(3, 6, "max"), Member(5, 4, "mean")]
+
+
+class Killed(BaseException):
+    """Nothing catches it."""
 
 
 @pytest.fixture(scope="module")
@@ -56,10 +67,17 @@ def run_config(**changes):
     )
 
 
-def fitted(planted, folder, panel=MEMBERS, shuffled=False, **changes):
+def fitted(planted, folder, panel=MEMBERS, shuffled=False, stopped_at=None, **changes):
     store, corpus, samples = planted
     data = AttentionData(store, corpus, samples, ("mean", "max"), DataConfig(), 16, seed=0, shuffled=shuffled)
-    return fit(run_config(**changes), panel, data, folder, None)
+
+    def stop(module):
+        """Somebody ends the training when that epoch begins."""
+        if module.current_epoch == stopped_at:
+            raise Killed
+
+    with mock.patch.object(Panel, "on_train_epoch_start", stop):
+        return fit(run_config(**changes), panel, data, folder, None)
 
 
 def test_each_member_equals_itself_trained_alone(planted, tmp_path):
@@ -82,6 +100,51 @@ def test_resumed_equals_undisturbed(planted, tmp_path):
     assert resumed[0] == whole[0]
     assert [row.epoch for row in resumed[0]] == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
     np.testing.assert_array_equal(resumed[1], whole[1])
+
+
+@pytest.fixture
+def elsewhere(tmp_path):
+    """A folder on another file system than the one for temporary files, as a root on a cluster is; where there is none, any."""
+    if not os.access("/dev/shm", os.W_OK):
+        yield tmp_path
+        return
+    with TemporaryDirectory(dir="/dev/shm") as folder:
+        yield Path(folder)
+
+
+DAMAGES = {
+    "empty": lambda _: b"",
+    "torn": lambda kept: kept[: len(kept) // 2],
+    "zeroed": lambda kept: bytes(len(kept)),
+    "flipped": lambda kept: kept[:-9] + bytes([kept[-9] ^ 1]) + kept[-8:],
+}
+
+
+@pytest.fixture(scope="module")
+def whole(planted, tmp_path_factory):
+    """The history and the probabilities of an undisturbed training."""
+    return fitted(planted, tmp_path_factory.mktemp("whole"))
+
+
+@pytest.mark.parametrize(("damage", "both"), [("empty", False), ("torn", True), ("zeroed", False), ("flipped", False)])
+def test_a_damaged_checkpoint_never_stops_a_training(damage, both, planted, whole, elsewhere):
+    """It goes on from the one before it, or begins anew, and ends as undisturbed."""
+    with pytest.raises(Killed):
+        fitted(planted, elsewhere, stopped_at=2)
+    last = elsewhere / CHECKPOINT
+    for path in (last, previous(last)) if both else (last,):
+        path.write_bytes(DAMAGES[damage](path.read_bytes()))
+    with pytest.warns(DamageWarning, match=r"last\.ckpt is damaged"):
+        resumed = fitted(planted, elsewhere)
+    assert resumed[0] == whole[0]
+    np.testing.assert_array_equal(resumed[1], whole[1])
+    assert sorted(path.name for path in elsewhere.iterdir()) == ["damaged", CHECKPOINT, beside(last).name]
+
+
+def test_a_checkpoint_of_other_networks_is_passed_over(planted, whole, tmp_path):
+    fitted(planted, tmp_path / "cut", MEMBERS[:1], epochs=2)
+    again = fitted(planted, tmp_path / "cut")
+    assert again[0] == whole[0]
 
 
 def test_a_planted_signal_is_found_and_shuffled_labels_are_not(planted, tmp_path):

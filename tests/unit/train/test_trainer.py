@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from memgrid.errors import UserError
+from memgrid.io.checkpoints import beside, load
 from memgrid.train.trainer import WholeCheckpoints
 
 
@@ -16,21 +17,22 @@ def test_a_checkpoint_never_leads_through_the_folder_for_temporary_files(tmp_pat
     opened = []
     usual = os.rename
     monkeypatch.setattr(os, "rename", lambda source, goal: opened.append((source, goal)) or usual(source, goal))
-    WholeCheckpoints().save_checkpoint({"epoch": 3, "weights": torch.arange(4)}, path)
-    assert [(source.parent, goal) for source, goal in opened] == [(path.parent, path)]
+    WholeCheckpoints(None).save_checkpoint({"epoch": 3, "weights": torch.arange(4)}, path)
+    assert [(source.parent, goal) for source, goal in opened] == [(path.parent, beside(path)), (path.parent, path)]
     assert torch.load(path, weights_only=True)["epoch"] == 3
     assert not list(elsewhere.iterdir())
 
 
 def test_a_full_disk_leaves_the_checkpoint_before_it(tmp_path, monkeypatch):
     path = tmp_path / "last.ckpt"
-    WholeCheckpoints().save_checkpoint({"epoch": 1}, path)
+    WholeCheckpoints(None).save_checkpoint({"epoch": 1}, path)
 
     def full(_):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(UserError, match="No space left"):
-        WholeCheckpoints().save_checkpoint({"epoch": 2}, path)
+        WholeCheckpoints(None).save_checkpoint({"epoch": 2}, path)
     assert torch.load(path, weights_only=True)["epoch"] == 1
-    assert [entry.name for entry in tmp_path.iterdir()] == ["last.ckpt"]
+    assert {entry.name for entry in tmp_path.iterdir()} == {"last.ckpt", "last.ckpt.sha256"}
+    assert load(path)["epoch"] == 1

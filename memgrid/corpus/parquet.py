@@ -8,6 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from memgrid.errors import UserError
+from memgrid.io.digests import check_file
 
 # What a column can be asked to hold, and as what it is then read.
 KINDS = {
@@ -23,9 +24,10 @@ def read_table(path: Path, wanted: Mapping[str, str], hint: str = "") -> pl.Data
     """The columns of a parquet file that are wanted, each as its kind is read (see `KINDS`); nothing else of the file is loaded.
 
     Raises:
-        UserError: the file cannot be read, a column is missing or holds something else, or an entry is null or too large.
+        UserError: the file cannot be read or is damaged, a column is missing or holds something else, or an entry is null or too large.
     """
     require_columns(path, wanted, hint)
+    check_file(path)  # one that memgrid wrote has a digest
     query = pl.scan_parquet(path, glob=False).select(pl.col(column).cast(KINDS[kind]) for column, kind in wanted.items())
     try:
         table = query.collect()

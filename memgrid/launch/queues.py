@@ -1,33 +1,94 @@
-"""Jobs on a SLURM cluster (`hydra/launcher=slurm`)."""
+"""Where jobs wait and run: on a SLURM cluster (`hydra/launcher=slurm`), or in processes of this machine (`hydra/launcher=local`)."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from hydra_plugins.hydra_submitit_launcher.config import SlurmQueueConf
-
 from memgrid.errors import UserError
-from memgrid.launch.base import PREFIX, Launcher
+from memgrid.launch.base import JobLauncher, JobSettings
+from memgrid.launch.handover import answer_file
 from memgrid.launch.tasks import Task
 from memgrid.results.work import WorkFolder
 
 
 @dataclass
-class SlurmSettings(SlurmQueueConf):  # type: ignore[misc]
+class LocalSettings(JobSettings):
+    """What conf/hydra/launcher/local.yaml may set."""
+
+    _target_: str = "hydra_plugins.memgrid.LocalLauncher"
+    at_once: int = 1
+
+
+class LocalLauncher(JobLauncher):
+    """A process for each job, `at_once` of them side by side."""
+
+    executor = "local"
+
+    def __init__(self, at_once: int, **params: Any) -> None:
+        super().__init__(**params)
+        self.at_once = at_once
+        self.processes: dict[str, Any] = {}
+
+    def check(self, runs: list[Any]) -> None:
+        """Refuse what no process here can do; UserError."""
+        super().check(runs)
+        if self.at_once < 1:
+            raise UserError(f"hydra.launcher.at_once={self.at_once} is too small: it must be at least 1")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "processes": {}}  # a job needs no other's
+
+    def submit(self, batch: list[list[Task]]) -> dict[str, tuple[Any, list[Task]]]:
+        """Start a process for each."""
+        jobs = super().submit(batch)
+        self.processes |= {job_id: job for job_id, (job, _) in jobs.items()}
+        return jobs
+
+    def room(self, active: int) -> int:
+        """As many as may run side by side."""
+        return self.at_once - active
+
+    def queue(self) -> set[str] | None:
+        """The processes that have not ended."""
+        return {job_id for job_id, job in self.processes.items() if job.state == "RUNNING"}
+
+    def farewell(self, jobs: list[str]) -> str:
+        """They are processes of this terminal."""
+        return "the jobs end with this process: the same command goes on where they stopped"
+
+
+@dataclass
+class SlurmSettings(JobSettings):
     """What conf/hydra/launcher/slurm.yaml may set."""
 
-    _target_: str = f"{PREFIX}.SlurmLauncher"
+    _target_: str = "hydra_plugins.memgrid.SlurmLauncher"
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    gres: str | None = None
+    comment: str | None = None
+    constraint: str | None = None
+    exclude: str | None = None
+    cpus_per_gpu: int | None = None
+    gpus_per_task: int | None = None
+    mem_per_gpu: str | None = None
+    mem_per_cpu: str | None = None
+    max_num_timeout: int = 0
+    signal_delay_s: int = 120
+    array_parallelism: int = 256
     max_array_size: int = 1000
+    setup: list[str] | None = None
+    additional_parameters: dict[str, Any] = field(default_factory=dict)
 
 
-class SlurmLauncher(Launcher):
+class SlurmLauncher(JobLauncher):
     """Job arrays of at most `max_array_size`, all in the queue at once."""
 
-    _EXECUTOR = "slurm"
+    executor = "slurm"
 
     def __init__(self, max_array_size: int, **params: Any) -> None:
         super().__init__(**params)
@@ -76,7 +137,7 @@ class SlurmLauncher(Launcher):
         jobs = super().submit(batch)
         for job_id, (job, tasks) in jobs.items():
             for task in tasks:
-                WorkFolder(self.target.folder(task.run)).note_queued(job_id, job.paths.result_pickle)
+                WorkFolder(self.target.folder(task.run)).note_queued(job_id, answer_file(job.paths))
         return jobs
 
     def farewell(self, jobs: list[str]) -> str:

@@ -1,0 +1,108 @@
+"""Checkpoints: whole on any file system, with a digest beside them, read without running what they hold, and passed over where damaged.
+
+Beside `last.ckpt` lie `last.previous.ckpt`, the one before it, as long as the training goes on, and `last.ckpt.sha256`, which has the
+digests of both as sha256sum writes them. A checkpoint is sound if its digest is one of these: so there is no moment at which a kill leaves
+none. Checkpoints of older versions have no digest, and are believed if they can be read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from memgrid.errors import DamagedError
+from memgrid.io.files import reason, replace_damaged, whole, write_text
+
+State = dict[str, Any]
+
+
+def previous(path: Path) -> Path:
+    """Where the checkpoint before the last one lies."""
+    return path.with_suffix(f".previous{path.suffix}")
+
+
+def beside(path: Path) -> Path:
+    """Where the digests of a checkpoint and of the one before it lie."""
+    return path.with_name(f"{path.name}.sha256")
+
+
+def files(path: Path) -> list[Path]:
+    """All that may belong to a checkpoint."""
+    return [path, previous(path), beside(path)]
+
+
+def digests(path: Path) -> dict[str, str]:
+    """The digests beside a checkpoint, by the name of the file; empty where there are none."""
+    try:
+        lines = beside(path).read_text(errors="replace").splitlines()
+    except FileNotFoundError:
+        return {}
+    return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+
+
+def save(state: State, path: Path) -> None:
+    """Write a checkpoint, as `io.files.whole` does; the one that stood there is kept as the previous one."""
+    import torch
+
+    buffer = io.BytesIO()  # torch does not say when it was the disk that failed
+    torch.save(state, buffer)
+    content = buffer.getbuffer()
+    known = {path.name: hashlib.sha256(content).hexdigest()}
+    with whole(path) as partial:
+        partial.write_bytes(content)
+        if path.exists():
+            known |= {previous(path).name: old for name, old in digests(path).items() if name == path.name}
+        write_text("".join(f"{digest}  {name}\n" for name, digest in known.items()), beside(path))
+        if previous(path).name in known:
+            os.replace(path, previous(path))
+
+
+def load(path: Path) -> State:
+    """A checkpoint, on the CPU; of what it holds, tensors and plain types alone are read, and nothing is run.
+
+    Raises:
+        DamagedError: it is not what was written, or holds something else. OSError: it cannot be read.
+    """
+    import torch
+
+    content = path.read_bytes()
+    last = path.with_name(path.name.replace(".previous", ""))
+    known = set(digests(last).values())
+    if beside(last).exists() and hashlib.sha256(content).hexdigest() not in known:
+        raise DamagedError(path, "its content does not match its digest")
+    try:
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception as error:  # damaged bytes make torch raise whatever they like
+        raise DamagedError(path, f"it is no checkpoint: {reason(error)}") from None
+    if not isinstance(state, dict):
+        raise DamagedError(path, "it is no checkpoint of a training")
+    return state
+
+
+def newest(path: Path, fits: Callable[[State], bool]) -> State | None:
+    """What a training goes on from: the checkpoint, or the one before it, or None. What cannot be read is named and set aside.
+
+    Args:
+        fits: whether a state is one of this training; one that is not is passed over.
+    """
+    for candidate in (path, previous(path)):
+        try:
+            state = load(candidate)
+            if fits(state):
+                return state
+        except FileNotFoundError:
+            continue
+        except DamagedError as error:
+            replace_damaged(error)
+    return None
+
+
+def keep_last(path: Path) -> None:
+    """A training has ended: the checkpoint before its last one is of no more use."""
+    if previous(path).exists():
+        previous(path).unlink()
+        write_text("".join(f"{digest}  {name}\n" for name, digest in digests(path).items() if name == path.name), beside(path))

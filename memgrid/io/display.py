@@ -1,0 +1,83 @@
+"""What people see: consoles, progress bars, and tables for them and their programs, in which text is only text, whoever wrote it.
+
+Names of classes, models and folders come from users, and errors from files that others may write in a shared root: none of them may be a
+formula, a link, HTML or a command to a terminal. Progress bars appear on a terminal only: a log file gets whole lines.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from memgrid.io.commands import end_without_reader
+
+if TYPE_CHECKING:
+    import polars as pl
+
+# What a spreadsheet takes for the beginning of a formula, in its own width and in that of East Asian letters.
+FORMULA = r"^\s*[=+\-@\t\r\n\x{FF1D}\x{FF0B}\x{FF0D}\x{FF20}]|^[\t\r\n]"
+# Signs that Markdown would read; the underscore within a word is none of them.
+SIGNS = re.compile(r"[\\|\[\]`*~$]|(?<![^\W_])_|_(?![^\W_])|:(?=//)|(?<=\bwww)\.", re.I)
+ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+class PlainConsole(Console):
+    """A console on which every text is only text, whoever wrote it: no markup, no emoji codes."""
+
+    def __init__(self, width: int | None = None) -> None:
+        super().__init__(width=width, markup=False, emoji=False)
+
+    def on_broken_pipe(self) -> NoReturn:
+        """Rich calls this when nobody reads any more."""
+        end_without_reader()
+
+
+def on_terminal() -> bool:
+    """Whether somebody watches."""
+    return sys.stdout.isatty()
+
+
+def progress_bar(wanted: bool = True) -> Progress:
+    """A bar, if wanted, that says what is done, how much of it, and how long it takes; gone when it is finished."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    return Progress(*columns, transient=True, disable=not (wanted and on_terminal()))
+
+
+def csv_text(table: pl.DataFrame) -> str:
+    """A table as CSV: numbers bare, all text in quotes; text that begins like a formula has an apostrophe before it."""
+    import polars as pl
+
+    texts = [pl.col(name) for name, kind in table.schema.items() if kind == pl.String]
+    defended = table.with_columns(pl.when(text.str.contains(FORMULA)).then("'" + text).otherwise(text).name.keep() for text in texts)
+    headings = {name: f"'{name}" for name in table.columns if re.match(r"\s*[=+\-@\uFF1D\uFF0B\uFF0D\uFF20]", name)}
+    return defended.rename(headings).write_csv(quote_style="non_numeric")
+
+
+def markdown_text(table: pl.DataFrame, shown: Callable[[str, Any], str]) -> str:
+    """A table as Markdown, in which every cell is plain text.
+
+    Args:
+        shown: the text of a value in a column.
+    """
+    lines = ["| " + " | ".join(map(escaped, table.columns)) + " |", "|" + "---|" * table.width]
+    for row in table.iter_rows(named=True):
+        lines.append("| " + " | ".join(escaped(shown(name, value)) for name, value in row.items()) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def escaped(text: str) -> str:
+    """Text that stays in its cell of a Markdown table and is read as it stands."""
+    for sign, entity in ENTITIES.items():
+        text = text.replace(sign, entity)
+    return SIGNS.sub(r"\\\g<0>", CONTROL.sub(" ", text))
+
+
+def visible(text: str) -> str:
+    """Text without characters that would move a terminal's cursor or change its colours: they are shown as escapes."""
+    return CONTROL.sub(lambda sign: sign[0].encode("unicode_escape").decode(), text)

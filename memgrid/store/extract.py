@@ -89,12 +89,10 @@ def extract(
     Other processes may do the same at the same time: they share the work, see `memgrid.store.sharing`.
 
     Args:
-        wanted: sequence ids, int64.
-        memorized, confidence: labels of every sequence of the corpus, in its order.
+        wanted: sequence ids, int64. memorized, confidence: labels of every sequence of the corpus, in its order.
         decoded: what is not memorized is read with the model's own `continuation`, or with its true `suffix`.
     """
-    missing, disputed, extracted = store.missing(wanted), 0, 0
-    size = lm.batch_size(corpus.tokens.shape[1])
+    missing, disputed, extracted, size = store.missing(wanted), 0, 0, lm.batch_size(corpus.tokens.shape[1])
     with progress_bar() as progress, closing(turns(store, corpus, missing, memorized, config, size)) as work:
         task = progress.add_task("extracting attention", total=len(missing))
         for rows in work:
@@ -115,7 +113,7 @@ def extract(
 def turns(
     store: Store, corpus: Corpus, missing: np.ndarray, memorized: np.ndarray, config: ExtractConfig, size: int
 ) -> Generator[np.ndarray]:
-    """The rows that this process is to read, a few shards at a time, in the order of their batches of `size`, which are whole but the last."""
+    """The rows that this process is to read, a few shards at a time, in batches of `size`, which are whole but for the last ones."""
 
     def whole_batches(ids: np.ndarray) -> np.ndarray:
         """Those of some ids that fill whole batches: the others can wait for more."""

@@ -35,6 +35,22 @@ def part_of(ids: np.ndarray, part: int, parts: int) -> np.ndarray:
     return ids[slices(ids) % parts == part]
 
 
+def take(open_: dict[int, np.ndarray], folder: Path, size: int, held: ExitStack) -> list[int]:
+    """Lock slices until they have about `size` ids; returns the numbers of those that nobody else holds."""
+    taken: list[int] = []
+    ids = 0
+    for number, inside in open_.items():
+        try:
+            held.enter_context(lock(folder / f"{number:03d}.lock", timeout=0))
+        except Timeout:
+            continue
+        taken.append(number)
+        ids += len(inside)
+        if ids >= size:
+            break
+    return taken
+
+
 def shared_work(
     folder: Path,
     wanted: np.ndarray,
@@ -59,17 +75,7 @@ def shared_work(
     wait = SHORTEST_POLL
     while open_:
         with ExitStack() as held:
-            taken: list[int] = []
-            ids = 0
-            for number, inside in open_.items():
-                try:
-                    held.enter_context(lock(folder / f"{number:03d}.lock", timeout=0))
-                except Timeout:
-                    continue
-                taken.append(number)
-                ids += len(inside)
-                if ids >= size:
-                    break
+            taken = take(open_, folder, size, held)
             if taken and len(left := missing(np.concatenate([open_.pop(number) for number in taken]))):
                 given = chosen(left) if len(left) >= size else left
                 yield given

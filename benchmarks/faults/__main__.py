@@ -35,7 +35,7 @@ DISK = 200  # megabytes
 # A group of rows, and how often each fault is tried.
 GROUPS: dict[str, tuple[Callable[[int], Iterator[Job]], int]] = {
     "kills": (kills.jobs, 5),
-    "room": (room.jobs, 3),
+    "room": (room.jobs, 2),
     "planted": (planted.jobs, 1),
     "flips": (flips.jobs, 20),
 }

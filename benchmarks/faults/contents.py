@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import h5py
 import numpy as np
 import polars as pl
+import yaml
 
 Content = TypeVar("Content")
 
@@ -41,7 +42,7 @@ def readable(read: Callable[[Path], Content], path: Path, otherwise: Content) ->
     """What is read from a file, which may be damaged."""
     try:
         return read(path)
-    except (OSError, ValueError, KeyError, RuntimeError, pl.exceptions.PolarsError):
+    except (OSError, ValueError, KeyError, RuntimeError, AttributeError, yaml.YAMLError, pl.exceptions.PolarsError):
         return otherwise
 
 
@@ -64,6 +65,9 @@ def said_by(path: Path) -> str:
         return digest(json.dumps(arrays(path), sort_keys=True).encode())
     if path.suffix == ".json" and path.name != "tokenizer.json":
         return digest(json.dumps(without_times(json.loads(path.read_bytes())), sort_keys=True).encode())
+    if path.name == "config.yaml":  # the stages of a run are those that it was last started with
+        settings = yaml.safe_load(path.read_bytes())
+        return digest(json.dumps({key: value for key, value in settings.items() if key != "stages"}, sort_keys=True).encode())
     return digest(WHEN.sub(b"", path.read_bytes()))
 
 

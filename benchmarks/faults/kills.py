@@ -28,7 +28,6 @@ KILLED = (
     "train, wandb offline",
     "localize",
     "intervene",
-    "every stage",
     "report",
     "store export",
     "audit prepare",

@@ -34,7 +34,7 @@ WRITING = (
 )
 VANISHING = {"every stage": ("", "runs", "attention", "labels"), "audit train": ("audits",), "pretrain": ("",)}
 LEAST = 4096  # bytes: the log of a command is a file too
-CALLS = (("fsync", errno.EIO), ("rename", errno.EIO), ("rename", errno.EROFS))
+CALLS = (("fsync", errno.EIO), ("rename", errno.EROFS), ("rename", errno.EIO))
 
 
 def jobs(tries: int) -> Iterator[Job]:

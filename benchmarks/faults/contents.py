@@ -20,7 +20,7 @@ Content = TypeVar("Content")
 OF_NO_ACCOUNT = re.compile(r".*\.lock|\.claims|wandb|multirun|checkpoints|control|checkpoint\.pt.*|.*\.ckpt|job\.json|failed\.json|damaged")
 LEFTOVER = re.compile(r"\.partial-.*|\.model-.*|\.writable|\.memorized")
 WHEN = re.compile(rb"Written on [^<]* by memgrid")
-TIMES = {"time"}
+TIMES = {"time", "digest"}
 
 
 def contents(root: Path) -> dict[str, str]:

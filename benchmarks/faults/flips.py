@@ -32,9 +32,6 @@ READ = {
     "audits/**/attack.h5": "audit report",
     "audits/**/metrics.json": "audit report",
     "documents.parquet": "pretrain again",
-    "tokenizer.json": "pretrain again",
-    "model.safetensors": "pretrain again",
-    "checkpoint.pt": "pretrain again",
 }
 SLOW = ("train", "localize", "intervene", "report", "audit report")
 SILENT = "SILENT"

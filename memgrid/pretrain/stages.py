@@ -16,9 +16,9 @@ from tokenizers import Tokenizer
 from transformers import GPTNeoXForCausalLM, PreTrainedTokenizerFast
 
 from memgrid.config.schema import LLMConfig
-from memgrid.errors import UserError
+from memgrid.errors import DamagedError, UserError
 from memgrid.io.digests import is_usable, read_parquet, write_parquet
-from memgrid.io.files import copy_file, write_text
+from memgrid.io.files import copy_file, reason, write_text
 from memgrid.io.paths import TOY
 from memgrid.lm.load import load_language_model
 from memgrid.pretrain.config import PretrainConfig
@@ -80,12 +80,24 @@ def pretrain(config: PretrainConfig) -> None:
     torch.set_num_threads(config.threads)
     if not is_usable(folder.documents):
         make_documents(config, folder)
-    tokenizer = Tokenizer.from_file(str(folder.tokenizer))
+    tokenizer = read_tokenizer(folder)
     documents = read_parquet(folder.documents)
     if not folder.weights.exists():
         make_model(config, documents, tokenizer, folder)
     if not is_usable(folder.sequences):
         make_sequences(config, documents, tokenizer, folder)
+
+
+def read_tokenizer(folder: ModelFolder) -> Tokenizer:
+    """The tokenizer that the documents were made with.
+
+    Raises:
+        DamagedError: its file is missing or cannot be read.
+    """
+    try:
+        return Tokenizer.from_file(str(folder.tokenizer))
+    except Exception as error:  # the library has no error of its own
+        raise DamagedError(folder.tokenizer, reason(error), f"remove it and {folder.documents.name}, and run again") from None
 
 
 def make_documents(config: PretrainConfig, folder: ModelFolder) -> None:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -68,8 +69,13 @@ def main(arguments: list[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="memgrid-faults-") as name, ThreadPoolExecutor() as pool:
         Path(name).chmod(0o755)
         make_given(Path(name) / "given")
-        for work in [pool.submit(side, jobs, Path(name) / f"side-{at}", found) for at in range(SIDES)]:
-            work.result()
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+        work = [pool.submit(side, jobs, Path(name) / f"side-{at}", found) for at in range(SIDES)]
+        try:
+            for one in work:
+                one.result()
+        finally:  # told to end, or broken: what is under way ends, and leaves no disk mounted
+            jobs.queue.clear()
     rows = [found[number] for number in sorted(found)]
     where = machine("make faults", time.monotonic() - began)
     table = Table(*COLUMNS, caption=where)

@@ -6,7 +6,7 @@ export OMP_WAIT_POLICY ?= passive
 export WANDB_SILENT ?= true
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: run test test-unit test-orders test-alone lint bench docs newest clean
+.PHONY: run test test-unit test-orders test-alone lint bench faults docs newest clean
 
 run: .venv/ready
 	@$(BIN)/python -m memgrid.run
@@ -35,6 +35,10 @@ lint: .venv/ready
 
 bench: .venv/ready
 	@$(BIN)/python -m benchmarks
+
+# Kills, full disks, flipped bits and planted files, tried from outside; writes the table of docs/reliability.md.
+faults: .venv/ready
+	@$(BIN)/python -m benchmarks.faults
 
 # The settings page, from the schema and the comments of conf/.
 docs: .venv/ready

@@ -19,7 +19,6 @@ from textwrap import fill
 from typing import Any, NoReturn
 
 from memgrid.errors import UserError
-from memgrid.io.locks import missing_right
 
 COMMANDS = {
     "run": "label, extract, train, and what comes after, of one setting or of a sweep",
@@ -211,10 +210,12 @@ def start(main: Callable[[list[str]], int | None]) -> NoReturn:
             sys.exit(f"memgrid: {error}")
         except KeyboardInterrupt:
             sys.exit(130)
-        except OSError as error:
-            if closed := missing_right(error):
-                sys.exit(f"memgrid: {closed}")
-            raise
+        except Exception as error:
+            from memgrid.io.files import disk_trouble  # imports what a refusal can do without
+
+            if reader_has_gone(error) or (trouble := disk_trouble(error)) is None:
+                raise
+            sys.exit(f"memgrid: {trouble}")
 
 
 @contextmanager

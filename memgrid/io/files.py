@@ -23,6 +23,7 @@ from memgrid.io.locks import missing_right
 STALE_SECONDS = 3600.0
 DAMAGED = "damaged"  # the folder, beside a damaged file, into which it is moved
 PARTIAL = re.compile(r"\.partial-(?P<pid>\d+)-(?P<host>.+)-[^-]+")  # the names under which `whole` lets a file grow
+OS_ERROR = re.compile(r"(?:\(os error |\berrno = )(\d+)")  # how libraries in Rust, and HDF5, tell an error of the operating system
 PRIVATE = 0o660  # as far as the umask lets it: what a model was trained on can be personal data, and nothing here is for the world
 
 
@@ -122,6 +123,22 @@ def reason(error: BaseException) -> str:
     if isinstance(error, OSError) and error.errno:
         return os.strerror(error.errno)
     return str(error.args[0] if error.args else type(error).__name__).split("\n")[0].rstrip(".")
+
+
+def disk_trouble(error: BaseException, where: Path | None = None) -> UserError | None:
+    """The sentence for what a disk or a right has refused, whichever library says so in its way; None for an error of another kind.
+
+    Args:
+        where: the folder at work, where the error itself names no file.
+    """
+    if closed := missing_right(error, where):
+        return UserError(closed)
+    told = OS_ERROR.search(str(error))
+    number = error.errno if isinstance(error, OSError) and error.errno else int(told[1]) if told else None
+    if number is None or isinstance(error, UserError | BrokenPipeError | ConnectionError | TimeoutError | ChildProcessError):
+        return None
+    path = getattr(error, "filename", None) or where or "a file"
+    return UserError(f"{path} cannot be read or written ({os.strerror(number)}): set that right and start again")
 
 
 def stop_if_unreadable(path: Path, error: BaseException) -> None:

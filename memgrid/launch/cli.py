@@ -20,15 +20,14 @@ from omegaconf.errors import OmegaConfBaseException
 from memgrid.config.mistakes import one_sentence
 from memgrid.errors import BusyError, UserError
 from memgrid.io.commands import any_terminal, end_without_reader, reader_has_gone, refuse_unreadable
+from memgrid.io.files import disk_trouble
 from memgrid.io.locks import missing_right
 from memgrid.io.paths import CONF
-from memgrid.launch.job import TERMINATED, ending_on_sigterm, in_job, log_file
+from memgrid.launch.job import INTERRUPTED, TERMINATED, ending_on_sigterm, in_job, log_file
 from memgrid.launch.tasks import SweepTarget
 from memgrid.launch.workspace import Workspace
 from memgrid.results.folder import prepare_folder
 from memgrid.results.work import WorkFolder
-
-INTERRUPTED = 130
 
 
 def composed(config_name: str) -> Callable[[Callable[[DictConfig], object]], Callable[[], object]]:
@@ -114,13 +113,12 @@ def attempt(work: Callable[[Workspace], None]) -> str | None:
         with chdir(HydraConfig.get().runtime.cwd):  # whatever hydra.job.chdir says, paths are where they were typed
             work(workspace)
         return None
-    except Exception as error:
+    except Exception as caught:
         if workspace.stopping:
             sys.exit(TERMINATED)
-        if reader_has_gone(error):
+        if reader_has_gone(caught):
             end_without_reader()
-        if closed := missing_right(error):
-            error = UserError(closed)
+        error = disk_trouble(caught) or caught
         if not isinstance(error, UserError):
             if alone:
                 raise
@@ -158,15 +156,18 @@ def noted(folder: Path, workspace: Workspace, own: bool = True) -> Iterator[None
     work.clear_failure()
     try:
         yield
-    except Exception as error:
+    except Exception as caught:
         if workspace.stopping:
             sys.exit(TERMINATED)
+        error = disk_trouble(caught, folder) or caught
         if isinstance(error, UserError) and own and new and workspace.target is None and not in_job() and work.is_empty():
             work.remove()
         elif not reader_has_gone(error):
             with suppress(UserError, OSError):  # where nothing can be written, the error itself is what matters
                 work.note_failure(in_one_line(error), log_file())
-        raise
+        if error is caught:
+            raise
+        raise error from None
 
 
 @contextmanager

@@ -1,7 +1,8 @@
-"""The process from inside: how it ends on SIGTERM, and, in a job on a cluster, what is checked before any work and where its log lies."""
+"""The process from inside: how it ends when it is told to; in a job, what is checked before any work and where its log lies."""
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import sys
@@ -10,13 +11,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
 from memgrid.errors import UserError
 from memgrid.launch.workspace import Workspace
 
-TERMINATED = 128 + signal.SIGTERM
+INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
 # Some sites send SIGTERM just before the signal on which a job is requeued: that one must still be heard.
 GRACE_SECONDS = 2.0
+AGAIN_SECONDS, PATIENCE_SECONDS = 1.0, 60.0
 
 
 def in_job() -> bool:
@@ -40,26 +43,92 @@ def begin_stop(workspace: Workspace) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
+class Ending:
+    """How this process was told to end, and that it does.
+
+    What a signal's handler raises comes up wherever the process happens to be: in a destructor or a callback of a weak reference Python
+    drops it, and others' code may catch it. So it is raised every AGAIN_SECONDS until the process has ended, unless it is on its way:
+    whoever cleans up meanwhile is left in peace, for at most PATIENCE_SECONDS.
+
+    Attributes:
+        end: what is raised, None as long as nobody told the process to end.
+    """
+
+    def __init__(self) -> None:
+        self.end: SystemExit | KeyboardInterrupt | None = None
+        self.deadline = math.inf
+
+    def insist(self, end: SystemExit | KeyboardInterrupt) -> NoReturn:
+        """Raise it, or what was raised first."""
+        if self.end is None:
+            self.end, self.deadline = end, time.monotonic() + PATIENCE_SECONDS
+        signal.setitimer(signal.ITIMER_REAL, AGAIN_SECONDS, AGAIN_SECONDS)
+        raise self.end
+
+    def again(self, number: int, frame: FrameType | None) -> None:
+        """Raise it once more if it was lost; end at once if that did not help for too long."""
+        if self.end is None:
+            return
+        if time.monotonic() >= self.deadline:
+            code = self.end.code if isinstance(self.end, SystemExit) else INTERRUPTED
+            os._exit(code if isinstance(code, int) else 1)
+        if not on_its_way():
+            raise self.end
+
+    def leave(self) -> None:
+        """The work has ended: what Python does itself before the process has, such as waiting for threads, has until the deadline."""
+        self.deadline = time.monotonic() + PATIENCE_SECONDS
+        signal.setitimer(signal.ITIMER_REAL, PATIENCE_SECONDS + 0.1)
+
+
+def on_its_way() -> bool:
+    """Whether the code that runs now runs because the process ends: in an `except`, a `finally` or the exit of a `with`."""
+    handled = sys.exception()
+    while handled is not None and not isinstance(handled, SystemExit | KeyboardInterrupt):
+        handled = handled.__context__
+    return handled is not None
+
+
 @contextmanager
 def ending_on_sigterm(workspace: Workspace) -> Iterator[None]:
-    """Inside, SIGTERM ends this process with status 143, and not as if its work were done.
+    """Inside, SIGTERM ends this process with status 143 whatever it is doing, and not as if its work were done; Ctrl-C ends it with 130.
 
     Finished shards, blocks of labels and epochs are on disk: the next start goes on from there. Without this, Lightning answers SIGTERM
-    with an orderly end and status 0, which SLURM takes for a finished job.
+    with an orderly end and status 0, which SLURM takes for a finished job, and Ctrl-C with status 1.
     """
+    ending = workspace.shared(Ending)
 
     def stop(number: int, frame: FrameType | None) -> None:
         """End, after the signal to requeue had its chance."""
+        if workspace.stopping:
+            return  # it is told already, and cleans up
         begin_stop(workspace)
         if in_job():
             time.sleep(GRACE_SECONDS)
-        sys.exit(TERMINATED)
+        ending.insist(SystemExit(TERMINATED))
 
-    usual = signal.signal(signal.SIGTERM, stop)
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        """End at once, also if this is typed again."""
+        begin_stop(workspace)
+        ending.insist(KeyboardInterrupt())
+
+    # All from the start: Lightning puts back after a training what it found before.
+    handlers = {signal.SIGTERM: stop, signal.SIGALRM: ending.again}
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # what runs in the background ignores it
+        handlers[signal.SIGINT] = interrupt
+    usual = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield
+    except BaseException:
+        if ending.end is None:
+            raise
     finally:
-        signal.signal(signal.SIGTERM, usual or signal.SIG_DFL)
+        if ending.end is None:
+            for number, handler in usual.items():
+                signal.signal(number, handler or signal.SIG_DFL)
+    if ending.end is not None:  # whatever came of it: Lightning makes an exit of its own of it
+        ending.leave()
+        raise ending.end
 
 
 def requeue_in_peace(workspace: Workspace) -> None:
@@ -70,6 +139,7 @@ def requeue_in_peace(workspace: Workspace) -> None:
     from submitit import JobEnvironment
     from submitit.core.utils import UncompletedJobError
 
+    ending = workspace.shared(Ending)
     number = JobEnvironment._usr_sig()
     theirs = signal.getsignal(number)
     assert callable(theirs)
@@ -78,11 +148,14 @@ def requeue_in_peace(workspace: Workspace) -> None:
         """What submitit does, undisturbed."""
         begin_stop(workspace)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.setitimer(signal.ITIMER_REAL, 0)
         try:
             theirs(number, frame)
         except UncompletedJobError as error:  # it may not be requeued any more
             print(f"memgrid: {error}", file=sys.stderr, flush=True)
-            sys.exit(1)
+            ending.insist(SystemExit(1))
+        except SystemExit as end:  # it is requeued
+            ending.insist(end)
 
     signal.signal(number, requeue)
     signal.signal(signal.SIGCONT, signal.SIG_IGN)

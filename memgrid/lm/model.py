@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,10 @@ class Scores:
     prefix_logprob: np.ndarray
     suffix_logprob: np.ndarray
     suffix_probability: np.ndarray
+
+    def first(self, count: int) -> Scores:
+        """Those of the first sequences."""
+        return Scores(**{field.name: getattr(self, field.name)[:count] for field in fields(self)})
 
 
 def scores_of(logits: Float[Tensor, "batch length vocabulary"], inputs: Int[Tensor, "batch length"], k: int) -> Scores:

@@ -12,6 +12,7 @@ import numpy as np
 from memgrid.config.schema import RunConfig
 from memgrid.corpus.corpus import Corpus
 from memgrid.errors import UserError
+from memgrid.io.digests import is_usable
 from memgrid.lm.model import Tokenizer
 from memgrid.lm.triangle import Triangle
 from memgrid.localize.localize import eval_samples, localize, one_sample
@@ -29,7 +30,10 @@ def once(run: RunConfig, stage: str, folder: RunFolder, say: Callable[[str], Non
     """Do a stage after training unless it is done; either way, tell what it found."""
     alone = replace(run, stages=[stage])
     if folder.undone(alone):
+        is_usable(folder.record_path(run, stage))  # a damaged one is named and set aside
         do()
+        if folder.undone(alone) or not folder.is_finished():
+            raise UserError(f"{folder.path} lost files while the stage {stage} went on: start again")
     for line in stage_sentences(alone, folder):
         say(f"{stage:<8} {line}")
 

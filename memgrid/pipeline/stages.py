@@ -22,6 +22,7 @@ from memgrid.pipeline.localize import locate, once
 from memgrid.pipeline.plan import Ledger, Pace, measure, plan, sample_bytes
 from memgrid.report.figures.run import draw_confusion, draw_maps
 from memgrid.results.findings import print_result
+from memgrid.results.folder import RunFolder
 from memgrid.results.result import Origin
 from memgrid.store.extract import extract, score_and_extract
 from memgrid.store.sharing import part_of
@@ -132,6 +133,8 @@ def extract_stage(context: RunContext) -> None:
         )
         memorized, sure = (context.features[name].to_numpy() for name in ("memorized", "confidence"))
         extracted = extract(context.store, context.lm, context.corpus, missing, memorized, sure, run.extract, run.select.decoded)
+        if gone := len(context.store.missing(wanted)):
+            raise UserError(f"attention of {gone} samples vanished from {context.store.folder} meanwhile: start again")
     share = f" (part {run.part} of {run.parts})" if run.parts > 1 else ""
     context.say(
         f"extract  {len(wanted)} samples{share}: {extracted} extracted, {len(wanted) - extracted} already in {context.store.folder}"
@@ -169,8 +172,16 @@ def train_stage(context: RunContext) -> None:
         caption = f"{context.taxonomy.name}: {len(result.members)} CNNs, min-F1 {result.panel.min_f1.mean:.1f}"
         draw_confusion(np.array(result.confusion), result.classes, caption, context.folder.figures / "confusion")
         draw_examples(context)
+        stop_if_vanished(context.folder)
         context.folder.write_result(result)  # the mark of a finished run
     print_result(result, context.folder, context.console)
+
+
+def stop_if_vanished(folder: RunFolder) -> None:
+    """Leave no mark of a finished run where its files are gone; UserError."""
+    files = (folder.config, folder.samples, folder.epochs, folder.predictions)
+    if gone := [path for path in files if not path.exists()]:
+        raise UserError(f"{gone[0]} vanished while the run went on: start again")
 
 
 def draw_examples(context: RunContext) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +16,9 @@ from tokenizers import Tokenizer
 from transformers import GPTNeoXForCausalLM, PreTrainedTokenizerFast
 
 from memgrid.config.schema import LLMConfig
-from memgrid.errors import UserError
+from memgrid.errors import DamagedError, UserError
 from memgrid.io.digests import is_usable, read_parquet, write_parquet
-from memgrid.io.files import copy_file, write_text
+from memgrid.io.files import copy_file, reason, write_text
 from memgrid.io.paths import TOY
 from memgrid.lm.load import load_language_model
 from memgrid.pretrain.config import PretrainConfig
@@ -26,6 +27,7 @@ from memgrid.pretrain.sequences import build_sequences
 from memgrid.pretrain.sources import read_sources
 from memgrid.pretrain.train import train_model
 
+UNFINISHED = ".model-"
 LIKELY = -1.0  # nats: a suffix whose log-probability in bfloat16 is below that is not continued word for word
 SMALLEST: dict[str, Any] = {"compression": "zstd", "compression_level": 19}  # these tables are shipped
 
@@ -78,12 +80,24 @@ def pretrain(config: PretrainConfig) -> None:
     torch.set_num_threads(config.threads)
     if not is_usable(folder.documents):
         make_documents(config, folder)
-    tokenizer = Tokenizer.from_file(str(folder.tokenizer))
+    tokenizer = read_tokenizer(folder)
     documents = read_parquet(folder.documents)
     if not folder.weights.exists():
         make_model(config, documents, tokenizer, folder)
     if not is_usable(folder.sequences):
         make_sequences(config, documents, tokenizer, folder)
+
+
+def read_tokenizer(folder: ModelFolder) -> Tokenizer:
+    """The tokenizer that the documents were made with.
+
+    Raises:
+        DamagedError: its file is missing or cannot be read.
+    """
+    try:
+        return Tokenizer.from_file(str(folder.tokenizer))
+    except Exception as error:  # the library has no error of its own
+        raise DamagedError(folder.tokenizer, reason(error), f"remove it and {folder.documents.name}, and run again") from None
 
 
 def make_documents(config: PretrainConfig, folder: ModelFolder) -> None:
@@ -108,7 +122,9 @@ def make_model(config: PretrainConfig, documents: pl.DataFrame, tokenizer: Token
     if config.windows is not None:
         windows = windows[np.random.default_rng(config.seed).permutation(len(windows))[: config.windows]]
     model: GPTNeoXForCausalLM = train_model(windows, config.model, config.optimizer, config.seed, folder.checkpoint, log)
-    with TemporaryDirectory(dir=folder.path, prefix=".model-") as unfinished:
+    for left in folder.path.glob(f"{UNFINISHED}*"):  # by a process that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    with TemporaryDirectory(dir=folder.path, prefix=UNFINISHED) as unfinished:
         PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=END_OF_TEXT, eos_token=END_OF_TEXT).save_pretrained(unfinished)
         model.half().save_pretrained(unfinished)
         # The weights are the last: they say that the others are there.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Generator
 from contextlib import closing
 from pathlib import Path
 
@@ -17,7 +18,8 @@ from memgrid.store.sharing import shared_work
 from memgrid.store.store import Store, store_folder, store_name
 from memgrid.store.writer import ShardWriter
 
-SHARDS_A_SLICE = 4  # of work: enough for full batches, and little for another process to wait for
+SHARDS_A_SLICE = 4  # of work: little for another process to wait for ...
+BATCHES_A_SLICE = 4  # ... and enough for full batches
 
 
 class LabelWarning(UserWarning):
@@ -35,6 +37,26 @@ def open_store(root: Path, corpus: Corpus, llm: ModelIdentity, compress: bool = 
     return Store(store_folder(root, llm.name, corpus.name, decoded), identity, compress=compress)
 
 
+def filled(array: np.ndarray, size: int) -> np.ndarray:
+    """The rows repeated in turn until there are `size`: a batch that is full.
+
+    What a model computes of a sequence depends, in its last bit, on how many are read at once (another shape is another kernel), but not on
+    which. With every batch full, a sample is the same whatever the store lacked when it was extracted.
+    """
+    return np.resize(array, (size, *array.shape[1:]))
+
+
+def arranged(rows: np.ndarray, memorized: np.ndarray, size: int) -> tuple[np.ndarray, int]:
+    """Rows in the order in which they are read in batches of `size`, and how many of them fill whole batches.
+
+    Sequences that need a continuation stand together: their batches are decoded token by token. What is left of both kinds comes last.
+    """
+    kinds = [rows[~memorized[rows]], rows[memorized[rows]]]
+    cuts = [len(kind) - len(kind) % size for kind in kinds]
+    parts = [*(kind[:cut] for kind, cut in zip(kinds, cuts, strict=True)), *(kind[cut:] for kind, cut in zip(kinds, cuts, strict=True))]
+    return np.concatenate(parts), sum(cuts)
+
+
 def decode(
     lm: LanguageModel, corpus: Corpus, rows: np.ndarray, memorized: np.ndarray, confidence: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -44,9 +66,11 @@ def decode(
     continued greedily.
     """
     decoded, sure = corpus.tokens[rows].copy(), confidence[rows].astype(np.float32)
-    foreign = np.flatnonzero(~memorized[rows])
-    if len(foreign):
-        decoded[foreign, corpus.k :], sure[foreign] = lm.continue_greedily(corpus.prefix[rows[foreign]], corpus.suffix.shape[1])
+    foreign, size = np.flatnonzero(~memorized[rows]), lm.batch_size(corpus.tokens.shape[1])
+    for start in range(0, len(foreign), size):
+        part = foreign[start : start + size]
+        continued, probability = lm.continue_greedily(filled(corpus.prefix[rows[part]], size), corpus.suffix.shape[1])
+        decoded[part, corpus.k :], sure[part] = continued[: len(part)], probability[: len(part)]
     return decoded, sure
 
 
@@ -65,20 +89,15 @@ def extract(
     Other processes may do the same at the same time: they share the work, see `memgrid.store.sharing`.
 
     Args:
-        wanted: sequence ids, int64.
-        memorized, confidence: labels of every sequence of the corpus, in its order.
+        wanted: sequence ids, int64. memorized, confidence: labels of every sequence of the corpus, in its order.
         decoded: what is not memorized is read with the model's own `continuation`, or with its true `suffix`.
     """
-    missing, disputed, extracted = store.missing(wanted), 0, 0
-    slices = shared_work(store.folder / ".claims", missing, store.missing, SHARDS_A_SLICE * config.shard_samples)
-    with progress_bar() as progress, closing(slices):
+    missing, disputed, extracted, size = store.missing(wanted), 0, 0, lm.batch_size(corpus.tokens.shape[1])
+    with progress_bar() as progress, closing(turns(store, corpus, missing, memorized, config, size)) as work:
         task = progress.add_task("extracting attention", total=len(missing))
-        for ids in slices:
-            rows = corpus.rows_of(np.sort(ids))
-            # Sequences that need a continuation stand together: their batches are decoded token by token, the others' are not.
-            rows = rows[np.argsort(~memorized[rows], kind="stable")]
+        for rows in work:
             with ShardWriter(store, config.shard_samples) as writer:
-                for start in range(0, len(rows), size := lm.batch_size(corpus.tokens.shape[1])):
+                for start in range(0, len(rows), size):
                     part = rows[start : start + size]
                     maps, doubted = extract_batch(lm, corpus, part, memorized, confidence, decoded)
                     writer.add(maps)
@@ -91,6 +110,22 @@ def extract(
     return extracted
 
 
+def turns(
+    store: Store, corpus: Corpus, missing: np.ndarray, memorized: np.ndarray, config: ExtractConfig, size: int
+) -> Generator[np.ndarray]:
+    """The rows that this process is to read, a few shards at a time, in batches of `size`, which are whole but for the last ones."""
+
+    def whole_batches(ids: np.ndarray) -> np.ndarray:
+        """Those of some ids that fill whole batches: the others can wait for more."""
+        rows, full = arranged(corpus.rows_of(np.sort(ids)), memorized, size)
+        return corpus.sequence_id[rows[:full]]
+
+    turn = max(SHARDS_A_SLICE * config.shard_samples, BATCHES_A_SLICE * size)
+    with closing(shared_work(store.folder / ".claims", missing, store.missing, turn, whole_batches)) as work:
+        for ids in work:
+            yield arranged(corpus.rows_of(np.sort(ids)), memorized, size)[0]
+
+
 def extract_batch(
     lm: LanguageModel, corpus: Corpus, rows: np.ndarray, memorized: np.ndarray, confidence: np.ndarray, read: str = "continuation"
 ) -> tuple[Maps, int]:
@@ -101,17 +136,17 @@ def extract_batch(
         sure[~memorized[rows]] = np.nan
     else:
         decoded, sure = decode(lm, corpus, rows, memorized, confidence)
-    disputed = 0
+    disputed, count, whole = 0, len(rows), filled(decoded, lm.batch_size(decoded.shape[1]))
     if np.isnan(sure).any():
         # This is the first time that the model reads the sequence, or that it is asked about the true suffix.
-        scores, pools = lm.score_and_pool(decoded, corpus.k)
+        scores, pools = lm.score_and_pool(whole, corpus.k)
         # A greedy continuation's most probable tokens are its tokens: both measures are then the same.
-        measured = np.where(memorized[rows], scores.confidence, scores.suffix_probability)
+        measured = np.where(memorized[rows], scores.confidence[:count], scores.suffix_probability[:count])
         sure = np.where(np.isnan(sure), measured, sure)
-        disputed = int((~scores.memorized & memorized[rows]).sum())
+        disputed = int((~scores.memorized[:count] & memorized[rows]).sum())
     else:
-        pools = lm.pooled_maps(decoded)
-    return Maps(corpus.sequence_id[rows], decoded, sure, pools), disputed
+        pools = lm.pooled_maps(whole)
+    return Maps(corpus.sequence_id[rows], decoded, sure, {pool: maps[:count] for pool, maps in pools.items()}), disputed
 
 
 def score_and_extract(store: Store, lm: LanguageModel, corpus: Corpus, config: ExtractConfig, rows: slice = slice(None)) -> list[Scores]:
@@ -123,10 +158,12 @@ def score_and_extract(store: Store, lm: LanguageModel, corpus: Corpus, config: E
     with progress_bar() as progress, ShardWriter(store, config.shard_samples) as writer:
         for start in progress.track(range(0, len(tokens), size), description="reading sequences, keeping attention"):
             batch = slice(start, start + size)
-            score, pools = lm.score_and_pool(tokens[batch], corpus.k)
+            count = len(tokens[batch])
+            whole, pools = lm.score_and_pool(filled(tokens[batch], size), corpus.k)
+            score = whole.first(count)
             scores.append(score)
             kept = score.memorized & lacking[batch]
             if kept.any():
-                confidence, maps = score.confidence[kept], {pool: maps[kept] for pool, maps in pools.items()}
+                confidence, maps = score.confidence[kept], {pool: maps[:count][kept] for pool, maps in pools.items()}
                 writer.add(Maps(ids[batch][kept], tokens[batch][kept], confidence, maps))
     return scores

@@ -35,7 +35,29 @@ def part_of(ids: np.ndarray, part: int, parts: int) -> np.ndarray:
     return ids[slices(ids) % parts == part]
 
 
-def shared_work(folder: Path, wanted: np.ndarray, missing: Callable[[np.ndarray], np.ndarray], size: int) -> Generator[np.ndarray]:
+def take(open_: dict[int, np.ndarray], folder: Path, size: int, held: ExitStack) -> list[int]:
+    """Lock slices until they have about `size` ids; returns the numbers of those that nobody else holds."""
+    taken: list[int] = []
+    ids = 0
+    for number, inside in open_.items():
+        try:
+            held.enter_context(lock(folder / f"{number:03d}.lock", timeout=0))
+        except Timeout:
+            continue
+        taken.append(number)
+        ids += len(inside)
+        if ids >= size:
+            break
+    return taken
+
+
+def shared_work(
+    folder: Path,
+    wanted: np.ndarray,
+    missing: Callable[[np.ndarray], np.ndarray],
+    size: int,
+    chosen: Callable[[np.ndarray], np.ndarray] = lambda ids: ids,
+) -> Generator[np.ndarray]:
     """What this process has to do: ids that are still missing, some slices' at a time, until no wanted one is.
 
     Their slices are held while the caller works on them. What other processes hold is left to them, and waited for at the end.
@@ -45,6 +67,7 @@ def shared_work(folder: Path, wanted: np.ndarray, missing: Callable[[np.ndarray]
         wanted: ids, int64.
         missing: tells which of some ids are not on disk, asked again whenever slices are taken.
         size: about how many ids are given at a time.
+        chosen: which of at least `size` ids are to be given, at least one; the others come with the next ones.
     """
     folder.mkdir(parents=True, exist_ok=True)
     of = slices(wanted)
@@ -52,19 +75,12 @@ def shared_work(folder: Path, wanted: np.ndarray, missing: Callable[[np.ndarray]
     wait = SHORTEST_POLL
     while open_:
         with ExitStack() as held:
-            taken: list[int] = []
-            ids = 0
-            for number, inside in open_.items():
-                try:
-                    held.enter_context(lock(folder / f"{number:03d}.lock", timeout=0))
-                except Timeout:
-                    continue
-                taken.append(number)
-                ids += len(inside)
-                if ids >= size:
-                    break
+            taken = take(open_, folder, size, held)
             if taken and len(left := missing(np.concatenate([open_.pop(number) for number in taken]))):
-                yield left
+                given = chosen(left) if len(left) >= size else left
+                yield given
+                of_left, rest = slices(left), ~np.isin(left, given)
+                open_ = {int(number): left[rest & (of_left == number)] for number in np.unique(of_left[rest])} | open_
         wait = SHORTEST_POLL if taken else min(2 * wait, LONGEST_POLL)
         if not taken:
             time.sleep(wait * random.uniform(0.5, 1.0))

@@ -1,7 +1,6 @@
 """Inside a job: what is refused, which log is its own, how it ends on SIGTERM."""
 
 import shutil
-import signal
 import subprocess
 import sys
 import types
@@ -17,13 +16,95 @@ from memgrid.results.work import last_line
 from memgrid.train import devices
 from memgrid.train.devices import check_gpu, check_trainer
 
-STOPPABLE = """
-import sys, time
-from memgrid.launch.job import ending_on_sigterm
+# Each way to lose what a signal's handler raises, and to clean up after it; `told()` sends the signal to the process itself, at that place.
+WAYS = """
+import os, signal, sys, threading, time, weakref
+from memgrid.launch import job
 from memgrid.launch.workspace import Workspace
-with ending_on_sigterm(Workspace()):
-    print("ready", flush=True)
-    time.sleep(60)
+
+class Thing: ...
+
+class Dying:
+    def __del__(self):
+        told()
+
+def weak_reference():
+    thing = Thing()
+    reference = weakref.ref(thing, lambda _: told())
+    del thing
+
+def destructor():
+    Dying()
+
+def others_code():
+    try:
+        told()
+    except BaseException:
+        pass
+
+def made_an_end_without_status():
+    try:
+        told()
+    except BaseException:
+        sys.exit()
+
+def made_an_error():
+    try:
+        told()
+    finally:
+        raise RuntimeError("a reader of batches has ended")
+
+def cleaning_up():
+    try:
+        told()
+    finally:
+        time.sleep(6 * job.AGAIN_SECONDS)
+        os.write(1, b"cleaned up ")
+
+def cleaning_up_in_an_except():
+    try:
+        told()
+    except BaseException:
+        try:
+            raise OSError
+        except OSError:
+            time.sleep(6 * job.AGAIN_SECONDS)
+            os.write(1, b"cleaned up ")
+        raise
+
+def never_done():
+    try:
+        told()
+    finally:
+        time.sleep(60)
+
+def a_thread_that_never_ends():
+    threading.Thread(target=time.sleep, args=(60,)).start()
+    told()
+
+def told_twice():
+    try:
+        told()
+    finally:
+        if number == signal.SIGTERM:
+            told()
+        os.write(1, b"cleaned up ")
+
+job.AGAIN_SECONDS, job.PATIENCE_SECONDS = 0.05, 1.0
+for number in (signal.SIGTERM, signal.SIGINT):
+    for way in (weak_reference, destructor, others_code, made_an_end_without_status, made_an_error, cleaning_up,
+                cleaning_up_in_an_except, never_done, a_thread_that_never_ends, told_twice):
+        told = lambda: (os.kill(os.getpid(), number), time.sleep(0.01))
+        if os.fork() == 0:
+            sys.unraisablehook = lambda *_: os.write(1, b"lost ")
+            try:
+                with job.ending_on_sigterm(Workspace()):
+                    way()
+                    time.sleep(60)
+            except KeyboardInterrupt:
+                sys.exit(job.INTERRUPTED)
+            sys.exit("the work went on")
+        print(way.__name__, os.waitstatus_to_exitcode(os.wait()[1]), flush=True)
 """
 
 
@@ -131,8 +212,53 @@ def test_no_log_says_nothing(tmp_path):
     assert last_line(None) == last_line(tmp_path / "none") == ""
 
 
-def test_sigterm_is_no_success():
-    process = subprocess.Popen([sys.executable, "-c", STOPPABLE], stdout=subprocess.PIPE, text=True)
-    assert process.stdout.readline() == "ready\n"
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(20) == 143
+def test_the_process_ends_wherever_the_signal_finds_it():
+    """In a destructor and in a callback of a weak reference Python drops what a handler raises, and others' code may catch it."""
+    done = subprocess.run([sys.executable, "-c", WAYS], capture_output=True, text=True, timeout=60)
+    ends = [tuple(line.rsplit(" ", 2)[-2:]) for line in done.stdout.splitlines()]
+    assert ends == [(way, status) for status in ("143", "130") for way in dict(ends)], done
+    said = {line.split()[-2]: line for line in done.stdout.splitlines()}
+    assert len(said) == 10
+    assert "lost" in said["weak_reference"]
+    assert "lost" in said["destructor"]
+    assert all("cleaned up" in said[way] for way in ("cleaning_up", "cleaning_up_in_an_except", "told_twice"))
+    assert "the work went on" not in done.stderr
+
+
+REQUEUED = """
+import os, signal, sys, time
+from submitit import JobEnvironment
+from submitit.core.utils import UncompletedJobError
+from memgrid.launch import job
+from memgrid.launch.workspace import Workspace
+
+def theirs(number, frame):
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(6 * job.AGAIN_SECONDS)
+    os.write(1, b"requeued ")
+    if how == "refused":
+        raise UncompletedJobError("timed-out too many times")
+    sys.exit(7)
+
+class Dying:
+    def __del__(self):
+        os.kill(os.getpid(), JobEnvironment._usr_sig())
+        time.sleep(0.01)
+
+job.AGAIN_SECONDS = 0.05
+for how in ("allowed", "refused"):
+    if os.fork() == 0:
+        signal.signal(JobEnvironment._usr_sig(), theirs)
+        workspace = Workspace()
+        with job.ending_on_sigterm(workspace):
+            job.requeue_in_peace(workspace)
+            Dying()
+            time.sleep(60)
+    print(how, os.waitstatus_to_exitcode(os.wait()[1]), flush=True)
+"""
+
+
+def test_a_requeueing_is_not_cut_off_and_then_the_process_ends():
+    done = subprocess.run([sys.executable, "-c", REQUEUED], capture_output=True, text=True, timeout=60)
+    assert done.stdout.splitlines() == ["requeued allowed 7", "requeued refused 1"], done
+    assert "memgrid: timed-out too many times" in done.stderr

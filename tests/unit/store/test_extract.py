@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import forks
 import h5py
 import numpy as np
@@ -7,8 +9,9 @@ from memgrid.config.schema import CorpusConfig, ExtractConfig
 from memgrid.corpus.corpus import load_corpus
 from memgrid.errors import StoreError
 from memgrid.label.labels import memorized_columns
-from memgrid.store.extract import decode, extract, open_store, score_and_extract
+from memgrid.store.extract import arranged, decode, extract, extract_batch, open_store, score_and_extract
 from memgrid.store.store import Store
+from memgrid.store.writer import arrays
 
 
 @pytest.fixture(scope="module")
@@ -139,8 +142,9 @@ def assert_equal_to_undisturbed(undisturbed, root, corpus, toy_lm):
     np.testing.assert_array_equal(other.ids(), wanted)
     a, b = whole.read(wanted), other.read(wanted)
     np.testing.assert_array_equal(a.decoded, b.decoded)
+    np.testing.assert_array_equal(a.confidence, b.confidence)
     for pool in ("mean", "max"):
-        np.testing.assert_array_equal(a.pools[pool], b.pools[pool])
+        np.testing.assert_array_equal(a.pools[pool].view(np.uint16), b.pools[pool].view(np.uint16))
 
 
 def test_killed_at_twenty_moments_and_started_again_equals_undisturbed(undisturbed, mini, corpus, toy_lm):
@@ -155,6 +159,62 @@ def test_four_extractors_at_once_lose_and_corrupt_nothing(undisturbed, mini, cor
     assert_equal_to_undisturbed(undisturbed, undisturbed / "four", corpus, toy_lm)
     shards = [h5py.File(path)["sequence_id"][:] for path in (undisturbed / "four").rglob("*.h5")]
     assert len(np.concatenate(shards)) == len(np.unique(np.concatenate(shards)))  # they shared the work
+
+
+@pytest.mark.parametrize("size", [5, 8])
+def test_a_sample_does_not_depend_on_what_it_is_read_with(corpus, toy_lm, truth, size):
+    lm, rng = replace(toy_lm, batch_tokens=64 * size), np.random.default_rng(0)
+    rows = np.sort(rng.permutation(len(corpus.tokens))[: 3 * size])
+    expected = None
+    for _ in range(3):
+        order = rng.permutation(len(rows))
+        found = [extract_batch(lm, corpus, rows[part], *truth)[0] for part in np.array_split(order, rng.integers(3, 8))]
+        back = np.argsort(order)
+        bits = [np.concatenate([arrays(maps)[at] for maps in found])[back] for at in range(5)]
+        expected = expected or bits
+        for one, other in zip(bits, expected, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_interrupted_at_random_places_it_ends_bit_for_bit_as_undisturbed(corpus, toy_lm, truth, tmp_path, monkeypatch):
+    """Memorized and not, with what an earlier run has left: each start finds something else missing."""
+    lm, rng = replace(toy_lm, batch_tokens=64 * 8), np.random.default_rng(1)
+    ids = np.sort(rng.permutation(corpus.sequence_id)[:100])
+    stores = {name: open_store(tmp_path / name, corpus, lm.identity) for name in ("whole", "cut")}
+    for store in stores.values():
+        extract(store, lm, corpus, ids[::4], *truth, ExtractConfig(shard_samples=8))
+    extract(stores["whole"], lm, corpus, ids, *truth, ExtractConfig(shard_samples=8))
+    starts = 1
+    while True:
+        left = int(rng.integers(0, 3))
+
+        def write(store, maps, usual=Store.write):
+            nonlocal left
+            if left == 0:
+                raise StoreError("no room")
+            left -= 1
+            return usual(store, maps)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Store, "write", write)
+            try:
+                extract(stores["cut"], lm, corpus, ids, *truth, ExtractConfig(shard_samples=int(rng.integers(3, 12))))
+                break
+            except StoreError:
+                starts += 1
+    assert starts > 3
+    for one, other in zip(arrays(stores["whole"].read(ids)), arrays(stores["cut"].read(ids)), strict=True):
+        assert one.tobytes() == other.tobytes()
+
+
+def test_only_the_last_batches_are_not_full(corpus, truth):
+    rows = np.arange(150)
+    order, full = arranged(rows, truth[0], 16)
+    assert sorted(order.tolist()) == rows.tolist()
+    kinds = truth[0][order]
+    assert full == sum(count - count % 16 for count in (kinds.sum(), (~kinds).sum()))
+    assert all(len(set(kinds[start : start + 16])) == 1 for start in range(0, full, 16))
+    assert len(order) - full < 32
 
 
 def test_labelling_can_keep_the_attention_in_the_same_pass(corpus, toy_lm, truth, tmp_path):

@@ -90,6 +90,12 @@ def test_turns_are_about_as_large_as_asked_and_empty_ones_are_not_made(tmp_path)
     assert list(shared_work(tmp_path, IDS[:0], lambda ids: ids, 100)) == []
 
 
+def test_what_is_not_chosen_of_a_full_turn_comes_later_and_once(tmp_path):
+    turns = list(shared_work(tmp_path, IDS, lambda ids: ids, 100, lambda ids: np.sort(ids)[: len(ids) - len(ids) % 16]))
+    assert sorted(np.concatenate(turns).tolist()) == IDS.tolist()
+    assert all(len(ids) % 16 == 0 for ids in turns[:-1])
+
+
 @pytest.mark.parametrize("ends_well", [True, False])
 def test_locks_are_let_go(tmp_path, ends_well):
     with closing(shared_work(tmp_path, IDS, lambda ids: ids, 10**6)) as turns:

@@ -1,0 +1,1 @@
+"""Faults tried from outside: processes killed, disks filled, bits flipped, files planted; what became of the results."""

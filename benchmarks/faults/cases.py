@@ -1,0 +1,150 @@
+"""The commands that write, each tiny, and what must be on disk before it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import h5py
+import polars as pl
+from tokenizers import Tokenizer
+
+from memgrid.io.paths import TOY
+
+PER_KIND = {"chunk": 70, "held_out": 40, "repeat": 30, "increment": 20}  # of the embedded model's sequences
+SMALL_RUN = (
+    "cnn=single",
+    "cnn.epochs=4",
+    "select.train_per_class=16",
+    "select.eval_per_class=8",
+    "select.min_train_per_class=8",
+    "select.min_eval_per_class=4",
+    "llm.batch_tokens=1024",
+    "extract.shard_samples=8",
+    "trainer.progress=false",
+    "trainer.threads=1",
+    "localize.samples=4",
+    "localize.sanity=1",
+    "intervene.percent=[10]",
+    "intervene.seeds=1",
+    "intervene.samples=4",
+    "intervene.ordinary=2",
+    "intervene.layers_at=null",
+)
+SMALL_AUDIT = (
+    "shadows=4",
+    "model.epochs=2",
+    "model.checkpoint_epochs=1",
+    "canary.count=60",
+    "predictors.directions=20",
+    "trainer.progress=false",
+    "wandb=off",
+)
+SMALL_MODEL = (
+    "documents=sources",
+    "model.hidden_size=16",
+    "model.num_hidden_layers=2",
+    "model.intermediate_size=32",
+    "model.num_attention_heads=2",
+    "model.vocab_size=600",
+    "optimizer.compile=false",
+    "optimizer.checkpoint_every=2",
+    "mix.recalled_chunks=6",
+    "mix.negative_chunks=4",
+    "mix.held_out=10",
+    "mix.repeats=20",
+    "mix.increments=20",
+    "offer={stream: 20, seen_repeats: 5, unseen_repeats: 5, seen_increments: 5, unseen_increments: 5}",
+    "windows=256",
+    "threads=1",
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A command that writes.
+
+    Attributes:
+        module: `python -m memgrid.<module>` is it; words: what is typed after it, where ROOT and GIVEN stand for folders: that in which it
+            writes, and that of what it is given and only reads.
+        after: the case whose outcome it starts from; None: from an empty folder.
+    """
+
+    name: str
+    module: str
+    words: tuple[str, ...]
+    after: str | None = None
+
+    def typed(self, root: Path, given: Path) -> list[str]:
+        """The words for two folders; STORED stands for the sequences whose attention is there."""
+        if any("STORED" in word for word in self.words):
+            ids = {int(one) for path in root.rglob("*.h5") for one in h5py.File(path, locking=False)["sequence_id"][:]}
+            words = [word.replace("STORED", ",".join(map(str, sorted(ids)))) for word in self.words]
+            return replace(self, words=tuple(words)).typed(root, given)
+        return [word.replace("ROOT", str(root)).replace("GIVEN", str(given)) for word in self.words]
+
+
+def of_run(name: str, stages: str, after: str | None, *more: str) -> Case:
+    """Stages of a run over tables."""
+    corpus = ("corpus=tables", "corpus.name=small", "corpus.path=GIVEN/tables")
+    return Case(name, "run", (*corpus, *SMALL_RUN, "wandb=off", f"stages=[{stages}]", "root=ROOT", *more), after)
+
+
+def of_audit(name: str, stages: str, after: str | None) -> Case:
+    """Stages of an audit."""
+    return Case(name, "audit", (*SMALL_AUDIT, f"stages=[{stages}]", "root=ROOT"), after)
+
+
+EVERY_STAGE = "label,extract,train,localize,intervene"
+STORE = "ROOT/attention/toy/small"
+SOURCES = [f"sources.{name}=GIVEN/{path}" for name, path in (("kjv", "kjv.jsonl"), ("python_docs", "docs"), ("python_code", "code"))]
+TEXT = ("corpus=text", "corpus.name=mine", "corpus.path=GIVEN/docs")
+CASES = {
+    case.name: case
+    for case in (
+        Case("text", "run", (*TEXT, *SMALL_RUN, "wandb=off", "stages=[label]", "root=ROOT")),
+        of_run("label", "label", None),
+        of_run("label, fused", "label", None, "extract.fused=true"),
+        of_run("extract", "extract", "label"),
+        of_run("train", "train", "extract"),
+        of_run("train, wandb offline", "train", "extract", "wandb=offline"),
+        of_run("localize", "localize", "train"),
+        of_run("intervene", "intervene", "localize"),
+        of_run("every stage", EVERY_STAGE, None),
+        of_run("labels again", "label,extract", "extract"),
+        of_run("a finished run again", EVERY_STAGE, "intervene"),
+        Case("text again", "run", (*TEXT, *SMALL_RUN, "wandb=off", "stages=[label]", "root=ROOT"), "text"),
+        Case("report", "report", ("root=ROOT",), "intervene"),
+        Case("tracking sync", "tracking", ("sync", "root=ROOT"), "train, wandb offline"),
+        Case("store export", "store", ("export", f"folder={STORE}", "ids=STORED", "out=ROOT/out/some.h5"), "extract"),
+        of_audit("audit prepare", "prepare", None),
+        of_audit("audit train", "train", "audit prepare"),
+        of_audit("audit attack", "attack", "audit train"),
+        of_audit("audit report", "report", "audit attack"),
+        Case("pretrain", "pretrain", (*SMALL_MODEL, *SOURCES, "folder=ROOT")),
+        Case("pretrain again", "pretrain", (*SMALL_MODEL, *SOURCES, "folder=ROOT"), "pretrain"),
+    )
+}
+
+
+def make_given(folder: Path) -> None:
+    """What the commands are given: a small part of the embedded corpus as tables, and text as sources of a model."""
+    (folder / "tables").mkdir(parents=True)
+    table = pl.read_parquet(TOY / "sequences.parquet")
+    parts = [table.filter(pl.col("kind") == kind).sample(count, seed=0) for kind, count in PER_KIND.items()]
+    pl.concat(parts).sort("sequence_id").write_parquet(folder / "tables" / "sequences.parquet")
+    documents = pl.read_parquet(TOY / "documents.parquet")
+    documents.filter(pl.col("kind") != "stream").sample(300, seed=0).write_parquet(folder / "tables" / "documents.parquet")
+    tokenizer = Tokenizer.from_file(str(TOY / "tokenizer.json"))
+    streams = documents.filter(pl.col("kind") == "stream")
+    texts = {
+        source: [tokenizer.decode(t.to_list()) for t in streams.filter(pl.col("source") == source)["tokens"].head(12)]
+        for source in ("kjv", "python_docs", "python_code")
+    }
+    verses = [json.dumps({"book": f"Book {number // 3}", "text": line}) for number, line in enumerate(texts["kjv"])]
+    (folder / "kjv.jsonl").write_text("\n".join(verses))
+    for name, source, ending in (("docs", "python_docs", "rst.txt"), ("code", "python_code", "py")):
+        (folder / name).mkdir()
+        for number, text in enumerate(texts[source]):
+            (folder / name / f"{number}.{ending}").write_text(text)

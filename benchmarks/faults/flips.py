@@ -1,0 +1,77 @@
+"""Bits that flip in files that a later step reads."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+from benchmarks.faults.cases import CASES, Case
+from benchmarks.faults.contents import contents, differences
+from benchmarks.faults.ground import Ground, last
+from benchmarks.faults.table import Job, Row, tried
+
+# A kind of file, below the outcome that a case starts from → that case, which reads it.
+READ = {
+    "labels/**/*.parquet": "labels again",
+    "corpora/**/*.parquet": "text again",
+    "attention/**/*.h5": "train",
+    "runs/**/samples.parquet": "localize",
+    "runs/**/last.ckpt": "localize",
+    "runs/**/localize-*.h5": "intervene",
+    "runs/**/intervene.parquet": "a finished run again",
+    "runs/**/metrics.json": "a finished run again",
+    "runs/**/localize-*.json": "a finished run again",
+    "runs/**/intervene.json": "a finished run again",
+    "runs/**/config.yaml": "report",
+    "runs/**/[!l]*.json": "report",
+    "runs/**/[epbi]*.parquet": "report",
+    "audits/**/shadow*.h5": "audit attack",
+    "audits/**/population.h5": "audit attack",
+    "audits/**/attack.h5": "audit report",
+    "audits/**/metrics.json": "audit report",
+    "documents.parquet": "pretrain again",
+}
+SLOW = ("train", "localize", "intervene", "report", "audit report")
+SILENT = "SILENT"
+
+
+def jobs(tries: int) -> Iterator[Job]:
+    """A row for each kind of file; fewer tries where the reader draws or trains."""
+    for pattern, name in READ.items():
+        yield partial(flipped_bits, pattern, name, -(-tries // 4) if name in SLOW else tries)
+
+
+def flipped_bits(pattern: str, name: str, tries: int, ground: Ground) -> Row:
+    """The row of one kind of file."""
+    draw = random.Random(pattern)
+    numbers = [draw.getrandbits(62) for _ in range(tries)]
+    return tried("a bit flips", f"{pattern} ({name})", [partial(attempt, ground, CASES[name], pattern, number) for number in numbers])
+
+
+def attempt(ground: Ground, case: Case, pattern: str, number: int) -> tuple[str | None, str]:
+    """Flip a bit, start what reads the file, and compare what it says and writes with what it would have said and written."""
+    expected = ground.outcome(case.name)
+    ground.restore(case)
+    flipped = flip(ground.root, pattern, number)
+    ended = ground.run(case)
+    if ended.status not in (0, 1) or (ended.status == 1 and ended.sentence is None):
+        return f"{flipped.name}: it ends with {ended.status}: {last(ended.said)}", ""
+    if ended.status == 1:
+        return None, "refused"
+    other = differences(contents(ground.root), expected.contents)
+    named = flipped.name in ended.said and "damaged" in ended.said
+    if named or (ended.said == expected.said and set(other) <= {str(flipped.relative_to(ground.root))}):
+        return None, "made anew" if named else "harmless"
+    return f"{flipped.name}: {', '.join(other[:2]) or 'what is printed'} differs, and nothing is said", SILENT
+
+
+def flip(root: Path, pattern: str, number: int) -> Path:
+    """Flip one bit of one file; which, a large random number says. Returns the file."""
+    draw = random.Random(number)
+    path = draw.choice(sorted(path for path in root.glob(pattern) if path.is_file()))
+    content = bytearray(path.read_bytes())
+    content[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
+    path.write_bytes(content)
+    return path

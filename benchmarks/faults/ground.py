@@ -1,0 +1,149 @@
+"""Where faults are tried: a folder on a small disk of its own, and the outcomes of commands that nothing disturbed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks.faults.cases import CASES, Case
+from benchmarks.faults.contents import contents, differences, leftovers
+from benchmarks.faults.starting import UNDISTURBED, Conditions, Ended, Start, Started, Starter, timed
+
+BLOCK = 4096  # bytes, in which a disk is filled
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command leaves that nothing disturbs: its root in a copy, that root's contents, its words, and how long it takes."""
+
+    copy: Path
+    contents: dict[str, str]
+    said: str
+    seconds: float
+
+
+@dataclass
+class Ground:
+    """A folder `root` in which commands are disturbed, on a disk of its own where this process may mount one."""
+
+    folder: Path
+    given: Path
+    start: Start
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+
+    @property
+    def disk(self) -> Path:
+        """Where the disk of its own is mounted."""
+        return self.folder / "disk"
+
+    @property
+    def root(self) -> Path:
+        """In which commands write."""
+        return self.disk / "root"
+
+    def words(self, case: Case) -> list[str]:
+        """What is typed."""
+        return case.typed(self.root, self.given)
+
+    def restore(self, case: Case) -> None:
+        """The root is as before the command."""
+        clear(self.root)
+        if case.after is not None:
+            shutil.copytree(self.outcome(case.after).copy, self.root, symlinks=True, dirs_exist_ok=True)
+
+    def outcome(self, name: str) -> Outcome:
+        """What a case leaves; it is done once.
+
+        Raises:
+            RuntimeError: it fails although nothing disturbs it.
+        """
+        if name not in self.outcomes:
+            case, copy = CASES[name], self.folder / "outcomes" / name
+            self.restore(case)
+            ended, seconds = timed(self.start, case.module, self.words(case))
+            if ended.status != 0:
+                raise RuntimeError(f"{name} fails undisturbed: {ended.said}")
+            shutil.copytree(self.root, copy, symlinks=True)
+            self.outcomes[name] = Outcome(copy, contents(self.root), ended.said, seconds)
+        return self.outcomes[name]
+
+    def run(self, case: Case, conditions: Conditions = UNDISTURBED) -> Ended:
+        """Start a command and wait for its end."""
+        return self.start(case.module, self.words(case), conditions)
+
+    def begin(self, case: Case, conditions: Conditions = UNDISTURBED) -> Started:
+        """Start a command and go on, where commands have processes of their own."""
+        assert isinstance(self.start, Starter)
+        return self.start.begin(case.module, self.words(case), conditions)
+
+    def wrong_after(self, case: Case) -> str | None:
+        """Start it again, undisturbed; returns what is then not as if nothing had been, or None."""
+        again = self.run(case)
+        if again.status != 0:
+            return f"the next start ends with {again.status}: {last(again.said)}"
+        if other := differences(contents(self.root), self.outcome(case.name).contents):
+            return f"{', '.join(other[:3])} differs from an undisturbed start"
+        if left := leftovers(self.root):
+            return f"{', '.join(left[:3])} is left"
+        return None
+
+
+def last(said: str) -> str:
+    """The last line that says something."""
+    return next((line for line in reversed(said.splitlines()) if line.strip()), "nothing was said")
+
+
+def clear(folder: Path) -> None:
+    """An empty folder."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+
+
+@contextmanager
+def mounted(folder: Path, megabytes: int) -> Iterator[bool]:
+    """Inside, the folder is a disk of its own of that size; yields whether it is: few users may mount one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    words = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m,mode=777", "tmpfs", str(folder)]
+    if not done(words):
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        done(["umount", "-l", str(folder)])
+
+
+@contextmanager
+def full(disk: Path, room: int) -> Iterator[None]:
+    """Inside, the disk has no more than so many bytes left."""
+    ballast = disk / "ballast"
+    free = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize
+    with ballast.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, max(BLOCK, free - max(room, 0) // BLOCK * BLOCK))
+    try:
+        yield
+    finally:
+        ballast.unlink()
+
+
+@contextmanager
+def read_only(disk: Path) -> Iterator[None]:
+    """Inside, nothing can be written to the disk."""
+    if not done(["mount", "-o", "remount,ro", str(disk)]):
+        raise RuntimeError(f"{disk} cannot be mounted anew")
+    try:
+        yield
+    finally:
+        done(["mount", "-o", "remount,rw", str(disk)])
+
+
+def done(words: list[str]) -> bool:
+    """Whether a command of the system could be done."""
+    with suppress(OSError):
+        return subprocess.run(words, capture_output=True, check=False).returncode == 0
+    return False

@@ -1,0 +1,120 @@
+"""Processes that are ended from outside, at random moments: by SIGKILL, as out of memory and power cuts do, and by SIGTERM and Ctrl-C."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import random
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from benchmarks.faults.cases import CASES, Case
+from benchmarks.faults.contents import contents, differences
+from benchmarks.faults.ground import Ground, last
+from benchmarks.faults.starting import Conditions
+from benchmarks.faults.table import Job, Row, tried
+
+KILLED = (
+    "text",
+    "label",
+    "label, fused",
+    "extract",
+    "train",
+    "train, wandb offline",
+    "localize",
+    "intervene",
+    "report",
+    "store export",
+    "audit prepare",
+    "audit train",
+    "audit attack",
+    "audit report",
+    "pretrain",
+)
+TOLD = ("label", "extract", "train", "train, wandb offline", "localize", "intervene", "audit train", "pretrain")
+STATUS = {signal.SIGKILL: -signal.SIGKILL, signal.SIGTERM: 128 + signal.SIGTERM, signal.SIGINT: 128 + signal.SIGINT}
+SYNC_SECONDS = 8.0  # within which a small run is pushed
+END_SECONDS = 20.0  # within which a process that is told to has to have ended
+
+
+def jobs(tries: int) -> Iterator[Job]:
+    """A row for each signal and command."""
+    for name in KILLED:
+        yield partial(ended, name, signal.SIGKILL, tries)
+    yield partial(sync_ended, tries)
+    for name in TOLD:
+        yield partial(ended, name, signal.SIGTERM, -(-tries // 2))
+    yield partial(ended, "train", signal.SIGINT, -(-tries // 2))
+
+
+def ended(name: str, number: signal.Signals, tries: int, ground: Ground) -> Row:
+    """The row of one signal and command, at random moments."""
+    draw = random.Random(f"{name} {number}")
+    shares = [draw.random() for _ in range(tries)]
+    return tried(number.name, name, [partial(attempt, ground, CASES[name], number, share) for share in shares])
+
+
+def sync_ended(tries: int, ground: Ground) -> Row:
+    """The row of the pushing of a run."""
+    draw = random.Random(0)
+    moments = [draw.uniform(0.2, SYNC_SECONDS) for _ in range(tries)]
+    return tried("SIGKILL", "tracking sync", [partial(cut_sync, ground, CASES["tracking sync"], moment) for moment in moments])
+
+
+def cut_sync(ground: Ground, case: Case, moment: float) -> tuple[str | None, str]:
+    """Kill the pushing of a run to a server of wandb's, as far as the tests have one, and start it again: every row arrives once."""
+    ground.restore(case)
+    with fake_server() as server:
+        environment = {**server.environment, "HOME": str(ground.folder), "NETRC": str(ground.folder / "none")}
+        conditions = Conditions(environment={**environment, "WANDB_CONFIG_DIR": str(ground.folder)})
+        started = ground.begin(case, conditions)
+        hit = started.send(signal.SIGKILL, moment)
+        started.end()
+        again = ground.run(case, conditions)
+        nothing_left = not hit and "holds no offline wandb run" in again.said
+        if again.status != 0 and not nothing_left:
+            return f"the next start ends with {again.status}: {last(again.said)}", ""
+        steps = [[json.loads(line)["_step"] for line in lines] for lines in server.rows.values()]
+    if [sorted(set(of_run)) for of_run in steps] != steps or not steps or steps[0] != list(range(len(steps[0]))):
+        return f"steps {steps} arrived", ""
+    if other := differences(contents(ground.root), ground.outcome(case.after or "").contents):
+        return f"{other[0]} was changed", ""
+    return None, "" if hit else "over before"
+
+
+@contextmanager
+def fake_server() -> Iterator[Any]:
+    """The server of tests/unit/tracking/test_tracking.py."""
+    tests = Path(__file__).parents[2] / "tests"
+    sys.path[:0] = [str(tests)]
+    try:
+        spec = importlib.util.spec_from_file_location("test_tracking", tests / "unit" / "tracking" / "test_tracking.py")
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(tests))
+    with module.Server() as server:
+        yield server
+        server.shutdown()
+
+
+def attempt(ground: Ground, case: Case, number: signal.Signals, share: float) -> tuple[str | None, str]:
+    """End a command after a share of the time that it takes, and start it again."""
+    moment, hit = share * ground.outcome(case.name).seconds, False
+    while not hit:  # it may be faster than the first time
+        ground.restore(case)
+        started = ground.begin(case)
+        hit = started.send(number, moment)
+        ended = started.end(END_SECONDS)
+        moment *= 0.7
+    early = ended.status == -number  # before it was ready to end in its own way
+    if ended.status != STATUS[number] and not early:
+        return f"the status is {ended.status} after {moment / 0.7:.1f} s: {last(ended.said)}", ""
+    return ground.wrong_after(case), ""

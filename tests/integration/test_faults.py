@@ -1,0 +1,69 @@
+"""Disks that take no more, in every command that writes: one sentence, nothing half-written, and the next start ends as undisturbed.
+
+Kills, flipped bits and what others plant are tried from outside by `make faults`, on the same commands.
+"""
+
+import errno
+import os
+from contextlib import nullcontext
+from unittest import mock
+
+import pytest
+from conftest import memgrid_here
+
+from benchmarks.faults.cases import CASES, make_given
+from benchmarks.faults.ground import Ground, full, mounted
+from benchmarks.faults.room import WRITING, refused, written
+from benchmarks.faults.starting import UNDISTURBED, Conditions, Ended, fail
+from benchmarks.faults.table import BEGIN, END, Row, markdown, put_between
+
+# Their writes are like those of a command that is tried here.
+TRIED_FROM_OUTSIDE = {"label, fused", "train, wandb offline", "audit prepare", "audit attack"}
+
+
+def start_here(module, words, conditions=UNDISTURBED):
+    """A command in this process."""
+    with mock.patch.multiple(os, fsync=os.fsync, rename=os.rename):
+        if conditions.failing is not None:
+            fail(*conditions.failing)
+        done = memgrid_here(*words, module=module, check=False)
+    return Ended(done.returncode, done.stdout + done.stderr)
+
+
+@pytest.fixture(scope="module")
+def ground(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("faults")
+    make_given(folder / "given")
+    with mounted(folder / "disk", 100):
+        yield Ground(folder, folder / "given", start_here)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in WRITING if name not in TRIED_FROM_OUTSIDE])
+def test_a_disk_that_takes_no_more(name, ground):
+    case = CASES[name]
+    size, own = written(ground, case), os.path.ismount(ground.disk)
+    troubles = [
+        *((full(ground.disk, room), UNDISTURBED) for room in (size // 3,) if own),
+        (nullcontext(), Conditions(failing=("fsync", 0, errno.EIO))),
+        (nullcontext(), Conditions(failing=("rename", 1, errno.EROFS))),
+    ]
+    ground.restore(case)
+    for trouble, conditions in troubles:  # one after another: each start goes on where the one before it had to stop
+        with trouble:
+            ended = ground.run(case, conditions)
+        assert refused(ground, ended) is None, ended.said
+    assert ground.wrong_after(case) is None
+
+
+def test_the_table_is_put_into_its_page(tmp_path):
+    row = Row("SIGKILL", "train")
+    row.add(None, "harmless")
+    row.add("the status is 0")
+    (tmp_path / "page.md").write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    put_between(tmp_path / "page.md", markdown([row], "a machine"))
+    text = (tmp_path / "page.md").read_text()
+    assert "| SIGKILL | train | 2 | 1 | 1 harmless; the status is 0 |" in text
+    assert text.startswith("before\n")
+    assert text.endswith(f"{END}\nafter\n")
+    assert "old" not in text

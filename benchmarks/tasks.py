@@ -28,7 +28,7 @@ def bare_pass(lm: LanguageModel, tokens: np.ndarray) -> None:
     """The body alone, sdpa, no language-model head: what nobody can do without."""
     size = lm.batch_size(tokens.shape[1])
     for start in range(0, len(tokens), size):
-        inputs = torch.from_numpy(tokens[start : start + size])
+        inputs = torch.from_numpy(tokens[start : start + size]).to(lm.model.device)
         lm.model.base_model(input_ids=inputs, attention_mask=torch.ones_like(inputs), use_cache=False)
 
 

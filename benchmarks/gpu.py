@@ -1,4 +1,4 @@
-"""Rows about one GPU: extraction at the shape of Pythia 1.4B, and the training of the paper's panel. Without a GPU there are none."""
+"""Rows about one GPU: extraction at the shape of Pythia 1.4B, and training the paper's panel. Without a GPU there are none but quick ones."""
 
 from __future__ import annotations
 
@@ -25,29 +25,30 @@ PYTHIA_1_4B = {
     "intermediate_size": 8192,
     "rotary_pct": 0.25,
 }
-BATCHES = 4
-DEVICE = torch.device("cuda")
+FEW = {**PYTHIA_1_4B, "vocab_size": 2048, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+BATCHES = 2
 
 
 def clock() -> float:
     """Seconds, when everything that was asked of the GPU is done."""
-    torch.cuda.synchronize()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
     return time.perf_counter()
 
 
 def gpu(settings: Settings) -> list[Row]:
     """All rows."""
-    if not torch.cuda.is_available():
+    there = torch.cuda.is_available()
+    if not there and not settings.quick:
         return []
-    name = torch.cuda.get_device_name()
+    name = torch.cuda.get_device_name() if there else "no GPU"
     return [row for dtype in ("float32", "bfloat16") for row in extraction(settings, dtype, name)] + training(settings, name)
 
 
 def extraction(settings: Settings, dtype: str, name: str) -> list[Row]:
     """Pooled maps, thrown away and written as shards, over the bare pass."""
-    lm = load_language_model(
-        LLMConfig(name="shape-1.4b", path=None, device="cuda", dtype=dtype, random=PYTHIA_1_4B, batch_tokens=2**14)  # type: ignore[arg-type]
-    )
+    shape, batch = (FEW, 2**9) if settings.quick else (PYTHIA_1_4B, 2**14)
+    lm = load_language_model(LLMConfig(name="shape-1.4b", path=None, device="auto", dtype=dtype, random=shape, batch_tokens=batch))
     tokens = random_tokens(BATCHES * lm.batch_size(LENGTH))
     folders = (settings.folder / dtype / str(number) for number in range(100))
     works: dict[str, Callable[[], object]] = {
@@ -67,6 +68,8 @@ def extraction(settings: Settings, dtype: str, name: str) -> list[Row]:
 def training(settings: Settings, name: str) -> list[Row]:
     """A step of the paper's panel on the GPU, over the same on one core."""
     config = paper_panel()
+    if settings.quick:
+        config.kernel_size, config.features = [8], [10]
     panel, batch = members(config), config.batch_size
     pools = {pool: torch.from_numpy(packed) for pool, packed in random_maps(batch, LAYERS_12B).pools.items()}
     labels = random_labels(batch)
@@ -85,11 +88,9 @@ def training(settings: Settings, name: str) -> list[Row]:
 
         return work
 
-    works: dict[str, Callable[[], object]] = {
-        "fp32": step(DEVICE, False),
-        "bf16": step(DEVICE, True),
-        "cpu": step(torch.device("cpu"), False),
-    }
+    cpu = torch.device("cpu")
+    gpu = torch.device("cuda") if torch.cuda.is_available() else cpu
+    works: dict[str, Callable[[], object]] = {"fp32": step(gpu, False), "bf16": step(gpu, True), "cpu": step(cpu, False)}
     times = interleaved(works, settings.rounds, clock=clock)
     per = 1000 / batch / len(panel)
     how = f"{name}, seconds of one step on a batch of {batch} at 36 layers over {len(panel)} CNNs; against one core, float32"

@@ -64,6 +64,11 @@ CAUSES = (
     "intervene.ordinary=4",
     "intervene.layers_at=30",
 )
+# And as small as they can be, where it does not matter what they find.
+LEAST = (
+    *("localize.samples=2", "localize.sanity=0"),
+    *("intervene.percent=[30]", "intervene.seeds=1", "intervene.samples=2", "intervene.ordinary=2", "intervene.layers_at=null"),
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

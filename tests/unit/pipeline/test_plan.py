@@ -89,7 +89,7 @@ def population(rows: int, rng: np.random.Generator) -> dict[str, dict[str, np.nd
 @pytest.mark.slow
 def test_the_papers_whole_grid_on_many_sequences(tmp_path, monkeypatch):
     """About 70 thousand samples per model size instead of 1.7 million, and at most 60 GB for three sizes; seconds per setting."""
-    rows, rng = 400_000, np.random.default_rng(0)
+    rows, rng = 300_000, np.random.default_rng(0)
     folder = tmp_path / "corpus"
     folder.mkdir()
     tokens = pl.Series(rng.integers(0, 50000, (rows, 64), dtype=np.uint16), dtype=pl.Array(pl.UInt16, 64)).cast(pl.List(pl.UInt16))

@@ -267,9 +267,3 @@ def extracted(done, tmp_path) -> Path:
     for name in ("attention", "labels"):
         shutil.copytree(done / name, tmp_path / "extracted" / name)
     return tmp_path / "extracted"
-
-
-@pytest.fixture(scope="session")
-def toy_root(tmp_path_factory) -> Path:
-    """A root with the labels and the attention of the default run on the whole embedded corpus."""
-    return made_once("toy", lambda root: memgrid_here(f"root={root}", "stages=[label,extract]"), tmp_path_factory)

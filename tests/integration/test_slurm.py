@@ -176,6 +176,11 @@ WAYS = {
 }
 
 
+def started_for(cluster, how: str) -> dict[str, str] | None:
+    """The environment of a launcher: jobs that somebody sends signals to start as a user's do, the others in a moment."""
+    return cluster.quick if how == "requeue" else None
+
+
 def endure(cluster, prepared: Path, root: Path, way: str, quick: tuple[str, ...]) -> str:
     """Train while something goes wrong; returns what the launcher printed."""
     shutil.copytree(prepared, root)
@@ -183,7 +188,7 @@ def endure(cluster, prepared: Path, root: Path, way: str, quick: tuple[str, ...]
     if how == "timeout":  # SLURM looks at times every 30 seconds: the signal comes 20 to 50 seconds after the start
         launched = Launched(cluster, root, *quick, *LONG, "hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=10")
     else:
-        launched = Launched(cluster, root, *quick, *LONG, *more)
+        launched = Launched(cluster, root, *quick, *LONG, *more, env=started_for(cluster, how))
         disturb(cluster, how, launched.in_the_middle())
     out = launched.output(400)
     if not comes_back:
@@ -236,7 +241,7 @@ def test_extraction_goes_on_after_a_kill_and_after_a_requeue(cluster, done, quic
     for root in (peace, *roots.values()):
         shutil.copytree(done / "labels", root / "labels")
     memgrid_here(*quick, *SHARDS, f"root={peace}")
-    launched = {how: Launched(cluster, root, *quick, *SHARDS) for how, root in roots.items()}
+    launched = {how: Launched(cluster, root, *quick, *SHARDS, env=started_for(cluster, how)) for how, root in roots.items()}
     for how, sweep in launched.items():
         disturb(cluster, how, sweep.in_the_middle())
         assert len(stored(sweep.root)) < len(stored(peace))

@@ -12,6 +12,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from threading import Event, Thread
 
+import forks
+
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol", "squeue", "scancel", "sinfo")
 CONF = """
 ClusterName=memgrid
@@ -76,6 +78,7 @@ class Cluster:
 
     def __init__(self, env: dict[str, str]) -> None:
         self.env = env
+        self.quick = {**env, **forks.WARM}  # of launchers whose jobs start in a moment
 
     def command(self, *words: str, check: bool = True) -> str:
         """What a SLURM command prints."""

@@ -66,6 +66,11 @@ CAUSES = (
     "intervene.ordinary=4",
     "intervene.layers_at=30",
 )
+# And as small as they can be, where it does not matter what they find.
+LEAST = (
+    *("localize.samples=2", "localize.sanity=0"),
+    *("intervene.percent=[30]", "intervene.seeds=1", "intervene.samples=2", "intervene.ordinary=2", "intervene.layers_at=null"),
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -264,9 +269,3 @@ def extracted(done, tmp_path) -> Path:
     for name in ("attention", "labels"):
         shutil.copytree(done / name, tmp_path / "extracted" / name)
     return tmp_path / "extracted"
-
-
-@pytest.fixture(scope="session")
-def toy_root(tmp_path_factory) -> Path:
-    """A root with the labels and the attention of the default run on the whole embedded corpus."""
-    return made_once("toy", lambda root: memgrid_here(f"root={root}", "stages=[label,extract]"), tmp_path_factory)

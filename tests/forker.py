@@ -1,7 +1,7 @@
 """The process that forks the processes of `forks`: `python forker.py OWNER NAME`.
 
-It imports the large libraries, forks whenever it is asked to, tells each asker the pid and, when that has ended, the status, and ends soon
-after the process OWNER has.
+It imports the large libraries, forks whenever it is asked to, tells each asker the pid and, when that has ended, the status. What was
+forked is killed when its asker has gone, and the program ends soon after the process OWNER has.
 """
 
 import gc
@@ -9,10 +9,12 @@ import importlib
 import json
 import os
 import runpy
+import select
 import signal
 import socket
 import struct
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 # What takes long to import, and is not memgrid's.
@@ -76,8 +78,12 @@ def look_after(pid: int, link: socket.socket, streams: list[int]) -> None:
     for stream in streams:
         os.close(stream)
     link.send(str(pid).encode())
+    ended = os.pidfd_open(pid)
+    if ended not in select.select([ended, link], [], [])[0]:
+        os.kill(pid, signal.SIGKILL)
     _, status = os.waitpid(pid, 0)
-    link.send(str(os.waitstatus_to_exitcode(status)).encode())
+    with suppress(OSError):
+        link.send(str(os.waitstatus_to_exitcode(status)).encode())
     os._exit(0)
 
 
@@ -89,9 +95,13 @@ def fulfil(asked: dict, streams: list[int]) -> None:
     os.chdir(asked["cwd"])
     os.environ.clear()
     os.environ.update(asked["env"])
-    option, what, *arguments = asked["words"]
+    words = asked["words"]
+    if words[0] == "-u":
+        sys.stdout.reconfigure(write_through=True)
+        words = words[1:]
+    option, what, *arguments = words
     sys.path[:1] = [asked["cwd"] if option == "-m" else "", *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-    sys.argv, sys.orig_argv = [option, *arguments], [sys.executable, *asked["words"]]
+    sys.argv, sys.orig_argv = [option, *arguments], [sys.executable, *words]
     del sys.modules["__main__"].__dict__["__file__"]  # or a process of multiprocessing would import this file
     if option == "-m":
         runpy.run_module(what, run_name="__main__", alter_sys=True)

@@ -22,6 +22,9 @@ from forker import LARGEST
 # The process whose end is the end of the tests: the first that imports this, and all workers inherit its environment.
 OWNER = os.environ.setdefault("MEMGRID_TESTS_OWNER", str(os.getpid()))
 NAME = f"memgrid-tests-{OWNER}"
+# For the environment of a launcher whose jobs shall start as quickly: see `warm/sitecustomize`.
+FOLDER = Path(__file__).parent
+WARM = {"PYTHONPATH": os.pathsep.join(filter(None, (str(FOLDER / "warm"), str(FOLDER), os.environ.get("PYTHONPATH"))))}
 # Read by the interpreter or by a library when it starts: a process that wants another value is started in the slow way.
 READ_EARLY = ("PYTHON", "OMP_", "MKL_", "HF_", "TRANSFORMERS_", "TORCH", "MPL", "LC_", "LANG", "POLARS_")
 
@@ -95,7 +98,7 @@ def link_to_forker() -> socket.socket:
     """A connection to the process that forks, which is started if it is not there."""
     link, address = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET), f"\0{NAME}"
     if link.connect_ex(address) != 0:
-        words = [sys.executable, str(Path(__file__).with_name("forker.py")), OWNER, NAME]
+        words = [sys.executable, str(FOLDER / "forker.py"), OWNER, NAME]
         clean = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
         nothing = subprocess.DEVNULL
         subprocess.Popen(words, env=clean, stdin=nothing, stdout=nothing, stderr=nothing, start_new_session=True)

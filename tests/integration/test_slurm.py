@@ -9,6 +9,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import forks
 import h5py
 import numpy as np
 import polars as pl
@@ -87,16 +88,16 @@ def assert_same_runs(root: Path, expected: Path) -> None:
 class Launched:
     """A sweep that was started in the background, whose runs stop once in the middle."""
 
-    def __init__(self, cluster, root: Path, *overrides: str) -> None:
+    def __init__(self, cluster, root: Path, *overrides: str, env: dict[str, str] | None = None) -> None:
         self.cluster, self.root, self.hold = cluster, root, root.with_name(f"{root.name}-hold")
         self.hold.mkdir()
+        self.env = env or {**cluster.env, "PYTHONPATH": str(Path(__file__).parents[1])}
         self.words = [sys.executable, "-m", "memgrid.run", *JOB, f"root={root}", held(self.hold), *overrides]
         self.again()
 
     def again(self) -> None:
         """Type the same command (once more)."""
-        env = {**self.cluster.env, "PYTHONPATH": str(Path(__file__).parents[1])}
-        self.process = subprocess.Popen(self.words, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        self.process = subprocess.Popen(self.words, env=self.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
     def output(self, seconds: float = 200) -> str:
         out, _ = self.process.communicate(timeout=seconds)
@@ -175,6 +176,11 @@ WAYS = {
 }
 
 
+def started_for(cluster, how: str) -> dict[str, str] | None:
+    """The environment of a launcher: jobs that somebody sends signals to start as a user's do, the others in a moment."""
+    return cluster.quick if how == "requeue" else None
+
+
 def endure(cluster, prepared: Path, root: Path, way: str, quick: tuple[str, ...]) -> str:
     """Train while something goes wrong; returns what the launcher printed."""
     shutil.copytree(prepared, root)
@@ -182,7 +188,7 @@ def endure(cluster, prepared: Path, root: Path, way: str, quick: tuple[str, ...]
     if how == "timeout":  # SLURM looks at times every 30 seconds: the signal comes 20 to 50 seconds after the start
         launched = Launched(cluster, root, *quick, *LONG, "hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=10")
     else:
-        launched = Launched(cluster, root, *quick, *LONG, *more)
+        launched = Launched(cluster, root, *quick, *LONG, *more, env=started_for(cluster, how))
         disturb(cluster, how, launched.in_the_middle())
     out = launched.output(400)
     if not comes_back:
@@ -235,7 +241,7 @@ def test_extraction_goes_on_after_a_kill_and_after_a_requeue(cluster, done, quic
     for root in (peace, *roots.values()):
         shutil.copytree(done / "labels", root / "labels")
     memgrid_here(*quick, *SHARDS, f"root={peace}")
-    launched = {how: Launched(cluster, root, *quick, *SHARDS) for how, root in roots.items()}
+    launched = {how: Launched(cluster, root, *quick, *SHARDS, env=started_for(cluster, how)) for how, root in roots.items()}
     for how, sweep in launched.items():
         disturb(cluster, how, sweep.in_the_middle())
         assert len(stored(sweep.root)) < len(stored(peace))
@@ -272,14 +278,14 @@ def test_a_sweep_is_one_array_with_a_gpu_each_and_gives_what_the_basic_launcher_
     grid = (*quick, "taxonomy=rasy,recite", "delta=40", "cnn.epochs=1")
     memgrid_here("-m", *grid, f"root={tmp_path / 'basic'}")
     show = 'hydra.launcher.setup=["echo visible=$CUDA_VISIBLE_DEVICES"]'
-    process = memgrid(*JOB, "hydra.launcher.gres=gpu:1", "llm.device=cpu", *grid, show, f"root={tmp_path / 'slurm'}", env=cluster.env)
+    process = memgrid(*JOB, "hydra.launcher.gres=gpu:1", "llm.device=cpu", *grid, show, f"root={tmp_path / 'slurm'}", env=cluster.quick)
     assert "2 runs submitted as 2 jobs" in process.stdout
     assert process.stdout.count("done, min-F1") == 2
     (script,) = (tmp_path / "slurm").glob("multirun/*/*_submission.sh")
     assert "--array=0-1" in script.read_text()
     assert {log[log.index("visible=")] + log[log.index("visible=") + 8] for log in logs(tmp_path / "slurm")} == {"v0", "v1"}
     assert_same_runs(tmp_path / "slurm", tmp_path / "basic")
-    memgrid("-m", "hydra/launcher=local", "hydra.launcher.at_once=2", *grid, f"root={tmp_path / 'local'}")
+    memgrid("-m", "hydra/launcher=local", "hydra.launcher.at_once=2", *grid, f"root={tmp_path / 'local'}", env=forks.WARM)
     assert len(results(tmp_path / "local")) == 2
     assert results(tmp_path / "local") == results(tmp_path / "basic")
 
@@ -287,14 +293,14 @@ def test_a_sweep_is_one_array_with_a_gpu_each_and_gives_what_the_basic_launcher_
 def test_extraction_in_parts_and_then_training(cluster, done, quick, tmp_path):
     shutil.copytree(done / "labels", tmp_path / "labels")
     grid = (*quick, "taxonomy=rasy,recite", "delta=40", "cnn.epochs=1", f"root={tmp_path}")
-    process = memgrid(*JOB, *grid, "stages=[label,extract]", "part=range(0,3)", "parts=3", CAPPED, env=cluster.env)
+    process = memgrid(*JOB, *grid, "stages=[label,extract]", "part=range(0,3)", "parts=3", CAPPED, env=cluster.quick)
     assert "4 runs submitted as 2 jobs" in process.stdout  # a part of both taxonomies is one job
     assert "2 runs submitted as job" in process.stdout  # what the first array did not hold
     assert len(logs(tmp_path)) == 3
     ids = stored(tmp_path)
     assert len(ids) == len(np.unique(ids)) > 0
     assert not list(tmp_path.glob("runs/*/*/*"))
-    memgrid(*JOB, *grid, env=cluster.env)
+    memgrid(*JOB, *grid, env=cluster.quick)
     assert len(results(tmp_path)) == 2
     assert all(" 0 extracted" in log for log in logs(tmp_path)[-2:])
     assert len(stored(tmp_path)) == len(ids)
@@ -302,7 +308,7 @@ def test_extraction_in_parts_and_then_training(cluster, done, quick, tmp_path):
 
 def test_jobs_that_start_together_share_labels_and_extraction(cluster, quick, tmp_path):
     grid = (*quick, "taxonomy=recite", "seed=0,1,2", "delta=40", f"root={tmp_path}", "extract.shard_samples=16", "cnn.epochs=1")
-    memgrid(*JOB, *grid, env=cluster.env)
+    memgrid(*JOB, *grid, env=cluster.quick)
     assert len(results(tmp_path)) == 3
     ids = stored(tmp_path)
     assert len(ids) == len(np.unique(ids)) > 0
@@ -313,8 +319,7 @@ def test_one_bad_job_never_costs_the_others(cluster, prepared, quick, tmp_path):
     root = tmp_path / "root"
     shutil.copytree(prepared, root)
     bad = "+hydra.callbacks.hard={_target_: job_callbacks.HardExit}"
-    env = {**cluster.env, "PYTHONPATH": str(Path(__file__).parents[1])}
-    process = memgrid(*JOB, *quick, "taxonomy=prashanth,recite,rasy", "delta=100000", bad, f"root={root}", env=env, check=False)
+    process = memgrid(*JOB, *quick, "taxonomy=prashanth,recite,rasy", "delta=100000", bad, f"root={root}", env=cluster.quick, check=False)
     assert process.returncode == 1, process.stdout
     assert [metrics["settings"]["taxonomy"]["name"] for metrics in results(root).values()] == ["rasy"]
     told = memgrid_here(f"root={root}", module="status").stdout.replace("\n", "")
@@ -331,7 +336,7 @@ def test_one_bad_job_never_costs_the_others(cluster, prepared, quick, tmp_path):
 def test_the_launching_process_is_disposable(cluster, prepared, quick, tmp_path):
     root = tmp_path / "root"
     shutil.copytree(prepared, root)
-    sweep = Launched(cluster, root, *quick, *LONG, "seed=0,1", WAITING)
+    sweep = Launched(cluster, root, *quick, *LONG, "seed=0,1", WAITING, env=cluster.quick)
     jobs = sweep.job().partition("_")[0]
     wait_for(lambda: len(list(root.glob("runs/*/*/*/queued.json"))) == 2, 60)
     sweep.process.kill()
@@ -368,7 +373,7 @@ def test_a_limit_of_the_site_and_a_damaged_result_cost_no_other_run(cluster, pre
     (programs / "sbatch").write_text(script)
     (programs / "sbatch").chmod(0o755)
     words = (*JOB, *quick, "cnn.epochs=1", f"root={root}", "hydra.launcher.max_array_size=1")
-    env = {**cluster.env, "PATH": f"{programs}:{cluster.env['PATH']}"}
+    env = {**cluster.quick, "PATH": f"{programs}:{cluster.env['PATH']}"}
     memgrid_here(*quick, "cnn.epochs=1", f"root={root}", "seed=2")
     (path,) = root.glob("runs/*/*/*/metrics.json")
     path.write_text("{")
@@ -385,7 +390,7 @@ def test_a_job_whose_configuration_changed_says_so_and_stops(cluster, prepared, 
     conf.parent.mkdir(parents=True)
     conf.write_text("kernel_size: 6\nfeatures: 10\npooling: mean\nepochs: 2\n")
     mine = [word for word in quick if not word.startswith("cnn")]
-    sweep = Launched(cluster, root, "--config-dir", str(tmp_path / "conf"), *mine, "cnn=mine", WAITING)
+    sweep = Launched(cluster, root, "--config-dir", str(tmp_path / "conf"), *mine, "cnn=mine", WAITING, env=cluster.quick)
     job = sweep.job()
     wait_for(lambda: job in cluster.queue(), 30)
     conf.write_text(conf.read_text().replace("epochs: 2", "epochs: 3"))
@@ -423,7 +428,7 @@ def test_what_needs_the_internet_is_not_submitted(cluster, quick, tmp_path):
 
 def test_shadow_models_fan_out_as_an_array(cluster, tmp_path):
     given = ("shadows=4", "model.epochs=4", "predictors.directions=50", "wandb=off")
-    process = memgrid(*JOB, *given, "shadow=range(0,4)", f'root="{tmp_path}/{{slurm}} 1"', module="audit", env=cluster.env)
+    process = memgrid(*JOB, *given, "shadow=range(0,4)", f'root="{tmp_path}/{{slurm}} 1"', module="audit", env=cluster.quick)
     assert "4 runs submitted as 4 jobs" in process.stdout
     assert process.stdout.count(": done") == 4
     memgrid_here(*given, f"root={tmp_path / 'here'}", module="audit")

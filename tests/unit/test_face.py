@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from conftest import CAUSES, memgrid_here, refusal
+from conftest import LEAST, memgrid_here, refusal
 
 import memgrid
 from memgrid.localize.maps import read_decision_maps
@@ -205,7 +205,7 @@ def test_what_a_run_lacks_is_told_with_its_own_command(plain, done):
 def test_the_command_does_it_to_the_same_run(done_copy):
     (folder,) = folders_below(done_copy)
     sentence = refusal(memgrid.open_run(folder).decision_maps)
-    memgrid_here(*command_in(sentence), *CAUSES[:2], "wandb=off", "trainer.threads=1")
+    memgrid_here(*command_in(sentence), *LEAST[:2], "wandb=off", "trainer.threads=1")
     assert folders_below(done_copy) == [folder]
     assert memgrid.open_run(folder).decision_maps().maps.max() <= 1
 

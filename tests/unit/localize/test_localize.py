@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from conftest import CAUSES, memgrid_here, refusal
+from conftest import LEAST, memgrid_here, refusal
 from hydra import compose, initialize_config_dir
 from rich.console import Console
 
@@ -220,7 +220,7 @@ def test_an_adopted_run_reads_the_networks_of_its_twin_under_its_own_class_names
     for name, logits in trained.panel.logits(maps).items():
         np.testing.assert_allclose(logits.softmax(-1)[:, list(trained.logits)], np.array(rows[name].to_list()), atol=1e-4)
     # As stages of the adopted run.
-    shown = memgrid_here(*shared, *CAUSES, "taxonomy=recollect", "stages=[localize,intervene]").stdout
+    shown = memgrid_here(*shared, *LEAST, "taxonomy=recollect", "stages=[localize,intervene]").stdout
     assert "Non-Memo in layer" in shown
     assert "intervene Recollect (" in shown or "intervene Others (" in shown
     assert {"localize-guided.json", "intervene.json"} <= {path.name for path in second.folder.path.iterdir()}

@@ -76,13 +76,14 @@ def test_a_run_with_all_that_is_asked_for_returns_at_once(caused_copy, quick):
 
 def test_only_what_changed_is_done_again(caused_copy, quick):
     before = stamps(caused_copy)
-    shown = memgrid_here(*quick, *CAUSES, "intervene.percent=[50]", "intervene.layers_at=null", f"root={caused_copy}", CHAIN).stdout
+    given = (*quick, *CAUSES, "intervene.percent=[50]", "intervene.layers_at=null", f"root={caused_copy}")
+    shown = memgrid_here(*given, CHAIN).stdout
     assert "train    nothing: it is finished" in shown
     assert " 0 extracted" in shown
     after = stamps(caused_copy)
     assert [name for name in before if after[name] != before[name]] == ["intervene.parquet", "intervene.json"]
     # By force what is asked for, and nothing else: the training and the maps stay.
-    memgrid_here(*quick, *CAUSES, f"root={caused_copy}", "stages=[intervene]", "force=true")
+    memgrid_here(*given, "stages=[intervene]", "force=true")
     again = stamps(caused_copy)
     assert [name for name in before if again[name] != after[name]] == ["intervene.parquet", "intervene.json"]
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 
 import forks
@@ -16,6 +17,7 @@ import polars as pl
 import pytest
 import torch
 from conftest import made_once, memgrid, memgrid_here
+from filelock import FileLock
 from omegaconf import OmegaConf
 
 from memgrid.audit import stages
@@ -165,12 +167,14 @@ def test_the_page_has_every_figure_and_table(undisturbed):
 
 def test_a_finished_audit_is_not_done_again(undisturbed, tmp_path):
     shutil.copytree(undisturbed / "audits", tmp_path / "audits")
-    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.h5")}
-    shown = audit(tmp_path, *TINY).stdout
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    with ExitStack() as others:  # it is read without a lock, and nothing is written: it may be another user's
+        assert len([others.enter_context(FileLock(path)) for path in tmp_path.rglob(".lock")]) == 5
+        shown = audit(tmp_path, *TINY).stdout
     assert "4 shadow models: 0 trained" in shown
     assert "Is an OOD canary: PSMI predicts best" in shown
     assert re.search(r"\d% at 0\.1 %, \d+% at 1 %, \d+% at 5 %", " ".join(shown.split()))
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.h5")} == before
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
     assert_same_audit(tmp_path, undisturbed)
 
 

@@ -165,9 +165,11 @@ def test_flags_may_stand_anywhere(tmp_path):
 def test_a_second_process_on_the_same_cell_says_so(done_copy, quick):
     (folder,) = folders(done_copy)
     with FileLock(folder / ".lock"):
-        process = memgrid(*quick, f"root={done_copy}", check=False)
+        process = memgrid_here(*quick, f"root={done_copy}", "stages=[localize]", check=False)
+        shown = memgrid_here(*quick, f"root={done_copy}").stdout
     assert process.returncode == 1
     assert "another process is working on" in process.stderr
+    assert "min-F1" in shown  # what is finished is read beside whoever works on a later stage
 
 
 @pytest.mark.parametrize(

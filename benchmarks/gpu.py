@@ -1,4 +1,4 @@
-"""Rows about one GPU: extraction at the shape of Pythia 1.4B, and training the paper's panel. Without a GPU there are none but quick ones."""
+"""Rows about one GPU: extraction at the shape of Pythia 1.4B, and training the paper's panel; without a GPU, only quick ones."""
 
 from __future__ import annotations
 

@@ -101,7 +101,7 @@ def link_to_forker() -> socket.socket:
         words = [sys.executable, str(FOLDER / "forker.py"), OWNER, NAME]
         clean = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
         nothing = subprocess.DEVNULL
-        subprocess.Popen(words, env=clean, stdin=nothing, stdout=nothing, stderr=nothing, start_new_session=True)
+        subprocess.run(words, env=clean, stdin=nothing, stdout=nothing, stderr=nothing, start_new_session=True, check=True)
         deadline = time.monotonic() + 60
         while link.connect_ex(address) != 0:
             assert time.monotonic() < deadline, f"nothing listens: {' '.join(words)}"

@@ -86,6 +86,10 @@ class Ground:
         again = self.run(case)
         if again.status != 0:
             return f"the next start ends with {again.status}: {last(again.said)}"
+        return self.wrong_now(case)
+
+    def wrong_now(self, case: Case) -> str | None:
+        """What is not as if nothing had been, or None."""
         if other := differences(contents(self.root), self.outcome(case.name).contents):
             return f"{', '.join(other[:3])} differs from an undisturbed start"
         if left := leftovers(self.root):

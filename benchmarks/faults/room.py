@@ -87,7 +87,9 @@ def attempt(
     ground.restore(case)
     with trouble:
         ended = ground.run(case, conditions)
-    return refused(ground, ended) or ground.wrong_after(case), "" if ended.status == 1 else "not reached"
+    if ended.status == 0:
+        return ground.wrong_now(case), "not reached"
+    return refused(ground, ended) or ground.wrong_after(case), ""
 
 
 def vanish(ground: Ground, case: Case, folder: str, moment: float) -> tuple[str | None, str]:

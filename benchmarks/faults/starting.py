@@ -84,7 +84,8 @@ def fail(name: str, good: int, number: int) -> None:
     def once(*arguments: object, **options: object) -> object:
         """The function, or the error."""
         if next(calls) == good:
-            raise OSError(number, os.strerror(number))
+            names = [str(given) for given in arguments if isinstance(given, str | Path)]  # a descriptor has none
+            raise OSError(number, os.strerror(number), *names[:1])
         return usual(*arguments, **options)
 
     setattr(os, name, once)

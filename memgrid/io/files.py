@@ -53,7 +53,7 @@ def whole(path: Path, error: type[UserError] = UserError, sweep: bool = True) ->
     except OSError as trouble:
         stop = "." if issubclass(error, StoreError) else ""  # the store's sentences have a full stop, the others none
         sentence = f"Cannot write to {path.parent} ({reason(trouble)}): make room or use another folder, and run again"
-        raise error(f"{missing_right(trouble) or sentence}{stop}") from None
+        raise error(f"{missing_right(trouble, path.parent) or sentence}{stop}") from None
     finally:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)

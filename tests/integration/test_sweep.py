@@ -148,16 +148,16 @@ def test_the_same_sweep_in_two_terminals_is_done_once(first, extracted, quick, t
     )
 
     def meanwhile():
-        wait_for(lambda: list(extracted.glob("runs/*/*/*/metrics.json")), 120)
+        wait_for(lambda: list(extracted.glob("runs/*/*/*/metrics.json")), 400)
         (hold / "go").touch() if first == "finishes" else one.kill()
 
     try:
-        wait_for(lambda: list(hold.iterdir()), 120)
+        wait_for(lambda: list(hold.iterdir()), 400)
         with ThreadPoolExecutor(1) as pool:
             ended = pool.submit(meanwhile)
             two = memgrid_here(*words, check=False)
             ended.result()
-        out, _ = one.communicate(timeout=120)
+        out, _ = one.communicate(timeout=400)
     finally:
         one.kill()
     assert two.returncode == 0, two.stdout + two.stderr

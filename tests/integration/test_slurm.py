@@ -30,8 +30,7 @@ JOB = (
 WAITING = "+hydra.launcher.additional_parameters.hold=true"
 CAPPED = "hydra.launcher.max_array_size=2"
 LONG = ("cnn.epochs=6", "control.members=0")
-# A batch for each sequence: after a restart batches are others, in which the last bit of a map may be another.
-SHARDS = ("stages=[extract]", "extract.shard_samples=16", "llm.batch_tokens=64")
+SHARDS = ("stages=[extract]", "extract.shard_samples=16")
 
 
 @pytest.fixture(scope="module")
@@ -176,9 +175,9 @@ WAYS = {
 }
 
 
-def started_for(cluster, how: str) -> dict[str, str] | None:
-    """The environment of a launcher: jobs that somebody sends signals to start as a user's do, the others in a moment."""
-    return cluster.quick if how == "requeue" else None
+def started_for(cluster, way: str) -> dict[str, str] | None:
+    """The environment of a launcher: of each kind of end one starts as a user's jobs do, and the others in a moment."""
+    return cluster.quick if way in ("requeue", "preempt", "cancel") else None
 
 
 def endure(cluster, prepared: Path, root: Path, way: str, quick: tuple[str, ...]) -> str:
@@ -188,7 +187,7 @@ def endure(cluster, prepared: Path, root: Path, way: str, quick: tuple[str, ...]
     if how == "timeout":  # SLURM looks at times every 30 seconds: the signal comes 20 to 50 seconds after the start
         launched = Launched(cluster, root, *quick, *LONG, "hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=10")
     else:
-        launched = Launched(cluster, root, *quick, *LONG, *more, env=started_for(cluster, how))
+        launched = Launched(cluster, root, *quick, *LONG, *more, env=started_for(cluster, way))
         disturb(cluster, how, launched.in_the_middle())
     out = launched.output(400)
     if not comes_back:

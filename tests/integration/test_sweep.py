@@ -1,11 +1,10 @@
 """Sweeps: before one, all combinations are validated, and each leaves its configuration; two at a time share the work."""
 
 import os
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import forks
 import pytest
 from cluster import wait_for
 from conftest import memgrid_here
@@ -143,9 +142,8 @@ def test_the_same_sweep_in_two_terminals_is_done_once(first, extracted, quick, t
     (hold := tmp_path / "hold").mkdir()
     words = ("-m", *quick, "cnn.epochs=3", "control.members=0", "seed=0,1", f"root={extracted}")
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])}
-    one = subprocess.Popen(
-        [sys.executable, "-m", "memgrid.run", *words, held(hold)], env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    with (tmp_path / "said").open("w") as said:
+        one = forks.Started(["-m", "memgrid.run", *words, held(hold)], env=env, stdout=said, stderr=said)
 
     def meanwhile():
         wait_for(lambda: list(extracted.glob("runs/*/*/*/metrics.json")), 400)
@@ -157,7 +155,7 @@ def test_the_same_sweep_in_two_terminals_is_done_once(first, extracted, quick, t
             ended = pool.submit(meanwhile)
             two = memgrid_here(*words, check=False)
             ended.result()
-        out, _ = one.communicate(timeout=400)
+        one.wait(400)
     finally:
         one.kill()
     assert two.returncode == 0, two.stdout + two.stderr
@@ -167,6 +165,7 @@ def test_the_same_sweep_in_two_terminals_is_done_once(first, extracted, quick, t
     assert len(list(extracted.glob("runs/*/*/*/metrics.json"))) == 2
     assert not list(extracted.glob("runs/*/*/*/failed.json"))
     if first == "finishes":
+        out = (tmp_path / "said").read_text()
         assert one.returncode == 0, out
         assert "epoch 2\n" in out
 

@@ -44,6 +44,7 @@ from memgrid.io.paths import TOY
 
 sys.dont_write_bytecode = False  # what was compiled is kept for the other workers, for processes started here, and for the next time
 
+NIGHT = os.environ.get("MEMGRID_NIGHT") == "1"  # no hurry: `.ci/run night` takes everything, where the day takes a part
 PER_KIND = {"chunk": 170, "held_out": 100, "repeat": 52, "unseen_repeat": 26, "increment": 26, "unseen_increment": 26}
 QUICK = (
     "cnn=single",

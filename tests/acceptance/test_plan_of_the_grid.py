@@ -7,6 +7,7 @@ from functools import cache
 import numpy as np
 import polars as pl
 import pytest
+from conftest import NIGHT
 from hydra import compose, initialize_config_dir
 from rich.console import Console
 
@@ -49,7 +50,7 @@ def population(rows: int, rng: np.random.Generator) -> dict[str, dict[str, np.nd
 @pytest.mark.slow
 def test_the_papers_whole_grid_on_many_sequences(tmp_path, monkeypatch):
     """About 60 thousand samples per model size instead of 1.7 million, and at most 60 GB for three sizes; seconds per setting."""
-    rows, rng = 300_000, np.random.default_rng(0)
+    rows, rng = 2_000_000 if NIGHT else 300_000, np.random.default_rng(0)
     folder = tmp_path / "corpus"
     folder.mkdir()
     tokens = pl.Series(rng.integers(0, 50000, (rows, 64), dtype=np.uint16), dtype=pl.Array(pl.UInt16, 64)).cast(pl.List(pl.UInt16))

@@ -1,5 +1,6 @@
 """The face: what `memgrid.runs` and `memgrid.open_run` give is what the run's files hold, and what is missing is told with its command."""
 
+import json
 import re
 import shlex
 import shutil
@@ -13,6 +14,7 @@ import pytest
 from conftest import LEAST, memgrid_here, refusal
 
 import memgrid
+from memgrid.io.digests import write_json
 from memgrid.localize.maps import read_decision_maps
 from memgrid.pipeline.view import RunData
 from memgrid.results.folder import RunFolder, folders_below
@@ -224,7 +226,7 @@ def test_damage_and_foreign_files_are_sentences(done_copy, monkeypatch):
     metrics = folder / "metrics.json"
     whole = metrics.read_text()
     origin = fresh().metrics.origin
-    metrics.write_text(whole.replace(origin.llm, "0" * 16).replace(origin.corpus, "1" * 16))
+    write_json(json.loads(whole.replace(origin.llm, "0" * 16).replace(origin.corpus, "1" * 16)), metrics)
     sequence_id = fresh().samples["sequence_id"][0]
     assert "another model" in refusal(fresh().attention, sequence_id)
     assert "is not as it was" in refusal(fresh().text, sequence_id)
@@ -306,7 +308,7 @@ def test_unknown_drawings_and_classes_list_those_that_there_are(run, caused):
 def test_a_class_called_like_a_column_keeps_its_probabilities(run, tmp_path):
     shutil.copytree(run.folder.path, tmp_path / "run", ignore=shutil.ignore_patterns(".lock", "wandb"))
     metrics = tmp_path / "run" / "metrics.json"
-    metrics.write_text(metrics.read_text().replace('"Guess"', '"label"'))
+    write_json(json.loads(metrics.read_text().replace('"Guess"', '"label"')), metrics)
     renamed = RunData(RunFolder(tmp_path / "run")).predictions
     assert (renamed["P(label)"] == run.predictions["Guess"]).all()
     assert set(renamed["label"]) == {"Non-Memo", "label", "Recall"}

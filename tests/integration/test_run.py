@@ -38,9 +38,9 @@ def test_a_run_leaves_everything_that_is_promised(done):
 def test_a_finished_run_returns_its_result_at_once(done_copy, quick):
     (folder,) = folders(done_copy)
     before = (folder / "metrics.json").stat().st_mtime_ns
-    started = time.monotonic()
-    shown = memgrid(*quick, f"root={done_copy}").stdout
-    assert time.monotonic() - started < 20
+    started = time.process_time()
+    shown = memgrid_here(*quick, f"root={done_copy}").stdout
+    assert time.process_time() - started < 10
     assert "min-F1" in shown
     assert "extract" not in shown
     assert (folder / "metrics.json").stat().st_mtime_ns == before

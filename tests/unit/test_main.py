@@ -99,5 +99,5 @@ def test_other_packages_are_left_alone(name, tmp_path):
     (tmp_path / package).mkdir()
     (tmp_path / package / "__init__.py").write_text("import memgrid\n")
     (tmp_path / package / f"{module or '__main__'}.py").write_text("print('mine')\n")
-    process = subprocess.run([sys.executable, "-m", name], capture_output=True, text=True, cwd=tmp_path, timeout=60)
+    process = subprocess.run([sys.executable, "-m", name], capture_output=True, text=True, cwd=tmp_path, timeout=300)
     assert (process.returncode, process.stdout) == (0, "mine\n"), process.stderr

@@ -243,7 +243,7 @@ def ask(endpoint, cache, *arguments):
     """Fetch or load in a new process, since huggingface_hub reads its environment once; returns what it prints."""
     told = {"HF_ENDPOINT": endpoint, "HF_HUB_CACHE": str(cache), "HF_HUB_OFFLINE": "0", "NO_PROXY": "127.0.0.1", "HF_HUB_DISABLE_XET": "1"}
     command = [sys.executable, "-c", ASK, *arguments]
-    process = subprocess.run(command, capture_output=True, text=True, env=os.environ | told, timeout=60)
+    process = subprocess.run(command, capture_output=True, text=True, env=os.environ | told, timeout=300)
     assert process.returncode == 0, process.stderr
     return process.stdout.strip()
 

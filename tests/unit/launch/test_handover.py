@@ -104,7 +104,7 @@ def test_a_job_says_why_it_stops_and_unpickles_nothing(folder, mark):
     os.chown(planted(folder / "7_submitted.pkl", mark), 65534, -1)
     env = {**os.environ, "SUBMITIT_EXECUTOR": "local", "SUBMITIT_LOCAL_JOB_ID": "7"}
     words = [sys.executable, "-c", handover.ENTRY, "-u", "-m", "submitit.core._submit", str(folder)]
-    process = subprocess.run(words, capture_output=True, text=True, env=env, timeout=60)
+    process = subprocess.run(words, capture_output=True, text=True, env=env, timeout=300)
     assert process.returncode == 1
     assert process.stderr.splitlines()[-1].startswith(f"memgrid: {folder}/7_submitted.pkl belongs to ")
     assert not mark.exists()

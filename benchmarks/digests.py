@@ -14,6 +14,7 @@ from unittest import mock
 
 import polars as pl
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
 from benchmarks.measure import Row
 from benchmarks.shapes import Settings
@@ -85,7 +86,7 @@ def digests(settings: Settings) -> list[Row]:
     for stage in STAGES:
         with initialize_config_dir(str(CONF), version_base="1.3"):
             run = typed(compose("run", [*words, f"stages=[{stage}]"]))
-        RunFolder.of(run).path.mkdir(parents=True, exist_ok=True)
+        sums.write_yaml(OmegaConf.structured(run), RunFolder.of(run).config)
         began = time.perf_counter()
         with clocked() as spent, redirect_stdout(StringIO()):
             do_stages(run, Workspace())

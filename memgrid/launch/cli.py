@@ -160,7 +160,7 @@ def noted(folder: Path, workspace: Workspace, own: bool = True) -> Iterator[None
         if workspace.stopping:
             sys.exit(TERMINATED)
         error = disk_trouble(caught, folder) or caught
-        if isinstance(error, UserError) and own and new and workspace.target is None and not in_job() and work.is_empty():
+        if isinstance(error, UserError) and own and new and not workspace.planned and not in_job() and work.is_empty():
             work.remove()
         elif not reader_has_gone(error):
             with suppress(UserError, OSError):  # where nothing can be written, the error itself is what matters

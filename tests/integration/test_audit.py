@@ -26,6 +26,7 @@ from memgrid.audit.shadow.arrays import read_arrays, write_arrays
 from memgrid.audit.shadow.population import KINDS
 from memgrid.audit.sweep import Audits
 from memgrid.errors import UserError
+from memgrid.io.files import DAMAGED
 from memgrid.tracking.sync import unsynced
 
 SMALL = ("shadows=8", "model.epochs=12", "predictors.directions=200", "canary.count=240", "wandb=off", "trainer.progress=false")
@@ -64,6 +65,8 @@ def contents(root):
     """Every array of every file, by the file's name and its own."""
     arrays = {}
     for path in sorted(folder_of(root).rglob("*.h5")):
+        if path.parent.name == DAMAGED:
+            continue
         with h5py.File(path) as file:
             names = []
             file.visit(names.append)

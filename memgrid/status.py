@@ -129,7 +129,9 @@ def forget_run(run: RunFolder, state: str) -> str:
         if state == "stopped":
             return removed([run.intervention_journal], "the intervention that was cut off")
         return "nothing: it is done now"
-    if state == "failed" and run.checkpoint.exists():
+    if state == "missing" and (run.saved() or run.failure_file.exists()):
+        return "nothing: it has been started meanwhile"
+    if state == "failed" and run.saved():
         return removed(notes_of([run]), "that it failed; its checkpoint stays")
     shutil.rmtree(run.path)
     return WHOLE
@@ -140,7 +142,7 @@ def forget_audit(audit: AuditFolder, state: str) -> str:
     finished = [attack for attack in audit.attacks() if attack.is_finished()]
     if any(json_fault(attack.metrics) for attack in finished):
         return "nothing: its result is damaged, start it again with force=true"
-    if state == "failed" and audit.trained():
+    if state == "failed" and audit.begun():
         return removed(notes_of([audit, *audit.pieces(), *audit.attacks()]), "that it failed; its shadow models stay")
     if finished:
         return removed([attack.path for attack in audit.attacks() if attack not in finished], "attacks without a result")

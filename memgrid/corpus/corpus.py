@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from memgrid.config.schema import CorpusConfig
-from memgrid.corpus.parquet import read_table, require_columns
+from memgrid.corpus.parquet import BROUGHT, read_table, require_columns
 from memgrid.errors import UserError
 from memgrid.io.digests import check_file
 from memgrid.io.paths import TOY
@@ -76,7 +76,7 @@ class Corpus:
             raise UserError(
                 f"corpus {self.name!r} has no documents.parquet, in which duplicates are counted: add it, or use a taxonomy without δ"
             )
-        check_file(self.documents_path)
+        check_file(self.documents_path, BROUGHT)
         table = pl.read_parquet(self.documents_path, columns=["tokens", "copies"], glob=False).filter(pl.col("copies") > 0)
         for tokens, copies in zip(table["tokens"], table["copies"], strict=True):
             yield tokens.to_numpy().astype(np.int32), copies

@@ -20,6 +20,9 @@ KINDS = {
 }
 
 
+BROUGHT = "make it anew, or copy it again"  # what mends a damaged table, which may be the user's own
+
+
 def read_table(path: Path, wanted: Mapping[str, str], hint: str = "") -> pl.DataFrame:
     """The columns of a parquet file that are wanted, each as its kind is read (see `KINDS`); nothing else of the file is loaded.
 
@@ -27,7 +30,7 @@ def read_table(path: Path, wanted: Mapping[str, str], hint: str = "") -> pl.Data
         UserError: the file cannot be read or is damaged, a column is missing or holds something else, or an entry is null or too large.
     """
     require_columns(path, wanted, hint)
-    check_file(path)  # one that memgrid wrote has a digest
+    check_file(path, BROUGHT)  # one that memgrid wrote has a digest
     query = pl.scan_parquet(path, glob=False).select(pl.col(column).cast(KINDS[kind]) for column, kind in wanted.items())
     try:
         table = query.collect()

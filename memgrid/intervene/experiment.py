@@ -35,7 +35,7 @@ from memgrid.errors import DamagedError, UserError
 from memgrid.intervene.masking import MaskedReader, PositionMask, prove_masking
 from memgrid.intervene.positions import Regions, Trial, candidates
 from memgrid.intervene.statistics import share_interval
-from memgrid.io.digests import UNSEALED, is_sound, read_table, sealed, write_parquet
+from memgrid.io.digests import KEY, UNSEALED, is_sound, read_table, sealed, write_parquet
 from memgrid.io.display import progress_bar
 from memgrid.io.files import replace_damaged, write_bytes
 from memgrid.lm.model import LanguageModel
@@ -250,5 +250,5 @@ class Journal:
         """Keep what was measured of a mask."""
         self.done[trial] = record
         with self.path.open("ab") as file:
-            line = json.dumps([trial.label, trial.percent, trial.masked, trial.seed, record, UNSEALED])
+            line = json.dumps([trial.label, trial.percent, trial.masked, trial.seed, record, {KEY: UNSEALED}])
             file.write(bytes(sealed(line.encode())) + b"\n")

@@ -14,8 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from memgrid.errors import DamagedError
-from memgrid.io.files import reason, replace_damaged, whole, write_text
+from memgrid.errors import DamagedError, UserError
+from memgrid.io.files import fill, force_to_disk, reason, replace_damaged, whole, write_text
 
 State = dict[str, Any]
 
@@ -51,14 +51,26 @@ def save(state: State, path: Path) -> None:
     buffer = io.BytesIO()  # torch does not say when it was the disk that failed
     torch.save(state, buffer)
     content = buffer.getbuffer()
-    known = {path.name: hashlib.sha256(content).hexdigest()}
+    lines = {path.name: hashlib.sha256(content).hexdigest()}
     with whole(path) as partial:
-        partial.write_bytes(content)
-        if path.exists():
-            known |= {previous(path).name: old for name, old in digests(path).items() if name == path.name}
-        write_text("".join(f"{digest}  {name}\n" for name, digest in known.items()), beside(path))
-        if previous(path).name in known:
+        fill(partial, content)
+        force_to_disk(partial)
+        sound = {file: digest for file in (path, previous(path)) if (digest := sound_digest(file, path))}
+        if sound:
+            kept, lines[previous(path).name] = next(iter(sound.items()))
+        # From here on there is a sound one at any moment: that which is kept, under either name, and then the new one.
+        write_text("".join(f"{digest}  {name}\n" for name, digest in lines.items()), beside(path))
+        if sound and kept == path:
             os.replace(path, previous(path))
+
+
+def sound_digest(file: Path, path: Path) -> str | None:
+    """The digest of a checkpoint that is there, if it is among those beside `path` or none are there; else None."""
+    try:
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    except FileNotFoundError:
+        return None
+    return digest if digest in digests(path).values() or not beside(path).exists() else None
 
 
 def load(path: Path) -> State:
@@ -76,7 +88,11 @@ def load(path: Path) -> State:
         raise DamagedError(path, "its content does not match its digest")
     try:
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except MemoryError:
+        raise
     except Exception as error:  # damaged bytes make torch raise whatever they like
+        if "allocat" in str(error) and beside(last).exists():  # of what is sound: it is memory that lacks
+            raise UserError(f"{path} cannot be loaded ({reason(error)}): make room in memory and run again") from None
         raise DamagedError(path, f"it is no checkpoint: {reason(error)}") from None
     if not isinstance(state, dict):
         raise DamagedError(path, "it is no checkpoint of a training")

@@ -24,17 +24,20 @@ from memgrid.io.files import reason, replace_damaged, write_bytes
 if TYPE_CHECKING:
     import polars as pl
 
-KEY, PREFIX, DIGITS = "digest", b"sha256:", 64
-UNSEALED = PREFIX.decode() + "0" * DIGITS  # what `sealed` replaces
-HEX = re.compile(rb"[0-9a-f]{64}")
-END = 4096  # bytes at a file's end, among which one that was sealed names its digest
+KEY, DIGITS = "digest", 64
+UNSEALED = "sha256:" + "0" * DIGITS  # what `sealed` replaces
+# What says that there is a digest, and the digest: in the metadata of parquet, where lengths stand before words, and at the end of JSON and
+# YAML. Others' words may look alike, such as those in the statistics of a table that a user brings: so they must stand in their place.
+IN_PARQUET = rb"\x06digest\x18", rb"\x06digest\x18Gsha256:([0-9a-f]{64})"
+IN_TEXT = rb'"digest": "|# digest: ', rb'sha256:([0-9a-f]{64})"?[\s}\]]*\Z'
+END, TEXT_END = 2**20, 160  # bytes at a file's end, among which one that was sealed names its digest
 BLOCK = 2**24  # bytes read at once
 
 
 def sealed(content: bytes | memoryview) -> memoryview:
     """The content of a file with its digest in place of `UNSEALED`, which must stand near its end."""
     whole = memoryview(bytearray(content))
-    at = len(whole) - len(end := bytes(whole[-END:])) + end.rindex(UNSEALED.encode()) + len(PREFIX)
+    at = len(whole) - len(end := bytes(whole[-END:])) + end.rindex(UNSEALED.encode()) + len(UNSEALED) - DIGITS
     whole[at : at + DIGITS] = hashlib.sha256(whole).hexdigest().encode()
     return whole
 
@@ -50,11 +53,12 @@ def fault_of(blocks: Iterator[bytes], size: int, end: bytes, old: bool = True) -
     Args:
         size: bytes in all. end: the last of them, where the digest stands. old: whether it may be of a version that wrote no digests.
     """
-    place = end.rfind(PREFIX) + len(PREFIX)
-    digits = end[place : place + DIGITS]
-    if place < len(PREFIX) or not HEX.fullmatch(digits):
-        return None if old and KEY.encode() not in end else "its digest is not legible"
-    total, read, first = hashlib.sha256(), 0, size - len(end) + place
+    sign, written = IN_PARQUET if end.endswith(b"PAR1") else IN_TEXT
+    looked = end if end.endswith(b"PAR1") else end[-TEXT_END:]
+    found = list(re.finditer(written, looked))
+    if not found:
+        return None if old and not re.search(sign, looked) else "its digest is not legible"
+    digits, total, read, first = found[-1][1], hashlib.sha256(), 0, size - len(looked) + found[-1].start(1)
     for block in blocks:
         start, stop = (min(max(at - read, 0), len(block)) for at in (first, first + DIGITS))
         view = memoryview(block)
@@ -76,8 +80,8 @@ def read_bytes(path: Path) -> bytes:
     return content
 
 
-def check_file(path: Path) -> None:
-    """The same without keeping the content, for large files; raises as `read_bytes`."""
+def check_file(path: Path, mend: str = "remove it and run again") -> None:
+    """The same without keeping the content, for large files; raises as `read_bytes`, with what mends it."""
     with path.open("rb") as file:
         size = file.seek(0, io.SEEK_END)
         file.seek(max(0, size - END))
@@ -85,17 +89,17 @@ def check_file(path: Path) -> None:
         file.seek(0)
         fault = fault_of(iter(lambda: file.read(BLOCK), b""), size, end)
     if fault is not None:
-        raise DamagedError(path, fault)
+        raise DamagedError(path, fault, mend)
 
 
 def is_usable(path: Path) -> bool:
-    """Whether a file is there and sound; a damaged one is named and set aside, for whoever makes it anew."""
+    """Whether a file is there and sound; a damaged one is named and set aside, for whoever makes it anew. OSError: it cannot be read."""
     try:
         check_file(path)
     except DamagedError as error:
         replace_damaged(error)
         return False
-    except OSError:
+    except FileNotFoundError:
         return False
     return True
 

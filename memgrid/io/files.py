@@ -7,6 +7,7 @@ a power cut: under the file's name stands what stood there before, or all of the
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import shutil
@@ -73,7 +74,13 @@ def force_to_disk(path: Path) -> None:
 def write_bytes(content: bytes | memoryview, path: Path) -> None:
     """Write bytes, as `whole` does."""
     with whole(path) as partial:
-        partial.write_bytes(content)
+        fill(partial, content)
+
+
+def fill(partial: Path, content: bytes | memoryview) -> None:
+    """Write the file that `whole` has given; not through a link that somebody has put in its place, who may write in the folder too."""
+    with open(os.open(partial, os.O_WRONLY | os.O_NOFOLLOW), "wb") as file:
+        file.write(content)
 
 
 def write_text(text: str, path: Path) -> None:
@@ -100,7 +107,7 @@ def is_alive(pid: int) -> bool:
         return True
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):  # a number that no process has
         return False
     except OSError:
         pass  # another user's process
@@ -151,6 +158,8 @@ def set_aside(path: Path) -> str:
     """Move a damaged file into the folder `DAMAGED` beside it; returns what has become of it, as a clause."""
     goal = path.parent / DAMAGED / path.name
     try:
+        if goal.parent.is_symlink():
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
         goal.parent.mkdir(exist_ok=True)
         if goal.exists():
             goal = goal.with_name(f"{path.name}.{uuid.uuid4().hex}")

@@ -150,7 +150,7 @@ class Labels:
         except DamagedError as error:
             replace_damaged(error)
             return None
-        except OSError:
+        except FileNotFoundError:
             return None
         return table if origin == self.made_from(group) else None
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
-from memgrid.io.checkpoints import newest, save
+from memgrid.io.checkpoints import keep_last, newest, save
 from memgrid.io.display import progress_bar
 from memgrid.pretrain.config import ModelConfig, OptimizerConfig
 
@@ -51,6 +51,7 @@ def train_model(
                 save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step}, checkpoint)
                 log(f"step {step} of {len(batches)}, training loss {np.mean(recent):.3f} nats per token")
                 recent = []
+    keep_last(checkpoint)
     return model
 
 

@@ -110,6 +110,10 @@ class AuditFolder(WorkFolder):
         """How many shadow models have left their file."""
         return len(list(self.shadows.glob("shadow-*.h5")))
 
+    def begun(self) -> bool:
+        """Whether a shadow model is trained, or half trained."""
+        return self.trained() > 0 or any(self.shadows.glob(f"*/{self.shadow(0).checkpoint.stem}*{self.shadow(0).checkpoint.suffix}"))
+
     def pieces(self) -> list[WorkFolder]:
         """The folders of all starts for some of the models, one model or a share of them, sorted."""
         return [WorkFolder(path) for path in sorted(self.shadows.glob("*")) if path.is_dir() and path.name != DAMAGED]

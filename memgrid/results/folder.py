@@ -74,6 +74,10 @@ class RunFolder(WorkFolder):
         """The panel after its last whole epoch, with what a training needs to go on."""
         return self.checkpoints / CHECKPOINT
 
+    def saved(self) -> list[Path]:
+        """The checkpoints that a training of the panel could go on from: the last, and the one before it."""
+        return sorted(self.checkpoints.glob(f"*{self.checkpoint.suffix}"))
+
     @property
     def control_checkpoints(self) -> Path:
         """Where the training on shuffled labels leaves its checkpoint."""

@@ -138,8 +138,8 @@ def log_end(folder: RunFolder) -> str:
 def checkpoint_time(folder: RunFolder) -> str:
     """When the last checkpoint was written, or nothing."""
     try:
-        written = folder.checkpoint.stat().st_mtime
-    except OSError:
+        written = max(path.stat().st_mtime for path in folder.saved())
+    except (OSError, ValueError):  # none
         return ""
     return f"last checkpoint {datetime.fromtimestamp(written):%Y-%m-%d %H:%M}"
 

@@ -21,7 +21,7 @@ import h5py
 import numpy as np
 
 from memgrid.errors import StoreError, StoreWarning
-from memgrid.io.files import reason, set_aside, stop_if_unreadable, sweep_leftovers, whole
+from memgrid.io.files import fill, reason, set_aside, stop_if_unreadable, sweep_leftovers, whole
 from memgrid.store import shard
 from memgrid.store.shard import DIGESTED, FAULTS, POOLS, Identity, Maps
 
@@ -87,7 +87,7 @@ class Store:
         # The name is new: nothing is overwritten.
         final = self.folder / f"{maps.sequence_id.min():010d}-{maps.sequence_id.max():010d}-{uuid.uuid4().hex}.h5"
         with whole(final, StoreError, sweep=False) as partial:
-            partial.write_bytes(image)
+            fill(partial, image)
         return final
 
     def read(self, ids: Sequence[int] | np.ndarray, pools: Sequence[str] = POOLS) -> Maps:

@@ -54,7 +54,7 @@ class SharedTraining:
         try:
             result = equal.result() if equal != folder else None
             for path in (equal.epochs, equal.predictions, equal.baselines) if result is not None else ():
-                if path.exists():  # an older run has no baselines
+                if path != equal.baselines or path.exists():  # an older run has none
                     check_file(path)
         except (UserError, OSError):
             return None

@@ -117,6 +117,7 @@ def resumable(folder: Path, module: lightning.LightningModule, fits: Callable[[S
         """Whether a state is one of such a training."""
         weights = state.get("state_dict", {})
         whole = {"optimizer_states", "lr_schedulers", "loops", "epoch", "global_step"} <= state.keys()
-        return whole and {name: tensor.shape for name, tensor in weights.items()} == shapes and fits(state)
+        tensors = whole and isinstance(weights, dict) and all(isinstance(tensor, torch.Tensor) for tensor in weights.values())
+        return tensors and {name: tensor.shape for name, tensor in weights.items()} == shapes and fits(state)
 
     return newest(folder / CHECKPOINT, is_mine)

@@ -20,6 +20,7 @@ from memgrid.corpus.corpus import load_corpus
 from memgrid.corpus.ngrams import count_occurrences
 from memgrid.corpus.text import digest, pieces, prepare_text, text_files, tokenize
 from memgrid.errors import UserError
+from memgrid.io import files
 from memgrid.io.paths import TOY
 
 WORDS = "the cat sat on a mat and then it counted one two three four five six seven eight nine ten"
@@ -237,7 +238,7 @@ def test_a_kill_leaves_nothing_half_written(tmp_path, monkeypatch, tokenizer, pr
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.txt").write_text(prose[:20_000])
     undisturbed = prepare_text(config(tmp_path / "in"), tokenizer, tmp_path / "other")
-    owner, name = (Path, "write_bytes") if where == "write" else (os, "rename")
+    owner, name = (files, "fill") if where == "write" else (os, "rename")
     real, calls = getattr(owner, name), itertools.count(1)
 
     def stop(*arguments, **settings):

@@ -139,5 +139,40 @@ def test_whenever_writing_fails_a_sound_one_is_left(calls, path, monkeypatch):
     assert not [entry for entry in path.parent.iterdir() if entry.name.startswith(".")]
 
 
+def test_two_failures_one_after_the_other_leave_a_sound_one_too(path, monkeypatch):
+    for failing in ("replace", "rename"):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, failing, lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+            for step in (3, 4):
+                with pytest.raises(UserError):
+                    save(state(step), path)
+        assert step_of(path) == 2
+    os.replace(path, previous(path))  # as a kill leaves it between the two
+    for _ in range(2):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "rename", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+            with pytest.raises(UserError):
+                save(state(3), path)
+        assert step_of(path) == 2
+
+
+def test_a_failure_leaves_a_checkpoint_of_an_older_version_usable(tmp_path, monkeypatch):
+    path = tmp_path / "last.ckpt"
+    torch.save(state(4), path)
+    for failing in ("replace", "fsync"):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, failing, lambda *_: (_ for _ in ()).throw(OSError(5, "Input/output error")))
+            with pytest.raises(UserError):
+                save(state(5), path)
+        assert step_of(path) == 4
+
+
+def test_a_flipped_checkpoint_is_not_blessed_by_the_next(path):
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    save(state(3), path)
+    path.unlink()
+    assert step_of(path) == 1
+
+
 def test_weights_are_read_without_pickle_wherever_checkpoints_are_read():
     assert "weights_only=True" in (checkpoints.__spec__.loader.get_source(checkpoints.__name__))

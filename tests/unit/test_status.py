@@ -1,6 +1,7 @@
 """`memgrid status`: what it forgets, and what it does not."""
 
 import os
+from pathlib import Path
 
 import pytest
 from conftest import memgrid_here, refusal
@@ -54,6 +55,22 @@ def test_what_is_missing_is_forgotten_and_its_job_named(root):
     told = status(root, "forget=missing")
     assert set(found(root).values()) == {"done", "failed", "stopped"}
     assert "which had no result (job 7_1 was submitted for it)" in told
+
+
+def test_the_checkpoint_before_the_last_counts_too(root):
+    folder = RunFolder(Run(root, "a", seed=4).folder)
+    folder.checkpoint.rename(folder.checkpoint.with_suffix(f".previous{folder.checkpoint.suffix}"))
+    assert "forgot that it failed; its checkpoint stays" in status(root, "forget=failed")
+    assert found(root)["4"] == "stopped"
+
+
+def test_what_was_started_meanwhile_is_not_missing(root):
+    rows = states(root).filter(states(root)["state"] == "missing").to_dicts()
+    folder = RunFolder(Path(rows[0]["folder"]))
+    folder.checkpoints.mkdir()
+    folder.checkpoint.touch()
+    assert forget(rows[0]).startswith("nothing")
+    assert folder.checkpoint.exists()
 
 
 def test_what_runs_is_never_touched(root):

@@ -8,6 +8,7 @@ import polars as pl
 from conftest import memgrid_here
 from runs_maker import Run, composed, result_of
 
+from memgrid.io.digests import write_parquet
 from memgrid.metrics import confusion_matrix, scores
 from memgrid.results.folder import RunFolder
 from memgrid.results.result import Origin
@@ -72,6 +73,9 @@ def test_a_result_that_cannot_be_read_is_nobodys_training(tmp_path):
     first.write_result(result)
     assert shared.equal_run(second, result.origin) is None  # nobody has noted it
     shared.remember(first)
+    assert shared.equal_run(second, result.origin) is None  # its tables are gone
+    for path in (first.epochs, first.predictions):
+        write_parquet(pl.DataFrame({"a": [1]}), path)
     assert shared.equal_run(second, result.origin) == first
     assert shared.equal_run(first, result.origin) is None
     assert shared.equal_run(second, Origin("another corpus", result.origin.llm)) is None

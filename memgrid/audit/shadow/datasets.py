@@ -110,26 +110,50 @@ class ArraysOnly(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         """What a pickle may name: how numpy puts an array together, and how Python 3 writes bytes for Python 2.
 
-        A function of its own each time, since a pickle may also set attributes of what it is given.
+        None of it is numpy's own, whose objects believe any state that a pickle gives them.
 
         Raises:
             UnpicklingError: it names something else.
         """
         if (module, name) == ("numpy", "dtype"):
-            return lambda kind, *_: plain_dtype(kind)
+            return lambda kind, *_: PickledKind(kind)
         if (module, name) in {("numpy.core.multiarray", "_reconstruct"), ("numpy._core.multiarray", "_reconstruct"), ("numpy", "ndarray")}:
-            return lambda *_: np.ndarray(0, np.uint8)  # which the array's state fills, that follows in the pickle
+            return lambda *_: PickledArray()
         if (module, name) == ("_codecs", "encode"):
             return lambda text, _: text.encode("latin1")
         raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no batch of CIFAR-10 holds")
 
 
-def plain_dtype(kind: str | bytes) -> np.dtype:
-    """The dtype of numbers that a pickle asks for, by its name; ValueError for any other."""
-    dtype: np.dtype = np.dtype(kind.decode() if isinstance(kind, bytes) else str(kind), copy=True)
-    if dtype.kind not in "biuf":
-        raise ValueError(f"it holds an array of {dtype}, and not of numbers")
-    return dtype
+def words(given: str | bytes) -> str:
+    """Text of a pickle of Python 2 or 3."""
+    return given.decode() if isinstance(given, bytes) else str(given)
+
+
+class PickledKind:
+    """What a pickle says of the numbers of an array; ValueError for anything else than numbers."""
+
+    def __init__(self, kind: str | bytes) -> None:
+        self.dtype: np.dtype = np.dtype(words(kind))
+        if self.dtype.kind not in "biuf":
+            raise ValueError(f"it holds an array of {self.dtype}, and not of numbers")
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.dtype = self.dtype.newbyteorder(words(state[1]))  # type: ignore[arg-type]
+
+
+class PickledArray:
+    """An array of numbers, from its shape and its bytes; ValueError where they do not fit."""
+
+    def __init__(self) -> None:
+        self.array = np.zeros(0, np.uint8)
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        _, shape, kind, by_column, content = state
+        numbers = np.frombuffer(content.encode("latin1") if isinstance(content, str) else content, kind.dtype)
+        self.array = numbers.reshape(shape, order="F" if by_column else "C")
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return self.array.astype(dtype or self.array.dtype)
 
 
 def load_cifar10(config: DatasetConfig) -> Dataset:

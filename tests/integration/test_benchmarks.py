@@ -113,9 +113,9 @@ def test_a_quick_run_writes_every_row(tmp_path, monkeypatch):
     command.main(["quick=true", f"out={tmp_path}"])
     torch.set_num_threads(threads)
     rows = json.loads((tmp_path / "results.json").read_text())
-    assert len(rows) == 20
+    assert len(rows) == 31
     for row in rows:
         assert all(math.isfinite(row[key]) for key in ("value", "baseline", "ratio")), row
         assert (row["target"] is None) == (row["met"] is None)
         assert row["name"] in (tmp_path / "results.md").read_text()
-    assert sum(row["target"] is not None for row in rows) >= 14
+    assert sum(row["target"] is not None for row in rows) >= 19

@@ -48,6 +48,8 @@ def clocked() -> Iterator[list[float]]:
     total = [0.0]
 
     def timed(function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function, with its seconds added up."""
+
         def call(*given: Any, **named: Any) -> Any:
             began = time.perf_counter()
             try:

@@ -154,6 +154,12 @@ def test_files_longer_than_a_block(tmp_path, monkeypatch):
     for block in (1, place + 7, place + 20, place + 71, size - 1, size, BLOCK):
         monkeypatch.setattr("memgrid.io.digests.BLOCK", max(block, 64))
         check_file(path)
+        kept = path.read_bytes()
+        for at in (0, place - 1, place + 80, size // 2):
+            path.write_bytes(kept[:at] + bytes([kept[at] ^ 1]) + kept[at + 1 :])
+            with pytest.raises(DamagedError):
+                check_file(path)
+        path.write_bytes(kept)
 
 
 def test_a_damaged_file_is_named_and_set_aside_for_whoever_makes_it_anew(tmp_path):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from matplotlib.textpath import text_to_path
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from matplotlib.transforms import blended_transform_factory
 
-from memgrid.io.files import whole
+from memgrid.io.files import write_bytes
 
 # Widths of one and of two columns of a paper; heights of a line of text and of a line of a legend; in inches.
 SINGLE, DOUBLE = 3.4, 7.0
@@ -74,8 +75,9 @@ def figure(path: Path, width: float, height: float) -> Iterator[Figure]:
         yield fig
         # Not with_suffix: a name such as pythia-2.8b has a dot of its own.
         for suffix, metadata in (("png", None), ("pdf", {"CreationDate": None})):
-            with whole(path.with_name(f"{path.name}.{suffix}")) as partial:
-                fig.savefig(partial, format=suffix, metadata=metadata)
+            drawn = BytesIO()  # matplotlib stumbles over a file that the disk has no room for, and says something else
+            fig.savefig(drawn, format=suffix, metadata=metadata)
+            write_bytes(drawn.getbuffer(), path.with_name(f"{path.name}.{suffix}"))
 
 
 def place(fig: Figure, left: float, top: float, width: float, height: float) -> Axes:

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.faults`: try every fault (at most 10 minutes) and write the table into docs/reliability.md.
+"""`python -m benchmarks.faults`: try every fault and write the table into docs/reliability.md.
 
 `only=kills|room|planted|flips` for one group, `tries=N` for another number of tries: these print the table and write nothing.
 """

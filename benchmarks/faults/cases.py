@@ -127,6 +127,25 @@ CASES = {
     )
 }
 
+# Those that are disturbed: the others are the same commands started again.
+WRITING = (
+    "text",
+    "label",
+    "label, fused",
+    "extract",
+    "train",
+    "train, wandb offline",
+    "localize",
+    "intervene",
+    "report",
+    "store export",
+    "audit prepare",
+    "audit train",
+    "audit attack",
+    "audit report",
+    "pretrain",
+)
+
 
 def make_given(folder: Path) -> None:
     """What the commands are given: a small part of the embedded corpus as tables, and text as sources of a model."""

@@ -13,29 +13,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.faults.cases import CASES, Case
+from benchmarks.faults.cases import CASES, WRITING, Case
 from benchmarks.faults.contents import contents, differences
 from benchmarks.faults.ground import Ground, last
 from benchmarks.faults.starting import Conditions
 from benchmarks.faults.table import Job, Row, tried
 
-KILLED = (
-    "text",
-    "label",
-    "label, fused",
-    "extract",
-    "train",
-    "train, wandb offline",
-    "localize",
-    "intervene",
-    "report",
-    "store export",
-    "audit prepare",
-    "audit train",
-    "audit attack",
-    "audit report",
-    "pretrain",
-)
 TOLD = ("label", "extract", "train", "train, wandb offline", "localize", "intervene", "audit train", "pretrain")
 STATUS = {signal.SIGKILL: -signal.SIGKILL, signal.SIGTERM: 128 + signal.SIGTERM, signal.SIGINT: 128 + signal.SIGINT}
 SYNC_SECONDS = 8.0  # within which a small run is pushed
@@ -45,7 +28,7 @@ END_SECONDS = 20.0  # within which a process that is told to has to have ended
 
 def jobs(tries: int) -> Iterator[Job]:
     """A row for each signal and command."""
-    for name in KILLED:
+    for name in WRITING:
         yield partial(ended, name, signal.SIGKILL, tries)
     yield partial(sync_ended, tries)
     for name in TOLD:

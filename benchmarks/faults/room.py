@@ -10,28 +10,11 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 
-from benchmarks.faults.cases import CASES, Case
+from benchmarks.faults.cases import CASES, WRITING, Case
 from benchmarks.faults.ground import Ground, full, last, read_only
 from benchmarks.faults.starting import UNDISTURBED, Conditions, Ended
 from benchmarks.faults.table import Job, Row, tried
 
-WRITING = (
-    "text",
-    "label",
-    "label, fused",
-    "extract",
-    "train",
-    "train, wandb offline",
-    "localize",
-    "intervene",
-    "report",
-    "store export",
-    "audit prepare",
-    "audit train",
-    "audit attack",
-    "audit report",
-    "pretrain",
-)
 VANISHING = {"every stage": ("", "runs", "attention", "labels"), "audit train": ("audits",), "pretrain": ("",)}
 LEAST = 4096  # bytes: the log of a command is a file too
 CALLS = (("fsync", errno.EIO), ("rename", errno.EROFS), ("rename", errno.EIO))

@@ -30,11 +30,6 @@ def beside(path: Path) -> Path:
     return path.with_name(f"{path.name}.sha256")
 
 
-def files(path: Path) -> list[Path]:
-    """All that may belong to a checkpoint."""
-    return [path, previous(path), beside(path)]
-
-
 def digests(path: Path) -> dict[str, str]:
     """The digests beside a checkpoint, by the name of the file; empty where there are none."""
     try:

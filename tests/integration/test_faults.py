@@ -11,9 +11,9 @@ from unittest import mock
 import pytest
 from conftest import memgrid_here
 
-from benchmarks.faults.cases import CASES, make_given
+from benchmarks.faults.cases import CASES, WRITING, make_given
 from benchmarks.faults.ground import Ground, full, mounted
-from benchmarks.faults.room import WRITING, refused, written
+from benchmarks.faults.room import refused, written
 from benchmarks.faults.starting import UNDISTURBED, Conditions, Ended, fail
 from benchmarks.faults.table import BEGIN, END, Row, markdown, put_between
 

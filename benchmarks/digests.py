@@ -29,7 +29,7 @@ from memgrid.results.folder import RunFolder
 STAGES = ("label", "extract", "train", "localize", "intervene")
 QUICK = (
     *("cnn=single", "cnn.epochs=1", "control.members=0", "corpus=tables", "corpus.name=few"),
-    *(f"select.{key}={count}" for key, count in {"train_per_class": 20, "eval_per_class": 5}.items()),
+    *(f"select.{key}={count}" for key, count in {"train_per_class": 8, "eval_per_class": 3}.items()),
     *("select.min_train_per_class=2", "select.min_eval_per_class=1"),
     *(
         "localize.samples=2",
@@ -73,7 +73,7 @@ def clocked() -> Iterator[list[float]]:
 def few_sequences(folder: Path) -> Path:
     """A part of the embedded corpus."""
     folder.mkdir()
-    pl.read_parquet(TOY / "sequences.parquet").sample(400, seed=0).write_parquet(folder / "sequences.parquet")
+    pl.read_parquet(TOY / "sequences.parquet").sample(160, seed=0).write_parquet(folder / "sequences.parquet")
     (folder / "documents.parquet").symlink_to(TOY / "documents.parquet")
     return folder
 

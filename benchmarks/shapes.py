@@ -44,7 +44,7 @@ class Settings:
     @property
     def rounds(self) -> int:
         """Timed rounds of an interleaved measurement."""
-        return 2 if self.quick else 7
+        return 1 if self.quick else 7
 
 
 def model_shaped_like_70m(quick: bool, batch_tokens: int = 4096) -> LanguageModel:

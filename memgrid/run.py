@@ -17,6 +17,7 @@ from memgrid.config.validate import register, typed
 from memgrid.errors import BusyError, UserError
 from memgrid.io.commands import HELP, any_terminal
 from memgrid.io.digests import write_yaml
+from memgrid.io.files import remove
 from memgrid.launch.cli import attempt, composed, noted, prepared_root, restarted, start
 from memgrid.launch.job import check_tasks, log_file
 from memgrid.launch.workspace import Workspace
@@ -109,8 +110,8 @@ def clear(run: RunConfig, folder: RunFolder) -> None:
     """Remove the results of the stages that are to be done again, but not the lock that this process holds."""
     later = [path for stage in LATER if stage in run.stages for path in folder.stage_files(run, stage)]
     for entry in folder.path.iterdir() if "train" in run.stages else later:
-        if entry != folder.lock_file and entry.exists():
-            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+        if entry != folder.lock_file:
+            remove(entry)
 
 
 def print_done(run: RunConfig, result: RunResult, folder: RunFolder, console: Console) -> None:

@@ -5,7 +5,6 @@ Read from the disk alone, so it works beside everything that runs, and after all
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from memgrid.config.schema import RunConfig
 from memgrid.errors import UserError
 from memgrid.io.commands import HELP, Command, explained, key, parsed, start
 from memgrid.io.display import PlainConsole, visible
+from memgrid.io.files import remove
 from memgrid.results.audit_folder import AuditFolder
 from memgrid.results.folder import RunFolder
 from memgrid.results.states import STATES, audit_states, counts, json_fault, result_fault, states, to_tell
@@ -133,7 +133,7 @@ def forget_run(run: RunFolder, state: str) -> str:
         return "nothing: it has been started meanwhile"
     if state == "failed" and run.saved():
         return removed(notes_of([run]), "that it failed; its checkpoint stays")
-    shutil.rmtree(run.path)
+    remove(run.path)
     return WHOLE
 
 
@@ -146,7 +146,7 @@ def forget_audit(audit: AuditFolder, state: str) -> str:
         return removed(notes_of([audit, *audit.pieces(), *audit.attacks()]), "that it failed; its shadow models stay")
     if finished:
         return removed([attack.path for attack in audit.attacks() if attack not in finished], "attacks without a result")
-    shutil.rmtree(audit.path)
+    remove(audit.path)
     return WHOLE
 
 
@@ -158,10 +158,7 @@ def notes_of(folders: Iterable[WorkFolder]) -> list[Path]:
 def removed(paths: Iterable[Path], what: str) -> str:
     """Remove files and folders, where they are; `what` says which."""
     for path in paths:
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
+        remove(path)
     return what
 
 

@@ -176,6 +176,14 @@ def replace_damaged(error: DamagedError) -> None:
     warnings.warn(f"{error.path} is damaged ({error.fault}) and {set_aside(error.path)}", DamageWarning, stacklevel=3)
 
 
+def remove(path: Path) -> None:
+    """Remove a file, a folder with all that is in it, or a link, but never what a link leads to; what is not there is no error."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def check_room(root: Path, needed: int, what: str) -> None:
     """Refuse work that the disk cannot hold.
 

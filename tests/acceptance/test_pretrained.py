@@ -62,18 +62,20 @@ def convert(source: Path, folder: Path) -> None:
     AutoTokenizer.from_pretrained(source, gguf_file=GGUF).save_pretrained(folder)
 
 
-EVERY = 1 if NIGHT else 2  # of which one is decoded token by token
+# Sequences from each licence, file of code and template; of so many of those, one is decoded token by token.
+COUNTS, EVERY = ((20, 10, 7), 1) if NIGHT else ((12, 6, 5), 3)
 
 
 def texts() -> list[tuple[str, str, int]]:
     """Kind, text, and how many sequences to take from it: all text lies in what is installed anyway."""
     licences = [next(path for path in sorted(files(name)) if "LICENSE" in path.name.upper()).read_text() for name in LICENCES]
     header = (Path(transformers.__file__).parent / "generation" / "utils.py").read_text()[:900]  # Apache, as a comment
+    licence, code, template = COUNTS
     held_out = [(PACKAGE / f"{name}.py").read_text() for name in HELD_OUT]
     return [
-        *(("licence", text, 20) for text in (*licences, header)),
-        *(("held_out", text, 10) for text in held_out),
-        *(("template", text, 7) for text in TEMPLATES),
+        *(("licence", text, licence) for text in (*licences, header)),
+        *(("held_out", text, code) for text in held_out),
+        *(("template", text, template) for text in TEMPLATES),
     ]
 
 

@@ -22,7 +22,7 @@ from memgrid.audit.shadow.arrays import write_arrays
 from memgrid.errors import StoreError, UserError
 from memgrid.io.checkpoints import save
 from memgrid.io.digests import read_json, write_json, write_parquet, write_yaml
-from memgrid.io.files import copy_file, host, sweep_leftovers, whole, write_bytes, write_text
+from memgrid.io.files import copy_file, host, remove, sweep_leftovers, whole, write_bytes, write_text
 from memgrid.io.paths import PACKAGE
 from memgrid.localize.maps import write_decision_maps
 from memgrid.report.figures.style import figure
@@ -225,6 +225,20 @@ ALLOWED = {
     "report/page.py",  # pictures in memory
     "tracking/dashboard.py",  # saves on wandb's server
 }
+
+
+def test_a_link_is_removed_and_not_what_it_leads_to(tmp_path):
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    (kept / "file").write_text("x")
+    (tmp_path / "to_folder").symlink_to(kept)
+    (tmp_path / "to_nothing").symlink_to(tmp_path / "nothing")
+    (tmp_path / "folder" / "deeper").mkdir(parents=True)
+    (tmp_path / "folder" / "deeper" / "to_folder").symlink_to(kept)
+    for name in ("to_folder", "to_nothing", "folder", "never_there"):
+        remove(tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+    assert (kept / "file").read_text() == "x"
 
 
 def test_there_is_no_other_way_to_write_a_file():

@@ -8,7 +8,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import transformers
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
@@ -18,8 +17,7 @@ from memgrid.errors import UserError
 from memgrid.io.hub import LATER, cached, download
 from memgrid.io.paths import TOY
 from memgrid.lm.model import LanguageModel, ModelIdentity
-from memgrid.lm.pooling import attention_of
-from memgrid.lm.triangle import Triangle
+from memgrid.lm.proof import prove_pooling
 
 # What memgrid reads of a model on the hub.
 HUB_FILES = {"allow_patterns": ["*.safetensors", "*.json", "*.model", "merges.txt"], "ignore_patterns": ["*/*", "consolidated*"]}
@@ -136,25 +134,3 @@ def load_language_model(config: LLMConfig) -> LanguageModel:
     lm = LanguageModel(tokenizer, identity, model, model.device, config.batch_tokens)
     prove_pooling(lm)
     return lm
-
-
-def prove_pooling(lm: LanguageModel) -> None:
-    """Pool a few tokens and compare with the model's own eager attention.
-
-    It takes a moment and finds every model whose attention does what our function does not know of, such as capped scores or sinks.
-
-    Raises:
-        UserError: the two differ, or a layer does not report.
-    """
-    tokens = np.arange(1, 9)[None] % lm.identity.vocabulary
-    pooled = lm.pooled_maps(tokens)
-    triangle = Triangle(tokens.shape[1])
-    with torch.inference_mode(), attention_of(lm.model, "eager"):
-        attentions = lm.model.base_model(input_ids=lm._tensor(tokens), output_attentions=True, use_cache=False).attentions
-    expected = np.stack([triangle.pack(weights.float().mean(1).cpu().numpy()) for weights in attentions], -1)
-    # Eager attention rounds its weights to the model's type, pooling does not.
-    tolerance = 1e-3 if lm.model.dtype == torch.float32 else 2e-2
-    if not np.allclose(pooled["mean"], expected, atol=tolerance):
-        raise UserError(
-            f"llm {lm.identity.name!r} ({type(lm.model).__name__}) computes attention in a way of its own: its pooled maps would be wrong"
-        )

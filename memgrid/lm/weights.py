@@ -13,12 +13,16 @@ from safetensors import safe_open
 from torch import Tensor
 
 from memgrid.errors import UserError
+from memgrid.io.hub import Choice
 
 # In one piece, or as `<name>.index.json` lists the pieces. The first that a folder has is read, and nothing of the other.
 WHOLE = ("model.safetensors", "pytorch_model.bin")
+BESIDE = ("*.json", "*.model", "merges.txt")  # what is read of a model's repository beside its weights, all of it at the top
+IN_SAFETENSORS = Choice((WHOLE[0], f"{WHOLE[0]}.index.json"), ("*.safetensors", *BESIDE), ("*/*", "consolidated*"))
+IN_PYTORCH = Choice((WHOLE[1], f"{WHOLE[1]}.index.json"), (WHOLE[1], "pytorch_model-*.bin", *BESIDE), ("*/*",))
 POINTER = b"version https://git-lfs"  # what git leaves of a large file where git-lfs did not fetch it
 ZIP = b"PK\x03\x04"  # what torch has written since version 1.6
-BLOCKS, BLOCK = 16, 4096
+BLOCKS, BLOCK = 8, 4096
 SHARED = 0.1  # the share of equal tensors from which on two models are told to have something in common
 
 
@@ -113,7 +117,7 @@ def tensor_digests(folder: Path) -> dict[str, str]:
     """What each tensor of a model's folder holds, as 16 hexadecimal digits by its name: a moment even for weights of many gigabytes.
 
     Equal weights in the same type have equal digests, whatever the files are called, however they are cut into shards, and in either
-    format. Only 16 blocks of 4 KiB of each tensor are read, evenly spaced. What is not learned (see `is_constant`), or is the same number
+    format. Only 8 blocks of 4 KiB of each tensor are read, evenly spaced. What is not learned (see `is_constant`), or is the same number
     throughout, has none. For a configuration, `tensor_digests(model_folder(config))`; see `kinship` for what digests tell.
 
     Raises:

@@ -33,8 +33,10 @@ def told(name: str, folder: Path | None) -> Iterator[None]:
     transformers.logging.set_verbosity(transformers.logging.CRITICAL)
     try:
         yield
-    except UserError:
-        raise
+    except UserError as error:
+        if folder is None or str(folder) in str(error):
+            raise
+        raise UserError(f"{error} (it was read from {folder})") from None
     except Exception as error:
         raise UserError(f"llm {name!r} cannot be loaded from {folder or 'llm.random'} because {reason(error)}") from None
     finally:
@@ -133,9 +135,9 @@ def prove_causal(lm: LanguageModel, length: int, subject: str) -> None:
     tokens[1, count // 2 :] = (tokens[1, count // 2 :] + rng.integers(1, max(2, vocabulary), count - count // 2)) % vocabulary
     inputs = lm._tensor(tokens)
     logits = lm.model(input_ids=inputs, attention_mask=torch.ones_like(inputs), use_cache=False).logits.float()
-    kind = type(lm.model).__name__
+    kind, dtype = type(lm.model).__name__, str(lm.model.dtype).replace("torch.", "llm.dtype=")
     if not logits.isfinite().all():
-        raise UserError(f"{subject} ({kind}) computes numbers that are not finite in llm.dtype={lm.model.dtype}: set llm.dtype=float32")
+        raise UserError(f"{subject} ({kind}) computes numbers that are not finite in {dtype}: set llm.dtype=float32, or get its files anew")
     if logits.shape[-1] < vocabulary:
         raise UserError(f"{subject} ({kind}) expects one of {logits.shape[-1]} tokens, but config.json says vocab_size={vocabulary}")
     one, other = logits[:, : count // 2]

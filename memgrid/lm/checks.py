@@ -15,7 +15,7 @@ from memgrid.errors import UserError
 from memgrid.lm.model import LanguageModel
 from memgrid.lm.weights import is_constant, mapped
 
-TOKENS = 16  # read to prove causality: enough for both sides, and a moment for the largest models
+TOKENS = 8  # read to prove causality, in both of two sequences: a moment for the largest models
 MOST_WORDS = 160  # characters of what a library says
 
 

@@ -386,7 +386,7 @@ def no_tokenizer(folder):
     (folder / "tokenizer.json").unlink()
 
 
-@refused("the tokenizer in .* cannot be read, get it anew")
+@refused("the tokenizer in .* cannot be read because transformers .*, or get its files anew")
 def half_a_tokenizer(folder):
     (folder / "tokenizer.json").write_text((folder / "tokenizer.json").read_text()[:500])
 

@@ -16,7 +16,7 @@ from memgrid.config.schema import LLMConfig
 from memgrid.errors import UserError
 from memgrid.io.hub import LATER, cached_as, download_as
 from memgrid.io.paths import TOY
-from memgrid.lm.checks import check_keys, check_numbers, check_positions, plain, prove_causal, told
+from memgrid.lm.checks import check_keys, check_numbers, check_positions, prove_causal, reason, told
 from memgrid.lm.model import LanguageModel, ModelIdentity
 from memgrid.lm.proof import prove_pooling
 from memgrid.lm.weights import IN_PYTORCH, IN_SAFETENSORS, check_file, check_weights, weight_files
@@ -134,7 +134,7 @@ def load_tokenizer(config: LLMConfig) -> Any:
     try:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # the library in Rust raises nothing more special
-        raise UserError(f"the tokenizer in {folder} cannot be read, get it anew: {plain(error)}") from None
+        raise UserError(f"the tokenizer in {folder} cannot be read because {reason(error)}") from None
 
 
 def load_language_model(config: LLMConfig, length: int = 64) -> LanguageModel:

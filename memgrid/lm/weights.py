@@ -157,19 +157,26 @@ def is_constant(name: str, shape: tuple[int, ...]) -> bool:
 
 
 def kinship(digests: Mapping[str, Mapping[str, str]]) -> list[str]:
-    """What models that should differ have in common: a sentence for each pair with equal weights or with many equal tensors.
+    """What models that should differ have in common: a sentence for those with equal weights, and for each pair with many equal tensors.
 
     Revisions of a model may lie: some hold the weights of another step, some only a file of it.
 
     Args:
         digests: of each model, by the name to call it by: see `tensor_digests`.
     """
-    sentences = []
-    for one, other in combinations(digests, 2):
+    groups: list[list[str]] = []  # of equal weights
+    for name, mine in digests.items():
+        counts = ((group, equal_tensors(digests[group[0]], mine)) for group in groups)
+        group = next((group for group, (equal, compared) in counts if equal == compared > 0), None)
+        groups.append([name]) if group is None else group.append(name)
+    sentences = [
+        f"{', '.join(names[:-1])} and {names[-1]} have the same weights: they are one model under {len(names)} names"
+        for names in groups
+        if len(names) > 1
+    ]
+    for (one, *_), (other, *_) in combinations(groups, 2):
         equal, compared = equal_tensors(digests[one], digests[other])
-        if compared and equal == compared:
-            sentences.append(f"{one} and {other} have the same weights: they are one model under two names")
-        elif equal >= SHARED * compared > 0:
+        if equal >= SHARED * compared > 0:
             sentences.append(f"{one} and {other} share {equal} of {compared} tensors: a weight file of the one may belong to the other")
     return sentences
 

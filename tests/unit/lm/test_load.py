@@ -160,6 +160,26 @@ def test_tied_weights_may_be_saved_once_or_twice(tmp_path, tokens, kind):
     np.testing.assert_array_equal(load_language_model(mine(tmp_path)).score(tokens, 32).suffix_logprob, expected.suffix_logprob)
 
 
+@pytest.mark.parametrize(
+    ("kind", "attention"),
+    [("gpt2", "transformer.h.{}.attn"), ("gptj", "transformer.h.{}.attn"), ("gpt_neo", "transformer.h.{}.attn.attention")],
+)
+def test_masks_among_the_weights_as_the_hub_has_them_are_no_weights_too_many(tmp_path, kind, attention):
+    shape = {"num_layers": 3, "attention_types": [[["global"], 3]]} if kind == "gpt_neo" else {"rotary_dim": 4}
+    whole_folder(tmp_path, model_type=kind, **shape)
+    names = [attention.format(layer) for layer in range(3)]
+    masks = {f"{name}.bias": torch.ones(1, 1, 64, 64).tril() for name in names} | {
+        f"{name}.masked_bias": torch.tensor(-1e9) for name in names
+    }
+    to_bin(tmp_path, {**weights_of(tmp_path), **masks})
+    sentence = ""
+    try:
+        load_language_model(mine(tmp_path))
+    except UserError as error:
+        sentence = str(error)  # perhaps its attention cannot be seen
+    assert "weights" not in sentence
+
+
 def test_numbers_that_float16_cannot_hold(folder):
     weights = weights_of(folder)
     weights["gpt_neox.layers.0.mlp.dense_h_to_4h.bias"][0] = 1e6
@@ -220,7 +240,7 @@ def test_equal_weights_have_equal_digests_however_they_lie_on_the_disk(folder, w
     change(folder)
     assert tensor_digests(folder) == expected
     assert kinship({"step1": expected, "step2": tensor_digests(folder)}) == [
-        "step1 and step2 have the same weights: they are one model under two names"
+        "step1 and step2 have the same weights: they are one model under 2 names"
     ]
 
 
@@ -235,6 +255,15 @@ def test_revisions_of_which_one_has_a_file_of_the_other(folder, tmp_path):
     shutil.copy(folder / "pytorch_model-00001-of-00003.bin", other)
     (sentence,) = kinship({"step1": tensor_digests(folder), "step2": tensor_digests(other)})
     assert sentence == "step1 and step2 share 14 of 40 tensors: a weight file of the one may belong to the other"
+
+
+def test_many_revisions_with_equal_weights_are_told_in_one_sentence():
+    same, other = {"a": "1", "b": "2"}, {"a": "3", "b": "4"}
+    assert kinship({"step0": same, "step1": same, "step2": other, "step3": same, "main": other}) == [
+        "step0, step1 and step3 have the same weights: they are one model under 3 names",
+        "step2 and main have the same weights: they are one model under 2 names",
+    ]
+    assert kinship({}) == kinship({"a": same}) == kinship({"a": {}, "b": {}}) == []
 
 
 def test_tied_weights_saved_twice_make_no_other_model(tmp_path):

@@ -19,7 +19,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import digests, extraction, gpu, labelling, storage, training
+from benchmarks import digests, extraction, gpu, labelling, loading, storage, training
 from benchmarks.measure import Row
 from benchmarks.shapes import Settings
 
@@ -32,6 +32,7 @@ GROUPS = {
     "feeding": training.feeding,
     "training": training.training,
     "digests": digests.digests,
+    "loading": loading.loading,
     "gpu": gpu.gpu,
 }
 COLUMNS = ("what", "memgrid", "baseline", "ratio", "target", "met")

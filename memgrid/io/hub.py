@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,30 @@ from memgrid.errors import UserError
 
 TIMEOUT = 20.0  # seconds; a cluster node without a network may drop packets silently
 LATER = "run once with stages=[fetch] where there is a network"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of the forms in which a repository may hold what is wanted: the patterns of its files.
+
+    Attributes:
+        needed: a file of one of these names must be there, or nothing is wanted of this form; empty if it goes without.
+        allow: what is downloaded. ignore: but for this.
+    """
+
+    needed: tuple[str, ...] = ()
+    allow: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
+
+    @property
+    def files(self) -> dict[str, Any]:
+        """The same as arguments of `cached` and `download`."""
+        return {"allow_patterns": list(self.allow) or None, "ignore_patterns": list(self.ignore) or None}
+
+    def fits(self, names: Sequence[str]) -> bool:
+        """Whether a repository of files with these names has this form; a pattern does not reach into folders."""
+        named = [(name, pattern) for name in names for pattern in self.needed]
+        return not self.needed or any(fnmatch(name, pattern) and name.count("/") == pattern.count("/") for name, pattern in named)
 
 
 def cached(repository: str, kind: str, revision: str | None, **files: Any) -> Path | None:
@@ -27,25 +53,43 @@ def cached(repository: str, kind: str, revision: str | None, **files: Any) -> Pa
         return None
 
 
+def cached_as(repository: str, kind: str, revision: str | None, choices: Sequence[Choice]) -> Path | None:
+    """Where the hub cache keeps a repository's files in the first of some forms of which it has them all; None if in none."""
+    for choice in choices:
+        folder = cached(repository, kind, revision, **choice.files)
+        if folder is not None and choice.fits([str(path.relative_to(folder)) for path in folder.rglob("*")]):
+            return folder
+    return None
+
+
 def download(setting: str, repository: str, kind: str, revision: str | None, needed: str | None = None, **files: Any) -> Path:
     """Download a repository's files into the hub cache; where the hub cannot be asked, what is already there will do.
 
     Args:
         setting: how the user named it, such as `llm.path=someone/model`.
         needed: a pattern that one of its file names must match, which is found out before anything is downloaded.
+        files: allow_patterns and ignore_patterns.
 
     Raises:
         UserError: it cannot be had, or has no such file.
     """
+    allow, ignore = (tuple(files.get(name) or ()) for name in ("allow_patterns", "ignore_patterns"))
+    return download_as(setting, repository, kind, revision, [Choice((needed,) if needed else (), allow, ignore)])
+
+
+def download_as(setting: str, repository: str, kind: str, revision: str | None, choices: Sequence[Choice]) -> Path:
+    """Download a repository's files in the first of some forms that it has, and nothing of the others; else as `download`."""
     try:
         listed = HfApi().repo_info(repository, repo_type=kind, revision=revision, timeout=TIMEOUT).siblings or []
-        if needed is None or any(fnmatch(file.rfilename, needed) and file.rfilename.count("/") == needed.count("/") for file in listed):
-            return Path(snapshot_download(repository, repo_type=kind, revision=revision, **files))
+        names = [file.rfilename for file in listed]
+        if (choice := next((choice for choice in choices if choice.fits(names)), None)) is not None:
+            return Path(snapshot_download(repository, repo_type=kind, revision=revision, **choice.files))
     except Exception as error:  # from the hub library, its HTTP client, its downloader in Rust, or the operating system
-        if (folder := cached(repository, kind, revision, **files)) is not None:
+        if (folder := cached_as(repository, kind, revision, choices)) is not None:
             return folder
         raise UserError(f"{setting} cannot be fetched because {trouble(error, kind, revision)}") from None
-    raise UserError(f"{setting} has no {needed} on the hub, which is all that memgrid reads: choose another {kind} or revision")
+    wanted = " or ".join(pattern for choice in choices for pattern in choice.needed)
+    raise UserError(f"{setting} has no {wanted} on the hub, which is all that memgrid reads: choose another {kind} or revision")
 
 
 def trouble(error: Exception, kind: str, revision: str | None) -> str:

@@ -109,7 +109,7 @@ class RunContext:
     @cached_property
     def lm(self) -> LanguageModel:
         """The language model, loaded when a stage has something to compute."""
-        return load_language_model(self.run.llm)
+        return load_language_model(self.run.llm, self.run.corpus.length)
 
     @cached_property
     def tokenizer(self) -> Tokenizer:

@@ -134,14 +134,16 @@ def make_model(config: PretrainConfig, documents: pl.DataFrame, tokenizer: Token
 
 def make_sequences(config: PretrainConfig, documents: pl.DataFrame, tokenizer: Tokenizer, folder: ModelFolder) -> None:
     """Read the streams with the trained model, and leave the sequences that the corpus offers."""
-    sequences = build_sequences(documents, tokenizer, reader_of(folder.path, config.k), config.offer, config.length, config.seed)
+    sequences = build_sequences(
+        documents, tokenizer, reader_of(folder.path, config.k, config.length), config.offer, config.length, config.seed
+    )
     write_parquet(sequences, folder.sequences, **SMALLEST)
     log(str(sequences.group_by("kind").len().sort("kind")))
 
 
-def reader_of(folder: Path, k: int) -> Callable[[np.ndarray], np.ndarray]:
+def reader_of(folder: Path, k: int, length: int) -> Callable[[np.ndarray], np.ndarray]:
     """Tells for tokens, int64 (batch, length), which of them the model in `folder` continues word for word, bool (batch,)."""
-    lm = load_language_model(LLMConfig(name="toy", path=str(folder)))
+    lm = load_language_model(LLMConfig(name="toy", path=str(folder)), length)
 
     def extractable(tokens: np.ndarray) -> np.ndarray:
         """Whether each sequence is, bool (batch,)."""

@@ -1,13 +1,17 @@
 """Models from the hub, with a stand-in for it on this machine: what is downloaded, what is found again offline, and what goes wrong."""
 
+import io
 import json
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
-from huggingface_hub import HfApi, constants
+import torch
+from huggingface_hub import HfApi, constants, snapshot_download
+from safetensors.torch import load, save
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from memgrid.config.schema import LLMConfig
@@ -18,7 +22,16 @@ from memgrid.lm.load import fetch_model, identify, load_language_model, load_tok
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 SMALL = {"vocab_size": 2048, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
-NOT_WANTED = ("pytorch_model.bin", "README.md", "LICENSE.txt", "onnx/model.safetensors", "onnx/config.json", "consolidated.safetensors")
+NOT_WANTED = (
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json.lock",
+    "optimizer.bin",
+    "README.md",
+    "LICENSE.txt",
+    "onnx/model.safetensors",
+    "onnx/config.json",
+    "consolidated.safetensors",
+)
 
 
 class StandIn(BaseHTTPRequestHandler):
@@ -69,6 +82,40 @@ def files(tmp_path_factory):
     return {**wanted, **dict.fromkeys(NOT_WANTED, b"unwanted")}
 
 
+# Names of the weight files of models on the hub, as their pages listed them at one time or another.
+LISTED = {
+    "pythia-12b-deduped-v0": [f"pytorch_model-0000{part}-of-00003.bin" for part in (1, 2, 3)],
+    "pythia-12b-deduped": [f"pytorch_model-0000{part}-of-00003.bin" for part in (1, 2, 3)],
+    "pythia-6.9b-deduped-v0": [f"pytorch_model-0000{part}-of-00002.bin" for part in (1, 2)],
+    "pythia-6.9b-deduped": [f"pytorch_model-0000{part}-of-00002.bin" for part in (1, 2)],
+    "pythia-2.8b-deduped-v0": ["model.safetensors", "pytorch_model.bin"],
+    "pythia-1b-deduped-v0": ["model.safetensors", "pytorch_model.bin"],
+    "pythia-410m-deduped-v0": ["model.safetensors", "pytorch_model.bin"],
+    "pythia-70m-deduped-v0": ["model.safetensors", "pytorch_model.bin"],
+    "pythia-70m-deduped-v0 at step143000": ["pytorch_model.bin"],
+    "shards in both formats": [
+        *(f"model-0000{part}-of-00002.safetensors" for part in (1, 2)),
+        *(f"pytorch_model-0000{part}-of-00002.bin" for part in (1, 2)),
+    ],
+}
+
+
+def laid_out(files, names):
+    """A model's files with its weights under other names: in one format or in both, whole or in parts, each with an index."""
+    made = {name: content for name, content in files.items() if name not in (*NOT_WANTED, "model.safetensors")}
+    weights = load(files["model.safetensors"])
+    for suffix, stem in ((".safetensors", "model.safetensors"), (".bin", "pytorch_model.bin")):
+        parts = sorted(name for name in names if name.endswith(suffix))
+        places = {key: parts[number % len(parts)] for number, key in enumerate(weights) if parts}
+        for part in parts:
+            held, buffer = {key: weights[key] for key, place in places.items() if place == part}, io.BytesIO()
+            torch.save(held, buffer)
+            made[part] = buffer.getvalue() if suffix == ".bin" else save(held, {"format": "pt"})
+        if len(parts) > 1:
+            made[f"{stem}.index.json"] = json.dumps({"metadata": {}, "weight_map": places}).encode()
+    return made
+
+
 @pytest.fixture
 def hub(files, tmp_path, monkeypatch):
     """The stand-in, to which the hub library is sent; its cache is empty."""
@@ -113,6 +160,52 @@ def test_a_fetched_model_is_found_without_a_network(hub, monkeypatch, revision):
     assert fetch_model(config) == folder  # nothing to ask the hub for
 
 
+@pytest.mark.parametrize("names", LISTED.values(), ids=LISTED)
+def test_what_a_repository_has_is_fetched_and_never_both_formats(hub, files, monkeypatch, names):
+    hub.files = {
+        **laid_out(files, names),
+        "optimizer.bin": b"unwanted",
+        "pytorch_model.fp16.bin": b"unwanted",
+        "flax_model.msgpack": b"unwanted",
+    }
+    config = small(revision="step143000")
+    folder = fetch_model(config)
+    suffix = ".safetensors" if any(name.endswith(".safetensors") for name in names) else ".bin"
+    wanted = {name for name in names if name.endswith(suffix)}
+    assert {path.name for path in folder.iterdir() if path.suffix in (".safetensors", ".bin", ".msgpack")} == wanted
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert model_folder(config) == fetch_model(config) == folder
+    tokens = np.random.default_rng(0).integers(0, 2048, (1, 64))
+    lm = load_language_model(config)
+    assert lm.identity == identify(config)
+    (whole := folder.parent / "whole").mkdir()
+    for name in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"):
+        (whole / name).write_bytes(files[name])
+    expected = load_language_model(LLMConfig(name="whole", path=str(whole))).score(tokens, 32)
+    np.testing.assert_array_equal(lm.score(tokens, 32).suffix_logprob, expected.suffix_logprob)
+
+
+def test_a_format_that_was_fetched_elsewhere_will_do(hub, files, monkeypatch):
+    hub.files = laid_out(files, LISTED["shards in both formats"])
+    snapshot_download("someone/small", ignore_patterns=["*.safetensors"])  # as transformers does it with use_safetensors=False
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert load_language_model(small()).identity.layers == 2
+
+
+def test_a_repository_of_which_only_the_tokenizer_was_fetched_is_no_model(hub, files):
+    hub.files = laid_out(files, ["pytorch_model.bin"])
+    snapshot_download("someone/small", allow_patterns=["*.json"])
+    with pytest.raises(UserError, match=r"run once with stages=\[fetch\]"):
+        model_folder(small())
+
+
+def test_an_interrupted_download_of_parts_does_not_count(hub, files):
+    hub.files = laid_out(files, LISTED["pythia-12b-deduped-v0"])
+    (fetch_model(small()) / "pytorch_model-00002-of-00003.bin").unlink()
+    with pytest.raises(UserError, match="neither a folder nor a model"):
+        model_folder(small())
+
+
 def test_an_interrupted_download_does_not_count(hub, monkeypatch):
     folder = fetch_model(small())
     (folder / "model.safetensors").unlink()
@@ -122,17 +215,22 @@ def test_an_interrupted_download_does_not_count(hub, monkeypatch):
     assert "HF_HUB_OFFLINE is set" in refusal(small())
 
 
-@pytest.mark.parametrize("only", ["pytorch_model.bin", "onnx/model.safetensors"])
-def test_a_model_without_safetensors_is_refused_before_anything_is_downloaded(hub, only):
+NONE = "has no model.safetensors or model.safetensors.index.json or pytorch_model.bin or pytorch_model.bin.index.json on the hub"
+
+
+@pytest.mark.parametrize(
+    "only", ["tf_model.h5", "onnx/model.safetensors", "model-q4.gguf", "adapter_model.safetensors", "training_args.bin"]
+)
+def test_a_model_without_weights_is_refused_before_anything_is_downloaded(hub, only):
     hub.files = {"config.json": hub.files["config.json"], only: b"unwanted"}
-    assert "has no *.safetensors on the hub" in refusal(small())
+    assert NONE in refusal(small())
     assert not [path for path in hub.asked if "/resolve/" in path]
 
 
-def test_without_safetensors_by_the_hub_librarys_own_words(monkeypatch):
-    siblings = [SimpleNamespace(rfilename=name) for name in ("config.json", "pytorch_model.bin")]
+def test_without_weights_by_the_hub_librarys_own_words(monkeypatch):
+    siblings = [SimpleNamespace(rfilename=name) for name in ("config.json", "pytorch_model.bin.lock")]
     monkeypatch.setattr(HfApi, "repo_info", lambda self, path, repo_type, revision, timeout: SimpleNamespace(siblings=siblings))
-    assert "has no *.safetensors on the hub" in refusal(small())
+    assert NONE in refusal(small())
 
 
 @pytest.mark.parametrize(

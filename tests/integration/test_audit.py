@@ -31,6 +31,8 @@ from memgrid.tracking.sync import unsynced
 
 SMALL = ("shadows=8", "model.epochs=12", "predictors.directions=200", "canary.count=240", "wandb=off", "trainer.progress=false")
 TINY = ("shadows=4", "model.epochs=6", "predictors.directions=50", "wandb=off", "trainer.progress=false")
+# Of many audits no page is looked at, and to draw it takes as long as all before.
+NO_PAGE = "stages=[prepare,train,attack]"
 
 
 def audit(root, *given, **how):
@@ -88,7 +90,7 @@ def seeds(tmp_path_factory):
 
     def make(root):
         for seed in range(3):
-            audit(root / str(seed), *SMALL, f"seed={seed}")
+            audit(root / str(seed), *SMALL, NO_PAGE, f"seed={seed}")
 
     root = made_once("audit-seeds", make, tmp_path_factory)
     return [root / str(seed) for seed in range(3)]
@@ -182,16 +184,16 @@ def test_a_finished_audit_is_not_done_again(undisturbed, tmp_path):
 
 
 def test_models_one_by_one_equal_all_at_once(undisturbed, tmp_path):
-    shown = audit(tmp_path, *TINY, "-m", "shadow=range(0,4)").stdout
+    shown = audit(tmp_path, *TINY, NO_PAGE, "-m", "shadow=range(0,4)").stdout
     assert shown.count("attack   waits for") == 3
     assert_same_audit(tmp_path, undisturbed)
 
 
 def test_parts_equal_the_whole(undisturbed, tmp_path):
-    first = audit(tmp_path, *TINY, "part=0", "parts=3").stdout
+    first = audit(tmp_path, *TINY, NO_PAGE, "part=0", "parts=3").stdout
     assert "2 shadow models: 2 trained" in first
     assert "waits for 2 of 4 shadow models" in first
-    audit(tmp_path, *TINY, "-m", "part=1,2", "parts=3")
+    audit(tmp_path, *TINY, NO_PAGE, "-m", "part=1,2", "parts=3")
     assert_same_audit(tmp_path, undisturbed)
 
 
@@ -206,7 +208,7 @@ def test_a_process_for_each_part_equals_the_whole(undisturbed, tmp_path):
 
 def test_force_trains_again_to_the_same_end(undisturbed, tmp_path):
     shutil.copytree(undisturbed / "audits", tmp_path / "audits")
-    assert "4 shadow models: 4 trained" in audit(tmp_path, *TINY, "force=true").stdout
+    assert "4 shadow models: 4 trained" in audit(tmp_path, *TINY, NO_PAGE, "force=true").stdout
     assert_same_audit(tmp_path, undisturbed)
 
 
@@ -245,7 +247,7 @@ main()
     "more", [(), ("defence.slope=1", "predictors.share=0.5"), ("model=small_cnn", "dataset.augment=shift", "model.drops=[2]")]
 )
 def test_a_killed_training_goes_on_from_its_checkpoint_to_the_same_end(more, tmp_path):
-    given = (*TINY, *more, "model.checkpoint_epochs=2")
+    given = (*TINY, *more, NO_PAGE, "model.checkpoint_epochs=2")
     killed = forks.run(["-c", CUT_OFF, *given, f"root={tmp_path / 'killed'}"])
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     folder = folder_of(tmp_path / "killed")
@@ -259,17 +261,17 @@ def test_a_killed_training_goes_on_from_its_checkpoint_to_the_same_end(more, tmp
 @pytest.mark.slow
 def test_killed_anywhere_it_ends_the_same(undisturbed, tmp_path):
     for seconds in (1, 2, 3.5):
-        process = forks.Started(["-m", "memgrid.audit", *TINY, f"root={tmp_path}"])
+        process = forks.Started(["-m", "memgrid.audit", *TINY, NO_PAGE, f"root={tmp_path}"])
         time.sleep(seconds)
         process.kill()
         process.wait()
-    audit(tmp_path, *TINY)
+    audit(tmp_path, *TINY, NO_PAGE)
     assert_same_audit(tmp_path, undisturbed)
 
 
 @pytest.mark.slow
 def test_noise_for_those_at_risk_makes_the_attack_weaker(tmp_path):
-    given = ("shadows=6", "model.epochs=12", "predictors.directions=200", "wandb=off", "canary=label_noise", "canary.count=150")
+    given = ("shadows=6", "model.epochs=12", "predictors.directions=200", "wandb=off", "canary=label_noise", "canary.count=150", NO_PAGE)
     for slope in (0, 4):
         audit(tmp_path / str(slope), *given, f"defence.slope={slope}")
     plain, defended = (metrics_of(tmp_path / str(slope))["attack"][0] for slope in (0, 4))

@@ -15,7 +15,7 @@ import polars as pl
 from memgrid.config import derive
 from memgrid.config.schema import CorpusConfig, RunConfig, SelectConfig
 from memgrid.corpus.corpus import Corpus, load_corpus
-from memgrid.corpus.semantic_filters import load_semantic_filters
+from memgrid.corpus.published import FORMATS, load_published
 from memgrid.corpus.text import prepare_text
 from memgrid.errors import UserError
 from memgrid.label.labels import Labels, read_label_file
@@ -45,7 +45,7 @@ def read_corpus(config: str) -> Corpus:
         config: a `CorpusConfig` as JSON.
     """
     given = CorpusConfig(**json.loads(config))
-    return load_semantic_filters(given) if given.kind == "semantic_filters" else load_corpus(given)
+    return load_published(given) if given.kind in FORMATS else load_corpus(given)
 
 
 def open_corpus(run: RunConfig, tokenizer: Callable[[], Tokenizer], read: Callable[[str], Corpus] = read_corpus) -> Corpus:
@@ -93,7 +93,7 @@ class RunContext:
             UserError: a token is none of the model's.
         """
         corpus = open_corpus(self.run, lambda: self.tokenizer, self.inputs.corpus)
-        low, high = int(corpus.tokens.min()), int(corpus.tokens.max())
+        low, high = corpus.token_range
         if low < 0 or high >= self.identity.vocabulary:
             raise UserError(
                 f"corpus {corpus.name!r} has token id {high if low >= 0 else low}, but llm {self.identity.name!r} knows only 0 to "

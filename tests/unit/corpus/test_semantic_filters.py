@@ -19,7 +19,10 @@ from semantic_filters_maker import SPLITS, make_semantic_filters
 
 from memgrid.config.schema import CorpusConfig
 from memgrid.config.validate import register
-from memgrid.corpus.semantic_filters import COLUMNS, HUB, fetch_semantic_filters, load_semantic_filters
+from memgrid.corpus.published import FORMATS
+from memgrid.corpus.published import load_published as load_semantic_filters
+from memgrid.corpus.splits import HUB
+from memgrid.corpus.splits import fetch_splits as fetch_semantic_filters
 from memgrid.io.paths import CONF
 from memgrid.label.rouge import rouge_scores
 
@@ -50,7 +53,7 @@ def dataset(tmp_path_factory):
 
 def test_rows_and_labels_are_the_files(dataset):
     corpus = load_semantic_filters(config(dataset))
-    parts = [pl.read_parquet(dataset / "data" / f"{split}-00000-of-00001.parquet", columns=list(COLUMNS)) for split in SPLITS]
+    parts = [pl.read_parquet(dataset / "data" / f"{split}-00000-of-00001.parquet", columns=list(FORMATS["semantic_filters"].columns)) for split in SPLITS]
     expected = pl.concat(parts).unique("sequence_id", keep="first", maintain_order=True)
     assert len(expected) < sum(map(len, parts)) == 2000
     np.testing.assert_array_equal(corpus.sequence_id, expected["sequence_id"])
@@ -143,7 +146,7 @@ def test_wrong_files_get_one_sentence(tmp_path, made, words):
     assert all(word in sentence for word in [*words, str(tmp_path / "one.parquet")]), sentence
 
 
-@pytest.mark.parametrize("column", COLUMNS)
+@pytest.mark.parametrize("column", FORMATS["semantic_filters"].columns)
 def test_a_null_is_named_with_its_column_and_file(tmp_path, column):
     made = rows([1, 2])
     made.with_columns(pl.when(pl.int_range(2) > 0).then(pl.col(column)).alias(column)).write_parquet(tmp_path / "one.parquet")
@@ -225,8 +228,8 @@ ASK = """
 import sys
 from memgrid.config.schema import CorpusConfig
 from memgrid.errors import UserError
-from memgrid.corpus.semantic_filters import fetch_semantic_filters
-from memgrid.corpus.semantic_filters import load_semantic_filters
+from memgrid.corpus.splits import fetch_splits as fetch_semantic_filters
+from memgrid.corpus.published import load_published as load_semantic_filters
 
 stage, path, *splits = sys.argv[1:]
 config = CorpusConfig(name="paper", path=path, kind="semantic_filters", splits=splits)

@@ -163,19 +163,18 @@ def document_parts(path: Path, start: int, stop: int) -> Iterator[pl.DataFrame]:
     while start < stop:
         part = collect(path, asked.slice(start, min(rows, stop - start)))
         refuse_nulls(part, path)
-        if (least := part["copies"].min()) is not None and int(least) < 0:  # type: ignore[call-overload]
-            raise UserError(f"column 'copies' of {path} has {least}: say how often a document is in the training text, from 0 on")
-        size = int(part["tokens"].list.len().sum())
+        if len(few := part["copies"].filter(part["copies"] < 0)):
+            raise UserError(f"column 'copies' of {path} has {few[0]}: say how often a document is in the training text, from 0 on")
         full = part.filter(pl.col("tokens").list.len() > 0)
         flat = full["tokens"].explode()
         if flat.null_count():
             raise UserError(f"column 'tokens' of {path} has a null within a list: every token needs an id")
-        if len(flat) and int(flat.min()) < 0:  # type: ignore[arg-type]
-            raise UserError(f"column 'tokens' of {path} has {flat.min()}, which is no token id: they are counted from 0")
+        if len(low := flat.filter(flat < 0)):
+            raise UserError(f"column 'tokens' of {path} has {low[0]}, which is no token id: they are counted from 0")
         if len(kept := full.filter(pl.col("copies") > 0)):
             yield kept
         start += rows
-        rows = min(max(rows * PART_TOKENS // max(size, 1), 1), PART_ROWS, 8 * rows)  # as long as the last ones, the next are just enough
+        rows = min(max(rows * PART_TOKENS // max(len(flat), 1), 1), PART_ROWS, 8 * rows)  # as long as the last ones, the next just fit
 
 
 def token_matrix(lists: pl.Series, length: int, path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -189,5 +188,7 @@ def token_matrix(lists: pl.Series, length: int, path: Path) -> tuple[np.ndarray,
     if lists.is_empty() or lengths.min() != length or lengths.max() != length:
         raise UserError(f"{path} must hold sequences of corpus.length={length} tokens, but they have {given}")
     flat = lists.explode()
-    whole = flat.is_not_null().to_numpy().reshape(-1, length).all(axis=1) if flat.null_count() else np.ones(len(lists), bool)
-    return flat.fill_null(0).to_numpy().reshape(-1, length), whole
+    whole = np.ones(len(lists), bool)
+    if flat.null_count():
+        flat.is_not_null().to_numpy().reshape(-1, length).all(axis=1, out=whole)
+    return flat.fill_null(0).to_numpy(writable=True).reshape(-1, length), whole

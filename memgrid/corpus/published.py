@@ -126,8 +126,10 @@ def complete_parts(files: list[list[Path]], kind: Format, length: int) -> Iterat
             for part in read_parts(path, kind.columns):
                 complete = part.with_row_index("place", before).drop_nulls()
                 before += len(part)
-                if len(complete):
-                    tokens, whole = token_matrix(complete["tokens"], length, path)
+                if not len(complete):
+                    continue
+                tokens, whole = token_matrix(complete["tokens"], length, path)
+                if whole.any():
                     complete, tokens = (complete, tokens) if whole.all() else (complete.filter(whole), tokens[whole])
                     labels = kind.labels(complete, split)
                     yield complete["place"].to_numpy(), tokens, {"sequence_id": complete[next(iter(kind.columns))].to_numpy(), **labels}

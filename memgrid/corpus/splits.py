@@ -88,8 +88,8 @@ def split_names(config: CorpusConfig) -> list[str]:
         raise UserError("corpus.splits is empty: list the splits to read, such as [memories_deduped_12b,pile_deduped_12b]")
     names = []
     for split in config.splits:
-        # In memorized_evals what semantic_filters calls deduped_12b is called deduped.12b.
-        name = split.replace("_", ".", 1) if config.kind == "memorized_evals" else split
+        # In memorized_evals what semantic_filters calls memories_deduped_12b is called deduped.12b.
+        name = split.removeprefix("memories_").replace("_", ".", 1) if config.kind == "memorized_evals" else split
         if "None" in re.split(r"[_.]", name):  # the null of llm.semantic_filters, interpolated
             raise UserError(
                 f"corpus.splits has {split!r}, since this llm has no split in semantic-filters: choose a Pythia model, or set "

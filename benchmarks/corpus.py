@@ -1,7 +1,7 @@
 """The rows about the paper's corpus: label, taxonomy and select for its whole grid, on made-up files with the real columns.
 
-Run as a module, `python -m benchmarks.corpus corpus=<folder> root=<folder>`, it goes through all 87 settings in this fresh process, and prints
-CPU seconds, peak memory in MB and what came out, as JSON.
+Run as a module, `python -m benchmarks.corpus corpus=<folder> root=<folder>`, it goes through all 87 settings in this fresh process, and
+prints CPU seconds, peak memory in MB and what came out, as JSON.
 """
 
 from __future__ import annotations

@@ -23,6 +23,6 @@ def test_many_rows_go_through_the_whole_grid(tmp_path):
     labelled = [int(line.split()[1]) for line in made["told"].splitlines() if line.startswith("label")]
     assert len(labelled) == 87
     assert 0.99 * ROWS < min(labelled) == max(labelled) == made["rows"] <= ROWS  # an id that occurs in both splits is one row
-    assert made["cpu"] < 5 + 17e-6 * ROWS
-    assert made["peak"] - made["before"] < 150 + 0.5e-3 * ROWS  # MB; a part of a file, of 131,072 rows, takes 100
+    assert made["cpu"] < 8 + 17e-6 * ROWS
+    assert made["peak"] - made["before"] < 225 + 0.5e-3 * ROWS  # MB; a part of a file, of 131,072 rows, takes 200
     assert all(heights == [2000, 4000] for heights in made["heights"])

@@ -38,7 +38,8 @@ class CorpusConfig:
 
     Kind `tables` (sequences.parquet, documents.parquet), `semantic_filters` (the paper's: its `splits`), `memorized_evals` (likewise; of
     both, `{step}` in a split's name stands for the number in `step`) or `text` (files in which sequences are cut; `column` names the text
-    in .jsonl and .parquet files, and `copies` the column that says how often the model has read it).
+    in .jsonl and .parquet files, and `copies` the column that says how often the model has read it). With `bos` the model reads every
+    sequence after its BOS token.
     """
 
     name: str = MISSING
@@ -50,6 +51,7 @@ class CorpusConfig:
     step: str | None = None
     column: str = "text"
     copies: str | None = None
+    bos: bool = False
 
 
 @dataclass

@@ -15,7 +15,7 @@ def test_labels_and_attention_are_those_after_bos(quick, toy_lm, tmp_path):
     bos = toy_lm.tokenizer.bos_token_id
     lm = after_bos(toy_lm, identity_after_bos(toy_lm.identity, bos), bos)
     with h5py.File(next(tmp_path.glob("attention/**/*.h5"))) as shard:
-        assert shard.attrs["fingerprint"] == lm.identity.fingerprint != toy_lm.identity.fingerprint
+        assert shard.attrs["fingerprint"].decode() == lm.identity.fingerprint != toy_lm.identity.fingerprint
         assert (shard.attrs["length"], shard.attrs["k"]) == (64, 32)
         for name, pool in lm.pooled_maps(shard["decoded"][:4]).items():
             np.testing.assert_allclose(shard[name][:4], pool, atol=2e-3)

@@ -16,7 +16,7 @@ from memgrid.taxonomy import Thresholds
 NOT_IN_RUN_ID = {"root", "force", "stages", "part", "parts", "wandb", "extract", "data", "localize", "intervene"}
 # Settings that came later: a run's settings name them only where they are not the default, so that the names of older runs stay.
 CAME_LATER: dict[str, dict[str, Any]] = {
-    "corpus": {"step": None, "copies": None, "bos": False},
+    "corpus": {"copies": None, "bos": False},
     "label": {"code_text": "tokens"},
     "select": {"non_memorized": "any", "decoded": "continuation"},
 }

@@ -36,10 +36,9 @@ class LLMConfig:
 class CorpusConfig:
     """Where the sequences and the training documents are.
 
-    Kind `tables` (sequences.parquet, documents.parquet), `semantic_filters` (the paper's: its `splits`), `memorized_evals` (likewise; of
-    both, `{step}` in a split's name stands for the number in `step`) or `text` (files in which sequences are cut; `column` names the text
-    in .jsonl and .parquet files, and `copies` the column that says how often the model has read it). With `bos` the model reads every
-    sequence after its BOS token.
+    Kind `tables` (sequences.parquet, documents.parquet), `semantic_filters` (the paper's: its `splits`), `memorized_evals` (likewise) or
+    `text` (files in which sequences are cut; `column` names the text in .jsonl and .parquet files, and `copies` the column that says how
+    often the model has read it). With `bos` the model reads every sequence after its BOS token.
     """
 
     name: str = MISSING
@@ -48,7 +47,6 @@ class CorpusConfig:
     length: int = 64
     kind: str = field(default="tables", metadata=limits(choices=("tables", "semantic_filters", "memorized_evals", "text")))
     splits: list[str] = field(default_factory=list)
-    step: str | None = None
     column: str = "text"
     copies: str | None = None
     bos: bool = False

@@ -82,7 +82,7 @@ def load_published(config: CorpusConfig) -> Corpus:
     """The rows of all splits, in order, with their labels; of rows with the same id the first stays, and rows with a null are left out.
 
     Nothing is downloaded: `config.path` is a folder, or `hf://datasets/<owner>/<name>[@<revision>]` with its files in the hub cache. Files
-    are read part by part, and token ids are kept in two bytes where they fit: besides the parts, a row of 64 tokens takes 150 bytes of memory.
+    are read part by part, and token ids are kept in two bytes where they fit: 150 bytes for a row of 64 tokens, and the part at hand.
 
     Raises:
         UserError: a split, file or column is missing or holds something else, or `config.k` is not the dataset's.

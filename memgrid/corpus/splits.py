@@ -14,7 +14,7 @@ HUB = re.compile(r"hf://datasets/([^/@\s]+/[^/@\s]+)(?:@(\S+))?")
 # Where the files of a split lie below the dataset's folder.
 LAYOUTS = tuple(f"{folder}{files}" for folder in ("", "data/") for files in ("{}-*-of-*.parquet", "{}.parquet", "{}/*.parquet"))
 NAMED_FILES = 6
-STEP = "{step}"  # in the name of a split: the step of the training
+STEP = re.compile(r"\.step(\d+)$")
 
 
 def fetch_splits(config: CorpusConfig) -> Path:
@@ -79,10 +79,10 @@ def on_hub(config: CorpusConfig, offline: bool = True) -> Path:
 
 
 def split_names(config: CorpusConfig) -> list[str]:
-    """The wanted splits, with the step of the training where their names leave a place for it.
+    """The wanted splits, as the dataset calls them: the step of a training is a number there, where a revision is called step63000.
 
     Raises:
-        UserError: there is none, the language model has none in the dataset, or the step is not known.
+        UserError: there is none, or the language model has none in the dataset, or none without a revision.
     """
     if not config.splits:
         raise UserError("corpus.splits is empty: list the splits to read, such as [memories_deduped_12b,pile_deduped_12b]")
@@ -90,28 +90,15 @@ def split_names(config: CorpusConfig) -> list[str]:
     for split in config.splits:
         # In memorized_evals what semantic_filters calls memories_deduped_12b is called deduped.12b.
         name = split.removeprefix("memories_").replace("_", ".", 1) if config.kind == "memorized_evals" else split
-        if "None" in re.split(r"[_.]", name):  # the null of llm.semantic_filters, interpolated
+        if name.startswith("None") or "_None" in name:  # the null of llm.semantic_filters, interpolated
             raise UserError(
                 f"corpus.splits has {split!r}, since this llm has no split in semantic-filters: choose a Pythia model, or set "
                 "llm.semantic_filters to what the dataset calls the model, such as deduped_12b"
             )
-        names.append(name.replace(STEP, step_of(config, split)) if STEP in name else name)
+        if name.endswith(".None"):  # that of llm.revision
+            raise UserError(f"corpus.splits has {split!r}, which is of a step of the training: set llm.revision=step63000, or another step")
+        names.append(STEP.sub(r".\1", name))
     return names
-
-
-def step_of(config: CorpusConfig, split: str) -> str:
-    """The number of the step of the training, such as 63000 for corpus.step=step63000.
-
-    Raises:
-        UserError: there is none in the setting.
-    """
-    found = re.fullmatch(r"(?:step)?(\d+)", config.step or "")
-    if found is None:
-        raise UserError(
-            f"corpus.step={config.step} names no step of the training, as corpus.splits asks with {split!r}: set llm.revision=step63000, "
-            "or corpus.step=63000"
-        )
-    return found[1]
 
 
 def split_files(folder: Path, config: CorpusConfig, mend: str) -> list[list[Path]]:

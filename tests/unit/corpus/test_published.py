@@ -190,7 +190,7 @@ def test_what_only_other_models_memorized_is_not_memorized(tmp_path):
     assert corpus.given["memorized"].tolist() == [True, True, False]
     assert corpus.texts is None
     assert corpus.tokens[:, 0].tolist() == [3, 1, 9]
-    early = load_published(config(tmp_path, ["deduped.12b.{step}"], kind="memorized_evals", step="step23000"))
+    early = load_published(config(tmp_path, ["deduped.12b.step23000"], kind="memorized_evals"))
     assert early.sequence_id.tolist() == [1]
     assert "mixes deduped and duped" in refusal(load_published, config(tmp_path, ["deduped.12b", "duped.12b"], kind="memorized_evals"))
 

@@ -226,14 +226,13 @@ def test_what_the_hub_does_not_have(hub, tmp_path):
 
 
 def test_the_step_stands_in_the_names_of_splits(tmp_path):
-    asked = config(tmp_path, ["memories_deduped_12b.{step}"], step="step63000")
-    assert split_names(asked) == ["memories_deduped_12b.63000"]
+    asked = config(tmp_path, ["memories_deduped_12b.step63000"])
+    assert split_names(asked) == split_names(config(tmp_path, ["memories_deduped_12b.63000"])) == ["memories_deduped_12b.63000"]
     rows([5, 6]).write_parquet(tmp_path / "memories_deduped_12b.63000-00000-of-00001.parquet")
     rows([7]).write_parquet(tmp_path / "memories_deduped_12b.6300-00000-of-00001.parquet")
     assert load_published(asked).sequence_id.tolist() == [5, 6]
-    for step in (None, "main", "step", "63000-"):
-        assert f"corpus.step={step} names no step" in refusal(split_names, config(tmp_path, ["memories_deduped_12b.{step}"], step=step))
-    assert split_names(config(tmp_path, ["memories_deduped_12b"], step="main")) == ["memories_deduped_12b"]
+    assert "set llm.revision=step63000" in refusal(split_names, config(tmp_path, ["memories_deduped_12b.None"]))
+    assert "no file of the split 'memories_deduped_12b.main'" in refusal(load_published, config(tmp_path, ["memories_deduped_12b.main"]))
 
 
 def composed_as(*overrides):
@@ -250,13 +249,17 @@ def composed_as(*overrides):
         (("corpus=memorized_evals", "llm=pythia-1.4b"), ["duped.1.4b"]),
         (("corpus=memorized_evals", "llm=pythia-70m", "corpus.splits=[duped.70m,duped.12b]"), ["duped.70m", "duped.12b"]),
         (("corpus=semantic_filters_steps", "llm=pythia-12b", "llm.revision=step23000"), ["memories_duped_12b.23000"]),
-        (("corpus=semantic_filters_steps", "llm=pythia-1.4b-deduped", "corpus.step=83000"), ["memories_deduped_1.4b.83000"]),
+        (("corpus=semantic_filters_steps", "llm=pythia-1.4b-deduped", "llm.revision=step83000"), ["memories_deduped_1.4b.83000"]),
     ],
 )
 def test_the_llm_and_its_revision_name_the_splits(overrides, names):
     asked = composed_as(*overrides)
     assert split_names(asked) == names
     assert HUB.fullmatch(asked.path)
+
+
+def test_steps_need_a_revision():
+    assert "set llm.revision=step63000" in refusal(split_names, composed_as("corpus=semantic_filters_steps", "llm=pythia-12b"))
 
 
 @pytest.mark.parametrize("kind", ["memorized_evals", "semantic_filters_steps"])

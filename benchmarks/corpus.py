@@ -17,7 +17,8 @@ from unittest import mock
 from hydra import compose, initialize_config_dir
 from rich.console import Console
 
-from benchmarks.measure import Row, child
+from benchmarks import measure
+from benchmarks.measure import Row
 from benchmarks.shapes import Settings
 from benchmarks.tasks import forget_peak, resident
 from memgrid.config.validate import register
@@ -68,7 +69,7 @@ def corpus(settings: Settings) -> list[Row]:
 
     rows = 60_000 if settings.quick else ROWS
     folder = make_semantic_filters(settings.folder / "filters", rows)
-    made = child("benchmarks.corpus", corpus=folder, root=settings.folder / "root", quick=settings.quick)
+    made = measure.child("benchmarks.corpus", corpus=folder, root=settings.folder / "root", quick=settings.quick)
     how = (
         f"{made['rows']:,.0f} made-up rows with the columns of semantic-filters, label (the given columns, ROUGE), taxonomy and select for "
     )
@@ -110,7 +111,7 @@ def main(arguments: list[str]) -> None:
     given = dict(argument.split("=", 1) for argument in arguments)
     overrides = [f"root={given['root']}", f"corpus.path={given['corpus']}", *MODEL]
     quick = given.get("quick") == "True"
-    print(json.dumps(whole_grid([*overrides, "taxonomy=recite,code"], EXPERIMENTS[:1]) if quick else whole_grid(overrides)))
+    print(json.dumps(whole_grid([*overrides, "taxonomy=recite", "delta=50"], EXPERIMENTS[:1]) if quick else whole_grid(overrides)))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import digests, extraction, gpu, labelling, loading, storage, training
+from benchmarks import corpus, digests, extraction, gpu, labelling, loading, storage, training
 from benchmarks.measure import Row
 from benchmarks.shapes import Settings
 
@@ -29,6 +29,7 @@ GROUPS = {
     "growth": extraction.growth,
     "storage": storage.storage,
     "rouge": labelling.rouge,
+    "corpus": corpus.corpus,
     "feeding": training.feeding,
     "training": training.training,
     "digests": digests.digests,

@@ -15,7 +15,11 @@ from memgrid.taxonomy import Thresholds
 # What may differ between two starts of the same run without changing its result.
 NOT_IN_RUN_ID = {"root", "force", "stages", "part", "parts", "wandb", "extract", "data", "localize", "intervene"}
 # Settings that came later: a run's settings name them only where they are not the default, so that the names of older runs stay.
-CAME_LATER = {"select": {"non_memorized": "any", "decoded": "continuation"}}
+CAME_LATER: dict[str, dict[str, Any]] = {
+    "corpus": {"copies": None, "bos": False},
+    "label": {"code_text": "tokens"},
+    "select": {"non_memorized": "any", "decoded": "continuation"},
+}
 HARDWARE = {"llm": {"device", "device_map", "batch_tokens"}, "trainer": {"threads", "progress"}}
 
 

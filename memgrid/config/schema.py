@@ -36,17 +36,20 @@ class LLMConfig:
 class CorpusConfig:
     """Where the sequences and the training documents are.
 
-    Kind `tables` (sequences.parquet, documents.parquet), `semantic_filters` (the paper's: its `splits`) or `text` (files in which
-    sequences are cut; `column` names the text in .jsonl and .parquet files).
+    Kind `tables` (sequences.parquet, documents.parquet), `semantic_filters` (the paper's: its `splits`), `memorized_evals` (likewise) or
+    `text` (files in which sequences are cut; `column` names the text in .jsonl and .parquet files, and `copies` the column that says how
+    often the model has read it). With `bos` the model reads every sequence after its BOS token.
     """
 
     name: str = MISSING
     path: str | None = MISSING
     k: int = 32
     length: int = 64
-    kind: str = field(default="tables", metadata=limits(choices=("tables", "semantic_filters", "text")))
+    kind: str = field(default="tables", metadata=limits(choices=("tables", "semantic_filters", "memorized_evals", "text")))
     splits: list[str] = field(default_factory=list)
     column: str = "text"
+    copies: str | None = None
+    bos: bool = False
 
 
 @dataclass
@@ -59,10 +62,14 @@ class TaxonomyConfig:
 
 @dataclass
 class LabelConfig:
-    """`code` tells what detects whether a text is source code: `magika`, `fasttext` (the paper's, with `code_model`) or `usepackage`."""
+    """`code` tells what detects whether a text is source code: `magika`, `fasttext` (the paper's, with `code_model`) or `usepackage`.
+
+    `code_text` tells what text it reads: what the `tokens` say, or what the `corpus` brings, where it brings any.
+    """
 
     code: str = field(default="magika", metadata=limits(choices=("magika", "fasttext", "usepackage")))
     code_model: str | None = None
+    code_text: str = field(default="tokens", metadata=limits(choices=("tokens", "corpus")))
 
 
 @dataclass

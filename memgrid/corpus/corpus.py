@@ -12,10 +12,48 @@ import numpy as np
 import polars as pl
 
 from memgrid.config.schema import CorpusConfig
-from memgrid.corpus.parquet import BROUGHT, read_table, require_columns
+from memgrid.corpus.parquet import PART_ROWS, collect, count_rows, query, read_parts, read_table, refuse_nulls, require_columns
 from memgrid.errors import UserError
-from memgrid.io.digests import check_file
 from memgrid.io.paths import TOY
+
+BLOCK_ROWS = 1 << 16
+PART_TOKENS = 1 << 22  # of documents that are read at once, about ...
+FIRST_ROWS = 256  # ... and how many documents before it is known how long they are
+DOCUMENTS = {"tokens": "lists of integers", "copies": "integers"}
+
+
+@dataclass(frozen=True, eq=False)
+class Texts:
+    """The texts that a corpus brings, which stay in its files until they are asked for.
+
+    Attributes:
+        files: in their order.
+        kept: bool (rows of all files,); which of them are sequences of the corpus.
+        column: the column with the text.
+    """
+
+    files: tuple[Path, ...]
+    kept: np.ndarray
+    column: str
+
+    def of(self, rows: np.ndarray) -> list[str | None]:
+        """The texts of some sequences of the corpus, by their rows in it; None where a text is null.
+
+        Raises:
+            UserError: a file cannot be read or has no such column.
+        """
+        places = np.flatnonzero(self.kept)[rows]
+        order, before = np.argsort(places, kind="stable"), 0
+        found = []
+        for path in self.files:
+            for part in read_parts(path, {self.column: "strings"}):
+                inside = slice(*np.searchsorted(places, (before, before + len(part)), sorter=order))
+                found += part[self.column].gather(places[order[inside]] - before).to_list()
+                before += len(part)
+        texts: list[str | None] = [None] * len(rows)
+        for row, text in zip(order.tolist(), found, strict=True):
+            texts[row] = text
+        return texts
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,11 +62,13 @@ class Corpus:
 
     Attributes:
         sequence_id: int64 (N,), unique.
-        tokens: int32 (N, length).
+        tokens: int32 (N, length); uint16 of a published corpus whose token ids fit.
         k: tokens in the prefix.
         documents_path: parquet with `tokens` and `copies`, or None where the training documents are unknown.
         given: labels that the corpus brings itself, (N,) each: memorized (bool), duplicates (int64), is_repeating (bool),
             is_incrementing (bool), or some of them.
+        left_out: rows of its files that are no sequences of it, since they have a null.
+        texts: the texts that the corpus brings, or None.
     """
 
     name: str
@@ -37,6 +77,8 @@ class Corpus:
     k: int
     documents_path: Path | None
     given: Mapping[str, np.ndarray] = field(default_factory=dict)
+    left_out: int = 0
+    texts: Texts | None = None
 
     @property
     def prefix(self) -> np.ndarray:
@@ -52,11 +94,17 @@ class Corpus:
     def fingerprint(self) -> str:
         """A digest of ids, tokens and given labels: labels and attention made from other sequences are not taken for these."""
         digest = hashlib.sha256(np.ascontiguousarray(self.sequence_id).data)
-        digest.update(np.ascontiguousarray(self.tokens).data)
+        for start in range(0, len(self.tokens), BLOCK_ROWS):
+            digest.update(np.ascontiguousarray(self.tokens[start : start + BLOCK_ROWS], np.int32).data)
         for name, column in sorted(self.given.items()):
             digest.update(name.encode())
             digest.update(np.ascontiguousarray(column).data)
         return digest.hexdigest()[:16]
+
+    @cached_property
+    def token_range(self) -> tuple[int, int]:
+        """The lowest and the highest token id."""
+        return int(self.tokens.min()), int(self.tokens.max())
 
     def rows_of(self, ids: np.ndarray) -> np.ndarray:
         """Where sequences stand in the corpus, int64, from their ids."""
@@ -66,20 +114,24 @@ class Corpus:
     def _order(self) -> np.ndarray:
         return np.argsort(self.sequence_id, kind="stable")
 
-    def documents(self) -> Iterator[tuple[np.ndarray, int]]:
-        """Every training document with copies: (tokens int32 (n,), copies).
+    def documents(self, rows: slice = slice(None)) -> Iterator[tuple[np.ndarray, int]]:
+        """Every training document with tokens and copies: (tokens int32 (n,), copies); read part by part, never all at once.
+
+        Args:
+            rows: of the table, without a step, for processes that share the work. Whoever begins with the first checks the file for all.
 
         Raises:
-            UserError: the corpus has no documents, or they are damaged.
+            UserError: the corpus has no documents, or they are damaged; a document is null, has a null or an id that is none, or copies
+                that are no number from 0 on.
         """
         if self.documents_path is None:
             raise UserError(
                 f"corpus {self.name!r} has no documents.parquet, in which duplicates are counted: add it, or use a taxonomy without δ"
             )
-        check_file(self.documents_path, BROUGHT)
-        table = pl.read_parquet(self.documents_path, columns=["tokens", "copies"], glob=False).filter(pl.col("copies") > 0)
-        for tokens, copies in zip(table["tokens"], table["copies"], strict=True):
-            yield tokens.to_numpy().astype(np.int32), copies
+        for table in document_parts(self.documents_path, *rows.indices(count_rows(self.documents_path))[:2]):
+            tokens, ends = table["tokens"].explode().to_numpy(), table["tokens"].list.len().cum_sum().to_list()
+            for start, end, copies in zip([0, *ends], ends, table["copies"].to_list(), strict=False):
+                yield tokens[start:end], copies
 
 
 def load_corpus(config: CorpusConfig) -> Corpus:
@@ -97,23 +149,46 @@ def load_corpus(config: CorpusConfig) -> Corpus:
         raise UserError(f"{path} has a sequence_id twice: every sequence needs an id of its own")
     documents = folder / "documents.parquet"
     if documents.is_file():
-        require_columns(documents, {"tokens": "lists of integers", "copies": "integers"})
-    tokens = token_matrix(table["tokens"], config.length, path)
+        require_columns(documents, DOCUMENTS)
+    tokens, whole = token_matrix(table["tokens"], config.length, path)
+    if not whole.all():
+        raise UserError(f"column 'tokens' of {path} has a null within a list: every token needs an id")
     sequence_id = table["sequence_id"].to_numpy(writable=True)
     return Corpus(config.name, sequence_id, tokens, config.k, documents if documents.is_file() else None)
 
 
-def token_matrix(lists: pl.Series, length: int, path: Path) -> np.ndarray:
-    """Lists of token ids, as `read_table` reads them from `path`, in one array: int32 (rows, length).
+def document_parts(path: Path, start: int, stop: int) -> Iterator[pl.DataFrame]:
+    """Some rows of a table of documents, those with tokens and copies, in tables of about `PART_TOKENS`; raises as `Corpus.documents`."""
+    asked, rows = query(path, DOCUMENTS, check=not start), FIRST_ROWS
+    while start < stop:
+        part = collect(path, asked.slice(start, min(rows, stop - start)))
+        refuse_nulls(part, path)
+        if len(few := part["copies"].filter(part["copies"] < 0)):
+            raise UserError(f"column 'copies' of {path} has {few[0]}: say how often a document is in the training text, from 0 on")
+        full = part.filter(pl.col("tokens").list.len() > 0)
+        flat = full["tokens"].explode()
+        if flat.null_count():
+            raise UserError(f"column 'tokens' of {path} has a null within a list: every token needs an id")
+        if len(low := flat.filter(flat < 0)):
+            raise UserError(f"column 'tokens' of {path} has {low[0]}, which is no token id: they are counted from 0")
+        if len(kept := full.filter(pl.col("copies") > 0)):
+            yield kept
+        start += rows
+        rows = min(max(rows * PART_TOKENS // max(len(flat), 1), 1), PART_ROWS, 8 * rows)  # as long as the last ones, the next just fit
+
+
+def token_matrix(lists: pl.Series, length: int, path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Lists of token ids, as `read_table` reads them from `path`, in one array: int32 (rows, length), and which rows have no null within.
 
     Raises:
-        UserError: there is no list, one of another length, or an empty entry in one.
+        UserError: there is no list, or one of another length.
     """
     lengths = lists.list.len()
     given = "no rows" if lists.is_empty() else f"{lengths.min()!r} to {lengths.max()!r} tokens"
     if lists.is_empty() or lengths.min() != length or lengths.max() != length:
         raise UserError(f"{path} must hold sequences of corpus.length={length} tokens, but they have {given}")
-    tokens = lists.list.to_array(length).to_numpy(writable=True)
-    if tokens.dtype != np.int32:  # polars turns integers with nulls into floats
-        raise UserError(f"column {lists.name!r} of {path} has a null within a list: every token needs an id")
-    return tokens
+    flat = lists.explode()
+    whole = np.ones(len(lists), bool)
+    if flat.null_count():
+        flat.is_not_null().to_numpy().reshape(-1, length).all(axis=1, out=whole)
+    return flat.fill_null(0).to_numpy(writable=True).reshape(-1, length), whole

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import polars as pl
@@ -20,6 +20,7 @@ KINDS = {
 }
 
 
+PART_ROWS = 1 << 17  # that are read at once where memory has to be bounded
 BROUGHT = "make it anew, or copy it again"  # what mends a damaged table, which may be the user's own
 
 
@@ -29,19 +30,57 @@ def read_table(path: Path, wanted: Mapping[str, str], hint: str = "") -> pl.Data
     Raises:
         UserError: the file cannot be read or is damaged, a column is missing or holds something else, or an entry is null or too large.
     """
+    table = collect(path, query(path, wanted, hint))
+    refuse_nulls(table, path)
+    return table
+
+
+def read_parts(path: Path, wanted: Mapping[str, str], hint: str = "", rows: int = PART_ROWS) -> Iterator[pl.DataFrame]:
+    """The same, some rows after others, so that memory is bounded however long the file is; nulls are the caller's to judge.
+
+    Within a row group of the file that is larger than a part, what stands before the part is unpacked again: row groups of at most
+    `rows` are read at the price of the whole table.
+
+    Raises:
+        UserError: as `read_table`, but for nulls.
+    """
+    whole = query(path, wanted, hint)
+    for start in range(0, count_rows(path), rows):
+        yield collect(path, whole.slice(start, rows))
+
+
+def query(path: Path, wanted: Mapping[str, str], hint: str = "", check: bool = True) -> pl.LazyFrame:
+    """What reads the wanted columns of a file; raises as `require_columns`, or, to `check`, if the file is one of memgrid's and damaged."""
     require_columns(path, wanted, hint)
-    check_file(path, BROUGHT)  # one that memgrid wrote has a digest
-    query = pl.scan_parquet(path, glob=False).select(pl.col(column).cast(KINDS[kind]) for column, kind in wanted.items())
+    if check:
+        check_file(path, BROUGHT)  # one that memgrid wrote has a digest
+    return pl.scan_parquet(path, glob=False).select(pl.col(column).cast(KINDS[kind]) for column, kind in wanted.items())
+
+
+def count_rows(path: Path) -> int:
+    """How many rows a parquet file has."""
+    return int(collect(path, pl.scan_parquet(path, glob=False).select(pl.len())).item())
+
+
+def collect(path: Path, asked: pl.LazyFrame) -> pl.DataFrame:
+    """What a query of a file finds.
+
+    Raises:
+        UserError: the file cannot be read, or a number is too large.
+    """
     try:
-        table = query.collect()
+        return asked.collect()
     except pl.exceptions.InvalidOperationError as error:
         raise UserError(f"{path} holds a number that is too large: {first_line(error)}") from None
-    except (OSError, pl.exceptions.PolarsError) as error:
+    except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         raise UserError(f"{path} cannot be read as parquet: {first_line(error)}") from None
-    for column in wanted:
-        if table[column].null_count():
-            raise UserError(f"column {column!r} of {path} has {table[column].null_count()} nulls: every row needs a value")
-    return table
+
+
+def refuse_nulls(table: pl.DataFrame, path: Path) -> None:
+    """Raise UserError for a column that has nulls."""
+    for column in table:
+        if column.null_count():
+            raise UserError(f"column {column.name!r} of {path} has {column.null_count()} nulls: every row needs a value")
 
 
 def require_columns(path: Path, wanted: Mapping[str, str], hint: str = "") -> None:

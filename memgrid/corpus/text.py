@@ -1,7 +1,6 @@
 """A corpus from the user's own text: documents tokenized by the LLM's tokenizer, and the sequences cut out of them.
 
-Each .txt file, line of a .jsonl file and row of a .parquet file is one document. The tables are kept in a folder named by what they were
-made from, so that the same text is prepared once.
+The tables are kept in a folder named by what they were made from, so that the same text is prepared once.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ import hashlib
 import json
 import re
 from array import array
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -21,19 +19,20 @@ import numpy as np
 import polars as pl
 
 from memgrid.config.schema import CorpusConfig
+from memgrid.corpus.documents import read_documents, text_files
 from memgrid.corpus.ngrams import sequence_hashes
-from memgrid.corpus.parquet import read_table
 from memgrid.errors import UserError
 from memgrid.io.digests import is_usable, write_parquet
 from memgrid.io.display import progress_bar
 
-SUFFIXES = (".txt", ".jsonl", ".parquet")
-VERSION = "1"  # to be raised when the same text shall be prepared anew
+VERSION = "2"  # to be raised when the same text shall be prepared anew
 BATCH_CHARACTERS = 1 << 20
 PIECE_CHARACTERS = 1 << 14
+SEAM_CHARACTERS = 1 << 9  # on either side of a seam, on which it is proven
+SEAMS_AT_ONCE = 64
+GROUP_TOKENS = 1 << 20  # in a row group of documents.parquet: what has to be unpacked to read a part of it
 # Where a long document can be taken apart without changing its tokens in common byte-level tokenizers: at single spaces and line breaks.
 SEAM = re.compile(r"(?<=\S)(?= \S)|(?<=\S\n)(?=\S)")
-SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -93,32 +92,15 @@ def prepare_text(config: CorpusConfig, tokenizer: Any, folder: Path) -> Path:
     if all(is_usable(place / name) for name in ("documents.parquet", "sequences.parquet")):
         return place
     with progress_bar() as bar:
-        documents = tokenize(read_documents(bar.track(files, description="reading text"), config.column), tokenizer)
+        documents = tokenize(read_documents(bar.track(files, description="reading text"), config.column, config.copies), tokenizer)
     if not (documents.lengths >= config.length).any():
         raise UserError(f"corpus.path={config.path} has no document of corpus.length={config.length} tokens: add longer ones, or lower it")
     place.mkdir(parents=True, exist_ok=True)
-    write_parquet(documents.table(), place / "documents.parquet")
+    table = documents.table()
+    rows = max(len(table) * GROUP_TOKENS // max(len(documents.tokens), 1), 1)
+    write_parquet(table, place / "documents.parquet", row_group_size=rows)
     write_parquet(documents.sequences(config.length), place / "sequences.parquet")  # the last: it says that the other one is complete
     return place
-
-
-def text_files(config: CorpusConfig, folder: Path) -> list[Path]:
-    """The file `config.path`, or the .txt, .jsonl and .parquet files below it, sorted; hidden ones and those in `folder` are left out.
-
-    Raises:
-        UserError: nothing is there, or nothing of the three kinds.
-    """
-    path = Path(config.path or "")
-    if config.path is None or not path.exists():
-        raise UserError(f"corpus.path={config.path} does not exist: set it to a text file, or to a folder with {', '.join(SUFFIXES)} files")
-    below = sorted(entry for entry in path.rglob("*") if not any(part.startswith(".") for part in entry.relative_to(path).parts))
-    files = [path] if path.is_file() else [entry for entry in below if entry.is_file() and folder.resolve() not in entry.resolve().parents]
-    texts = [file for file in files if file.suffix.lower() in SUFFIXES]
-    if not texts:
-        kinds = Counter(file.suffix or file.name for file in files).most_common(5)
-        there = ", ".join(f"{count} {kind}" for kind, count in kinds) or "nothing"
-        raise UserError(f"corpus.path={config.path} has no file in {', '.join(SUFFIXES)}, but {there}: convert the text to one of them")
-    return texts
 
 
 def digest(files: list[Path], tokenizer: Any, config: CorpusConfig) -> str:
@@ -127,7 +109,7 @@ def digest(files: list[Path], tokenizer: Any, config: CorpusConfig) -> str:
     Raises:
         UserError: a file cannot be read.
     """
-    whole = hashlib.sha256(json.dumps([VERSION, vocabulary(tokenizer), config.length, config.column]).encode())
+    whole = hashlib.sha256(json.dumps([VERSION, vocabulary(tokenizer), config.length, config.column, config.copies]).encode())
     for path in files:
         try:
             with path.open("rb") as file:
@@ -145,90 +127,53 @@ def vocabulary(tokenizer: Any) -> Any:
     return {key: value for key, value in json.loads(backend.to_str()).items() if key not in ("padding", "truncation")}
 
 
-def read_documents(files: Iterable[Path], column: str) -> Iterator[str]:
-    """The documents of all files in their order.
-
-    Raises:
-        UserError: a file is not UTF-8, a line is no JSON object with the column, or a table lacks it.
-    """
-    for path in files:
-        if path.suffix.lower() == ".jsonl":
-            yield from read_lines(path, column)
-        elif path.suffix.lower() == ".parquet":
-            yield from read_table(path, {column: "strings"}, hint=": set corpus.column to the one with the text")[column]
-        else:
-            yield decode(path.read_bytes(), path)
-
-
-def read_lines(path: Path, column: str) -> Iterator[str]:
-    """The text in each line of a .jsonl file that is not blank."""
-    offset = 0
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            text = decode(line, path, offset)
-            offset += len(line)
-            if text.strip():
-                yield text_of(text, column, f"line {number} of {path}")
-
-
-def text_of(line: str, column: str, where: str) -> str:
-    """The text in a line of JSON; a `UserError` says `where` that line is."""
-    try:
-        fields = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{where} is not JSON ({str(error).partition(': line')[0]}): mend the line, or take it out") from None
-    if not isinstance(fields, dict):
-        raise UserError(f"{where} holds no JSON object: write {json.dumps({column: '...'})}")
-    text = fields.get(column)
-    if not isinstance(text, str):
-        there = ", ".join(f"{key} ({type(value).__name__})" for key, value in fields.items()) or "no key"
-        raise UserError(f"{where} has no string in {column!r}, but {there}: set corpus.column to the one with the text")
-    if SURROGATE.search(text):
-        raise UserError(f"{where} has half a character (a lone \\ud… escape) in {column!r}: mend the line, or take it out")
-    return text
-
-
-def decode(data: bytes, path: Path, offset: int = 0) -> str:
-    """UTF-8 as text, without a byte order mark.
-
-    Raises:
-        UserError: it is something else; the sentence names the first wrong byte of the file, in which `data` begins at `offset`.
-    """
-    try:
-        return data.decode().removeprefix("\ufeff")
-    except UnicodeDecodeError as error:
-        at = offset + error.start
-        raise UserError(f"{path} is not UTF-8 text (byte {at} is wrong): convert it to UTF-8, or move it out of corpus.path") from None
-
-
-def tokenize(texts: Iterable[str], tokenizer: Any) -> Documents:
-    """The distinct texts as tokens, without special tokens around them; equal texts count as copies of one document."""
+def tokenize(texts: Iterable[tuple[str, int]], tokenizer: Any) -> Documents:
+    """The distinct texts as tokens, without special tokens around them; the copies of equal texts add up."""
     copies: dict[bytes, int] = {}  # by a digest of the text, in the order of first appearance
     tokens, ends = array("i"), array("q")
 
     def new_pieces() -> Iterator[tuple[int, str]]:
-        for text in texts:
+        for text, count in texts:
             key = hashlib.blake2b(text.encode(), digest_size=16).digest()
-            copies[key] = copies.get(key, 0) + 1
-            if copies[key] == 1:
-                yield from ((len(copies) - 1, piece) for piece in pieces(text))
+            if key not in copies:
+                yield from ((len(copies), piece) for piece in pieces(text, tokenizer))
+            copies[key] = copies.get(key, 0) + count
 
     for batch in batches(new_pieces()):
         numbers, parts = zip(*batch, strict=True)
-        answer = tokenizer(list(parts), add_special_tokens=False, return_attention_mask=False, return_token_type_ids=False, verbose=False)
-        for number, ids in zip(numbers, answer["input_ids"], strict=True):
+        for number, ids in zip(numbers, token_ids(list(parts), tokenizer), strict=True):
             tokens.extend(ids)
             ends[number:] = array("q", [len(tokens)])  # a new document's end, or the last one's after a further piece
     return Documents(np.asarray(tokens), np.asarray(ends), np.array(list(copies.values()), np.int64))
 
 
-def pieces(text: str) -> Iterator[str]:
-    """A text in pieces that are tokenized for themselves: the tokenizer needs a hundred times the memory of what it reads at once."""
-    start = 0
+def token_ids(texts: list[str], tokenizer: Any) -> list[list[int]]:
+    """The tokens of each text, without special tokens."""
+    answer = tokenizer(texts, add_special_tokens=False, return_attention_mask=False, return_token_type_ids=False, verbose=False)
+    return answer["input_ids"]  # type: ignore[no-any-return]
+
+
+def pieces(text: str, tokenizer: Any) -> Iterator[str]:
+    """A text in pieces that can be tokenized for themselves: the tokenizer needs a hundred times the memory of what it reads at once.
+
+    Where a seam changes tokens, as in tokenizers that put a sign before every text or see no words in it, the text is one piece.
+    """
+    cuts, start = [0], 0
     while seam := SEAM.search(text, start + PIECE_CHARACTERS):
-        yield text[start : seam.start()]
-        start = seam.start()
-    yield text[start:]
+        cuts.append(start := seam.start())
+    if not all(are_seams(text, cuts[1:], tokenizer)):
+        cuts = [0]
+    yield from (text[start:end] for start, end in pairwise([*cuts, None]))
+
+
+def are_seams(text: str, cuts: list[int], tokenizer: Any) -> Iterator[bool]:
+    """Whether what stands on both sides of each cut has the same tokens together as apart; stops at the first that has not."""
+    for some in range(0, len(cuts), SEAMS_AT_ONCE):
+        sides = [
+            (text[max(cut - SEAM_CHARACTERS, 0) : cut], text[cut : cut + SEAM_CHARACTERS]) for cut in cuts[some : some + SEAMS_AT_ONCE]
+        ]
+        answers = token_ids([part for left, right in sides for part in (left, right, left + right)], tokenizer)
+        yield from (left + right == both for left, right, both in zip(answers[::3], answers[1::3], answers[2::3], strict=True))
 
 
 def batches(numbered: Iterable[tuple[int, str]]) -> Iterator[list[tuple[int, str]]]:

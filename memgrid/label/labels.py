@@ -17,7 +17,6 @@ import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -70,11 +69,12 @@ def label_duplicates(corpus: Corpus, _: None) -> Columns:
 
 def label_templates(corpus: Corpus, tokenizer: Detokenizer) -> Columns:
     """Whether the text repeats itself and whether it counts (Prashanth et al. 2024)."""
-    texts = tokenizer.detokenize(corpus.tokens)
-    return {
-        "is_repeating": np.array([is_repeating(text) for text in texts]),
-        "is_incrementing": np.array([is_incrementing(text) for text in texts]),
-    }
+    found = []
+    for start in range(0, len(corpus.tokens), BLOCK_ROWS):
+        texts = tokenizer.detokenize(corpus.tokens[start : start + BLOCK_ROWS])
+        found += [(is_repeating(text), is_incrementing(text)) for text in texts]
+    repeating, incrementing = np.array(found, bool).reshape(-1, 2).T
+    return {"is_repeating": repeating, "is_incrementing": incrementing}
 
 
 def label_rouge(corpus: Corpus, _: None) -> Columns:
@@ -102,13 +102,15 @@ def given_columns(corpus: Corpus, group: str) -> Columns | None:
 
 
 def read_label_file(path: str, modified: int) -> tuple[pl.DataFrame, str]:
-    """A label file, and what it was made from; raises as `io.digests.read_bytes`.
+    """A label file without the ids, which every group has and the corpus knows, and what it was made from.
+
+    Raises as `io.digests.read_bytes`.
 
     Args:
         modified: nanoseconds; it makes a new file another one to whoever keeps the last few for the next run of a sweep.
     """
     table, metadata = read_table(Path(path))
-    return table, metadata.get("memgrid", "")
+    return table.drop("sequence_id"), metadata.get("memgrid", "")
 
 
 class Labels:
@@ -137,7 +139,10 @@ class Labels:
 
     def made_from(self, group: str) -> str:
         """What a group's file has to say of its origin."""
-        return json.dumps(self.identity | (asdict(self.config) if group == "code" else {}))
+        judge = {"code": self.config.code, "code_model": self.config.code_model}
+        if self.config.code_text != "tokens":
+            judge["code_text"] = self.config.code_text
+        return json.dumps(self.identity | (judge if group == "code" else {}))
 
     def has(self, group: str) -> bool:
         """Whether the group's file is there, sound and made from this corpus and LLM."""
@@ -198,16 +203,26 @@ class Labels:
                 self.put(path, memorized_columns(score(rows)), rows, "memorized")
                 table, _ = read_label_file(str(path), 0)
             tables.append(table)
-        whole = pl.concat(tables).drop("sequence_id")
+        whole = pl.concat(tables)
         self.write("memorized", {column.name: column for column in whole})
         shutil.rmtree(blocks)
 
     def detect_code(self, rows: np.ndarray, tokenizer: Detokenizer) -> None:
         """Detect code in some rows of the corpus, beside those that were looked at before: milliseconds a row, and a run needs few."""
-        answers = detector(self.config)(tokenizer.detokenize(self.corpus.tokens[rows])) if len(rows) else []
+        answers = detector(self.config)(self.texts(rows, tokenizer)) if len(rows) else []
         self.folder.mkdir(parents=True, exist_ok=True)
         with lock(self.folder / ".code.lock"):  # other processes add their answers
             self.write("code", {"is_code": self.code().scatter(rows, pl.Series(answers, dtype=pl.Boolean))})
+
+    def texts(self, rows: np.ndarray, tokenizer: Detokenizer) -> list[str]:
+        """What the judge of code reads of some rows: what the tokens say, or, with `label.code_text=corpus`, what the corpus brings."""
+        if self.config.code_text == "tokens" or self.corpus.texts is None:
+            return tokenizer.detokenize(self.corpus.tokens[rows])
+        texts = self.corpus.texts.of(rows)
+        without = np.array([place for place, text in enumerate(texts) if text is None], np.int64)
+        for place, text in zip(without.tolist(), tokenizer.detokenize(self.corpus.tokens[rows[without]]), strict=True):
+            texts[place] = text
+        return [text or "" for text in texts]
 
     def code(self) -> pl.Series:
         """Boolean per row of the corpus, null where nobody has looked yet."""
@@ -227,5 +242,6 @@ class Labels:
 
     def read(self, groups: Iterable[str]) -> pl.DataFrame:
         """The groups side by side: sequence_id and their columns, a row per sequence in the corpus's order."""
+        ids = pl.DataFrame({"sequence_id": self.corpus.sequence_id})
         tables = [self.read_file(str(self.path(group)), self.path(group).stat().st_mtime_ns)[0] for group in groups]
-        return pl.concat([tables[0], *(table.drop("sequence_id") for table in tables[1:])], how="horizontal")
+        return pl.concat([ids, *tables], how="horizontal")

@@ -7,19 +7,22 @@ for all settings of a sweep.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 
 from memgrid.config.schema import SelectConfig
-from memgrid.corpus.ngrams import content_groups, sequence_hashes
+from memgrid.corpus.ngrams import seeded_hashes, sequence_hashes
 from memgrid.errors import UserError
+from memgrid.label.groups import content_groups
 from memgrid.taxonomy import UNDECIDED
 
 GROUP_NGRAM = 32  # sequences that share this many consecutive tokens (half a sequence) are near-duplicates
 SPLIT_SALT = 0x5EED  # the sides are drawn independently of the priorities
 SIDES = ("train", "eval")
+FIRST_BLOCK = 1 << 15  # places of a draw that are looked at first
 STRATUM = 1.2  # matched sequences differ in duplicates (and one) by less than this factor: below 8 duplicates, not at all
 
 
@@ -28,7 +31,7 @@ class Draw:
     """The order in which sequences are taken, and the side each belongs to.
 
     Attributes:
-        rows: int64 (n,); rows of the corpus in the order of their priority, exact copies left out.
+        rows: int32 (n,), int64 in corpora of 2 billion rows; rows of the corpus in the order of their priority, exact copies left out.
         on_eval: bool (n,); whether the row at that place is on the eval side.
     """
 
@@ -37,20 +40,54 @@ class Draw:
 
 
 def draw(sequence_id: np.ndarray, tokens: np.ndarray, config: SelectConfig, seed: int) -> Draw:
-    """Fix priorities and sides for a whole corpus: tokens int32 (N, length), sequence_id int64 (N,).
+    """Fix priorities and sides for a whole corpus: tokens integers (N, length), sequence_id int64 (N,).
 
     `leak_free`: exact copies are one sample, and content decides the order and the side. Otherwise the id does, for every row.
     """
+    decides = tokens if config.leak_free else np.ascontiguousarray(sequence_id, np.int64).view(np.uint32).reshape(-1, 2)
+    priority, side = seeded_hashes(decides, seed, seed ^ SPLIT_SALT)
+    rows = distinct(priority, sequence_id) if config.leak_free else np.argsort(priority, kind="stable")
     if config.leak_free:
-        rows = distinct(tokens, sequence_id)
-        rows = rows[np.argsort(sequence_hashes(tokens[rows], seed), kind="stable")]
-        hashes = group_hashes(tokens, seed ^ SPLIT_SALT)
-    else:
-        ids = np.ascontiguousarray(sequence_id, np.int64).view(np.uint32).reshape(-1, 2)
-        rows = np.argsort(sequence_hashes(ids, seed), kind="stable")
-        hashes = sequence_hashes(ids, seed ^ SPLIT_SALT)
+        side = group_hashes(side, tokens, seed ^ SPLIT_SALT)
     share = config.eval_per_class / (config.train_per_class + config.eval_per_class)
-    return Draw(rows, (hashes < np.uint64(share * np.iinfo(np.uint64).max))[rows])
+    on_eval = side < np.uint64(share * np.iinfo(np.uint64).max)
+    return Draw(rows.astype(np.int32 if len(tokens) < 2**31 else np.int64), on_eval[rows])
+
+
+@dataclass(eq=False)
+class Places:
+    """What was found of one side, in the order of priorities: the places in the draw of each class, in parts, and of the undecided."""
+
+    by_class: list[list[np.ndarray]]
+    undecided: list[np.ndarray]
+
+    def count(self, label: int) -> int:
+        """Places of a class so far; of the undecided with `UNDECIDED`."""
+        return sum(map(len, self.undecided if label == UNDECIDED else self.by_class[label]))
+
+    def of(self, label: int) -> np.ndarray:
+        """The places of a class, or of the undecided, int64."""
+        parts = self.undecided if label == UNDECIDED else self.by_class[label]
+        return np.concatenate(parts) if parts else np.zeros(0, np.int64)
+
+
+def look(drawn: Draw, classes: np.ndarray, number: int, enough: Callable[[str, Places], bool]) -> dict[str, Places]:
+    """Go through a draw until both sides have enough, or to its end; of a corpus of millions a small part is mostly enough.
+
+    Args:
+        number: of classes. enough: whether what was found of a side suffices.
+    """
+    found = {side: Places([[] for _ in range(number)], []) for side in SIDES}
+    start, size = 0, FIRST_BLOCK
+    while start < len(drawn.rows) and not all(enough(side, places) for side, places in found.items()):
+        block = slice(start, start + size)
+        ordered, on_eval = classes[drawn.rows[block]], drawn.on_eval[block]
+        for side, places in found.items():
+            here = on_eval if side == "eval" else ~on_eval
+            for label, parts in ((UNDECIDED, places.undecided), *enumerate(places.by_class)):
+                parts.append(start + np.flatnonzero(here & (ordered == label)))
+        start, size = start + size, 2 * size
+    return found
 
 
 def undecided_rows(drawn: Draw, classes: np.ndarray, open_classes: list[bool], config: SelectConfig) -> np.ndarray:
@@ -62,22 +99,29 @@ def undecided_rows(drawn: Draw, classes: np.ndarray, open_classes: list[bool], c
     Args:
         open_classes: for every class, whether an undecided sequence may belong to it.
     """
-    ordered = classes[drawn.rows]
     if config.non_memorized == "matched":  # who finds a match, and with which class, hangs on every row
-        return drawn.rows[ordered == UNDECIDED]
+        return drawn.rows[classes[drawn.rows] == UNDECIDED].astype(np.int64)
+    wanted = {"train": config.train_per_class, "eval": config.eval_per_class}
+    labels = range(len(open_classes))
+    # Classes on which no answer hangs are read to their end where they are not full: theirs are known wherever they stand.
+    closed, hanging = ([label for label in labels if open_classes[label] is is_open] for is_open in (False, True))
+
+    def enough(side: str, places: Places) -> bool:
+        """Whether the answer for a side cannot change with what comes after."""
+        if any(places.count(label) < wanted[side] for label in closed):
+            return False
+        unknown = places.count(UNDECIDED)
+        return unknown >= wanted[side] * len(labels) or (not unknown and all(places.count(label) >= wanted[side] for label in hanging))
+
     asked = []
-    for side in SIDES:
-        here = np.flatnonzero(drawn.on_eval if side == "eval" else ~drawn.on_eval)
-        unknown = np.flatnonzero(ordered[here] == UNDECIDED)
+    for side, places in look(drawn, classes, len(labels), enough).items():
+        unknown = places.of(UNDECIDED)
         if len(unknown):
-            on_side = ordered[here]
-            number = len(open_classes)
-            before, total = (np.bincount(part[part >= 0], minlength=number) for part in (on_side[: unknown[0]], on_side))
-            full = min([config.train_per_class if side == "train" else config.eval_per_class, *total[~np.array(open_classes)]])
-            # Classes on which no answer hangs are read to their end: theirs are known wherever they stand.
-            if min(before[open_classes], default=full) < full:
-                asked.append(here[unknown[: full * number]])
-    return drawn.rows[np.concatenate(asked)] if asked else np.zeros(0, np.int64)
+            full = min([wanted[side], *(places.count(label) for label in closed)])
+            before = [int(np.searchsorted(places.of(label), unknown[0])) for label in hanging]
+            if min(before, default=full) < full:
+                asked.append(unknown[: full * len(labels)])
+    return drawn.rows[np.concatenate(asked)].astype(np.int64) if asked else np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,11 +179,17 @@ def select(
     """
     wanted = {"train": config.train_per_class, "eval": config.eval_per_class}
     least = {"train": config.min_train_per_class, "eval": config.min_eval_per_class}
-    ordered = classes[drawn.rows]
+    labels = range(len(titles))
+    # Whom a sequence is paired with hangs on all.
+    every = look(
+        drawn,
+        classes,
+        len(titles),
+        lambda side, found: matched is None and all(found.count(label) >= wanted[side] for label in labels),
+    )
     parts = []
     for side in SIDES:
-        here = drawn.on_eval if side == "eval" else ~drawn.on_eval
-        places = [np.flatnonzero(here & (ordered == label)) for label in range(len(titles))]
+        places = [every[side].of(label) for label in labels]
         if matched is not None:
             both = [places[label] for label in (matched.target, matched.negative)]
             pairs = paired(*(matched.duplicates[drawn.rows[side_rows]] for side_rows in both))
@@ -183,16 +233,31 @@ def quartiles(samples: pl.DataFrame, titles: list[str], matched: Match, rows: np
     return f"duplicates matched: quartiles {both[0]}, {both[1]}"
 
 
-def distinct(tokens: np.ndarray, sequence_id: np.ndarray) -> np.ndarray:
-    """The rows without exact copies: of equal sequences the one with the lowest id stays. Ascending row numbers, int64."""
-    ordered = np.argsort(sequence_id, kind="stable")
-    _, first = np.unique(sequence_hashes(tokens)[ordered], return_index=True)
-    return np.sort(ordered[first])
+def distinct(priority: np.ndarray, sequence_id: np.ndarray) -> np.ndarray:
+    """The rows in the order of their priority, without exact copies: of equal sequences the one with the lowest id stays; int64.
+
+    Args:
+        priority: uint64 (N,), which equal sequences have in common.
+    """
+    order = np.argsort(priority, kind="stable")
+    ordered = priority[order]
+    first = np.ones(len(order), bool)
+    np.not_equal(ordered[1:], ordered[:-1], out=first[1:])
+    rows = order[first]
+    copied = ~first
+    copied[:-1] |= ~first[1:]
+    runs, copies = np.cumsum(first)[copied] - 1, order[copied]
+    lowest = copies[np.lexsort((sequence_id[copies], runs))]
+    rows[runs[np.diff(runs, prepend=-1) > 0]] = lowest[np.diff(runs, prepend=-1) > 0]
+    return rows
 
 
-def group_hashes(tokens: np.ndarray, seed: int) -> np.ndarray:
-    """One uniform hash per content group, uint64 (N,): the same for all sequences that share a long n-gram, directly or through others."""
-    hashes = sequence_hashes(tokens, seed)
+def group_hashes(hashes: np.ndarray, tokens: np.ndarray, seed: int) -> np.ndarray:
+    """One uniform hash per content group, uint64 (N,): the same for all sequences that share a long n-gram, directly or through others.
+
+    Args:
+        hashes: uint64 (N,), the sequences' own with this seed.
+    """
     if not len(tokens):
         return hashes
     groups = content_groups(tokens, min(GROUP_NGRAM, tokens.shape[1]))

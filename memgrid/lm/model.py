@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -158,3 +159,60 @@ class LanguageModel(Tokenizer):
 
     def _tensor(self, tokens: np.ndarray) -> Int[Tensor, "batch length"]:
         return torch.from_numpy(np.ascontiguousarray(tokens, dtype=np.int64)).to(self.device)
+
+
+@dataclass(frozen=True)
+class AfterBos(LanguageModel):
+    """A language model that reads every sequence after its BOS token, as some were trained to (Gemma, Llama).
+
+    The maps are those of the sequence alone, and nothing is renormalised: what a row of the mean lacks to one is what it gives to BOS. The
+    first token has a probability here, and counts in `prefix_logprob`.
+    """
+
+    bos: int = 0
+
+    def batch_size(self, length: int) -> int:
+        """How many sequences of `length` tokens and BOS are computed at once."""
+        return super().batch_size(length + 1)
+
+    def score(self, tokens: Int[np.ndarray, "batch length"], k: int) -> Scores:
+        """As ever, after BOS."""
+        return super().score(self.prefixed(tokens), k + 1)
+
+    def score_and_pool(self, tokens: Int[np.ndarray, "batch length"], k: int) -> tuple[Scores, dict[str, np.ndarray]]:
+        """As ever, after BOS."""
+        scores, maps = super().score_and_pool(self.prefixed(tokens), k + 1)
+        return scores, without_first(maps, tokens.shape[1])
+
+    def continue_greedily(
+        self, prefix: Int[np.ndarray, "batch k"], steps: int
+    ) -> tuple[Int[np.ndarray, "batch steps"], Float[np.ndarray, " batch"]]:
+        """As ever, after BOS."""
+        return super().continue_greedily(self.prefixed(prefix), steps)
+
+    def pooled_maps(self, decoded: Int[np.ndarray, "batch length"]) -> dict[str, np.ndarray]:
+        """As ever, after BOS, whose row and column are left out."""
+        return without_first(super().pooled_maps(self.prefixed(decoded)), decoded.shape[1])
+
+    def prefixed(self, tokens: Int[np.ndarray, "batch length"]) -> Int[np.ndarray, "batch length+1"]:
+        """The tokens after BOS, int64."""
+        return np.insert(tokens.astype(np.int64), 0, self.bos, axis=1)
+
+
+def without_first(maps: dict[str, np.ndarray], length: int) -> dict[str, np.ndarray]:
+    """Packed maps of `length` + 1 tokens without the first one's row and column."""
+    query, key = np.tril_indices(length)
+    kept = (query + 1) * (query + 2) // 2 + key + 1
+    return {name: pool[:, kept] for name, pool in maps.items()}
+
+
+def after_bos(lm: LanguageModel, identity: ModelIdentity, bos: int) -> AfterBos:
+    """The same model, which reads after the token `bos`; `identity` as `identity_after_bos` makes it."""
+    given = {field.name: getattr(lm, field.name) for field in fields(lm)}
+    return AfterBos(**{**given, "identity": identity, "bos": bos})
+
+
+def identity_after_bos(identity: ModelIdentity, bos: int) -> ModelIdentity:
+    """Another identity than the model's own: labels and attention of both are never taken for each other."""
+    fingerprint = hashlib.sha256(f"{identity.fingerprint} after {bos}".encode()).hexdigest()
+    return replace(identity, fingerprint=fingerprint[: len(identity.fingerprint)])

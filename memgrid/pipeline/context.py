@@ -15,14 +15,14 @@ import polars as pl
 from memgrid.config import derive
 from memgrid.config.schema import CorpusConfig, RunConfig, SelectConfig
 from memgrid.corpus.corpus import Corpus, load_corpus
-from memgrid.corpus.semantic_filters import load_semantic_filters
+from memgrid.corpus.published import FORMATS, load_published
 from memgrid.corpus.text import prepare_text
 from memgrid.errors import UserError
 from memgrid.label.labels import Labels, read_label_file
 from memgrid.label.select import Draw, draw, match, quartiles, select, undecided_rows
 from memgrid.launch.workspace import Workspace
 from memgrid.lm.load import identify, load_language_model, load_tokenizer
-from memgrid.lm.model import LanguageModel, ModelIdentity, Tokenizer
+from memgrid.lm.model import LanguageModel, ModelIdentity, Tokenizer, after_bos, identity_after_bos
 from memgrid.results.folder import RunFolder
 from memgrid.store.extract import open_store
 from memgrid.store.store import Store
@@ -45,7 +45,7 @@ def read_corpus(config: str) -> Corpus:
         config: a `CorpusConfig` as JSON.
     """
     given = CorpusConfig(**json.loads(config))
-    return load_semantic_filters(given) if given.kind == "semantic_filters" else load_corpus(given)
+    return load_published(given) if given.kind in FORMATS else load_corpus(given)
 
 
 def open_corpus(run: RunConfig, tokenizer: Callable[[], Tokenizer], read: Callable[[str], Corpus] = read_corpus) -> Corpus:
@@ -93,7 +93,7 @@ class RunContext:
             UserError: a token is none of the model's.
         """
         corpus = open_corpus(self.run, lambda: self.tokenizer, self.inputs.corpus)
-        low, high = int(corpus.tokens.min()), int(corpus.tokens.max())
+        low, high = corpus.token_range
         if low < 0 or high >= self.identity.vocabulary:
             raise UserError(
                 f"corpus {corpus.name!r} has token id {high if low >= 0 else low}, but llm {self.identity.name!r} knows only 0 to "
@@ -103,13 +103,28 @@ class RunContext:
 
     @cached_property
     def identity(self) -> ModelIdentity:
-        """The language model's identity, without loading it."""
-        return identify(self.run.llm)
+        """The language model's identity, without loading it; another one where it reads after BOS."""
+        identity = identify(self.run.llm)
+        return identity if self.bos is None else identity_after_bos(identity, self.bos)
+
+    @cached_property
+    def bos(self) -> int | None:
+        """The token that the model reads before every sequence, or None.
+
+        Raises:
+            UserError: `corpus.bos` asks for it, and the tokenizer has none.
+        """
+        if not self.run.corpus.bos:
+            return None
+        if (bos := self.tokenizer.tokenizer.bos_token_id) is None:
+            raise UserError(f"corpus.bos=true, but the tokenizer of llm {self.run.llm.name!r} has no BOS token: set it to false")
+        return int(bos)
 
     @cached_property
     def lm(self) -> LanguageModel:
         """The language model, loaded when a stage has something to compute."""
-        return load_language_model(self.run.llm, self.run.corpus.length)
+        lm = load_language_model(self.run.llm, self.run.corpus.length + (self.bos is not None))
+        return lm if self.bos is None else after_bos(lm, self.identity, self.bos)
 
     @cached_property
     def tokenizer(self) -> Tokenizer:

@@ -32,7 +32,8 @@ class Bill:
     runs: int = 0
     trainings: set[str] = field(default_factory=set)  # equal partitions are one
     trained: int = 0
-    wanted: dict[int, bool] = field(default_factory=dict)  # sequence id → memorized
+    wanted: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))  # sequence ids, ascending
+    memorized: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))  # aligned with them
     summed: int = 0
     bytes: int = 0
 
@@ -70,13 +71,14 @@ def plan(bills: dict[str, Bill], run: RunConfig, store: Store, ids: np.ndarray, 
     bill = bills.setdefault(str(store.folder), Bill())
     bill.runs += 1
     bill.summed += len(ids)
-    if training_key(run) not in bill.trainings:
-        bill.trainings.add(training_key(run))
+    if (training := training_key(run)) not in bill.trainings:
+        bill.trainings.add(training)
         bill.trained += train * run.cnn.epochs * (len(members(run.cnn, protocol(run))) + run.control.members)
-    bill.wanted.update(zip(ids.tolist(), memorized.tolist(), strict=True))
+    bill.wanted, places = np.unique(np.concatenate([ids, bill.wanted]), return_index=True)
+    bill.memorized = np.concatenate([memorized, bill.memorized])[places]
     bill.bytes = len(bill.wanted) * sample_bytes(store.identity.length, store.identity.layers)
-    missing = store.missing(np.array(sorted(bill.wanted), np.int64))
-    continued = sum(not bill.wanted[sequence] for sequence in missing.tolist())
+    missing = store.missing(bill.wanted)
+    continued = int((~bill.memorized[np.searchsorted(bill.wanted, missing)]).sum())
     extract = duration(len(missing) * pace.read + continued * pace.continue_)
     lines = [
         f"{bill.runs} runs of {run.llm.name} ({len(bill.trainings)} trainings) want {len(bill.wanted):,} distinct samples "

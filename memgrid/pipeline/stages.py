@@ -9,7 +9,7 @@ import polars as pl
 
 from memgrid.config.derive import members, protocol
 from memgrid.config.schema import RunConfig
-from memgrid.corpus.semantic_filters import fetch_semantic_filters
+from memgrid.corpus.splits import fetch_splits, is_on_hub
 from memgrid.errors import UserError
 from memgrid.io.files import check_room
 from memgrid.label.code import code_model
@@ -36,8 +36,8 @@ def fetch_stage(context: RunContext) -> None:
     run, fetched = context.run, []
     if fetch_model(run.llm) is not None:
         fetched.append(str(run.llm.path))
-    if run.corpus.kind == "semantic_filters" and str(run.corpus.path).startswith("hf://"):
-        fetch_semantic_filters(run.corpus)
+    if is_on_hub(run.corpus):
+        fetch_splits(run.corpus)
         fetched.append(str(run.corpus.path))
     if run.label.code == "fasttext" and "code" in context.taxonomy.needs:
         fetched.append(str(code_model(run.label, offline=False)))
@@ -51,10 +51,10 @@ def label_stage(context: RunContext) -> None:
     computed = [f"{judged} judged for code" if group == "code" else group for group in missing]
     if judged and "code" not in missing:
         computed.append(f"{judged} more judged for code")
-    total = len(context.corpus.sequence_id)
-    context.say(
-        f"label    {total} sequences: {int(context.features['memorized'].sum())} memorized ({', '.join(computed) or 'nothing'} computed)"
-    )
+    total, left_out = len(context.corpus.sequence_id), context.corpus.left_out
+    nulls = f" ({left_out} rows with a null are left out)" if left_out else ""
+    memorized = int(context.features["memorized"].sum())
+    context.say(f"label    {total} sequences{nulls}: {memorized} memorized ({', '.join(computed) or 'nothing'} computed)")
 
 
 def complete(context: RunContext, groups: tuple[str, ...]) -> list[str]:

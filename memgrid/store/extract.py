@@ -65,7 +65,7 @@ def decode(
     A memorized sequence is its own continuation, and the labels know the confidence (NaN where they came with the corpus); the others are
     continued greedily.
     """
-    decoded, sure = corpus.tokens[rows].copy(), confidence[rows].astype(np.float32)
+    decoded, sure = corpus.tokens[rows].astype(np.int32), confidence[rows].astype(np.float32)
     foreign, size = np.flatnonzero(~memorized[rows]), lm.batch_size(corpus.tokens.shape[1])
     for start in range(0, len(foreign), size):
         part = foreign[start : start + size]
@@ -131,7 +131,7 @@ def extract_batch(
 ) -> tuple[Maps, int]:
     """A batch's maps, and how many of its sequences the corpus calls memorized that the model does not continue word for word."""
     if read == "suffix":
-        decoded, sure = corpus.tokens[rows].copy(), confidence[rows].astype(np.float32)
+        decoded, sure = corpus.tokens[rows].astype(np.int32), confidence[rows].astype(np.float32)
         # The labels know how sure the model was of its own words: not of these.
         sure[~memorized[rows]] = np.nan
     else:
@@ -165,5 +165,5 @@ def score_and_extract(store: Store, lm: LanguageModel, corpus: Corpus, config: E
             kept = score.memorized & lacking[batch]
             if kept.any():
                 confidence, maps = score.confidence[kept], {pool: maps[:count][kept] for pool, maps in pools.items()}
-                writer.add(Maps(ids[batch][kept], tokens[batch][kept], confidence, maps))
+                writer.add(Maps(ids[batch][kept], tokens[batch][kept].astype(np.int32), confidence, maps))
     return scores

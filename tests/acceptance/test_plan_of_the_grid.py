@@ -2,22 +2,23 @@
 
 import io
 from dataclasses import replace
-from functools import cache
 
 import numpy as np
 import polars as pl
 import pytest
 from conftest import NIGHT
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 from rich.console import Console
 
+from memgrid.config.schema import TaxonomyConfig
 from memgrid.config.validate import register, typed
 from memgrid.io.paths import CONF
 from memgrid.label.labels import Labels
 from memgrid.launch.workspace import Workspace
-from memgrid.pipeline import plan as plan_module
 from memgrid.pipeline import stages
 from memgrid.pipeline.context import RunContext
+from memgrid.pipeline.plan import Pace
 from memgrid.pipeline.stages import plan_stage
 
 DUPLICATION, COMPLETION = ("recite", "recollect"), ("reconstruct", "guess", "code")
@@ -69,9 +70,11 @@ def test_the_papers_whole_grid_on_many_sequences(tmp_path, monkeypatch):
         "cnn=paper",
     )
     where = (f"root={tmp_path}", "corpus=tables", "corpus.name=made", f"corpus.path={folder}")
-    runs = {name: composed(f"taxonomy={name}", *small, *where) for name in {cell[0] for cell in grid}}
-    measured = cache(lambda: plan_module.measure(context.run, context.lm, len(context.taxonomy.classes)))
-    monkeypatch.setattr(stages, "measure", lambda *_: measured())  # one pace for all sizes: what is asked here are samples and bytes
+    run = composed(*small, *where)
+    files = {name: OmegaConf.to_container(OmegaConf.load(CONF / "taxonomy" / f"{name}.yaml")) for name in {cell[0] for cell in grid}}
+    runs = {name: replace(run, taxonomy=TaxonomyConfig(**file)) for name, file in files.items()}
+    monkeypatch.setattr(stages, "measure", lambda *_: Pace(0.01, 0.1, 0.001))  # what is asked here are samples and bytes
+    monkeypatch.setattr(RunContext, "lm", None)
     chosen: dict[tuple[str, int, float, str], pl.DataFrame] = {}
     for size, layers in (("12b", 36), ("6.9b", 32), ("2.8b", 32)):
         for name, delta, rho, rouge in grid:

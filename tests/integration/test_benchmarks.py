@@ -108,14 +108,14 @@ def forked_child(module, **arguments):
 @pytest.mark.slow
 def test_a_quick_run_writes_every_row(tmp_path, monkeypatch):
     child = measure.child
-    monkeypatch.setattr(measure, "child", lambda module, **a: (child if a["task"] == "reference" else forked_child)(module, **a))
+    monkeypatch.setattr(measure, "child", lambda module, **a: (child if a.get("task") == "reference" else forked_child)(module, **a))
     threads = torch.get_num_threads()
     command.main(["quick=true", f"out={tmp_path}"])
     torch.set_num_threads(threads)
     rows = json.loads((tmp_path / "results.json").read_text())
-    assert len(rows) == 33
+    assert len(rows) == 36
     for row in rows:
         assert all(math.isfinite(row[key]) for key in ("value", "baseline", "ratio")), row
         assert (row["target"] is None) == (row["met"] is None)
         assert row["name"] in (tmp_path / "results.md").read_text()
-    assert sum(row["target"] is not None for row in rows) >= 19
+    assert sum(row["target"] is not None for row in rows) >= 22

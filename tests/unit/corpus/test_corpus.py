@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memgrid.config.schema import CorpusConfig
+from memgrid.corpus import corpus as module
 from memgrid.corpus.corpus import Corpus, load_corpus
 from memgrid.corpus.parquet import read_table
 from memgrid.errors import UserError
@@ -108,6 +109,57 @@ def test_only_the_wanted_columns_are_read(tmp_path):
     assert read_table(tmp_path / "t.parquet", {"text": "strings"}).columns == ["text"]
     with pytest.raises(UserError, match=r"lacks the column 'body'.*: look elsewhere"):
         read_table(tmp_path / "t.parquet", {"body": "strings"}, ": look elsewhere")
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(st.lists(st.integers(0, 2**31 - 1), max_size=9), st.integers(0, 3)), max_size=20), st.data())
+def test_documents_come_as_they_were_written_whatever_the_parts(tmp_path_factory, documents, data):
+    folder = tmp_path_factory.mktemp("documents")
+    table().write_parquet(folder / "sequences.parquet")
+    schema = {"tokens": pl.List(pl.Int64), "copies": pl.Int32}
+    pl.DataFrame(documents, schema=schema, orient="row").write_parquet(folder / "documents.parquet", row_group_size=3)
+    corpus = load(folder)
+    expected = [(tokens, copies) for tokens, copies in documents if tokens and copies]
+    cut = data.draw(st.integers(0, len(documents)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "PART_TOKENS", data.draw(st.integers(1, 40)))
+        patch.setattr(module, "FIRST_ROWS", data.draw(st.integers(1, 5)))
+        made = list(corpus.documents())
+        halves = [*corpus.documents(slice(cut)), *corpus.documents(slice(cut, None))]
+    assert all(tokens.dtype == np.int32 for tokens, _ in made)
+    for found in (made, halves):
+        assert [(tokens.tolist(), copies) for tokens, copies in found] == expected
+
+
+@pytest.mark.parametrize(
+    ("tokens", "copies", "words"),
+    [
+        ([[1], None], [1, 1], "column 'tokens' of .* has 1 nulls"),
+        ([[1], [2, None]], [1, 1], "column 'tokens' of .* has a null within a list"),
+        ([[1], [2, 2**31 + 5]], [1, 1], "too large: .*2147483653"),
+        ([[1], [2, -7]], [1, 1], "column 'tokens' of .* has -7, which is no token id"),
+        ([[1], []], [1, None], "column 'copies' of .* has 1 nulls"),
+        ([[1], [2]], [1, -3], "column 'copies' of .* has -3: say how often"),
+    ],
+)
+def test_wrong_documents_get_one_sentence(tmp_path, tokens, copies, words):
+    table().write_parquet(tmp_path / "sequences.parquet")
+    pl.DataFrame({"tokens": tokens, "copies": copies}).write_parquet(tmp_path / "documents.parquet")
+    with pytest.raises(UserError, match=words) as caught:
+        list(load(tmp_path).documents())
+    assert "\n" not in str(caught.value)
+    assert "documents.parquet" in str(caught.value)
+    assert ". " not in str(caught.value)
+
+
+def test_long_documents_are_read_few_at_a_time(tmp_path, monkeypatch):
+    table().write_parquet(tmp_path / "sequences.parquet")
+    pl.DataFrame({"tokens": [[1] * 1000] * 400, "copies": 1}).write_parquet(tmp_path / "documents.parquet")
+    monkeypatch.setattr(module, "PART_TOKENS", 8000)
+    monkeypatch.setattr(module, "FIRST_ROWS", 4)
+    parts = list(module.document_parts(load(tmp_path).documents_path, 0, 400))
+    assert [len(part) for part in parts[:3]] == [4, 8, 8]
+    assert sum(map(len, parts)) == 400
 
 
 def test_documents_are_asked_for_only_when_needed(tmp_path):

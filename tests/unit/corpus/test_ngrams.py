@@ -1,4 +1,4 @@
-"""Window hashes, duplicate counts and content groups against naive versions of the same definitions."""
+"""Window hashes and duplicate counts against naive versions of the same definitions."""
 
 from __future__ import annotations
 
@@ -34,17 +34,6 @@ def naive_counts(sequences: np.ndarray, documents: Documents) -> list[int]:
     return [sum(copies for window, copies in windows if window == row) for row in sequences.tolist()]
 
 
-def naive_groups(sequences: np.ndarray, n: int) -> list[int]:
-    """The smallest row that each row reaches, by spreading the minimum until nothing changes."""
-    windows = [{tuple(row[i : i + n]) for i in range(len(row) - n + 1)} for row in sequences.tolist()]
-    groups = list(range(len(sequences)))
-    while True:
-        spread = [min([groups[j] for j in range(len(groups)) if windows[i] & windows[j]] + [groups[i]]) for i in range(len(groups))]
-        if spread == groups:
-            return groups
-        groups = spread
-
-
 @SETTINGS
 @given(tables(), st.integers(1, 13))
 def test_window_hashes_are_equal_exactly_where_windows_are(tokens: np.ndarray, n: int) -> None:
@@ -57,6 +46,15 @@ def test_window_hashes_are_equal_exactly_where_windows_are(tokens: np.ndarray, n
         for start, value in enumerate(row_hashes.tolist()):
             assert by_content.setdefault(tuple(row[start : start + n].tolist()), value) == value
     assert len(set(by_content.values())) == len(by_content)
+
+
+@pytest.mark.parametrize("length", [*range(1, 40), 64, 100])
+def test_whole_rows_have_the_hash_of_their_longest_window(length: int) -> None:
+    tokens = np.random.default_rng(length).integers(0, 2**16, (7, length))
+    made = ngrams.seeded_hashes(tokens, 0, 5)
+    windows = ngrams.window_hashes(tokens, length)[:, 0]
+    for seed, hashes in zip((0, 5), made, strict=True):
+        np.testing.assert_array_equal(hashes, ngrams._mix(windows ^ ngrams._mix(np.array([seed], np.uint64))))
 
 
 @pytest.mark.parametrize("n", [1, 3, 32, 64])
@@ -122,27 +120,3 @@ def test_counts_know_overlaps_borders_and_copies() -> None:
     assert ngrams.count_occurrences(sequences, []).tolist() == [0, 0, 0]
     with pytest.raises(ValueError, match="-1 copies"):
         ngrams.count_occurrences(sequences, [(np.array([1, 1]), -1)])
-
-
-@SETTINGS
-@given(tables(), st.integers(1, 13), st.sampled_from(DTYPES))
-def test_groups_equal_the_naive_groups(sequences: np.ndarray, n: int, dtype: type) -> None:
-    groups = ngrams.content_groups(sequences.astype(dtype), n)
-    assert groups.dtype == np.int64
-    assert groups.tolist() == naive_groups(sequences, n)
-
-
-@settings(max_examples=50, deadline=None)
-@given(tables(rows=12), st.integers(1, 6), st.integers(1, 9), st.integers(1, 30))
-def test_groups_do_not_depend_on_passes(sequences: np.ndarray, n: int, windows: int, block: int) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ngrams, "WINDOWS_PER_PASS", windows)
-        patch.setattr(ngrams, "BLOCK_TOKENS", block)
-        assert ngrams.content_groups(sequences, n).tolist() == naive_groups(sequences, n)
-
-
-def test_groups_chain_shifted_copies() -> None:
-    text = np.random.default_rng(0).integers(0, 50_000, 1_000)
-    rows = np.stack([text[start : start + 64] for start in (600, 0, 32, 64, 400, 633)])
-    assert ngrams.content_groups(rows, 32).tolist() == [0, 1, 1, 1, 4, 5]
-    assert ngrams.content_groups(rows, 31).tolist() == [0, 1, 1, 1, 4, 0]

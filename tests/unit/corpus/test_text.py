@@ -1,3 +1,5 @@
+import gzip
+import io
 import itertools
 import json
 import logging
@@ -11,14 +13,16 @@ import pytest
 from conftest import refusal
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from tokenizers.processors import TemplateProcessing
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from memgrid.config.schema import CorpusConfig
 from memgrid.corpus import text
 from memgrid.corpus.corpus import load_corpus
+from memgrid.corpus.documents import text_files
 from memgrid.corpus.ngrams import count_occurrences
-from memgrid.corpus.text import digest, pieces, prepare_text, text_files, tokenize
+from memgrid.corpus.text import digest, pieces, prepare_text, tokenize
 from memgrid.errors import UserError
 from memgrid.io import files
 from memgrid.io.paths import TOY
@@ -87,20 +91,67 @@ def test_types_are_those_of_tables(tmp_path, tokenizer):
     assert dict(sequences.schema) == {"sequence_id": pl.Int64, "tokens": pl.List(pl.Int32)}
 
 
-def test_the_three_kinds_of_files_hold_the_same_documents(tmp_path, tokenizer):
+def test_all_kinds_of_files_hold_the_same_documents(tmp_path, tokenizer):
     documents = [WORDS, f"{WORDS} é\r\n", WORDS, "\n\nshort"]
-    for name in ("txt", "jsonl", "parquet"):
+    kinds = ("txt", "jsonl", "gz", "zst", "parquet")
+    for name in kinds:
         (tmp_path / name).mkdir()
     for number, document in enumerate(documents):
         (tmp_path / "txt" / f"{number}.txt").write_bytes(document.encode())
     lines = [json.dumps({"id": 1, "body": document}, ensure_ascii=number % 2 == 0) for number, document in enumerate(documents)]
     (tmp_path / "jsonl" / "a.JSONL").write_text("\n \n".join(lines))
-    pl.DataFrame({"id": 1, "body": documents}).write_parquet(tmp_path / "parquet" / "a.parquet")
-    made = [
-        tables(prepare_text(config(tmp_path / name, column="body"), tokenizer, tmp_path / "out")) for name in ("txt", "jsonl", "parquet")
-    ]
+    (tmp_path / "gz" / "a.jsonl.gz").write_bytes(b"".join(gzip.compress(f"{line}\n".encode()) for line in lines))
+    table = pl.DataFrame({"id": 1, "body": documents})
+    table.lazy().sink_ndjson(tmp_path / "zst" / "a.jsonl.zst", compression="zstd")
+    table.write_parquet(tmp_path / "parquet" / "a.parquet")
+    made = [tables(prepare_text(config(tmp_path / name, column="body"), tokenizer, tmp_path / "out")) for name in kinds]
     assert all(left.equals(right) for other in made[1:] for left, right in zip(made[0], other, strict=True))
     assert made[0][0]["copies"].to_list() == [2, 1, 1]
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_a_column_says_how_often_the_model_has_read_a_document(tmp_path, tokenizer, kind):
+    """Hubble's data: inserted 0 to 256 times, which decides duplicates, and cut into sequences whatever it says."""
+    table = pl.DataFrame({"text": [WORDS, f"{WORDS}!", f"{WORDS}?", WORDS], "duplicates": [4, 0, 256, 1], "meta": "{}"})
+    table.write_parquet(tmp_path / "a.parquet") if kind == "parquet" else table.write_ndjson(tmp_path / "a.jsonl")
+    place = prepare_text(config(tmp_path, copies="duplicates"), tokenizer, tmp_path / "out")
+    assert tables(place)[0]["copies"].to_list() == [5, 0, 256]
+    corpus = load_corpus(config(place))
+    counted = count_occurrences(corpus.tokens, corpus.documents())
+    assert counted.max() == 261
+    last = np.array(ids_of(tokenizer, f"{WORDS}!")[-8:])
+    assert not counted[(corpus.tokens == last).all(1)].any()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("a.jsonl", b'{"text": "a"}', ["line 1 of", "no whole number in 'duplicates'"]),
+        ("a.jsonl", b'{"text": "a", "duplicates": true}', ["no whole number in 'duplicates'"]),
+        ("a.jsonl", b'{"text": "a", "duplicates": -1}', ["line 1 of", "has -1 in 'duplicates'"]),
+    ],
+)
+def test_wrong_copies_get_one_sentence(tmp_path, tokenizer, name, content, words):
+    (tmp_path / name).write_bytes(content)
+    sentence = refusal(prepare_text, config(tmp_path, copies="duplicates"), tokenizer, tmp_path / "out")
+    assert all(word in sentence for word in words), sentence
+
+
+@pytest.mark.parametrize("columns", [{"text": ["a"]}, {"text": ["a"], "duplicates": ["4"]}, {"text": ["a"], "duplicates": [-4]}])
+def test_a_table_without_its_copies_gets_one_sentence(tmp_path, tokenizer, columns):
+    pl.DataFrame(columns).write_parquet(tmp_path / "a.parquet")
+    assert "'duplicates'" in refusal(prepare_text, config(tmp_path, copies="duplicates"), tokenizer, tmp_path / "out")
+
+
+def test_a_data_set_is_read_by_its_splits(tmp_path, tokenizer):
+    (tmp_path / "data").mkdir()
+    for split, copies in (("train", 16), ("test", 0), ("other", 1)):
+        table = pl.DataFrame({"text": [f"{split} {WORDS}"], "duplicates": [copies]})
+        table.write_parquet(tmp_path / "data" / f"{split}-00000-of-00001.parquet")
+    asked = config(tmp_path, copies="duplicates", splits=["train", "test"])
+    assert tables(prepare_text(asked, tokenizer, tmp_path / "out"))[0]["copies"].to_list() == [16, 0]
+    hub = config("hf://datasets/allegrolab/passages_wikipedia")
+    assert "say which of its splits to read" in refusal(prepare_text, hub, tokenizer, tmp_path / "out")
 
 
 def test_files_are_found_below_the_folder_and_come_sorted(tmp_path, tokenizer):
@@ -126,23 +177,121 @@ def test_a_byte_order_mark_is_no_text(tmp_path, tokenizer):
 # Long documents are tokenized in pieces.
 
 
+def once(*documents):
+    return [(document, 1) for document in documents]
+
+
 @pytest.mark.parametrize("size", [1, 100, 5000])
 def test_pieces_do_not_change_the_tokens(monkeypatch, tokenizer, prose, size):
     monkeypatch.setattr(text, "PIECE_CHARACTERS", size)
     monkeypatch.setattr(text, "BATCH_CHARACTERS", 20 * size)
-    part = prose[: 2000 * min(size, 150)]
-    made = tokenize([part, WORDS, part, WORDS[:9]], tokenizer)
-    assert len(list(pieces(part))) > 50
+    part = prose[: 2000 * min(size, 20)]
+    made = tokenize([(part, 1), (WORDS, 3), (part, 2), (WORDS[:9], 0)], tokenizer)
+    assert len(list(pieces(part, tokenizer))) > 5
     np.testing.assert_array_equal(made.tokens[: made.ends[0]], ids_of(tokenizer, part))
     np.testing.assert_array_equal(made.tokens[made.ends[0] : made.ends[1]], ids_of(tokenizer, WORDS))
-    assert made.copies.tolist() == [2, 1, 1]
+    assert made.copies.tolist() == [3, 3, 0]
 
 
 @pytest.mark.parametrize("part", ["if a:\n    b = 1  # two  spaces\n\n\n    c", "a \n b\n\tc \n\n d  e", "one\r\ntwo   \n three"])
 def test_pieces_do_not_change_white_space(monkeypatch, tokenizer, part):
     monkeypatch.setattr(text, "PIECE_CHARACTERS", 1)
     part = part * 20
-    np.testing.assert_array_equal(tokenize([part], tokenizer).tokens, ids_of(tokenizer, part))
+    np.testing.assert_array_equal(tokenize(once(part), tokenizer).tokens, ids_of(tokenizer, part))
+
+
+def llama(model):
+    """As sentencepiece in Llama 2 and Mistral: a sign before the text, and no words."""
+    model.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+
+
+def gemma(model):
+    """No sign before the text, and no words: tokens can go from one word into the next."""
+    model.normalizer = normalizers.Replace(" ", "▁")
+
+
+def metaspace(model):
+    model.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
+
+
+def always(model):
+    model.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
+
+
+def bert(model):
+    model.normalizer = normalizers.BertNormalizer(lowercase=True)
+    model.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+
+
+def words(model):
+    model.pre_tokenizer = pre_tokenizers.Whitespace()
+
+
+def gpt(model):
+    model.normalizer = normalizers.NFKC()
+    model.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+
+
+def prefixed(model):
+    model.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+
+
+def stripped(model):
+    model.normalizer = normalizers.Strip()
+    model.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never")
+
+
+KINDS = [
+    *((setting, "bpe") for setting in (llama, gemma, metaspace, always, gpt, prefixed, stripped)),
+    *((setting, "unigram") for setting in (llama, metaspace, always, gemma)),
+    *((setting, "wordpiece") for setting in (bert, words)),
+]
+
+
+@pytest.fixture(scope="module")
+def trained(prose):
+    """Tiny tokenizers of every kind, trained on a little prose."""
+    cached = {}
+
+    def make(setting, algorithm):
+        if (setting, algorithm) not in cached:
+            signs = {"special_tokens": ["<unk>", "<s>"], "show_progress": False}
+            model, trainer = {
+                "bpe": (models.BPE(unk_token="<unk>"), trainers.BpeTrainer(vocab_size=300, max_token_length=8, **signs)),
+                "unigram": (models.Unigram(), trainers.UnigramTrainer(vocab_size=300, unk_token="<unk>", **signs)),
+                "wordpiece": (models.WordPiece(unk_token="<unk>"), trainers.WordPieceTrainer(vocab_size=300, **signs)),
+            }[algorithm]
+            made = Tokenizer(model)
+            setting(made)
+            made.train_from_iterator([prose[start : start + 120] for start in range(0, 12_000, 120)], trainer)
+            cached[setting, algorithm] = PreTrainedTokenizerFast(tokenizer_object=made, unk_token="<unk>", bos_token="<s>")
+        return cached[setting, algorithm]
+
+    return make
+
+
+@pytest.mark.parametrize(("setting", "algorithm"), KINDS)
+@settings(max_examples=15, deadline=None)
+@given(data=st.data())
+def test_seams_are_proven_for_every_kind_of_tokenizer(trained, prose, setting, algorithm, data):
+    """Whatever the tokenizer: the tokens are those of the whole text."""
+    fragment = st.builds(lambda at, size: prose[at : at + size], st.integers(0, 50_000), st.integers(1, 700))
+    odd = st.text(" \n\ta한éＡ<s>▁", max_size=30)
+    rhythm = st.builds(lambda unit, times: unit * times, st.sampled_from(["a ", "of the ", "aa", " a\n", "x▁ y "]), st.integers(1, 300))
+    document = "".join(data.draw(st.lists(st.one_of(fragment, odd, rhythm), min_size=1, max_size=6)))
+    made = trained(setting, algorithm)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(text, "PIECE_CHARACTERS", data.draw(st.sampled_from([1, 30, 300])))
+        patch.setattr(text, "SEAM_CHARACTERS", data.draw(st.sampled_from([64, 512])))
+        found = tokenize(once(document), made).tokens
+    assert found.tolist() == ids_of(made, document)
+
+
+@pytest.mark.parametrize(("setting", "whole"), [(llama, True), (gpt, False), (metaspace, False)])
+def test_only_where_seams_hold_is_a_document_taken_apart(monkeypatch, trained, setting, whole):
+    monkeypatch.setattr(text, "PIECE_CHARACTERS", 20)
+    document = f"{WORDS} " * 5
+    assert (len(list(pieces(document, trained(setting, "bpe")))) == 1) is whole
 
 
 def test_nothing_is_added_nor_cut_nor_warned_of(monkeypatch, caplog, prose):
@@ -152,17 +301,18 @@ def test_nothing_is_added_nor_cut_nor_warned_of(monkeypatch, caplog, prose):
     special.backend_tokenizer.post_processor = TemplateProcessing(single="<|endoftext|> $A", special_tokens=[("<|endoftext|>", 0)])
     special.model_max_length = 8
     assert special(WORDS, verbose=False)["input_ids"][0] == 0
-    assert tokenize([prose[:2000]], special).tokens.tolist() == plain
+    assert tokenize(once(prose[:2000]), special).tokens.tolist() == plain
     assert not caplog.records
 
 
-@settings(max_examples=200)
+@settings(max_examples=100, deadline=None)
 @given(st.text(" \n\ta한", max_size=60), st.integers(1, 9))
-def test_pieces_are_the_text(given_text, size):
+def test_pieces_are_the_text(tokenizer, given_text, size):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(text, "PIECE_CHARACTERS", size)
-        assert "".join(pieces(given_text)) == given_text
-        assert all(len(piece) >= size for piece in list(pieces(given_text))[:-1])
+        found = list(pieces(given_text, tokenizer))
+        assert "".join(found) == given_text
+        assert all(len(piece) >= size for piece in found[:-1])
 
 
 # Prepared once, whole or not at all.
@@ -201,6 +351,7 @@ def test_the_folder_follows_everything_that_decides_the_result(tmp_path, tokeniz
         usual,
         named({"length": 4}),
         named({"column": "body"}),
+        named({"copies": "duplicates"}),
         named(tokenizer=other),
         named(content=WORDS + " "),
         named(content=line),
@@ -262,6 +413,13 @@ def test_a_kill_leaves_nothing_half_written(tmp_path, monkeypatch, tokenizer, pr
 # What users can get wrong.
 
 
+def zst(line):
+    """A line of JSON as a .zst file."""
+    buffer = io.BytesIO()
+    pl.DataFrame([json.loads(line)]).write_ndjson(buffer, compression="zstd")
+    return buffer.getvalue()
+
+
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
@@ -277,7 +435,13 @@ def test_a_kill_leaves_nothing_half_written(tmp_path, monkeypatch, tokenizer, pr
         ("a.jsonl", b'{"text": "\\ud83d"}', ["line 1 of", "half a character", "'text'"]),
         ("a.txt", b"too short", ["no document of corpus.length=8 tokens"]),
         ("a.jsonl", b"", ["no document of corpus.length=8 tokens"]),
-        ("a.pdf", b"%PDF", ["has no file in .txt, .jsonl, .parquet, but 1 .pdf"]),
+        ("a.jsonl.gz", b"no gzip", ["a.jsonl.gz cannot be unpacked (Not a gzipped file"]),
+        ("a.jsonl.gz", gzip.compress(json.dumps({"text": WORDS * 99}).encode())[:60], ["a.jsonl.gz cannot be unpacked", "copy it again"]),
+        ("a.jsonl.gz", gzip.compress(b'{"text": "\xff"}'), ["a.jsonl.gz is not UTF-8 text", "byte 10 is wrong"]),
+        ("a.jsonl.zst", zst('{"text": "a"}')[:-4], ["a.jsonl.zst cannot be unpacked", "copy it again"]),
+        ("a.jsonl.zst", b"\xff\xfe{}", ["a.jsonl.zst is not UTF-8 text"]),
+        ("a.jsonl.zst", zst('{"body": "a"}'), ["line 1 of", "no string in 'text'"]),
+        ("a.pdf", b"%PDF", ["has no file in .txt, .jsonl, .jsonl.gz, .jsonl.zst, .parquet, but 1 .pdf"]),
         ("Makefile", b"all:", ["but 1 Makefile"]),
         ("a.parquet", b"PAR", ["a.parquet cannot be read as parquet"]),
     ],

@@ -5,8 +5,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memgrid.config.schema import SelectConfig
-from memgrid.corpus.ngrams import content_groups
+from memgrid.corpus.ngrams import sequence_hashes
 from memgrid.errors import UserError
+from memgrid.label import select as module
+from memgrid.label.groups import content_groups
 from memgrid.label.select import GROUP_NGRAM, STRATUM, distinct, draw, match, paired, quartiles, select, undecided_rows
 from memgrid.taxonomy import UNDECIDED
 
@@ -126,7 +128,37 @@ def test_exact_copies_are_one_sample():
     tokens = np.random.default_rng(0).integers(0, 9, (6, 64), dtype=np.int32)
     tokens[4] = tokens[1]
     ids = np.array([5, 9, 7, 8, 3, 1])
-    assert distinct(tokens, ids).tolist() == [0, 2, 3, 4, 5]
+    priority = sequence_hashes(tokens)
+    expected = sorted([0, 2, 3, 4, 5], key=lambda row: priority[row])
+    assert distinct(priority, ids).tolist() == expected
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(0, 5), max_size=40), st.integers(0, 9))
+def test_of_equal_sequences_the_lowest_id_stays(contents, seed):
+    priority = sequence_hashes(np.array(contents, np.int64).reshape(-1, 1))
+    ids = np.random.default_rng(seed).permutation(len(contents))
+    best = {}
+    for row in np.argsort(ids):
+        best.setdefault(contents[row], int(row))
+    assert distinct(priority, ids).tolist() == sorted(best.values(), key=lambda row: priority[row])
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32), st.sampled_from([0.0, 0.02, 0.5]), st.integers(1, 50), st.sampled_from(["any", "matched"]))
+def test_what_is_looked_at_first_decides_nothing(seed, share, block, hard):
+    """A draw that is looked at in blocks, as far as needed, gives what one gives that is looked at as a whole."""
+    ids, tokens, classes, duplicates = frequent(300, seed)
+    known = np.where(np.random.default_rng(seed).random(len(ids)) < share, UNDECIDED, classes).astype(np.int8)
+    config = SelectConfig(train_per_class=12, eval_per_class=4, min_train_per_class=1, min_eval_per_class=1, non_memorized=hard)
+    drawn, found = draw(ids, tokens, config, 0), match(classes, duplicates, 0, 3) if hard == "matched" else None
+    made = []
+    for size in (block, len(ids)):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(module, "FIRST_BLOCK", size)
+            rows = undecided_rows(drawn, known, [False, True, True], config)
+            made.append((rows.tolist(), select(drawn, ids, classes, TITLES, config, found).to_dicts()))
+    assert made[0] == made[1]
 
 
 def test_a_short_class_shrinks_all_and_a_too_short_one_is_named():

@@ -1,0 +1,121 @@
+"""Content groups: which sequences share a long run of tokens, so that no near-duplicates stand on both sides of a split."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from memgrid.corpus.ngrams import row_blocks, window_hashes
+
+WINDOWS_PER_PASS = 1 << 23
+PAIRS_PER_BLOCK = 1 << 22
+
+
+def content_groups(sequences: np.ndarray, n: int) -> np.ndarray:
+    """Groups of sequences that share a window of `n` tokens, directly or through other sequences.
+
+    Equal hashes are taken for equal windows: with 2 million sequences of 64 tokens the odds that two groups are joined by mistake are 1 in
+    10,000, and joining them keeps both on the same side of a train/eval split, which is the safe error. Windows are sorted in passes
+    of about 8 million: 0.4 GB of memory, 1 GB where nearly all are shared. Where there are more, those rows are found first that can
+    share anything at all (`sharing_rows`), and only their windows are sorted.
+
+    Args:
+        sequences: integers, (rows, length).
+        n: tokens per window, at least 1; with `n` > length nothing is shared.
+
+    Returns:
+        int32 (rows,), int64 from 2 billion rows on: the smallest row of the group.
+    """
+    groups = np.arange(len(sequences), dtype=np.int32 if len(sequences) < 2**31 else np.int64)
+    each = max(sequences.shape[1] - n + 1, 0)
+    rows = sharing_rows(sequences, n) if len(sequences) * each > WINDOWS_PER_PASS else np.arange(len(sequences))
+    passes = -(-len(rows) * each // WINDOWS_PER_PASS)
+    for number in range(passes):
+        members, starts = shared_windows(sequences, rows, n, number, passes)
+        if len(members):
+            found = groups[members]
+            smallest = np.repeat(np.minimum.reduceat(found, starts), np.diff(starts, append=len(members)))
+            groups = join_groups(groups, smallest, found)
+    return groups
+
+
+def sharing_rows(sequences: np.ndarray, n: int) -> np.ndarray:
+    """The rows that may share a window of `n` tokens with another row, ascending: none that does is missing, and few others are there.
+
+    A window is known by the least hash among its runs of n / 2 tokens, which neighbouring windows mostly have in common (winnowing:
+    Schleimer, Wilkerson, Aiken 2003): 5 hashes a row instead of 33, of sequences of 64 tokens and n = 32.
+    """
+    bits = np.uint64(max(int(len(sequences) - 1).bit_length(), 1))
+    keys, count = np.empty(6 * len(sequences), np.uint64), 0
+    for found in least_hashes(sequences, n, bits):
+        if count + len(found) > len(keys):
+            keys = np.concatenate([keys[:count], np.empty(len(keys) + len(found), np.uint64)])
+        keys[count : count + len(found)] = found
+        count += len(found)
+    keys = keys[:count]
+    keys.sort()  # by hash, and within a hash by row
+    shares = np.zeros(len(sequences), bool)
+    low = (np.uint64(1) << bits) - np.uint64(1)
+    for start in range(0, count - 1, PAIRS_PER_BLOCK):
+        block = keys[start : start + PAIRS_PER_BLOCK + 1]
+        pairs = np.flatnonzero((block[1:] >> bits == block[:-1] >> bits) & (block[1:] != block[:-1]))
+        shares[block[pairs] & low] = shares[block[pairs + 1] & low] = True
+    return np.flatnonzero(shares)
+
+
+def least_hashes(sequences: np.ndarray, n: int, bits: np.uint64) -> Iterator[np.ndarray]:
+    """What each window is known by, once for all neighbours that have it in common, in blocks of rows; the row in the lowest `bits`."""
+    run = max(n // 2, 1)
+    span = n - run + 1  # runs in a window
+    for block in row_blocks(*sequences.shape):
+        least, width = window_hashes(sequences[block], run).T, 1
+        while width < span:
+            shift = min(width, span - width)
+            least = np.minimum(least[:-shift], least[shift:])
+            width += shift
+        new = np.ones(least.shape, bool)
+        np.not_equal(least[1:], least[:-1], out=new[1:])
+        rows = np.broadcast_to(np.arange(block.start, block.start + least.shape[1], dtype=np.uint64), least.shape)
+        yield (least[new] >> bits) << bits | rows[new]
+
+
+def shared_windows(sequences: np.ndarray, rows: np.ndarray, n: int, number: int, passes: int) -> tuple[np.ndarray, np.ndarray]:
+    """The rows of the windows that occur more than once, equal windows side by side, and where each run of equal windows starts.
+
+    Args:
+        rows: whose windows are looked at. number, passes: the remainder of its hash by `passes` tells the pass of a window.
+    """
+    hashes, owners = [], []
+    for block in row_blocks(len(rows), sequences.shape[1]):
+        chosen_rows = rows[block]
+        hashed = window_hashes(sequences[chosen_rows], n).T
+        chosen = np.flatnonzero(hashed % np.uint64(passes) == number)
+        hashes.append(hashed.ravel()[chosen])
+        owners.append(chosen_rows[chosen % hashed.shape[1]].astype(np.int32 if len(sequences) < 2**31 else np.int64))
+    every, owner = np.concatenate(hashes), np.concatenate(owners)
+    order = np.argsort(every)
+    every, owner = every[order], owner[order]
+    same = every[1:] == every[:-1]
+    again = np.append(False, same)[: len(owner)]
+    shared = again | np.append(same, False)[: len(owner)]
+    return owner[shared], np.flatnonzero(~again[shared])
+
+
+def join_groups(groups: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Groups after group left[i] and group right[i] have become one, for all i: again named by their smallest row."""
+    # Two sequences mostly share many windows: each edge is kept once, so that the graph stays small next to the windows.
+    different = left != right
+    left, right = left[different].astype(np.int64), right[different]
+    left, right = np.divmod(np.unique(left * len(groups) + right), len(groups))
+    named, places = np.unique(np.concatenate([left, right]), return_inverse=True)  # the few groups that change, by their smallest row
+    edges = coo_array((np.ones(len(left), bool), (places[: len(left)], places[len(left) :])), shape=(len(named), len(named)))
+    count, labels = connected_components(edges, directed=False)
+    smallest = np.full(count, len(groups))
+    np.minimum.at(smallest, labels, named)
+    renamed = np.arange(len(groups), dtype=groups.dtype)
+    renamed[named] = smallest[labels]
+    joined: np.ndarray = renamed[groups]
+    return joined

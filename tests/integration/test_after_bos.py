@@ -1,0 +1,30 @@
+"""corpus.bos=true through the stages: what is labelled and extracted is what the model says and looks at after its BOS token."""
+
+import h5py
+import hdf5plugin  # noqa: F401
+import numpy as np
+from conftest import memgrid_here, refusal
+
+from memgrid.config.schema import RunConfig
+from memgrid.config.validate import validate
+from memgrid.lm.model import after_bos, identity_after_bos
+
+
+def test_labels_and_attention_are_those_after_bos(quick, toy_lm, tmp_path):
+    memgrid_here(*quick, f"root={tmp_path}", "corpus.bos=true", "stages=[label,extract]", "taxonomy=recite")
+    bos = toy_lm.tokenizer.bos_token_id
+    lm = after_bos(toy_lm, identity_after_bos(toy_lm.identity, bos), bos)
+    with h5py.File(next(tmp_path.glob("attention/**/*.h5"))) as shard:
+        assert shard.attrs["fingerprint"].decode() == lm.identity.fingerprint != toy_lm.identity.fingerprint
+        assert (shard.attrs["length"], shard.attrs["k"]) == (64, 32)
+        for name, pool in lm.pooled_maps(shard["decoded"][:4]).items():
+            np.testing.assert_allclose(shard[name][:4], pool, atol=2e-3)
+
+
+def test_what_reads_without_bos_is_refused(quick):
+    run = RunConfig()
+    run.llm.name = run.corpus.name = run.taxonomy.name = "a"
+    run.corpus.bos, run.stages = True, ["intervene"]
+    run.taxonomy.classes = {"a": "memorized", "b": "non_memorized"}
+    run.cnn.kernel_size, run.cnn.features, run.cnn.pooling = 2, 2, "mean"
+    assert "corpus.bos=true goes with every stage but intervene" in refusal(validate, run)

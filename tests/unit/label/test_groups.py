@@ -1,0 +1,64 @@
+"""Content groups against a naive version of the same definition."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from memgrid.corpus import ngrams
+from memgrid.label import groups
+from memgrid.label.groups import content_groups, sharing_rows
+
+
+def tables(rows: int = 8, length: int = 12) -> st.SearchStrategy[np.ndarray]:
+    """Small tables of tokens from 0 to 2, so that the same content comes back often."""
+    shapes = st.tuples(st.integers(0, rows), st.integers(1, length))
+    return shapes.flatmap(lambda shape: hnp.arrays(np.int64, shape, elements=st.integers(0, 2)))
+
+
+def naive_groups(sequences: np.ndarray, n: int) -> list[int]:
+    """The smallest row that each row reaches, by spreading the minimum until nothing changes."""
+    windows = [{tuple(row[i : i + n]) for i in range(len(row) - n + 1)} for row in sequences.tolist()]
+    groups = list(range(len(sequences)))
+    while True:
+        spread = [min([groups[j] for j in range(len(groups)) if windows[i] & windows[j]] + [groups[i]]) for i in range(len(groups))]
+        if spread == groups:
+            return groups
+        groups = spread
+
+
+@settings(max_examples=150, deadline=None)
+@given(tables(), st.integers(1, 13), st.sampled_from((np.uint16, np.int32, np.int64)))
+def test_groups_equal_the_naive_groups(sequences: np.ndarray, n: int, dtype: type) -> None:
+    found = content_groups(sequences.astype(dtype), n)
+    assert found.dtype == np.int32
+    assert found.tolist() == naive_groups(sequences, n)
+
+
+@settings(max_examples=100, deadline=None)
+@given(tables(rows=12), st.integers(1, 7), st.integers(1, 9), st.integers(1, 30), st.integers(1, 9))
+def test_groups_do_not_depend_on_passes_and_blocks(sequences: np.ndarray, n: int, windows: int, block: int, pairs: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(groups, "WINDOWS_PER_PASS", windows)
+        patch.setattr(groups, "PAIRS_PER_BLOCK", pairs)
+        patch.setattr(ngrams, "BLOCK_TOKENS", block)
+        assert content_groups(sequences, n).tolist() == naive_groups(sequences, n)
+
+
+def test_groups_chain_shifted_copies() -> None:
+    text = np.random.default_rng(0).integers(0, 50_000, 1_000)
+    rows = np.stack([text[start : start + 64] for start in (600, 0, 32, 64, 400, 633)])
+    assert content_groups(rows, 32).tolist() == [0, 1, 1, 1, 4, 5]
+    assert content_groups(rows, 31).tolist() == [0, 1, 1, 1, 4, 0]
+
+
+def test_few_rows_are_looked_at_that_share_nothing() -> None:
+    rng = np.random.default_rng(0)
+    rows = rng.integers(0, 50_000, (3000, 64))
+    rows[1000, 3:35] = rows[2000, 30:62]
+    found = sharing_rows(rows, 32).tolist()
+    assert {1000, 2000} <= set(found)
+    assert len(found) < 20

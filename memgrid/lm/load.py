@@ -124,10 +124,6 @@ def load_language_model(config: LLMConfig) -> LanguageModel:
             )
         except (OSError, ValueError) as error:
             raise UserError(f"llm {config.name!r} cannot be loaded from {folder}: {str(error).strip().splitlines()[0]}") from None
-    if not model._supports_attention_backend:
-        raise UserError(
-            f"llm {config.name!r} ({type(model).__name__}) does not use transformers' attention interface: its attention cannot be pooled"
-        )
     model.eval()
     if config.device_map is None:
         model.to(device)

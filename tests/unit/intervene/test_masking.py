@@ -35,7 +35,7 @@ class Weights:
     def __init__(self):
         self.layers = {}
 
-    def record(self, layer, weights):
+    def record(self, layer, weights, sink=None):
         self.layers[layer] = weights.clone()
 
 

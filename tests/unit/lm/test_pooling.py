@@ -19,7 +19,7 @@ class Names:
     def __init__(self):
         self.layers = []
 
-    def record(self, layer, weights):
+    def record(self, layer, weights, sink=None):
         self.layers.append(layer)
 
 

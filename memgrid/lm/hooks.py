@@ -1,0 +1,148 @@
+"""Attention of models that do not take it from transformers' attention interface: read by hooks from what their own modules hand on.
+
+GPT-Neo, GPT-J, Falcon, BLOOM and others compute attention in code of their own. Their attention modules return the weights beside the
+output when they are asked for, and a hook takes them out there, so that no more than one layer's heads are ever in memory.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor, nn
+
+from memgrid.errors import UserError
+from memgrid.lm.pooling import RECORDER, attention_of
+
+
+@dataclass(frozen=True)
+class Place:
+    """A module that hands on attention weights, and where in its output they stand."""
+
+    module: nn.Module
+    index: int
+
+
+def attentions_of(model: Any, inputs: Int[Tensor, "batch length"]) -> list[Tensor]:
+    """The weights of all heads that the model itself reports, one tensor for each layer that has some.
+
+    Raises:
+        UserError: it reports none.
+    """
+    with attention_of(model, "eager"):
+        try:
+            output = model.base_model(
+                input_ids=inputs, attention_mask=torch.ones_like(inputs), output_attentions=True, use_cache=False, return_dict=True
+            )
+        except TypeError:
+            raise UserError("it reports no attention") from None
+    attentions = getattr(output, "attentions", None)
+    if not isinstance(attentions, tuple) or not (found := [weights for weights in attentions if isinstance(weights, Tensor)]):
+        raise UserError("it reports no attention")
+    return found
+
+
+def attention_places(model: Any, inputs: Int[Tensor, "batch length"]) -> list[Place]:
+    """Where a layer's weights first leave a module, for each of the layers whose attention the model reports, in their order.
+
+    Found by reading `inputs` (a few tokens will do), in which every tensor of the model's own report is looked for.
+
+    Raises:
+        UserError: the model reports no attention, or not what a module hands on.
+    """
+    seen: list[tuple[Place, Tensor]] = []
+
+    def look(module: nn.Module, _: Any, output: Any) -> None:
+        if isinstance(output, tuple):
+            seen.extend((Place(module, index), part) for index, part in enumerate(output) if isinstance(part, Tensor) and part.ndim == 4)
+
+    with hooks((module, look) for module in model.modules()):
+        attentions = attentions_of(model, inputs)
+    # Inner modules end before outer ones, which hand the same tensor on.
+    numbers = [next((number for number, (_, part) in enumerate(seen) if part is weights), -1) for weights in attentions]
+    if min(numbers) < 0 or numbers != sorted(numbers):
+        raise UserError("it reports attention in another form than its layers hand it on")
+    return [seen[number][0] for number in numbers]
+
+
+@contextmanager
+def hooks(callbacks: Any) -> Iterator[None]:
+    """Hooks on the outputs of modules, before all others, for a while; `callbacks` are pairs of module and function."""
+    with ExitStack() as stack:
+        for module, callback in callbacks:
+            stack.callback(module.register_forward_hook(callback, prepend=True).remove)
+        yield
+
+
+@contextmanager
+def taken_out(model: Any, places: list[Place]) -> Iterator[None]:
+    """What the model reads inside is read with its own eager attention; the weights go to the recorder of the thread, and nowhere else."""
+    index_of = {place.module: place.index for place in places}
+
+    def take(module: nn.Module, _: Any, output: tuple[Any, ...]) -> tuple[Any, ...]:
+        index = index_of[module]
+        if (recorder := RECORDER.get()) is not None:
+            recorder.record(len(recorder.layers), output[index])
+        return (*output[:index], None, *output[index + 1 :])
+
+    with asked(model), attention_of(model, "eager"), hooks((module, take) for module in index_of):
+        yield
+
+
+@contextmanager
+def asked(model: Any) -> Iterator[None]:
+    """The model is asked for its attention whenever it reads, for a while."""
+
+    def ask(_: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        return arguments, {**named, "output_attentions": True}
+
+    asking = model.base_model.register_forward_pre_hook(ask, with_kwargs=True)
+    try:
+        yield
+    finally:
+        asking.remove()
+
+
+# What of a layer is switched off, as bool broadcastable to (batch, heads, queries, keys) or None, from the layer's number and a function
+# that computes the weights that it would have.
+Off = Callable[[int, Callable[[], Tensor]], Tensor | None]
+
+
+@contextmanager
+def switched_off(model: Any, places: list[Place], off: Off) -> Iterator[None]:
+    """What the model reads inside, whole sequences without a cache, is read with positions of its own attention masks switched off.
+
+    Raises:
+        UserError: a layer takes no mask of queries and keys.
+    """
+    index_of = {place.module: place.index for place in places}
+    layers = count()
+
+    def switch(module: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        call = inspect.signature(module.forward).bind(*given, **named)
+        mask = call.arguments.get("attention_mask")
+        if not isinstance(mask, Tensor) or mask.ndim != 4:
+            raise UserError(f"{type(module).__name__} takes no mask of queries and keys")
+        here = off(next(layers) % len(places), lambda: module.forward(*call.args, **call.kwargs)[index_of[module]])
+        if here is not None:
+            call.arguments["attention_mask"] = with_off(mask, here)
+        return call.args, call.kwargs
+
+    with asked(model), attention_of(model, "eager"), ExitStack() as stack:
+        for module in index_of:
+            stack.callback(module.register_forward_pre_hook(switch, with_kwargs=True).remove)
+        yield
+
+
+def with_off(mask: Tensor, off: Bool[Tensor, ...]) -> Tensor:
+    """A layer's mask with more positions switched off: added to the scores, or bool of either sense."""
+    if mask.dtype != torch.bool:
+        return torch.where(off, -torch.inf, mask)
+    # The first token never sees the last.
+    return mask | off if mask[0, 0, 0, -1] else mask & ~off

@@ -14,7 +14,7 @@ from itertools import count
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from memgrid.errors import UserError
@@ -29,8 +29,8 @@ class Place:
     index: int
 
 
-def attentions_of(model: Any, inputs: Int[Tensor, "batch length"]) -> list[Tensor]:
-    """The weights of all heads that the model itself reports, one tensor for each layer that has some.
+def own_report(model: Any, inputs: Int[Tensor, "batch length"]) -> tuple[list[Tensor], Float[Tensor, "batch length width"]]:
+    """The weights of all heads that the model itself reports, one tensor for each layer that has some, and its states after the last.
 
     Raises:
         UserError: it reports none.
@@ -45,7 +45,7 @@ def attentions_of(model: Any, inputs: Int[Tensor, "batch length"]) -> list[Tenso
     attentions = getattr(output, "attentions", None)
     if not isinstance(attentions, tuple) or not (found := [weights for weights in attentions if isinstance(weights, Tensor)]):
         raise UserError("it reports no attention")
-    return found
+    return found, output[0]
 
 
 def attention_places(model: Any, inputs: Int[Tensor, "batch length"]) -> list[Place]:
@@ -59,11 +59,11 @@ def attention_places(model: Any, inputs: Int[Tensor, "batch length"]) -> list[Pl
     seen: list[tuple[Place, Tensor]] = []
 
     def look(module: nn.Module, _: Any, output: Any) -> None:
-        if isinstance(output, tuple):
+        if isinstance(output, tuple | list):
             seen.extend((Place(module, index), part) for index, part in enumerate(output) if isinstance(part, Tensor) and part.ndim == 4)
 
     with hooks((module, look) for module in model.modules()):
-        attentions = attentions_of(model, inputs)
+        attentions, _ = own_report(model, inputs)
     # Inner modules end before outer ones, which hand the same tensor on.
     numbers = [next((number for number, (_, part) in enumerate(seen) if part is weights), -1) for weights in attentions]
     if min(numbers) < 0 or numbers != sorted(numbers):
@@ -85,10 +85,13 @@ def taken_out(model: Any, places: list[Place]) -> Iterator[None]:
     """What the model reads inside is read with its own eager attention; the weights go to the recorder of the thread, and nowhere else."""
     index_of = {place.module: place.index for place in places}
 
-    def take(module: nn.Module, _: Any, output: tuple[Any, ...]) -> tuple[Any, ...]:
+    def take(module: nn.Module, _: Any, output: Any) -> tuple[Any, ...]:
         index = index_of[module]
+        weights = output[index]
         if (recorder := RECORDER.get()) is not None:
-            recorder.record(len(recorder.layers), output[index])
+            # What goes to a sink is not handed on: all that a row lacks is taken for it.
+            sink = (1 - weights.sum(-1, keepdim=True, dtype=torch.float32)).clamp_(0, 1) if hasattr(module, "sinks") else None
+            recorder.record(len(recorder.layers), weights, sink)
         return (*output[:index], None, *output[index + 1 :])
 
     with asked(model), attention_of(model, "eager"), hooks((module, take) for module in index_of):

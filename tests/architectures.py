@@ -1,0 +1,124 @@
+"""`python tests/architectures.py [MODEL_TYPE ...]`: every causal language model that transformers offers, tiny and random, tried in three dtypes.
+
+Prints the table of docs/models.md. `tiny(MODEL_TYPE)` is what `llm.random` takes: the class's default configuration with all sizes made small.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+import warnings
+
+import transformers
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+from memgrid.config.schema import LLMConfig
+from memgrid.errors import UserError
+from memgrid.lm.load import load_language_model
+
+NAMES = sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
+DTYPES = ("float32", "bfloat16", "float16")
+LAYERS = 3
+# Sizes by the names that configurations use. Windows and chunks are shorter than the 64 tokens that are read.
+SIZES = {
+    **dict.fromkeys(("vocab_size", "vocab_size_per_layer_input"), 256),
+    **dict.fromkeys(("hidden_size", "d_model", "n_embd", "embedding_size", "word_embed_proj_dim", "dim_model", "emb_dim", "lru_width"), 32),
+    **dict.fromkeys(("num_hidden_layers", "n_layers", "n_layer", "decoder_layers", "encoder_layers", "num_layers"), LAYERS),
+    **dict.fromkeys(("num_attention_heads", "n_heads", "n_head", "num_heads", "decoder_attention_heads", "encoder_attention_heads"), 4),
+    **dict.fromkeys(("intermediate_size", "n_inner", "ffn_dim", "decoder_ffn_dim", "encoder_ffn_dim", "dim_ff", "dff", "d_inner"), 64),
+    **dict.fromkeys(("moe_intermediate_size", "shared_expert_intermediate_size", "expert_ffn_hidden_size", "ffn_hidden_size"), 32),
+    **dict.fromkeys(("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len"), 128),
+    **dict.fromkeys(("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts", "zero_expert_num"), 4),
+    **dict.fromkeys(("num_experts_per_tok", "moe_k", "moe_topk", "num_key_value_heads", "index_topk_heads"), 2),
+    **dict.fromkeys(("n_group", "topk_group", "n_shared_experts", "first_k_dense_replace", "num_nextn_predict_layers"), 1),
+    **dict.fromkeys(("head_dim", "v_head_dim", "dim_head", "hidden_size_per_layer_input", "laurel_rank", "index_head_dim", "d_head"), 8),
+    **dict.fromkeys(("sliding_window", "attention_chunk_size", "window_size", "attention_window_size", "kv_lora_rank", "q_lora_rank"), 16),
+    **dict.fromkeys(("qk_rope_head_dim", "qk_nope_head_dim", "rotary_dim", "index_n_heads"), 4),
+    **dict.fromkeys(("linear_num_key_heads", "linear_num_value_heads"), 4),
+    **dict.fromkeys(("linear_key_head_dim", "linear_value_head_dim"), 8),
+    "initializer_range": 0.3,  # attention that is far from even
+    "is_decoder": True,  # BERT and its kin read both ways otherwise
+    **{"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "rotary_pct": 0.5, "index_topk": 12},
+}
+# Model types of which a model of text alone, or of these sizes, cannot be made.
+NOT_MADE = {
+    "blt": "reads bytes in patches of its own",
+    "dots3_note": "as dots3_note_text",
+    "gemma3n": "as gemma3n_text; its part that sees needs timm",
+    "gemma4_assistant": "drafts for another model, whose states it reads",
+    "gemma4_unified_assistant": "drafts for another model, whose states it reads",
+    "musicgen": "several text models in one",
+    "musicgen_melody": "several text models in one",
+}
+MAMBA = {"mamba_n_heads": 8, "mamba_d_head": 8, "mamba_d_state": 8}
+FULL, SLIDING = "full_attention", "sliding_attention"
+# What else a class wants.
+EXTRA: dict[str, dict] = {
+    "bamba": MAMBA,
+    "blt": {"encoder_hash_byte_group_vocab": 256},
+    "cohere_compass_text": {
+        "layer_types": [SLIDING, SLIDING, FULL],
+        "rope_parameters": {kind: {"rope_type": "default", "rope_theta": 1e4} for kind in (SLIDING, FULL)},
+    },
+    "dbrx": {
+        "attn_config": {"kv_n_heads": 2, "rope_theta": 1e4, "clip_qkv": 8},
+        "ffn_config": {"ffn_hidden_size": 32, "moe_num_experts": 4, "moe_top_k": 2},
+    },
+    "deepseek_v4": {"o_groups": 2, "o_lora_rank": 8},
+    "dots3_note_text": {"num_key_value_heads": 4, "per_layer_config": {}, "shared_experts_intermediate_size": 32},
+    "gemma3n_text": {"num_kv_shared_layers": 0, "activation_sparsity_pattern": [0.0] * LAYERS, "layer_types": [SLIDING, SLIDING, FULL]},
+    "gpt_neo": {"attention_types": [[["global", "local"], 1], [["global"], 1]]},
+    "granitemoehybrid": {**MAMBA, "layer_types": ["attention"] * LAYERS},
+    "inkling_text": {"swa_num_attention_heads": 4, "swa_num_key_value_heads": 2, "swa_head_dim": 8, "sliding_window_size": 16},
+    "inkling2_text": {"swa_num_attention_heads": 4, "swa_num_key_value_heads": 2, "swa_head_dim": 8, "sliding_window_size": 16},
+    "kimi_linear": {"linear_head_dim": 8, "linear_num_heads": 4},
+    "lfm2_moe": {"layer_types": ["conv", "full_attention", "conv"]},
+    "mamba2": {"num_heads": 8, "head_dim": 8, "state_size": 8},
+    "minimax_m3_vl_text": {"dense_intermediate_size": 64, "shared_intermediate_size": 32, "index_block_size": 8, "index_topk_blocks": 3},
+    "nemotron_h": {"mamba_num_heads": 8, "mamba_head_dim": 8, "moe_shared_expert_intermediate_size": 32},
+    "reformer": {"axial_pos_embds_dim": [16, 16], "axial_pos_shape": [8, 8]},
+    "roc_bert": {"pronunciation_embed_dim": 8, "shape_embed_dim": 8, "shape_vocab_size": 256},
+    "xmod": {"default_language": "en_XX"},
+    "zamba": {"num_hidden_layers": 6, "attn_layer_period": 2, "attn_layer_offset": 1, "attention_hidden_size": 64, "mamba_dt_rank": 4},
+    "zamba2": {"layer_types": ["mamba", "hybrid", "mamba"], "hybrid_layer_ids": [1], "num_mem_blocks": 1},
+    "zaya": {"num_experts_per_tok": 1},
+}
+
+
+def tiny(name: str) -> dict:
+    """The small configuration of a model type, as `llm.random` takes it."""
+    default = CONFIG_MAPPING[name]()
+    parts = {key: part for key in default.sub_configs if isinstance(part := getattr(default, key, None), transformers.PreTrainedConfig)}
+    text = default.get_text_config()
+    made = {key: {**small(part), **(EXTRA.get(name, {}) if part is text else {})} for key, part in parts.items()}
+    return {"model_type": name, **small(default), **made, **(EXTRA.get(name, {}) if text is default else {})}
+
+
+def small(config: transformers.PreTrainedConfig) -> dict:
+    """What of a configuration is a size that we make small."""
+    known = config.to_dict()
+    latent = {"num_key_value_heads": 4, "head_dim": 4} if known.get("kv_lora_rank") else {}  # one key for each query; the part that turns
+    return {key: value for key, value in (SIZES | latent).items() if key in known}
+
+
+def attempt(name: str, dtype: str) -> str:
+    """How the attention of a tiny model is pooled, or why it is not, in one sentence."""
+    try:
+        lm = load_language_model(LLMConfig(name=name, path=None, dtype=dtype, device="cpu", random=tiny(name)))
+    except UserError as error:
+        return str(error)
+    return "hooks" if lm.places else "interface"
+
+
+if __name__ == "__main__":
+    warnings.filterwarnings("ignore")
+    transformers.logging.set_verbosity_error()
+    for name in sys.argv[1:] or NAMES:
+        for dtype in DTYPES:
+            start = time.process_time()
+            try:
+                said = attempt(name, dtype) if name not in NOT_MADE else NOT_MADE[name]
+            except Exception as error:
+                said = f"FAULT {error!r}"
+            print(name, dtype, f"{time.process_time() - start:.2f}", said, sep="\t", flush=True)

@@ -1,6 +1,6 @@
-"""`python tests/architectures.py [MODEL_TYPE ...]`: every causal language model that transformers offers, tiny and random, tried in three dtypes.
+"""Every causal language model that transformers offers, tiny and random: `python tests/architectures.py` tries all of them in three dtypes.
 
-Prints the table of docs/models.md. `tiny(MODEL_TYPE)` is what `llm.random` takes: the class's default configuration with all sizes made small.
+It prints the table of docs/models.md. `tiny(MODEL_TYPE)` is what `llm.random` takes: the default configuration with all sizes made small.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ SIZES = {
     **dict.fromkeys(("linear_num_key_heads", "linear_num_value_heads"), 4),
     **dict.fromkeys(("linear_key_head_dim", "linear_value_head_dim"), 8),
     "initializer_range": 0.3,  # attention that is far from even
-    "is_decoder": True,  # BERT and its kin read both ways otherwise
+    **{"is_decoder": True, "causal": True},  # BERT, XLM and their kin read both ways otherwise
     **{"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "rotary_pct": 0.5, "index_topk": 12},
 }
 # Model types of which a model of text alone, or of these sizes, cannot be made.
@@ -66,7 +66,7 @@ EXTRA: dict[str, dict] = {
         "ffn_config": {"ffn_hidden_size": 32, "moe_num_experts": 4, "moe_top_k": 2},
     },
     "deepseek_v4": {"o_groups": 2, "o_lora_rank": 8},
-    "dots3_note_text": {"num_key_value_heads": 4, "per_layer_config": {}, "shared_experts_intermediate_size": 32},
+    "dots3_note_text": {"num_key_value_heads": 4, "head_dim": 8, "per_layer_config": {}, "shared_experts_intermediate_size": 32},
     "gemma3n_text": {"num_kv_shared_layers": 0, "activation_sparsity_pattern": [0.0] * LAYERS, "layer_types": [SLIDING, SLIDING, FULL]},
     "gpt_neo": {"attention_types": [[["global", "local"], 1], [["global"], 1]]},
     "granitemoehybrid": {**MAMBA, "layer_types": ["attention"] * LAYERS},

@@ -28,6 +28,11 @@ class Place:
     module: nn.Module
     index: int
 
+    @property
+    def has_sink(self) -> bool:
+        """Whether the rows of its weights may sum to less than one: the rest goes to a sink, which is not handed on."""
+        return any("sink" in name for name, _ in self.module.named_parameters())
+
 
 def own_report(model: Any, inputs: Int[Tensor, "batch length"]) -> tuple[list[Tensor], Float[Tensor, "batch length width"]]:
     """The weights of all heads that the model itself reports, one tensor for each layer that has some, and its states after the last.
@@ -83,18 +88,17 @@ def hooks(callbacks: Any) -> Iterator[None]:
 @contextmanager
 def taken_out(model: Any, places: list[Place]) -> Iterator[None]:
     """What the model reads inside is read with its own eager attention; the weights go to the recorder of the thread, and nowhere else."""
-    index_of = {place.module: place.index for place in places}
+    place_of = {place.module: (place.index, place.has_sink) for place in places}
 
-    def take(module: nn.Module, _: Any, output: Any) -> tuple[Any, ...]:
-        index = index_of[module]
+    def take(module: nn.Module, _: Any, output: Any) -> Any:
+        index, has_sink = place_of[module]
         weights = output[index]
         if (recorder := RECORDER.get()) is not None:
-            # What goes to a sink is not handed on: all that a row lacks is taken for it.
-            sink = (1 - weights.sum(-1, keepdim=True, dtype=torch.float32)).clamp_(0, 1) if hasattr(module, "sinks") else None
+            sink = (1 - weights.sum(-1, keepdim=True, dtype=torch.float32)).clamp_(0, 1) if has_sink else None
             recorder.record(len(recorder.layers), weights, sink)
-        return (*output[:index], None, *output[index + 1 :])
+        return type(output)([*output[:index], None, *output[index + 1 :]])
 
-    with asked(model), attention_of(model, "eager"), hooks((module, take) for module in index_of):
+    with asked(model), attention_of(model, "eager"), hooks((module, take) for module in place_of):
         yield
 
 
@@ -112,9 +116,9 @@ def asked(model: Any) -> Iterator[None]:
         asking.remove()
 
 
-# What of a layer is switched off, as bool broadcastable to (batch, heads, queries, keys) or None, from the layer's number and a function
+# What of a layer is switched off, as bool broadcastable to (batch, heads, queries, keys) or None: from its number, its mask, and a function
 # that computes the weights that it would have.
-Off = Callable[[int, Callable[[], Tensor]], Tensor | None]
+Off = Callable[[int, Tensor, Callable[[], Tensor]], Tensor | None]
 
 
 @contextmanager
@@ -132,9 +136,9 @@ def switched_off(model: Any, places: list[Place], off: Off) -> Iterator[None]:
         mask = call.arguments.get("attention_mask")
         if not isinstance(mask, Tensor) or mask.ndim != 4:
             raise UserError(f"{type(module).__name__} takes no mask of queries and keys")
-        here = off(next(layers) % len(places), lambda: module.forward(*call.args, **call.kwargs)[index_of[module]])
+        here = off(next(layers) % len(places), mask, lambda: module.forward(*call.args, **call.kwargs)[index_of[module]])
         if here is not None:
-            call.arguments["attention_mask"] = with_off(mask, here)
+            call.arguments["attention_mask"] = with_off(mask, here.to(mask.device))
         return call.args, call.kwargs
 
     with asked(model), attention_of(model, "eager"), ExitStack() as stack:

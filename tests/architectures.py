@@ -55,6 +55,7 @@ MAMBA = {"mamba_n_heads": 8, "mamba_d_head": 8, "mamba_d_state": 8}
 FULL, SLIDING = "full_attention", "sliding_attention"
 # What else a class wants.
 EXTRA: dict[str, dict] = {
+    "bailing_hybrid": {"num_expert_group": 1, "num_experts_per_token": 2, "layer_group_size": 3},
     "bamba": MAMBA,
     "blt": {"encoder_hash_byte_group_vocab": 256},
     "cohere_compass_text": {
@@ -72,7 +73,7 @@ EXTRA: dict[str, dict] = {
     "granitemoehybrid": {**MAMBA, "layer_types": ["attention"] * LAYERS},
     "inkling_text": {"swa_num_attention_heads": 4, "swa_num_key_value_heads": 2, "swa_head_dim": 8, "sliding_window_size": 16},
     "inkling2_text": {"swa_num_attention_heads": 4, "swa_num_key_value_heads": 2, "swa_head_dim": 8, "sliding_window_size": 16},
-    "kimi_linear": {"linear_head_dim": 8, "linear_num_heads": 4},
+    "kimi_linear": {"num_experts_per_token": 2, "linear_head_dim": 8, "linear_num_heads": 4},
     "lfm2_moe": {"layer_types": ["conv", "full_attention", "conv"]},
     "mamba2": {"num_heads": 8, "head_dim": 8, "state_size": 8},
     "minimax_m3_vl_text": {"dense_intermediate_size": 64, "shared_intermediate_size": 32, "index_block_size": 8, "index_topk_blocks": 3},

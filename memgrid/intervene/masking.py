@@ -158,6 +158,7 @@ def prove_masking(lm: LanguageModel) -> None:
     tokens = np.stack([np.arange(1, 9), np.arange(9, 17)]) % lm.identity.vocabulary
     tokens[:, -1] = 1
     alone = PositionMask(np.repeat(np.tri(8, k=-1, dtype=bool)[None], lm.identity.layers, 0))
+    refused = f"the attention of llm {lm.identity.name!r} ({type(lm.model).__name__}) cannot be switched off"
     inputs = torch.from_numpy(tokens).to(lm.device)
     ones, gaps = torch.ones_like(inputs), []
     for mask in (alone, None):
@@ -165,13 +166,10 @@ def prove_masking(lm: LanguageModel) -> None:
             with masking(lm.model, mask, lm.places):
                 state = lm.model.base_model(input_ids=inputs, attention_mask=ones, use_cache=False)[0]
         except UserError as error:
-            raise UserError(f"the attention of llm {lm.identity.name!r} cannot be switched off: {error}") from None
+            raise UserError(f"{refused}: {error}, so leave intervene out of stages") from None
         gaps.append((state[0, -1] - state[1, -1]).abs().max().item())
     if not gaps[0] < 0.01 * gaps[1]:
-        raise UserError(
-            f"the attention of llm {lm.identity.name!r} ({type(lm.model).__name__}) cannot be switched off: "
-            "its layers do not all heed a mask of queries and keys"
-        )
+        raise UserError(f"{refused}: a token still depends on tokens that it cannot look at, so leave intervene out of stages")
 
 
 class MaskedReader:

@@ -5,17 +5,23 @@ It prints the table of docs/models.md. `tiny(MODEL_TYPE)` is what `llm.random` t
 
 from __future__ import annotations
 
+import re
 import sys
-import time
 import warnings
+from collections.abc import Iterable
 
+import numpy as np
+import torch
 import transformers
+from models_maker import eager_pools
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from memgrid.config.schema import LLMConfig
 from memgrid.errors import UserError
+from memgrid.intervene.masking import prove_masking
 from memgrid.lm.load import load_language_model
+from memgrid.lm.model import LanguageModel
 
 NAMES = sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
 DTYPES = ("float32", "bfloat16", "float16")
@@ -70,10 +76,11 @@ EXTRA: dict[str, dict] = {
     "dots3_note_text": {"num_key_value_heads": 4, "head_dim": 8, "per_layer_config": {}, "shared_experts_intermediate_size": 32},
     "gemma3n_text": {"num_kv_shared_layers": 0, "activation_sparsity_pattern": [0.0] * LAYERS, "layer_types": [SLIDING, SLIDING, FULL]},
     "gpt_neo": {"attention_types": [[["global", "local"], 1], [["global"], 1]]},
-    "granitemoehybrid": {**MAMBA, "layer_types": ["attention"] * LAYERS},
+    "granitemoehybrid": {**MAMBA, "layer_types": ["mamba", "attention", "mamba"]},
     "inkling_text": {"swa_num_attention_heads": 4, "swa_num_key_value_heads": 2, "swa_head_dim": 8, "sliding_window_size": 16},
     "inkling2_text": {"swa_num_attention_heads": 4, "swa_num_key_value_heads": 2, "swa_head_dim": 8, "sliding_window_size": 16},
     "kimi_linear": {"num_experts_per_token": 2, "linear_head_dim": 8, "linear_num_heads": 4},
+    "lfm2": {"layer_types": ["conv", "full_attention", "conv"]},
     "lfm2_moe": {"layer_types": ["conv", "full_attention", "conv"]},
     "mamba2": {"num_heads": 8, "head_dim": 8, "state_size": 8},
     "minimax_m3_vl_text": {"dense_intermediate_size": 64, "shared_intermediate_size": 32, "index_block_size": 8, "index_topk_blocks": 3},
@@ -103,23 +110,77 @@ def small(config: transformers.PreTrainedConfig) -> dict:
     return {key: value for key, value in (SIZES | latent).items() if key in known}
 
 
-def attempt(name: str, dtype: str) -> str:
-    """How the attention of a tiny model is pooled, or why it is not, in one sentence."""
+def outcome(name: str, dtype: str) -> tuple[str, bool]:
+    """How a tiny model's attention is pooled at 64 tokens, or why it is not; and whether it can be switched off.
+
+    Raises:
+        AssertionError: the maps are not those of the model's own eager attention.
+    """
+    if name in NOT_MADE:
+        return NOT_MADE[name], False
     try:
         lm = load_language_model(LLMConfig(name=name, path=None, dtype=dtype, device="cpu", random=tiny(name)))
     except UserError as error:
-        return str(error)
-    return "hooks" if lm.places else "interface"
+        return one_sentence(error, name).split(" cannot be pooled: ")[1], False
+    compare_with_eager(lm)
+    way = "hooks" if lm.places else "interface"
+    try:
+        prove_masking(lm)
+    except UserError as error:
+        return way, not one_sentence(error, name)
+    return way, True
+
+
+def one_sentence(error: UserError, name: str) -> str:
+    """What a refusal says, which is one sentence that names the model."""
+    said = str(error)
+    if "\n" in said or ". " in said or not said.startswith(f"the attention of llm {name!r}"):
+        raise AssertionError(said)
+    return said
+
+
+def compare_with_eager(lm: LanguageModel) -> None:
+    """Mean and maximum over heads are those of all heads that the model reports: bit for bit, or rounded by it to bfloat16.
+
+    In float16 eager attention is another computation, whose scores are rounded: then the first layer is compared, and roughly. In later
+    ones a mixture of experts may have read another expert.
+    """
+    tokens = np.random.default_rng(1).integers(0, lm.identity.vocabulary, (3, 64))
+    made, expected = lm.pooled_maps(tokens), eager_pools(lm, tokens)
+    for pool in ("mean", "max"):
+        gap = np.abs(made[pool].astype(np.float32) - expected[pool])
+        if lm.places or lm.model.dtype == torch.float32:
+            np.testing.assert_array_equal(made[pool], expected[pool])
+        elif lm.model.dtype == torch.bfloat16:
+            assert gap.max() <= 2**-9
+        else:
+            assert gap[..., 0].max() <= 1e-2
+            assert gap[..., 0].mean() <= 2e-4
+
+
+def table(names: Iterable[str]) -> str:
+    """What becomes of each model type, as it stands in docs/models.md."""
+    rows: dict[str, list[str]] = {}
+    for name in names:
+        ways = {dtype: outcome(name, dtype) for dtype in DTYPES}
+        (usual, masked), others = ways["float32"], [dtype for dtype in DTYPES if ways[dtype][0] != ways["float32"][0]]
+        notes = [f"{dtype}: {ways[dtype][0] if ways[dtype][0] in ('hooks', 'interface') else 'refused'}" for dtype in others]
+        if usual in ("hooks", "interface") and not masked:
+            notes.append("not to be switched off")
+        why = re.sub(r"its layer \d+", "a layer", re.sub(r"^\d+ of its \d+ layers", "only some of its layers", usual))
+        rows.setdefault(re.sub(r" of layer \d+ has the shape.*", " of a layer is not one of queries and keys", why), []).append(
+            f"{name} ({', '.join(notes)})" if notes else name
+        )
+    first = ["interface", "hooks"]
+    lines = ["| attention | model types |", "|---|---|"]
+    for way in first + sorted(set(rows) - set(first), key=lambda why: -len(rows[why])):
+        if way in rows:
+            said = {"interface": "pooled through the interface", "hooks": "pooled by hooks"}.get(way, f"refused: {way}")
+            lines.append(f"| {said} | {', '.join(rows[way])} |")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":
     warnings.filterwarnings("ignore")
     transformers.logging.set_verbosity_error()
-    for name in sys.argv[1:] or NAMES:
-        for dtype in DTYPES:
-            start = time.process_time()
-            try:
-                said = attempt(name, dtype) if name not in NOT_MADE else NOT_MADE[name]
-            except Exception as error:
-                said = f"FAULT {error!r}"
-            print(name, dtype, f"{time.process_time() - start:.2f}", said, sep="\t", flush=True)
+    print(table(sys.argv[1:] or NAMES))

@@ -139,9 +139,8 @@ def attention_scores(
         attention_mask: additive, with the lowest number of its type where a query must not look.
         softcap: scores are squeezed between -softcap and softcap before they are masked (Gemma 2).
     """
-    groups = query.shape[1] // key.shape[1]
-    if groups > 1:
-        key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
+    if key.shape[1] < query.shape[1]:
+        key, value = for_each_query(key, query.shape[1]), for_each_query(value, query.shape[1])
     if query.dtype == torch.float16:
         # Scores of large models reach -110,000: beyond float16, and below the number that its masks are made of.
         query, key, attention_mask = query.float(), key.float(), widened(attention_mask)
@@ -151,6 +150,12 @@ def attention_scores(
     if attention_mask is not None:
         scores.add_(attention_mask)
     return scores, value
+
+
+def for_each_query(heads: Float[Tensor, "batch fewer keys width"], queries: int) -> Float[Tensor, "batch heads keys width"]:
+    """Keys or values repeated for the heads of the queries that share them; laid out as in eager attention, which decides the last bits."""
+    batch, fewer, keys, width = heads.shape
+    return heads[:, :, None].expand(batch, fewer, queries // fewer, keys, width).reshape(batch, queries, keys, width)
 
 
 def widened(attention_mask: Tensor | None) -> Tensor | None:

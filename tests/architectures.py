@@ -72,7 +72,7 @@ EXTRA: dict[str, dict] = {
         "attn_config": {"kv_n_heads": 2, "rope_theta": 1e4, "clip_qkv": 8},
         "ffn_config": {"ffn_hidden_size": 32, "moe_num_experts": 4, "moe_top_k": 2},
     },
-    "deepseek_v4": {"o_groups": 2, "o_lora_rank": 8},
+    "deepseek_v4": {"o_groups": 2, "o_lora_rank": 8, "layer_types": [SLIDING, "compressed_sparse_attention", SLIDING]},
     "dots3_note_text": {"num_key_value_heads": 4, "head_dim": 8, "per_layer_config": {}, "shared_experts_intermediate_size": 32},
     "gemma3n_text": {"num_kv_shared_layers": 0, "activation_sparsity_pattern": [0.0] * LAYERS, "layer_types": [SLIDING, SLIDING, FULL]},
     "gpt_neo": {"attention_types": [[["global", "local"], 1], [["global"], 1]]},
@@ -83,7 +83,13 @@ EXTRA: dict[str, dict] = {
     "lfm2": {"layer_types": ["conv", "full_attention", "conv"]},
     "lfm2_moe": {"layer_types": ["conv", "full_attention", "conv"]},
     "mamba2": {"num_heads": 8, "head_dim": 8, "state_size": 8},
-    "minimax_m3_vl_text": {"dense_intermediate_size": 64, "shared_intermediate_size": 32, "index_block_size": 8, "index_topk_blocks": 3},
+    "minimax_m3_vl_text": {
+        "layer_types": [FULL, "minimax_m3_sparse", FULL],
+        "dense_intermediate_size": 64,
+        "shared_intermediate_size": 32,
+        "index_block_size": 8,
+        "index_topk_blocks": 3,
+    },
     "nemotron_h": {"mamba_num_heads": 8, "mamba_head_dim": 8, "moe_shared_expert_intermediate_size": 32},
     "reformer": {"axial_pos_embds_dim": [16, 16], "axial_pos_shape": [8, 8]},
     "roc_bert": {"pronunciation_embed_dim": 8, "shape_embed_dim": 8, "shape_vocab_size": 256},
@@ -147,7 +153,9 @@ def compare_with_eager(lm: LanguageModel) -> None:
     """
     tokens = np.random.default_rng(1).integers(0, lm.identity.vocabulary, (3, 64))
     made, expected = lm.pooled_maps(tokens), eager_pools(lm, tokens)
+    with_head = lm.score_and_pool(tokens, 32)[1]
     for pool in ("mean", "max"):
+        np.testing.assert_array_equal(with_head[pool], made[pool])
         gap = np.abs(made[pool].astype(np.float32) - expected[pool])
         if lm.places or lm.model.dtype == torch.float32:
             np.testing.assert_array_equal(made[pool], expected[pool])

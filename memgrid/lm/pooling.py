@@ -26,7 +26,7 @@ ROW_SUM_TOLERANCE = 1e-3
 # argument may be one that changes the scores.
 SILENT = {
     *("cache_position", "cu_seq_lens_k", "cu_seq_lens_q", "deterministic", "is_causal", "max_length_k", "max_length_q"),
-    *("output_attentions", "output_hidden_states", "position_ids", "sliding_window", "use_cache"),
+    *("output_attentions", "output_hidden_states", "output_router_logits", "position_ids", "sliding_window", "use_cache"),
 }
 
 

@@ -72,17 +72,14 @@ def prove_interface(lm: LanguageModel, tokens: np.ndarray) -> None:
     """
     shape = (len(tokens), tokens.shape[1], lm.identity.layers)
     made, expected = AttentionRecorder(*shape), OwnMaps(*shape)
-    with recording(made):
-        if lm.model.dtype == torch.float16:
-            token = EXPECTED.set(expected)
-            try:
-                with attention_of(lm.model, COMPARED):
-                    read(lm, tokens)
-            finally:
-                EXPECTED.reset(token)
-        else:
-            with attention_of(lm.model, POOLED):
-                read(lm, tokens)
+    # Read with the head, which hands the layers more arguments than they get without it; extraction reads in both ways.
+    token = EXPECTED.set(expected)
+    try:
+        with attention_of(lm.model, COMPARED if lm.model.dtype == torch.float16 else POOLED), recording(made):
+            inputs = lm._tensor(tokens)
+            lm.model(input_ids=inputs, attention_mask=torch.ones_like(inputs), use_cache=False)
+    finally:
+        EXPECTED.reset(token)
     if len(made.layers) < lm.identity.layers:
         raise UserError(f"{len(made.layers)} of its {lm.identity.layers} layers compute attention")
     if not expected.layers:

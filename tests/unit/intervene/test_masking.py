@@ -6,7 +6,7 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
-from architectures import tiny
+from architectures import proven
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from models_maker import ARCHITECTURES, SMALL, random_model
@@ -279,10 +279,6 @@ def test_a_mask_is_that_of_its_thread_alone(grouped):
 HOOKED = ["gpt_neo", "gptj", "falcon", "bloom", "mpt", "codegen", "openai-gpt"]
 
 
-def tiny_model(kind):
-    return load_language_model(LLMConfig(name=kind, path=None, device="cpu", random=tiny(kind)))
-
-
 def read_hooked(lm, tokens, mask):
     """Logits and all weights of one pass of a model with attention of its own."""
     inputs, seen = torch.from_numpy(tokens), Weights()
@@ -293,7 +289,7 @@ def read_hooked(lm, tokens, mask):
 
 @pytest.mark.parametrize("kind", HOOKED)
 def test_models_with_attention_of_their_own_heed_the_mask(kind):
-    lm, off = tiny_model(kind), random_mask(3, share=0.5)
+    lm, off = proven(kind), random_mask(3, share=0.5)
     assert lm.places
     prove_masking(lm)
     tokens = some_tokens() % 256
@@ -318,7 +314,7 @@ def hook_count(model):
 
 @pytest.mark.parametrize("kind", ["gpt_neo", "falcon"])
 def test_teacher_forcing_equals_decoding_where_attention_is_the_models_own(kind):
-    lm = tiny_model(kind)
+    lm = proven(kind)
     mask = PositionMask(random_mask(3, share=0.5, first=K - 1))
     made = some_tokens(12)[:, :K] % 256
     for _ in range(LENGTH - K):  # without a cache: the queries of a layer's mask are those of the whole sequence
@@ -335,7 +331,7 @@ def test_teacher_forcing_equals_decoding_where_attention_is_the_models_own(kind)
 
 @pytest.mark.parametrize("kind", ["gpt_oss", "gemma2"])
 def test_sinks_and_caps_stay_under_the_mask(kind):
-    lm, off = tiny_model(kind), random_mask(3)
+    lm, off = proven(kind), random_mask(3)
     assert not lm.places
     prove_masking(lm)
     nothing, tokens = PositionMask(np.zeros((3, LENGTH, LENGTH), bool)), some_tokens() % 256
@@ -349,7 +345,7 @@ def test_sinks_and_caps_stay_under_the_mask(kind):
 
 
 def test_a_mask_that_leaves_nothing_within_a_window_is_refused():
-    lm = load_language_model(LLMConfig(name="windows", path=None, device="cpu", random={**tiny("mistral"), "sliding_window": 4}))
+    lm = proven("mistral", sliding_window=4)
     off = np.zeros((3, LENGTH, LENGTH), bool)
     off[1, 10, 8:11] = True  # the first of the four keys that it sees stays
     read(lm, some_tokens() % 256, mask=PositionMask(off))
@@ -363,4 +359,4 @@ def test_a_mask_that_leaves_nothing_within_a_window_is_refused():
 )
 def test_attention_that_cannot_be_switched_off_is_refused_by_name(kind, why):
     with pytest.raises(UserError, match=rf"the attention of llm '{kind}' \(.*\) cannot be switched off: {why}.*leave intervene out"):
-        prove_masking(tiny_model(kind))
+        prove_masking(proven(kind))

@@ -1,10 +1,12 @@
 """Models of every kind: pooled as their own eager attention says, or refused in one sentence. By night all that transformers offers."""
 
 import pytest
-from architectures import DTYPES, NAMES, outcome, table
+from architectures import DTYPES, NAMES, outcome, table, tiny
 from conftest import NIGHT
 
+from memgrid.config.schema import LLMConfig
 from memgrid.io.paths import CONF
+from memgrid.lm.load import load_language_model
 
 # One of each way to compute attention, and how it is pooled.
 OF_EACH_KIND = {
@@ -42,6 +44,12 @@ def test_one_of_each_kind(name, dtype):
         assert way.startswith("it cannot read 64 tokens in torch.")
     else:
         assert way == OF_EACH_KIND[name]
+
+
+@pytest.mark.parametrize("name", ["gpt_neo", "gptj", "stablelm", "gpt_oss"])
+def test_they_are_loaded(name):
+    lm = load_language_model(LLMConfig(name=name, path=None, device="cpu", random=tiny(name)))
+    assert ("hooks" if lm.places else "interface") == OF_EACH_KIND[name]
 
 
 @pytest.mark.skipif(not NIGHT, reason="a minute of all architectures, and the docs of one version of transformers")

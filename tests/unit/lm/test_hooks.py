@@ -5,19 +5,17 @@ import weakref
 import numpy as np
 import pytest
 import torch
-from architectures import tiny
+from architectures import proven
 from models_maker import eager_pools
 
-from memgrid.config.schema import LLMConfig
 from memgrid.errors import UserError
 from memgrid.lm.hooks import attention_places, taken_out
-from memgrid.lm.load import load_language_model
 from memgrid.lm.model import LanguageModel
 from memgrid.lm.pooling import recording
 
 
 def hooked(kind: str, dtype: str = "float32") -> LanguageModel:
-    lm = load_language_model(LLMConfig(name=kind, path=None, dtype=dtype, device="cpu", random=tiny(kind)))
+    lm = proven(kind, dtype)
     assert lm.places
     return lm
 

@@ -5,21 +5,13 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
-from architectures import tiny
+from architectures import DTYPES, proven
 from models_maker import random_model
 
-from memgrid.config.schema import LLMConfig
 from memgrid.errors import UserError
 from memgrid.lm import proof
-from memgrid.lm.load import load_language_model
 from memgrid.lm.pooling import AttentionRecorder, attention_scores, weights_of
 from memgrid.lm.proof import prove_interface, prove_pooling
-
-DTYPES = ("float32", "bfloat16", "float16")
-
-
-def load(kind, dtype="float32", **changes):
-    return load_language_model(LLMConfig(name=kind, path=None, dtype=dtype, device="cpu", random={**tiny(kind), **changes}))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -27,7 +19,7 @@ def load(kind, dtype="float32", **changes):
 def test_attention_that_is_computed_otherwise_is_found(kind, forgotten, dtype):
     """Each extra is left out of our function in turn: the proof sees it in every dtype, and hooks read what is right."""
     extra = {"attn_logit_softcapping": 2.0} if kind == "gemma2" else {}
-    lm = load(kind, dtype, **extra)
+    lm = proven(kind, dtype, **extra)
     assert not lm.places
 
     def scores(query, key, value, attention_mask, scaling, softcap=None):
@@ -49,7 +41,7 @@ def test_attention_that_is_computed_otherwise_is_found(kind, forgotten, dtype):
 
 
 def test_the_maximum_over_heads_is_compared_too():
-    lm, usual = load("llama"), AttentionRecorder.keep
+    lm, usual = proven("llama"), AttentionRecorder.keep
 
     def keep(self, layer, mean, weights):
         usual(self, layer, mean, weights)
@@ -75,34 +67,34 @@ def test_large_scores_in_float16_are_no_reason_to_refuse():
 @pytest.mark.parametrize("kind", ["gpt_oss", "gpt_neo", "hy_v4"])
 def test_long_sequences_are_compared_layer_by_layer(kind):
     with mock.patch.object(proof, "AT_ONCE", 8), mock.patch.object(proof, "own_report", side_effect=AssertionError):
-        lm = load(kind)
+        lm = proven(kind)
     assert bool(lm.places) == (kind != "gpt_oss")
 
 
 @pytest.mark.parametrize("length", [1, 2, 63, 100])
 @pytest.mark.parametrize("kind", ["mistral", "gpt_neo"])
 def test_the_proof_is_of_the_length_that_is_used(kind, length):
-    lm = load(kind)
-    with mock.patch.object(proof, "read", side_effect=proof.read) as reading:
+    lm = proven(kind)
+    with mock.patch.object(proof, "compare", side_effect=proof.compare) as comparing:
         prove_pooling(lm, length)
-    assert {call.args[1].shape[1] for call in reading.call_args_list} == {length}
+    assert {recorder.length for call in comparing.call_args_list for recorder in call.args[:2]} == {length}
     assert bool(lm.places) == (kind == "gpt_neo")
 
 
 def test_an_encoder_that_reads_both_ways_is_refused():
     with pytest.raises(UserError, match=r"llm 'bert' \(BertLMHeadModel\) cannot be pooled: its layer 0 looks ahead"):
-        load("bert", is_decoder=False)
+        proven("bert", is_decoder=False)
 
 
 def test_positions_that_end_too_early_are_refused_in_one_sentence():
     with pytest.raises(UserError, match=r"cannot be pooled: it cannot read 64 tokens in torch.float32, IndexError: ") as caught:
-        load("gpt2", n_positions=32)
+        proven("gpt2", n_positions=32)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("kind", ["llama", "gpt_neo"])
 def test_weights_that_are_not_numbers_are_refused(kind):
-    lm = load(kind)
+    lm = proven(kind)
     with torch.no_grad():
         next(parameter for name, parameter in lm.model.named_parameters() if "q_proj" in name)[0] = torch.nan
     with pytest.raises(UserError, match="cannot be pooled"):

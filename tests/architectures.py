@@ -187,9 +187,10 @@ def table(names: Iterable[str]) -> str:
     rows: dict[str, list[str]] = {}
     for name in names:
         ways = {dtype: outcome(name, dtype) for dtype in DTYPES}
-        (usual, masked), others = ways["float32"], [dtype for dtype in DTYPES if ways[dtype][0] != ways["float32"][0]]
+        (usual, masked), pooled = ways["float32"], ways["float32"][0] in ("interface", "hooks")
+        others = [dtype for dtype in DTYPES if pooled and ways[dtype][0] != usual]
         notes = [f"{dtype}: {ways[dtype][0] if ways[dtype][0] in ('hooks', 'interface') else 'refused'}" for dtype in others]
-        if usual in ("hooks", "interface") and not masked:
+        if pooled and not masked:
             notes.append("not to be switched off")
         why = re.sub(r"its layer \d+", "a layer", re.sub(r"^\d+ of its \d+ layers", "only some of its layers", usual))
         rows.setdefault(re.sub(r" of layer \d+ has the shape.*", " of a layer is not one of queries and keys", why), []).append(

@@ -109,11 +109,10 @@ def asked(model: Any) -> Iterator[None]:
     def ask(_: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         return arguments, {**named, "output_attentions": True}
 
-    asking = model.base_model.register_forward_pre_hook(ask, with_kwargs=True)
-    try:
+    with ExitStack() as stack:
+        for module in {model, model.base_model}:  # some heads go past the body, to the decoder within it
+            stack.callback(module.register_forward_pre_hook(ask, with_kwargs=True).remove)
         yield
-    finally:
-        asking.remove()
 
 
 # What of a layer is switched off, as bool broadcastable to (batch, heads, queries, keys) or None: from its number, its mask, and a function

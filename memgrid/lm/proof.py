@@ -76,8 +76,7 @@ def prove_interface(lm: LanguageModel, tokens: np.ndarray) -> None:
     token = EXPECTED.set(expected)
     try:
         with attention_of(lm.model, COMPARED if lm.model.dtype == torch.float16 else POOLED), recording(made):
-            inputs = lm._tensor(tokens)
-            lm.model(input_ids=inputs, attention_mask=torch.ones_like(inputs), use_cache=False)
+            read_with_head(lm, tokens)
     finally:
         EXPECTED.reset(token)
     if len(made.layers) < lm.identity.layers:
@@ -94,12 +93,15 @@ def prove_hooks(lm: LanguageModel, tokens: np.ndarray) -> None:
         usual = read(lm, tokens)
     except Exception as error:
         raise UserError(f"it cannot read {tokens.shape[1]} tokens in {lm.model.dtype}, {said(error)}") from None
-    made, expected = AttentionRecorder(*shape), OwnMaps(*shape)
+    made, with_head, expected = AttentionRecorder(*shape), AttentionRecorder(*shape), OwnMaps(*shape)
     own = expected.read(lm, tokens)
     lm.places.extend(attention_places(lm.model, inputs[:, :PROBE]))
     with taken_out(lm.model, lm.places), recording(made):
         state = read(lm, tokens)
+        with recording(with_head):
+            read_with_head(lm, tokens)
     compare(made, expected, TOLERANCE[torch.float32])
+    compare(with_head, expected, TOLERANCE[torch.float32])
     # In half precision two ways to compute one thing drift apart, and mixtures of experts choose others.
     if not torch.equal(state, own) or (lm.model.dtype == torch.float32 and not (state - usual).abs().max() <= 1e-3 * usual.abs().max()):
         raise UserError("its eager attention, which alone can be seen, gives other outputs than its usual one")
@@ -109,6 +111,12 @@ def read(lm: LanguageModel, tokens: np.ndarray) -> Float[Tensor, "batch length w
     """The states after the last layer."""
     inputs = lm._tensor(tokens)
     return lm.model.base_model(input_ids=inputs, attention_mask=torch.ones_like(inputs), use_cache=False)[0].float()  # type: ignore[no-any-return]
+
+
+def read_with_head(lm: LanguageModel, tokens: np.ndarray) -> None:
+    """One pass with the language-model head."""
+    inputs = lm._tensor(tokens)
+    lm.model(input_ids=inputs, attention_mask=torch.ones_like(inputs), use_cache=False)
 
 
 class OwnMaps(AttentionRecorder):

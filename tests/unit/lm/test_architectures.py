@@ -52,6 +52,6 @@ def test_they_are_loaded(name):
     assert ("hooks" if lm.places else "interface") == OF_EACH_KIND[name]
 
 
-@pytest.mark.skipif(not NIGHT, reason="a minute of all architectures, and the docs of one version of transformers")
+@pytest.mark.skipif(not NIGHT, reason="some minutes of all architectures")
 def test_the_documentation_says_what_becomes_of_every_kind():
     assert table(NAMES) in (CONF.parents[1] / "docs" / "models.md").read_text()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -18,8 +18,9 @@ from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface, eager_mask
 
 from memgrid.errors import UserError
+from memgrid.lm.hooks import Place, switched_off
 from memgrid.lm.model import LanguageModel
-from memgrid.lm.pooling import attend, attention_of, attention_scores
+from memgrid.lm.pooling import attend, attention_of, attention_scores, layer_of, refuse_unknown, weights_of
 from memgrid.lm.triangle import Triangle
 
 MASKED = "memgrid_masked"
@@ -52,22 +53,46 @@ class PositionMask:
         self.first_query = int(np.flatnonzero(positions.any((0, 2))).min(initial=length))
         self.digest = hashlib.sha256(np.packbits(positions).tobytes() + repr((positions.shape, heads)).encode()).digest()
 
-    def switch_off(self, layer: int, scores: Float[Tensor, "batch heads queries keys"]) -> None:
+    def switch_off(self, layer: int, scores: Float[Tensor, "batch heads queries keys"], s_aux: Tensor | None = None) -> None:
         """Set masked scores to minus infinity, in place: their weights become exactly 0, and the softmax renormalises the rest.
 
         That equals dividing by what is left of a row, but holds however little that is. The queries are the last ones of the keys.
+
+        Raises:
+            UserError: a row keeps no key that its layer lets it see.
+        """
+        off = self.off(layer, scores.shape[-2:], lambda: weights_of(scores.clone(), s_aux)[0])
+        if off is None:
+            return
+        scores.masked_fill_(off.to(scores.device), -torch.inf)
+        if (scores[0].amax(-1) < torch.finfo(scores.dtype).min / 2).any():
+            raise UserError(
+                f"a mask switches off all that a token can see in layer {layer}, whose attention reaches back a few tokens only"
+            )
+
+    def off(
+        self, layer: int, size: Sequence[int], weights: Callable[[], Float[Tensor, "batch heads queries keys"]]
+    ) -> Bool[Tensor, "queries keys"] | Bool[Tensor, "batch heads queries keys"] | None:
+        """What is switched off in a layer; None where nothing is.
+
+        Args:
+            size: how many queries and keys there are; the queries are the last ones of the keys.
+            weights: computes what the weights are without this layer's mask.
         """
         off = self.layers[layer]
         if off is None:
-            return
-        queries, keys = scores.shape[-2:]
-        off = off[keys - queries : keys, :keys].to(scores.device)
-        if self.heads is None or self.heads >= scores.shape[1]:
-            scores.masked_fill_(off, -torch.inf)
-            return
-        query, key = off.nonzero(as_tuple=True)
-        chosen = torch.softmax(scores, -1, dtype=torch.float32)[:, :, query, key].topk(self.heads, dim=1).indices
-        scores[torch.arange(len(scores), device=scores.device)[:, None, None], chosen, query, key] = -torch.inf
+            return None
+        queries, keys = size
+        off = off[keys - queries : keys, :keys]
+        if self.heads is None:
+            return off
+        usual = weights()
+        query, key = off.to(usual.device).nonzero(as_tuple=True)
+        chosen = usual[:, :, query, key].topk(min(self.heads, usual.shape[1]), dim=1).indices
+        return torch.zeros_like(usual, dtype=torch.bool).index_put(
+            (torch.arange(len(usual), device=usual.device)[:, None, None], chosen, query, key),
+            torch.ones((), dtype=torch.bool, device=usual.device),
+        )
 
 
 # As `memgrid.lm.pooling.RECORDER`: what transformers calls by its name finds the mask here. See `masking`.
@@ -75,18 +100,25 @@ MASK: ContextVar[PositionMask | None] = ContextVar("mask", default=None)
 
 
 def masked_attention(
-    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, scaling: float | None = None, **_: Any
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
+    **others: Any,
 ) -> tuple[Tensor, None]:
     """Attention as in `memgrid.lm.pooling.pooled_attention`, with the positions of the current mask switched off.
 
     It also works on the last tokens only, while a cache of keys and values holds all tokens before them.
     """
-    scores, value = attention_scores(query, key, value, attention_mask, scaling)
+    refuse_unknown(module, others)
+    scores, value = attention_scores(query, key, value, attention_mask, scaling, softcap)
     if (mask := MASK.get()) is not None:
-        layer = module.layer_idx
-        assert isinstance(layer, int)
-        mask.switch_off(layer, scores)
-    return attend(module, scores, value), None
+        mask.switch_off(layer_of(module), scores, s_aux)
+    return attend(module, scores, value, s_aux), None
 
 
 AttentionInterface.register(MASKED, masked_attention)
@@ -94,14 +126,24 @@ AttentionMaskInterface.register(MASKED, eager_mask)
 
 
 @contextmanager
-def masking(model: Any, mask: PositionMask | None) -> Iterator[None]:
-    """What the model reads or generates inside, in this thread, is read under the mask; without one, as it is. Afterwards as before."""
+def masking(model: Any, mask: PositionMask | None, places: list[Place] | None = None) -> Iterator[None]:
+    """What the model reads or generates inside, in this thread, is read under the mask; without one, as it is. Afterwards as before.
+
+    Args:
+        places: where a model hands on attention of its own (`LanguageModel.places`): it can only read whole sequences, without a cache.
+    """
     token = MASK.set(mask)
     try:
-        with attention_of(model, MASKED):
+        with switched_off(model, places, off_here) if places else attention_of(model, MASKED):
             yield
     finally:
         MASK.reset(token)
+
+
+def off_here(layer: int, mask: Tensor, weights: Callable[[], Tensor]) -> Tensor | None:
+    """What the current mask switches off in a layer with attention of its own, as `memgrid.lm.hooks.switched_off` asks for it."""
+    current = MASK.get()
+    return None if current is None else current.off(layer, (mask.shape[-1], mask.shape[-1]), weights)
 
 
 @torch.inference_mode()
@@ -116,17 +158,18 @@ def prove_masking(lm: LanguageModel) -> None:
     tokens = np.stack([np.arange(1, 9), np.arange(9, 17)]) % lm.identity.vocabulary
     tokens[:, -1] = 1
     alone = PositionMask(np.repeat(np.tri(8, k=-1, dtype=bool)[None], lm.identity.layers, 0))
-    gaps = []
+    refused = f"the attention of llm {lm.identity.name!r} ({type(lm.model).__name__}) cannot be switched off"
+    inputs = torch.from_numpy(tokens).to(lm.device)
+    ones, gaps = torch.ones_like(inputs), []
     for mask in (alone, None):
-        inputs = torch.from_numpy(tokens).to(lm.device)
-        with masking(lm.model, mask):
-            state = lm.model.base_model(input_ids=inputs, attention_mask=torch.ones_like(inputs), use_cache=False).last_hidden_state
+        try:
+            with masking(lm.model, mask, lm.places):
+                state = lm.model.base_model(input_ids=inputs, attention_mask=ones, use_cache=False)[0]
+        except UserError as error:
+            raise UserError(f"{refused}: {error}, so leave intervene out of stages") from None
         gaps.append((state[0, -1] - state[1, -1]).abs().max().item())
     if not gaps[0] < 0.01 * gaps[1]:
-        raise UserError(
-            f"llm {lm.identity.name!r} ({type(lm.model).__name__}) does not use transformers' attention interface in every layer: "
-            "its attention cannot be switched off"
-        )
+        raise UserError(f"{refused}: a token still depends on tokens that it cannot look at, so leave intervene out of stages")
 
 
 class MaskedReader:
@@ -140,7 +183,7 @@ class MaskedReader:
     """
 
     def __init__(self, lm: LanguageModel, tokens: Int[np.ndarray, "n length"], k: int, suffix_only: bool) -> None:
-        self.lm, self.k, self.split = lm, k, suffix_only and k > 1
+        self.lm, self.k, self.split = lm, k, suffix_only and k > 1 and not lm.places
         self.suffix = tokens.shape[1] - k
         size = lm.batch_size(self.suffix if self.split else tokens.shape[1])
         self.batches = torch.from_numpy(np.ascontiguousarray(tokens, np.int64)).to(lm.device).split(size)
@@ -156,7 +199,7 @@ class MaskedReader:
         if self.split and mask.first_query < self.k - 1:
             raise ValueError("this reader keeps its prefixes: the mask may only have queries from k - 1 on")
         if mask.digest not in self._answers:
-            with masking(self.lm.model, mask):
+            with masking(self.lm.model, mask, self.lm.places):
                 parts = [suffix_scores(self._logits(number, batch), batch[:, self.k :]) for number, batch in enumerate(self.batches)]
             extractable, logprob = (torch.cat(part).cpu().numpy() for part in zip(*parts, strict=True))
             self._answers[mask.digest] = (extractable, logprob)

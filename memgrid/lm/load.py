@@ -154,9 +154,6 @@ def load_language_model(config: LLMConfig, length: int = 64) -> LanguageModel:
     with told(config.name, folder):
         check_positions(read_shape(config, folder).get_text_config(), length, subject)
         model = random_model(config) if folder is None else stored_model(config, folder, subject)
-        if not model._supports_attention_backend:
-            kind = type(model).__name__
-            raise UserError(f"llm {config.name!r} ({kind}) does not use transformers' attention interface: its attention cannot be pooled")
         model.eval()
         model.generation_config = GenerationConfig()  # a model's own penalties would make its continuation something else than greedy
         if config.device_map is None:

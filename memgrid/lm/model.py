@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import GenerationConfig
 
 from memgrid.errors import UserError
+from memgrid.lm.hooks import Place, taken_out
 from memgrid.lm.pooling import POOLED, AttentionRecorder, attention_of, recording
 
 
@@ -38,7 +39,7 @@ class Scores:
 
     def first(self, count: int) -> Scores:
         """Those of the first sequences."""
-        return Scores(**{field.name: getattr(self, field.name)[:count] for field in fields(self)})
+        return Scores(**{part.name: getattr(self, part.name)[:count] for part in fields(self)})
 
 
 def scores_of(logits: Float[Tensor, "batch length vocabulary"], inputs: Int[Tensor, "batch length"], k: int) -> Scores:
@@ -81,12 +82,18 @@ class Tokenizer:
 
 @dataclass(frozen=True)
 class LanguageModel(Tokenizer):
-    """A causal language model with its tokenizer."""
+    """A causal language model with its tokenizer.
+
+    Attributes:
+        places: where the model hands on its attention, layer by layer, if it does not take it from transformers' attention interface;
+            filled by `memgrid.lm.proof.prove_pooling`.
+    """
 
     identity: ModelIdentity
     model: Any
     device: torch.device
     batch_tokens: int
+    places: list[Place] = field(default_factory=list)
 
     def batch_size(self, length: int) -> int:
         """How many sequences of `length` tokens are computed at once."""
@@ -150,12 +157,11 @@ class LanguageModel(Tokenizer):
         """
         layers = self.identity.layers
         recorder = AttentionRecorder(len(inputs), inputs.shape[1], layers)
-        with attention_of(self.model, POOLED), recording(recorder):
+        way = taken_out(self.model, self.places) if self.places else attention_of(self.model, POOLED)
+        with way, recording(recorder):
             yield recorder
         if len(recorder.layers) != layers:
-            raise UserError(
-                f"llm {self.identity.name!r} sent {len(recorder.layers)} of its {layers} layers through transformers' attention interface"
-            )
+            raise UserError(f"llm {self.identity.name!r} reported the attention of {len(recorder.layers)} of its {layers} layers")
 
     def _tensor(self, tokens: np.ndarray) -> Int[Tensor, "batch length"]:
         return torch.from_numpy(np.ascontiguousarray(tokens, dtype=np.int64)).to(self.device)

@@ -18,6 +18,7 @@ from memgrid.corpus.corpus import Corpus, load_corpus
 from memgrid.corpus.published import FORMATS, load_published
 from memgrid.corpus.text import prepare_text
 from memgrid.errors import UserError
+from memgrid.intervene.masking import prove_masking
 from memgrid.label.labels import Labels, read_label_file
 from memgrid.label.select import Draw, draw, match, quartiles, select, undecided_rows
 from memgrid.launch.workspace import Workspace
@@ -122,8 +123,14 @@ class RunContext:
 
     @cached_property
     def lm(self) -> LanguageModel:
-        """The language model, loaded when a stage has something to compute."""
+        """The language model, loaded when a stage has something to compute.
+
+        Raises:
+            UserError: it cannot be loaded or pooled, or its attention cannot be switched off and a later stage is to do so.
+        """
         lm = load_language_model(self.run.llm, self.run.corpus.length + (self.bos is not None))
+        if "intervene" in self.run.stages:
+            prove_masking(lm)
         return lm if self.bos is None else after_bos(lm, self.identity, self.bos)
 
     @cached_property

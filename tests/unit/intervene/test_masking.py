@@ -6,6 +6,7 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
+from architectures import proven
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from models_maker import ARCHITECTURES, SMALL, random_model
@@ -13,6 +14,7 @@ from models_maker import ARCHITECTURES, SMALL, random_model
 from memgrid.config.schema import LLMConfig
 from memgrid.errors import UserError
 from memgrid.intervene.masking import MASK, MASKED, MaskedReader, PositionMask, masking, prove_masking
+from memgrid.lm.hooks import taken_out
 from memgrid.lm.load import load_language_model
 from memgrid.lm.pooling import POOLED, attention_of, recording
 
@@ -35,7 +37,7 @@ class Weights:
     def __init__(self):
         self.layers = {}
 
-    def record(self, layer, weights):
+    def record(self, layer, weights, sink=None):
         self.layers[layer] = weights.clone()
 
 
@@ -272,3 +274,89 @@ def test_a_mask_is_that_of_its_thread_alone(grouped):
     with masking(grouped.model, mine), ThreadPoolExecutor(1) as pool:
         assert pool.submit(elsewhere).result() == (None, other)
         assert MASK.get() is mine
+
+
+HOOKED = ["gpt_neo", "gptj", "falcon", "bloom", "mpt", "codegen", "openai-gpt"]
+
+
+def read_hooked(lm, tokens, mask):
+    """Logits and all weights of one pass of a model with attention of its own."""
+    inputs, seen = torch.from_numpy(tokens), Weights()
+    with torch.inference_mode(), masking(lm.model, mask, lm.places), recording(seen), taken_out(lm.model, lm.places):
+        logits = lm.model(input_ids=inputs, attention_mask=torch.ones_like(inputs), use_cache=False).logits
+    return logits, seen.layers
+
+
+@pytest.mark.parametrize("kind", HOOKED)
+def test_models_with_attention_of_their_own_heed_the_mask(kind):
+    lm, off = proven(kind), random_mask(3, share=0.5)
+    assert lm.places
+    prove_masking(lm)
+    tokens = some_tokens() % 256
+    usual, plain = read_hooked(lm, tokens, None)
+    assert torch.equal(usual, read_hooked(lm, tokens, PositionMask(np.zeros((3, LENGTH, LENGTH), bool)))[0])
+    logits, layers = read_hooked(lm, tokens, PositionMask(off))
+    assert not torch.equal(logits, usual)
+    for layer, weights in layers.items():
+        check_weights(weights, off[layer])
+    rest = plain[0] * torch.from_numpy(~off[0])
+    torch.testing.assert_close(layers[0], rest / rest.sum(-1, keepdim=True), atol=1e-6, rtol=1e-4)
+    two = read_hooked(lm, tokens, PositionMask(off, 2))[1][0]
+    for query, key in np.argwhere(off[0]):
+        order = plain[0][:, :, query, key].argsort(1, descending=True)
+        assert (two[:, :, query, key].gather(1, order[:, :2]) == 0).all()
+    assert hook_count(lm.model) == 0
+
+
+def hook_count(model):
+    return sum(len(module._forward_pre_hooks) for module in model.modules())
+
+
+@pytest.mark.parametrize("kind", ["gpt_neo", "falcon"])
+def test_teacher_forcing_equals_decoding_where_attention_is_the_models_own(kind):
+    lm = proven(kind)
+    mask = PositionMask(random_mask(3, share=0.5, first=K - 1))
+    made = some_tokens(12)[:, :K] % 256
+    for _ in range(LENGTH - K):  # without a cache: the queries of a layer's mask are those of the whole sequence
+        padded = np.concatenate([made, np.zeros((12, LENGTH - made.shape[1]), np.int64)], 1)
+        logits, _ = read_hooked(lm, padded, mask)
+        made = np.concatenate([made, logits[:, made.shape[1] - 1].argmax(-1, keepdim=True).numpy()], 1)
+    reader = MaskedReader(lm, made, K, True)
+    assert not reader.split
+    assert reader.read(mask)[0].all()
+    nothing = reader.read(PositionMask(np.zeros((3, LENGTH, LENGTH), bool)))
+    np.testing.assert_allclose(nothing[1], lm.score(made, K).suffix_logprob, atol=1e-4)
+    assert not nothing[0].all()
+
+
+@pytest.mark.parametrize("kind", ["gpt_oss", "gemma2"])
+def test_sinks_and_caps_stay_under_the_mask(kind):
+    lm, off = proven(kind), random_mask(3)
+    assert not lm.places
+    prove_masking(lm)
+    nothing, tokens = PositionMask(np.zeros((3, LENGTH, LENGTH), bool)), some_tokens() % 256
+    assert torch.equal(read(lm, tokens, mask=nothing)[0], read(lm, tokens, "eager")[0])
+    plain, masked = read(lm, tokens)[1][0], read(lm, tokens, mask=PositionMask(off))[1][0]
+    left = 1 - plain.masked_fill(torch.from_numpy(~off[0]), 0).sum(-1, keepdim=True)  # the sink's part stays, too
+    torch.testing.assert_close(masked, plain * torch.from_numpy(~off[0]) / left, atol=1e-4, rtol=1e-3)
+    heads = read(lm, tokens, mask=PositionMask(off, 2))[1][0]
+    seen = (plain > 0).all(1) & torch.from_numpy(off[0])  # the others lie outside of a window
+    assert ((heads == 0).sum(1)[seen] == 2).all()
+
+
+def test_a_mask_that_leaves_nothing_within_a_window_is_refused():
+    lm = proven("mistral", sliding_window=4)
+    off = np.zeros((3, LENGTH, LENGTH), bool)
+    off[1, 10, 8:11] = True  # the first of the four keys that it sees stays
+    read(lm, some_tokens() % 256, mask=PositionMask(off))
+    off[1, 10, 7] = True
+    with pytest.raises(UserError, match="a mask switches off all that a token can see in layer 1"):
+        read(lm, some_tokens() % 256, mask=PositionMask(off))
+
+
+@pytest.mark.parametrize(
+    ("kind", "why"), [("xlm", "MultiHeadAttention takes no mask of queries and keys"), ("zaya", "a token still depends on tokens")]
+)
+def test_attention_that_cannot_be_switched_off_is_refused_by_name(kind, why):
+    with pytest.raises(UserError, match=rf"the attention of llm '{kind}' \(.*\) cannot be switched off: {why}.*leave intervene out"):
+        prove_masking(proven(kind))

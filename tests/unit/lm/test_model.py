@@ -153,15 +153,3 @@ def test_one_pass_gives_scores_and_maps(toy_lm):
     np.testing.assert_allclose(scores.confidence, toy_lm.score(tokens, 32).confidence, rtol=1e-4)
     for pool, expected in toy_lm.pooled_maps(tokens).items():
         np.testing.assert_array_equal(maps[pool], expected)
-
-
-@pytest.mark.parametrize("change", [{"attn_logit_softcapping": 1.0}, {}])
-def test_attention_that_we_do_not_know_of_is_refused_by_name(change):
-    shape = {**SMALL, "num_key_value_heads": 2, "head_dim": 8, "sliding_window": 4, "initializer_range": 2.0, **change}
-    config = LLMConfig(name="capped", path=None, random={"model_type": "gemma2", **shape})
-    if change:
-        with pytest.raises(UserError, match=r"'capped' \(Gemma2ForCausalLM\) computes attention in a way of its own"):
-            load_language_model(config)
-    else:  # sliding windows alone are the model's mask, which the interface hands over
-        config.random["attn_logit_softcapping"] = None
-        assert load_language_model(config).identity.layers == 3

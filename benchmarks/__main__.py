@@ -19,7 +19,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import corpus, digests, extraction, gpu, labelling, loading, storage, training
+from benchmarks import composing, corpus, digests, extraction, gpu, labelling, loading, storage, training
 from benchmarks.measure import Row
 from benchmarks.shapes import Settings
 
@@ -30,6 +30,7 @@ GROUPS = {
     "storage": storage.storage,
     "rouge": labelling.rouge,
     "corpus": corpus.corpus,
+    "composing": composing.composing,
     "feeding": training.feeding,
     "training": training.training,
     "digests": digests.digests,

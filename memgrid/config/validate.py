@@ -6,11 +6,13 @@ import os
 import re
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import fields, is_dataclass
+from contextlib import suppress
+from dataclasses import asdict, fields, is_dataclass
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from memgrid.config.derive import taxonomy
 from memgrid.config.limits import Limits, refuse_outside_limits
@@ -49,6 +51,12 @@ def as_dataclasses(config: DictConfig, schema: Any, name: str) -> Any:
     unknown = unknown_keys(config, schema)
     if unknown:
         raise UserError(f"{', '.join(unknown)} is no setting of memgrid: `memgrid {name} --help` lists them")
+    with suppress(OmegaConfBaseException):
+        made = OmegaConf.to_object(config)
+        content = asdict(made)  # type: ignore[call-overload]
+        if MISSING not in repr(content):  # as nearly always: looking for what is missing takes as long as all the rest
+            refuse_texts(content)
+            return made
     missing = OmegaConf.missing_keys(config)
     if missing:
         raise UserError(f"{', '.join(sorted(missing))} is not set: give it on the command line, such as {sorted(missing)[0]}=...")

@@ -8,17 +8,22 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cached_property, lru_cache
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.default_element import ResultDefault
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from memgrid.config.mistakes import one_sentence
 from memgrid.errors import UserError
+from memgrid.io.display import on_terminal, progress_bar
 from memgrid.launch.tasks import SweepTarget
 from memgrid.launch.workspace import Workspace
 
@@ -102,28 +107,140 @@ def combinations(config: DictConfig, target: SweepTarget) -> Iterator[tuple[tupl
     Raises:
         UserError: one is invalid.
     """
-    loader = GlobalHydra.instance().config_loader()
-    swept = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
-    overrides = OverridesParser.create(config_loader=loader).parse_overrides([*swept, *config.hydra.overrides.task])
+    composer = Composer(GlobalHydra.instance().config_loader(), config)
     composed: dict[tuple[str, ...], Any] = {}
-    every = BasicSweeper.split_arguments(overrides, None)[0]
-    began, told = time.monotonic(), False
-    for number, combination in enumerate(every):
-        if not told and number and (passed := time.monotonic() - began) > SILENT_SECONDS:
-            told = True
-            print(f"memgrid: {len(every)} combinations are composed, in about {passed / number * len(every):.0f} s", file=sys.stderr)
-        # Runs that differ in such numbers alone, as parts and thresholds do: composing each would take minutes for a large sweep.
-        numbers = {match[1]: match[2] for word in combination if (match := NUMBER.fullmatch(word)) and match[1] in target.numbered}
-        others = tuple(word for word in combination if word.partition("=")[0] not in numbers)
-        run = with_numbers(composed.get(others), numbers)
-        if run is None:
-            whole = loader.load_sweep_config(config, combination)
-            run = run_of(whole, target)
-            if not refers_to(whole, target.numbered):
-                composed[others] = run
-        else:
-            target.validate(run)
-        yield tuple(combination), run
+    every = composer.every()
+    began, told = time.monotonic(), on_terminal()
+    with progress_bar() as bar:
+        for number, combination in enumerate(bar.track(every, description="composing runs")):
+            if not told and number and (passed := time.monotonic() - began) > SILENT_SECONDS:
+                told = True
+                print(f"memgrid: {len(every)} combinations are composed, in about {passed / number * len(every):.0f} s", file=sys.stderr)
+            # Runs that differ in such numbers alone, as parts and thresholds do, need no composition of their own.
+            numbers = {match[1]: match[2] for word in combination if (match := NUMBER.fullmatch(word)) and match[1] in target.numbered}
+            others = tuple(word for word in combination if word.partition("=")[0] not in numbers)
+            run = with_numbers(composed.get(others), numbers)
+            if run is None:
+                whole = composer.compose(combination)
+                run = target.typed(whole)
+                if numbers and not refers_to(whole, target.numbered):
+                    composed[others] = run
+            else:
+                target.validate(run)
+            yield tuple(combination), run
+
+
+class Composer:
+    """Composes the combinations of a sweep as Hydra does, in a tenth of the time.
+
+    Hydra reads and merges twenty files for each. Here it does so for the first; another choice in a group of files changes only that
+    group's part, which is merged alone, and Hydra's own function sets the values. What may depend on more than one choice, and all that
+    is refused, Hydra composes itself, so that it is as ever and its errors are told.
+
+    Args:
+        loader: Hydra's.
+        config: what Hydra composed of the command line, with its own part.
+    """
+
+    def __init__(self, loader: Any, config: DictConfig) -> None:
+        self.loader, self.config = loader, config
+        self.name, self.hydras = config.hydra.job.config_name, list(config.hydra.overrides.hydra)
+        # Where Hydra finds files: its own method, since a search path may be among the words.
+        self.files = Files(loader._parse_overrides_and_create_caching_repo(self.name, self.hydras)[1])
+        self.parsed = lru_cache(maxsize=4096)(self.parse)
+        self.composed = lru_cache(maxsize=256)(self.by_hydra)
+        self.part = lru_cache(maxsize=4096)(self.merge_part)
+        self.chosen = lru_cache(maxsize=64)(self.of_choices)
+        self.base: tuple[str, ...] | None = None  # the choices of the first combination
+
+    def parse(self, word: str) -> Override:
+        """One word of the command line, in Hydra's grammar."""
+        return OverridesParser.create(config_loader=self.loader).parse_overrides([word])[0]
+
+    def every(self) -> list[list[str]]:
+        """The words of every combination, in their order."""
+        swept = [f"{key}={value}" for key, value in (self.config.hydra.sweeper.params or {}).items()]
+        overrides = [self.parsed(word) for word in (*swept, *self.config.hydra.overrides.task)]
+        every: list[list[str]] = BasicSweeper.split_arguments(overrides, None)[0]
+        return every
+
+    def compose(self, words: list[str]) -> DictConfig:
+        """One combination, to be read, without Hydra's own part, which no run has; raises what Hydra raises."""
+        try:
+            overrides = [self.parsed(word) for word in words]
+            choices = [override for override in overrides if self.files.group_exists(override.key_or_group)]
+            own = self.chosen(tuple(choice.input_line for choice in choices))
+            if values := [override for override in overrides if override not in choices]:
+                own = copy.deepcopy(own)
+                self.loader._apply_overrides_to_config(values, own)
+            return own
+        except Exception:  # Hydra's functions also fail at their own assertions, and it is Hydra that tells what is wrong
+            return self.by_hydra(tuple(words))
+
+    def by_hydra(self, words: tuple[str, ...]) -> DictConfig:
+        """The same by Hydra."""
+        return without_hydra(self.loader.load_sweep_config(self.config, list(words)))
+
+    def of_choices(self, words: tuple[str, ...]) -> DictConfig:
+        """What the chosen files say."""
+        if self.base is None:
+            self.base = words
+        changed = [(word, usual) for word, usual in zip(words, self.base, strict=False) if word != usual]
+        if len(words) != len(self.base) or not all(self.are_apart(*pair) for pair in changed):
+            return self.composed(words)
+        own = copy.deepcopy(self.composed(self.base))
+        with read_write(own), open_dict(own):
+            for word, usual in changed:
+                own[self.parsed(word).key_or_group] = self.part(word, usual)
+        return own
+
+    def are_apart(self, word: str, usual: str) -> bool:
+        """Whether two words choose files of one group that decide nothing but the part of the configuration that has the group's name."""
+        groups = {self.parsed(each).key_or_group for each in (word, usual)}
+        return len(groups) == 1 and all(self.files.stands_alone(self.parsed(each)) for each in (word, usual)) and self.nothing_depends
+
+    def merge_part(self, word: str, usual: str) -> Any:
+        """The part of the configuration that has the group's name, after a choice that is not the first combination's."""
+        group = self.parsed(word).key_or_group
+        old, new = (f"{group}/{self.parsed(each).value()}" for each in (usual, word))
+        merged = [replace(file, config_path=new) if file.config_path == old else file for file in self.defaults]
+        return self.loader._compose_config_from_defaults_list(merged, self.files)._get_node(group)
+
+    @cached_property
+    def defaults(self) -> list[ResultDefault]:
+        """The files of the first combination in the order in which they are merged, without those of Hydra itself."""
+        assert self.base is not None
+        every = self.loader.compute_defaults_list(self.name, [*self.hydras, *self.base], RunMode.RUN).defaults
+        return [file for file in every if not file.config_path.startswith("hydra/")]
+
+    @cached_property
+    def nothing_depends(self) -> bool:
+        """Whether no file is chosen by what is chosen in another group, as `- data: ${llm}` would."""
+        return not any("${" in repr(self.files.load_config(file.config_path).defaults_list) for file in self.defaults)
+
+
+class Files:
+    """The configuration files of a sweep, each read once; merging changes what it is given, so that it is given a copy."""
+
+    def __init__(self, repository: Any) -> None:
+        self.group_exists = lru_cache(maxsize=None)(repository.group_exists)
+        self.read = repository.load_config
+        self.get_schema_source = repository.get_schema_source
+
+    def load_config(self, config_path: str) -> Any:
+        """What is in a file, without a part for Hydra itself, or None if there is no such file."""
+        file = copy.deepcopy(self.read(config_path))
+        if file is not None and "hydra" in file.config:
+            file.config = without_hydra(file.config)
+        return file
+
+    def stands_alone(self, choice: Override) -> bool:
+        """Whether a word chooses a file that chooses no others and says nothing outside of its own part."""
+        value = choice.value()
+        if choice.type != OverrideType.CHANGE or choice.package or not isinstance(value, str) or "/" in choice.key_or_group + value:
+            return False
+        file = self.read(f"{choice.key_or_group}/{value}")
+        return file is not None and not file.defaults_list and file.header["package"] is None
 
 
 def with_numbers(run: Any, numbers: dict[str, str]) -> Any:
@@ -135,13 +252,17 @@ def with_numbers(run: Any, numbers: dict[str, str]) -> Any:
 
 def refers_to(composed: DictConfig, keys: tuple[str, ...]) -> bool:
     """Whether a setting is made from one of these, as `${seed}` in somebody's own file."""
-    own = {key: value for key, value in OmegaConf.to_container(composed, resolve=False).items() if key != "hydra"}  # type: ignore[union-attr]
-    return any(re.search(rf"\$\{{[^}}]*\b{key}\b", repr(own)) for key in keys)
+    said = repr(OmegaConf.to_container(composed, resolve=False))
+    return any(re.search(rf"\$\{{[^}}]*\b{key}\b", said) for key in keys)
 
 
 def run_of(composed: DictConfig, target: SweepTarget) -> Any:
     """A composed configuration, which also has Hydra's own part, as one run; UserError if it is invalid."""
-    own = copy.deepcopy(composed)
-    with read_write(own), open_dict(own):
-        del own["hydra"]
-    return target.typed(own)
+    return target.typed(without_hydra(copy.deepcopy(composed)))
+
+
+def without_hydra(composed: DictConfig) -> DictConfig:
+    """A composed configuration, from which Hydra's own part has been taken."""
+    with read_write(composed), open_dict(composed):
+        del composed["hydra"]
+    return composed

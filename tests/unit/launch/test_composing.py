@@ -142,7 +142,7 @@ def test_a_file_that_is_chosen_by_another_choice_is(own):
 
 def test_values_of_one_combination_are_not_those_of_the_next(own):
     with composer_of(own) as composer:
-        for words in (["llm=toy", "~llm.random", "llm.dtype=float16"], ["llm=hf", "llm.path=x", "select.train_per_class=60"]):
+        for words in (["llm=toy", "llm.dtype=float16", "++llm.revision=x"], ["llm=hf", "llm.path=x", "select.train_per_class=60"]):
             composer.compose(words)
             assert answer(composer.compose, words[:1]) == answer(by_hydra(composer), words[:1])
 

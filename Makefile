@@ -47,7 +47,7 @@ docs: .venv/ready
 # By hand: the unit tests on the newest versions that pyproject.toml allows, in an environment of their own. NEWEST="--pre" takes release candidates too.
 newest:
 	@$(PYTHON) -m venv --clear .venv-newest
-	@.venv-newest/bin/pip install --quiet --disable-pip-version-check $(NEWEST) --editable '.[accelerate,dashboard,fasttext,mnist,notebooks,dev]'
+	@.venv-newest/bin/pip install --quiet --disable-pip-version-check $(NEWEST) --editable '.[accelerate,dashboard,fasttext,infini-gram,mnist,notebooks,dev]'
 	@OMP_NUM_THREADS=1 .venv-newest/bin/python -m pytest -n 2 --dist loadfile tests/unit $(PYTEST)
 
 clean:

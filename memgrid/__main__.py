@@ -6,7 +6,7 @@ import re
 import runpy
 import sys
 
-from memgrid.io.commands import COMMANDS, HELP, any_terminal, overview, unknown_command
+from memgrid.io.commands import COMMANDS, HELP, MODULES, any_terminal, overview, unknown_command
 from memgrid.io.paths import VERSION
 
 
@@ -22,7 +22,7 @@ def main() -> None:
     if named and first not in COMMANDS:
         sys.exit(f"memgrid: {unknown_command(first)}")
     sys.argv[1:] = words[named:]
-    runpy.run_module(f"memgrid.{first if named else 'run'}", run_name="__main__", alter_sys=True)
+    runpy.run_module(f"memgrid.{MODULES.get(first, first) if named else 'run'}", run_name="__main__", alter_sys=True)
 
 
 if __name__ == "__main__":

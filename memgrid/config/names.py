@@ -17,10 +17,11 @@ NOT_IN_RUN_ID = {"root", "force", "stages", "part", "parts", "wandb", "extract",
 # Settings that came later: a run's settings name them only where they are not the default, so that the names of older runs stay.
 CAME_LATER: dict[str, dict[str, Any]] = {
     "corpus": {"copies": None, "bos": False},
-    "label": {"code_text": "tokens"},
+    "label": {"code_text": "tokens", "counts": "exact", "index": None},
     "select": {"non_memorized": "any", "decoded": "continuation"},
 }
-HARDWARE = {"llm": {"device", "device_map", "batch_tokens"}, "trainer": {"threads", "progress"}}
+HARDWARE = {"llm": {"device", "device_map", "batch_tokens"}, "trainer": {"threads", "progress"}, "label": {"processes"}}
+COUNTING = {"counts", "index"}  # settings of labels that decide nothing without duplicates; the others decide what is code
 
 
 def settings(run: RunConfig) -> dict[str, Any]:
@@ -37,7 +38,9 @@ def settings(run: RunConfig) -> dict[str, Any]:
     plain["cnn"]["members"] = [member.name for member in members(run.cnn, protocol(run))]
     for key in ("kernel_size", "features", "pooling"):
         del plain["cnn"][key]
-    if "code" not in taxonomy(run).needs:
+    needs = {*taxonomy(run).needs, *(("duplicates",) if run.select.non_memorized == "matched" else ())}
+    plain["label"] = {key: value for key, value in plain["label"].items() if ("duplicates" if key in COUNTING else "code") in needs}
+    if not plain["label"]:
         del plain["label"]
     if protocol(run).shares_trainings:
         plain |= asdict(partition(run).thresholds)

@@ -64,12 +64,17 @@ class TaxonomyConfig:
 class LabelConfig:
     """`code` tells what detects whether a text is source code: `magika`, `fasttext` (the paper's, with `code_model`) or `usepackage`.
 
-    `code_text` tells what text it reads: what the `tokens` say, or what the `corpus` brings, where it brings any.
+    `code_text` tells what text it reads: what the `tokens` say, or what the `corpus` brings, where it brings any. `counts` tells where
+    duplicates are counted: `exact`, in the corpus's documents, by `processes` (null: as many as are worth it), or `infini_gram`, in the
+    folder `index`, which that package has built.
     """
 
     code: str = field(default="magika", metadata=limits(choices=("magika", "fasttext", "usepackage")))
     code_model: str | None = None
     code_text: str = field(default="tokens", metadata=limits(choices=("tokens", "corpus")))
+    counts: str = field(default="exact", metadata=limits(choices=("exact", "infini_gram")))
+    index: str | None = None
+    processes: int | None = field(default=None, metadata=limits(least=1, most=4096))
 
 
 @dataclass

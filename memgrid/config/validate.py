@@ -8,6 +8,7 @@ import unicodedata
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, fields, is_dataclass
+from importlib.util import find_spec
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -16,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from memgrid.config.derive import taxonomy
 from memgrid.config.limits import Limits, refuse_outside_limits
-from memgrid.config.schema import OWN_STAGES, STAGES, RunConfig, WandbConfig
+from memgrid.config.schema import OWN_STAGES, STAGES, LabelConfig, RunConfig, WandbConfig
 from memgrid.errors import UserError
 from memgrid.io.commands import refusal_of_home
 
@@ -53,7 +54,7 @@ def as_dataclasses(config: DictConfig, schema: Any, name: str) -> Any:
         raise UserError(f"{', '.join(unknown)} is no setting of memgrid: `memgrid {name} --help` lists them")
     with suppress(OmegaConfBaseException):
         made = OmegaConf.to_object(config)
-        content = asdict(made)  # type: ignore[call-overload]
+        content = asdict(made)  # type: ignore[arg-type]
         if MISSING not in repr(content):  # as nearly always: looking for what is missing takes as long as all the rest
             refuse_texts(content)
             return made
@@ -116,8 +117,19 @@ def validate(run: RunConfig) -> None:
         raise UserError("localize.method=gradcam needs a convolution and cnn.kind=linear has none: use gradient or integrated_gradients")
     if run.corpus.bos and "intervene" in run.stages:
         raise UserError("corpus.bos=true goes with every stage but intervene, which reads sequences without a BOS token: leave it out")
+    validate_counts(run.label)
     if not run.intervene.percent:
         raise UserError("intervene.percent=[] masks nothing: give shares above 0 and up to 100, such as [1,10]")
+
+
+def validate_counts(label: LabelConfig) -> None:
+    """Refuse an index that is not named, or is named and not asked, or that nothing here can read."""
+    if label.counts == "infini_gram" and label.index is None:
+        raise UserError("label.counts=infini_gram counts in an index: name its folder with label.index=<folder>")
+    if label.counts == "exact" and label.index is not None:
+        raise UserError(f"label.index={label.index} is not read by label.counts=exact: add label.counts=infini_gram, or leave it out")
+    if label.counts == "infini_gram" and find_spec("infini_gram") is None:
+        raise UserError("label.counts=infini_gram needs a package that is not installed: pip install 'memgrid[infini-gram]'")
 
 
 def validate_parts(run: RunConfig) -> None:

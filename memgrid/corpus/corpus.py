@@ -124,14 +124,25 @@ class Corpus:
             UserError: the corpus has no documents, or they are damaged; a document is null, has a null or an id that is none, or copies
                 that are no number from 0 on.
         """
+        for table in self.document_tables(rows):
+            tokens, ends = table["tokens"].explode().to_numpy(), table["tokens"].list.len().cum_sum().to_list()
+            for start, end, copies in zip([0, *ends], ends, table["copies"].to_list(), strict=False):
+                yield tokens[start:end], copies
+
+    def document_tables(self, rows: slice = slice(None)) -> Iterator[pl.DataFrame]:
+        """The same as tables of some documents after others, with the columns `row`, tokens and copies."""
         if self.documents_path is None:
             raise UserError(
                 f"corpus {self.name!r} has no documents.parquet, in which duplicates are counted: add it, or use a taxonomy without δ"
             )
-        for table in document_parts(self.documents_path, *rows.indices(count_rows(self.documents_path))[:2]):
-            tokens, ends = table["tokens"].explode().to_numpy(), table["tokens"].list.len().cum_sum().to_list()
-            for start, end, copies in zip([0, *ends], ends, table["copies"].to_list(), strict=False):
-                yield tokens[start:end], copies
+        yield from document_parts(self.documents_path, *rows.indices(count_rows(self.documents_path))[:2])
+
+    def name_of(self, row: int) -> str:
+        """A document in words: its row, and what other columns say of it."""
+        assert self.documents_path is not None
+        other = pl.scan_parquet(self.documents_path, glob=False).slice(row, 1).select(pl.exclude(list(DOCUMENTS))).collect()
+        said = [f"{column.name} {column[0]}" for column in other]
+        return f"row {row} of {self.documents_path.name}" + (f" ({', '.join(said)})" if said else "")
 
 
 def load_corpus(config: CorpusConfig) -> Corpus:
@@ -158,8 +169,11 @@ def load_corpus(config: CorpusConfig) -> Corpus:
 
 
 def document_parts(path: Path, start: int, stop: int) -> Iterator[pl.DataFrame]:
-    """Some rows of a table of documents, those with tokens and copies, in tables of about `PART_TOKENS`; raises as `Corpus.documents`."""
-    asked, rows = query(path, DOCUMENTS, check=not start), FIRST_ROWS
+    """Some rows of a table of documents, those with tokens and copies, in tables of about `PART_TOKENS`; raises as `Corpus.documents`.
+
+    The column `row` says where each stands.
+    """
+    asked, rows = query(path, DOCUMENTS, check=not start).with_row_index("row"), FIRST_ROWS
     while start < stop:
         part = collect(path, asked.slice(start, min(rows, stop - start)))
         refuse_nulls(part, path)

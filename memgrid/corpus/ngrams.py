@@ -83,25 +83,63 @@ def count_occurrences(sequences: np.ndarray, documents: Iterable[tuple[np.ndarra
     Raises:
         ValueError: a negative number of copies.
     """
-    rows, n = sequences.shape
-    hashes = _row_hashes(sequences)
-    order = np.argsort(hashes, kind="stable")
-    first = _first_of_equals(sequences, hashes, order)
-    queries, keys = order[first], hashes[order[first]]
-    totals = np.zeros(len(queries), np.int64)
-    for buffer, document, copies in _buffers(documents, n):
-        windows = np.lib.stride_tricks.sliding_window_view(buffer, n)
-        starts, places = _candidates(buffer, n, keys)
-        inside = document[starts] == document[starts + n - 1]
-        starts, places = starts[inside], places[inside]
-        while len(starts):  # once, unless different sequences share a hash: then the next of them is tried
-            equal = _equal_rows(windows, starts, sequences, queries[places])
-            np.add.at(totals, places[equal], copies[document[starts[equal]]])
-            again = (places + 1 < len(keys)) & (keys[np.minimum(places + 1, len(keys) - 1)] == keys[places])
-            starts, places = starts[again], places[again] + 1
-    counts = np.zeros(rows, np.int64)
-    counts[order] = totals[np.cumsum(first) - 1]
-    return counts
+    wanted = Wanted(sequences)
+    return wanted.counts(wanted.find(documents))
+
+
+class Wanted:
+    """Sequences that are to be found in documents: the distinct ones, by their hashes.
+
+    Attributes:
+        distinct: int64 (distinct,); a row of each, in the order of their hashes. Should two share a hash, one may stand here twice.
+    """
+
+    def __init__(self, sequences: np.ndarray) -> None:
+        self.sequences = sequences
+        hashes = _row_hashes(sequences)
+        self._order = np.argsort(hashes, kind="stable")
+        self._first = _first_of_equals(sequences, hashes, self._order)
+        self.distinct = self._order[self._first]
+        self._keys = hashes[self.distinct]
+        # The top bits of the hashes: most windows are refused for the price of one look-up; a binary search costs twenty.
+        bits = min(max(len(self._keys).bit_length() + 4, 16), 27)
+        self._shift = np.uint64(64 - bits)
+        self._table = np.zeros(1 << bits, bool)
+        self._table[self._keys >> self._shift] = True
+
+    def find(self, documents: Iterable[tuple[np.ndarray, int]]) -> np.ndarray:
+        """How often each of the distinct sequences occurs, int64 (distinct,); see `count_occurrences`."""
+        n, keys = self.sequences.shape[1], self._keys
+        totals = np.zeros(len(keys), np.int64)
+        for buffer, document, copies in _buffers(documents, n):
+            windows = np.lib.stride_tricks.sliding_window_view(buffer, n)
+            starts, places = self._candidates(buffer, n)
+            inside = document[starts] == document[starts + n - 1]
+            starts, places = starts[inside], places[inside]
+            while len(starts):  # once, unless different sequences share a hash: then the next of them is tried
+                equal = _equal_rows(windows, starts, self.sequences, self.distinct[places])
+                np.add.at(totals, places[equal], copies[document[starts[equal]]])
+                again = (places + 1 < len(keys)) & (keys[np.minimum(places + 1, len(keys) - 1)] == keys[places])
+                starts, places = starts[again], places[again] + 1
+        return totals
+
+    def counts(self, totals: np.ndarray) -> np.ndarray:
+        """The numbers of the distinct sequences as those of all rows, int64 (rows,)."""
+        counts = np.zeros(len(self.sequences), np.int64)
+        counts[self._order] = totals[np.cumsum(self._first) - 1]
+        return counts
+
+    def _candidates(self, buffer: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+        """Windows whose hash is among the keys: where they start, and the first place of the hash among them, int64 (matches,)."""
+        starts, places = [], []
+        for start in range(0, len(buffer) - n + 1, BLOCK_TOKENS):
+            hashes = window_hashes(buffer[start : start + BLOCK_TOKENS + n - 1], n)
+            near = np.flatnonzero(self._table[hashes >> self._shift])
+            place = np.searchsorted(self._keys, hashes[near])
+            hit = self._keys[np.minimum(place, len(self._keys) - 1)] == hashes[near]
+            starts.append(start + near[hit])
+            places.append(place[hit])
+        return np.concatenate(starts), np.concatenate(places)
 
 
 def _mix(values: np.ndarray) -> np.ndarray:
@@ -180,24 +218,6 @@ def _buffers(documents: Iterable[tuple[np.ndarray, int]], n: int) -> Iterator[tu
 def _joined(parts: list[np.ndarray], copies: list[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """One buffer from its parts, as `_buffers` yields it."""
     return np.concatenate(parts), np.repeat(np.arange(len(parts)), [len(part) for part in parts]), np.array(copies, np.int64)
-
-
-def _candidates(buffer: np.ndarray, n: int, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Windows whose hash is among the sorted `keys`: where they start, and the first place of the hash in `keys`, int64 (matches,)."""
-    # A table of the top bits refuses most windows for the price of one look-up; a binary search costs twenty.
-    bits = min(max(len(keys).bit_length() + 4, 16), 27)
-    shift = np.uint64(64 - bits)
-    table = np.zeros(1 << bits, bool)
-    table[keys >> shift] = True
-    starts, places = [], []
-    for start in range(0, len(buffer) - n + 1, BLOCK_TOKENS):
-        hashes = window_hashes(buffer[start : start + BLOCK_TOKENS + n - 1], n)
-        near = np.flatnonzero(table[hashes >> shift])
-        place = np.searchsorted(keys, hashes[near])
-        hit = keys[np.minimum(place, len(keys) - 1)] == hashes[near]
-        starts.append(start + near[hit])
-        places.append(place[hit])
-    return np.concatenate(starts), np.concatenate(places)
 
 
 def _equal_rows(left: np.ndarray, left_rows: np.ndarray, right: np.ndarray, right_rows: np.ndarray) -> np.ndarray:

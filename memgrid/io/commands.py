@@ -25,10 +25,12 @@ COMMANDS = {
     "status": "which runs and audits are done, running, failed (and why), stopped or missing",
     "report": "tables, figures and one page for all finished runs",
     "audit": "which samples of a data set a classifier memorizes",
+    "trace": "the training documents in which a sequence stands",
     "store": "check, describe or carry home stored attention",
     "tracking": "push offline wandb runs, or save the dashboard",
     "pretrain": "make the embedded model again",
 }
+MODULES = {"trace": "pipeline"}  # commands whose module has another name
 HELP = {"-h", "--help"}
 READER_GONE = 141  # as a shell tells that a process wrote to a pipe that nobody reads any more
 LINE, WIDEST_CELL = 118, 44  # characters of what `--help` prints
@@ -160,13 +162,16 @@ def explained(command: Command) -> str:
         optional = [text if needed(declaration) else f"[{text}]" for text, declaration in shown.items()]
         usage.append(" ".join(filter(None, ("memgrid", command.name, word, *optional))))
         keys += ["", f"Keys of {word}:" if word else "Keys:"]
-        usual = {
-            text: f" ({default} if nothing is said)" if (default := default_of(declaration)) else "" for text, declaration in shown.items()
-        }
-        keys += columns({text: declaration.metadata["meaning"] + usual[text] for text, declaration in shown.items()})
+        usual = {text: f" ({default_of(one)} if nothing is said)" if default_of(one) else "" for text, one in shown.items()}
+        keys += columns({text: one.metadata["meaning"] + usual[text] for text, one in shown.items()})
     lines = [f"memgrid {command.name}: {COMMANDS[command.name]}", "", fill(command.purpose, LINE), ""]
     lines += [("Usage: " if n == 0 else "       ") + line for n, line in enumerate(usage)]
-    lines += [f"       (python -m memgrid.{command.name} is the same)", *keys, "", *examples(command.examples)]
+    lines += [
+        f"       (python -m memgrid{' ' if command.name in MODULES else '.'}{command.name} is the same)",
+        *keys,
+        "",
+        *examples(command.examples),
+    ]
     return "\n".join(lines)
 
 
@@ -189,9 +194,8 @@ def columns(rows: Mapping[str, str], indent: str = "  ") -> list[str]:
         start = f"{indent}{first:{width}}  "
         if len(first) > width:
             lines, start = [*lines, f"{indent}{first}"], f"{indent}{'':{width}}  "
-        lines += fill(second, LINE, initial_indent=start, subsequent_indent=" " * len(start), break_on_hyphens=False).splitlines() or [
-            start.rstrip()
-        ]
+        wrapped = fill(second, LINE, initial_indent=start, subsequent_indent=" " * len(start), break_on_hyphens=False).splitlines()
+        lines += wrapped or [start.rstrip()]
     return lines
 
 
@@ -292,7 +296,9 @@ def refuse_other_modules(module: str) -> None:
     if module != "memgrid" and not module.startswith("memgrid."):
         return  # another package, which imports this one
     name = module.removeprefix("memgrid").removeprefix(".").removesuffix("__main__").removesuffix(".")
-    if name and name not in COMMANDS:
+    if name and (name not in COMMANDS or name in MODULES):
         near = nearest(name, COMMANDS) or nearest(name.partition(".")[0], COMMANDS)
-        print(f"memgrid: memgrid.{name} is no command: python -m memgrid.<command> knows {', '.join(COMMANDS)}{near}", file=sys.stderr)
+        known = f"python -m memgrid.<command> knows {', '.join(command for command in COMMANDS if command not in MODULES)}{near}"
+        known = f"python -m memgrid {name} is" if name in MODULES else known
+        print(f"memgrid: memgrid.{name} is no command: {known}", file=sys.stderr)
         sys.exit(2)

@@ -3,7 +3,7 @@
 | group      | columns                                                  | from                                  |
 |------------|----------------------------------------------------------|---------------------------------------|
 | memorized  | memorized, confidence, prefix_logprob, suffix_logprob    | the LLM, one pass under teacher forcing |
-| duplicates | duplicates                                               | exact 64-gram counts in the documents |
+| duplicates | duplicates                                               | exact 64-gram counts in the documents, or in an index |
 | templates  | is_repeating, is_incrementing                            | the text                              |
 | rouge      | rouge_l, rouge_3                                         | the token ids of prefix and suffix    |
 | code       | is_code, null where nobody needs it yet                  | a detector (`memgrid.label.code`) on the text |
@@ -25,7 +25,7 @@ import polars as pl
 
 from memgrid.config.schema import LabelConfig
 from memgrid.corpus.corpus import Corpus
-from memgrid.corpus.ngrams import count_occurrences
+from memgrid.corpus.counting import count_duplicates, index_digest
 from memgrid.errors import DamagedError
 from memgrid.io.digests import read_table, write_parquet
 from memgrid.io.display import progress_bar
@@ -62,9 +62,9 @@ def memorized_columns(scores: list[Scores]) -> Columns:
     return {name: np.concatenate([getattr(score, name) for score in scores]) for name in names}
 
 
-def label_duplicates(corpus: Corpus, _: None) -> Columns:
-    """Exact occurrences of each sequence in the training documents, at any offset, int64."""
-    return {"duplicates": count_occurrences(corpus.tokens, corpus.documents())}
+def label_duplicates(corpus: Corpus, config: LabelConfig) -> Columns:
+    """Exact occurrences of each sequence in the training text, at any offset, int64."""
+    return {"duplicates": count_duplicates(corpus, config)}
 
 
 def label_templates(corpus: Corpus, tokenizer: Detokenizer) -> Columns:
@@ -139,10 +139,12 @@ class Labels:
 
     def made_from(self, group: str) -> str:
         """What a group's file has to say of its origin."""
-        judge = {"code": self.config.code, "code_model": self.config.code_model}
+        judge: dict[str, object] = {"code": self.config.code, "code_model": self.config.code_model}
         if self.config.code_text != "tokens":
             judge["code_text"] = self.config.code_text
-        return json.dumps(self.identity | (judge if group == "code" else {}))
+        counted: dict[str, object] = {} if self.config.counts == "exact" else {"index": index_digest(self.config)}
+        asked = {"code": judge, "duplicates": counted}.get(group, {})
+        return json.dumps(self.identity | asked)
 
     def has(self, group: str) -> bool:
         """Whether the group's file is there, sound and made from this corpus and LLM."""
@@ -166,7 +168,11 @@ class Labels:
     def asks(self, group: str) -> str | None:
         """What has to be there to compute a group: the `lm`, its `tokenizer`, or nothing."""
         wanted = {"memorized": "lm", "templates": "tokenizer", "code": "tokenizer"}.get(group)
-        return None if given_columns(self.corpus, group) is not None else wanted
+        return None if self.given(group) is not None else wanted
+
+    def given(self, group: str) -> Columns | None:
+        """As `given_columns`; but whoever names an index wants its counts."""
+        return None if group == "duplicates" and self.config.counts != "exact" else given_columns(self.corpus, group)
 
     @contextmanager
     def turn(self, group: str) -> Iterator[bool]:
@@ -180,13 +186,13 @@ class Labels:
         if group == "code":
             assert model is not None
             self.detect_code(np.arange(len(self.corpus.tokens)), model)
-        elif (given := given_columns(self.corpus, group)) is not None:
+        elif (given := self.given(group)) is not None:
             self.write(group, given)
         elif group == "memorized":
             assert isinstance(model, LanguageModel)
             self.score_in_blocks(lambda rows: label_memorized(self.corpus, model, rows))
         else:
-            self.write(group, GROUPS[group](self.corpus, model))
+            self.write(group, GROUPS[group](self.corpus, self.config if group == "duplicates" else model))
 
     def score_in_blocks(self, score: Callable[[slice], list[Scores]]) -> None:
         """Compute the group `memorized` and keep every block of rows as soon as it is read: a process that is killed loses one.

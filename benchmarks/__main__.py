@@ -30,6 +30,7 @@ GROUPS = {
     "storage": storage.storage,
     "rouge": labelling.rouge,
     "corpus": corpus.corpus,
+    "counting": labelling.counting,
     "composing": composing.composing,
     "feeding": training.feeding,
     "training": training.training,

@@ -166,12 +166,8 @@ def explained(command: Command) -> str:
         keys += columns({text: one.metadata["meaning"] + usual[text] for text, one in shown.items()})
     lines = [f"memgrid {command.name}: {COMMANDS[command.name]}", "", fill(command.purpose, LINE), ""]
     lines += [("Usage: " if n == 0 else "       ") + line for n, line in enumerate(usage)]
-    lines += [
-        f"       (python -m memgrid{' ' if command.name in MODULES else '.'}{command.name} is the same)",
-        *keys,
-        "",
-        *examples(command.examples),
-    ]
+    typed = f"python -m memgrid{' ' if command.name in MODULES else '.'}{command.name}"
+    lines += [f"       ({typed} is the same)", *keys, "", *examples(command.examples)]
     return "\n".join(lines)
 
 

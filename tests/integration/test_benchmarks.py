@@ -118,4 +118,4 @@ def test_a_quick_run_writes_every_row(tmp_path, monkeypatch):
         assert all(math.isfinite(row[key]) for key in ("value", "baseline", "ratio")), row
         assert (row["target"] is None) == (row["met"] is None)
         assert row["name"] in (tmp_path / "results.md").read_text()
-    assert sum(row["target"] is not None for row in rows) >= 22
+    assert sum(row["target"] is not None for row in rows) >= 23

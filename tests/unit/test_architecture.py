@@ -230,6 +230,15 @@ def test_every_setting_that_decides_a_result_changes_the_run_folder(key):
     assert usual != changed
 
 
+def test_where_duplicates_are_counted_changes_the_folder_of_runs_that_read_them():
+    register()
+    asked = ["label.counts=infini_gram", "label.index=/data/index"]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        for reads, words in ((True, ["taxonomy=recite"]), (False, ["taxonomy=rasy"]), (True, ["select.non_memorized=matched"])):
+            usual, changed = (run_folder(typed(compose("run", overrides=given))) for given in (words, words + asked))
+            assert (usual != changed) == reads
+
+
 @pytest.mark.parametrize(
     "given",
     [
@@ -239,6 +248,7 @@ def test_every_setting_that_decides_a_result_changes_the_run_folder(key):
         "stages=[label]",
         "force=true",
         "trainer.threads=1",
+        "label.processes=3",
         "wandb=off",
         "llm.batch_tokens=640",
         "localize.method=gradient",

@@ -8,7 +8,7 @@ import pytest
 
 from memgrid import __version__
 from memgrid.__main__ import main
-from memgrid.io.commands import COMMANDS, refuse_other_modules
+from memgrid.io.commands import COMMANDS, MODULES, refuse_other_modules
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def type_words(monkeypatch, *words):
         (["run", "rho=0.5"], "run", ["rho=0.5"]),
         (["taxonomy=rasy", "--help"], "run", ["taxonomy=rasy", "--help"]),
         (["store", "verify", "root=a"], "store", ["verify", "root=a"]),
-        *(([name, "--help"], name, ["--help"]) for name in COMMANDS),
+        *(([name, "--help"], MODULES.get(name, name), ["--help"]) for name in COMMANDS),
     ],
 )
 def test_the_first_word_is_the_command_or_it_is_a_run(words, module, rest, started, monkeypatch):
@@ -64,7 +64,7 @@ def test_the_version(started, monkeypatch, capsys):
     [
         (
             "statsu",
-            "statsu is no command: use run, status, report, audit, store, tracking or pretrain, or key=value for a run (did you mean",
+            "statsu is no command: use run, status, report, audit, trace, store, tracking or pretrain, or key=value for a run (did you",
         ),
         ("taxonomy", "taxonomy is no command"),
         ("help", "help is no command"),
@@ -78,7 +78,9 @@ def test_another_word_is_refused_in_one_sentence(word, told, started, monkeypatc
     assert started == []
 
 
-@pytest.mark.parametrize("module", ["memgrid", "memgrid.__main__", "-mmemgrid.run", *(f"memgrid.{name}" for name in COMMANDS)])
+@pytest.mark.parametrize(
+    "module", ["memgrid", "memgrid.__main__", "-mmemgrid.run", *(f"memgrid.{name}" for name in COMMANDS if name not in MODULES)]
+)
 def test_commands_may_be_started_as_modules(module):
     refuse_other_modules(module)
     refuse_other_modules(f"{module}.__main__".replace("__main__.__main__", "__main__"))
@@ -90,6 +92,14 @@ def test_other_modules_may_not(module, capsys):
         refuse_other_modules(module)
     assert end.value.code == 2
     assert capsys.readouterr().err.startswith(f"memgrid: {module.removeprefix('-m')} is no command: ")
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_command_without_a_module_of_its_name_says_how_it_is_typed(name, capsys):
+    with pytest.raises(SystemExit) as end:
+        refuse_other_modules(f"memgrid.{name}")
+    assert end.value.code == 2
+    assert capsys.readouterr().err == f"memgrid: memgrid.{name} is no command: python -m memgrid {name} is\n"
 
 
 @pytest.mark.parametrize("name", ["mypackage.script", "memgrid_extra", "memgridder.tool"])

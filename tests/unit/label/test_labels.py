@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 import pytest
+from index_maker import make_index
 
 from memgrid.config.schema import CorpusConfig, LabelConfig
 from memgrid.corpus.corpus import load_corpus
@@ -161,3 +162,21 @@ def test_what_the_corpus_brings_is_taken(corpus, toy_lm, tmp_path):
             np.testing.assert_array_equal(made.read([group])[name], brought.given[name])
     assert made.read(["memorized"])["confidence"].is_nan().all()
     assert Labels(tmp_path, toy_lm.identity, corpus).missing(["duplicates"]) == ["duplicates"]
+
+
+def test_whoever_names_an_index_gets_its_counts(corpus, toy_lm, tmp_path):
+    """Also where the corpus brings duplicates; and labels of another index, or of none, are not taken for them."""
+    documents = [(tokens, 3) for tokens in corpus.tokens[:20]]
+    asked = LabelConfig(counts="infini_gram", index=str(make_index(tmp_path / "index", documents)))
+    brings = replace(corpus, given={"duplicates": np.full(len(corpus.tokens), 7)})
+    usual, counted = Labels(tmp_path, toy_lm.identity, brings), Labels(tmp_path, toy_lm.identity, brings, asked)
+    usual.compute("duplicates", None)
+    assert set(usual.read(["duplicates"])["duplicates"]) == {7}
+    assert usual.has("duplicates")
+    assert not counted.has("duplicates")
+    counted.compute("duplicates", None)
+    assert counted.has("duplicates")
+    assert counted.read(["duplicates"])["duplicates"].head(20).min() >= 3
+    assert not usual.has("duplicates")
+    other = LabelConfig(counts="infini_gram", index=str(make_index(tmp_path / "other", documents[1:])))
+    assert not Labels(tmp_path, toy_lm.identity, brings, other).has("duplicates")

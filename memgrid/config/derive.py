@@ -39,29 +39,38 @@ class Protocol:
     """What `compat` changes beside the settings of its file in conf/compat. The defaults are ours, `compat=paper` is `PAPER`.
 
     The paper's protocol, for whoever must compare numbers with its tables: its file asks for the paper's networks, its numbers of samples
-    and `select.leak_free=false`, a split that does not look at content; the three fields here are what its code and its authors did, and
-    no setting says.
+    `select.leak_free=false`, a split that does not look at content, and float32, also on a GPU; the four fields here are what its code
+    and its authors did, and no setting says.
 
     Attributes:
         members_read_means: the whole panel is given means, whatever its pooling says: there the pooling never reached the CNN.
         shares_trainings: equal partitions are one training, and a threshold that decides nothing is no setting of a run. In the paper
             every setting was trained for itself: no two runs are equal.
         seeds_every_setting: another seed for every setting, made from it: there no seed was set.
+        suppresses_end: the model never continues with its end-of-text token, so that a suffix that holds it is not extractable. Labels
+            and attention made so are kept apart from the others.
     """
 
     members_read_means: bool = False
     shares_trainings: bool = True
     seeds_every_setting: bool = False
+    suppresses_end: bool = False
 
 
 OURS = Protocol()
-PAPER = Protocol(members_read_means=True, shares_trainings=False, seeds_every_setting=True)
+PAPER = Protocol(members_read_means=True, shares_trainings=False, seeds_every_setting=True, suppresses_end=True)
 PROTOCOLS = {"none": OURS, "paper": PAPER}
 
 
 def protocol(run: RunConfig) -> Protocol:
     """What the run's `compat` changes."""
     return PROTOCOLS[run.compat]
+
+
+def decoded(run: RunConfig) -> str:
+    """What non-memorized sequences are read with, by which stores are named: `continuation`, `no-end` (the same, suppressed) or `suffix`."""
+    own_words = run.select.decoded == "continuation"
+    return "no-end" if own_words and protocol(run).suppresses_end else run.select.decoded
 
 
 @dataclass(frozen=True)

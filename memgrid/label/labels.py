@@ -118,6 +118,7 @@ class Labels:
 
     Args:
         read_file: as `read_label_file`, if it may remember what it has read.
+        memorized: the name of the file of that group: what is memorized without the end of text has one of its own.
     """
 
     def __init__(
@@ -127,15 +128,16 @@ class Labels:
         corpus: Corpus,
         config: LabelConfig | None = None,
         read_file: Callable[[str, int], tuple[pl.DataFrame, str]] = read_label_file,
+        memorized: str = "memorized",
     ) -> None:
         self.folder = root / "labels" / llm.name / corpus.name
-        self.corpus, self.config, self.read_file = corpus, config or LabelConfig(), read_file
+        self.corpus, self.config, self.read_file, self.memorized = corpus, config or LabelConfig(), read_file, memorized
         # What the files were made from; a file made from something else is computed again.
         self.identity = {"corpus": corpus.fingerprint, "k": corpus.k, "llm": llm.fingerprint}
 
     def path(self, group: str) -> Path:
         """The file of one group."""
-        return self.folder / (f"code-{self.config.code}.parquet" if group == "code" else f"{group}.parquet")
+        return self.folder / f"{ {'code': f'code-{self.config.code}', 'memorized': self.memorized}.get(group, group) }.parquet"
 
     def made_from(self, group: str) -> str:
         """What a group's file has to say of its origin."""
@@ -200,7 +202,7 @@ class Labels:
         Args:
             score: the scores of the sequences in some rows, in their order, as a list of batches.
         """
-        blocks = self.folder / ".memorized"
+        blocks = self.folder / f".{self.memorized}"
         blocks.mkdir(parents=True, exist_ok=True)
         tables = []
         for start in range(0, len(self.corpus.tokens), BLOCK_ROWS):

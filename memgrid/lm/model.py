@@ -42,13 +42,22 @@ class Scores:
         return Scores(**{part.name: getattr(self, part.name)[:count] for part in fields(self)})
 
 
-def scores_of(logits: Float[Tensor, "batch length vocabulary"], inputs: Int[Tensor, "batch length"], k: int) -> Scores:
-    """What the logits of one pass say of the tokens that were read."""
+def scores_of(
+    logits: Float[Tensor, "batch length vocabulary"], inputs: Int[Tensor, "batch length"], k: int, suppressed: tuple[int, ...] = ()
+) -> Scores:
+    """What the logits of one pass, which are not needed afterwards, say of the tokens that were read.
+
+    Args:
+        suppressed: tokens that are never the most probable; probabilities are the model's own all the same.
+    """
     logits = logits[:, :-1].float()
     # Log-probabilities only where they are asked for: a second tensor of all of them costs more time than the model's last layers.
     total = logits.logsumexp(-1)
+    given = logits.gather(-1, inputs[:, 1:, None])[..., 0] - total
+    if suppressed:
+        logits[..., list(suppressed)] = -torch.inf
     highest, predicted = logits.max(-1)
-    best, given = highest - total, logits.gather(-1, inputs[:, 1:, None])[..., 0] - total
+    best = highest - total
     return Scores(
         memorized=(predicted[:, k - 1 :] == inputs[:, k:]).all(-1).cpu().numpy(),
         confidence=best[:, k - 1 :].exp().mean(-1).cpu().numpy(),
@@ -87,6 +96,7 @@ class LanguageModel(Tokenizer):
     Attributes:
         places: where the model hands on its attention, layer by layer, if it does not take it from transformers' attention interface;
             filled by `memgrid.lm.proof.prove_pooling`.
+        suppressed: tokens with which it never continues.
     """
 
     identity: ModelIdentity
@@ -94,6 +104,12 @@ class LanguageModel(Tokenizer):
     device: torch.device
     batch_tokens: int
     places: list[Place] = field(default_factory=list)
+    suppressed: tuple[int, ...] = ()
+
+    def without_end(self) -> LanguageModel:
+        """The same model, which never continues with its end-of-text token, if it has one."""
+        end = self.tokenizer.eos_token_id
+        return self if end is None else replace(self, suppressed=(end,))
 
     def batch_size(self, length: int) -> int:
         """How many sequences of `length` tokens are computed at once."""
@@ -103,7 +119,8 @@ class LanguageModel(Tokenizer):
     def score(self, tokens: Int[np.ndarray, "batch length"], k: int) -> Scores:
         """Read sequences once under teacher forcing (how-it-works 4: one pass equals greedy decoding, up to exact ties)."""
         inputs = self._tensor(tokens)
-        return scores_of(self.model(input_ids=inputs, attention_mask=torch.ones_like(inputs), use_cache=False).logits, inputs, k)
+        logits = self.model(input_ids=inputs, attention_mask=torch.ones_like(inputs), use_cache=False).logits
+        return scores_of(logits, inputs, k, self.suppressed)
 
     @torch.inference_mode()
     def score_and_pool(self, tokens: Int[np.ndarray, "batch length"], k: int) -> tuple[Scores, dict[str, np.ndarray]]:
@@ -111,7 +128,7 @@ class LanguageModel(Tokenizer):
         inputs = self._tensor(tokens)
         with self.pooling(inputs) as recorder:
             logits = self.model(input_ids=inputs, attention_mask=torch.ones_like(inputs), use_cache=False).logits
-        return scores_of(logits, inputs, k), recorder.maps()
+        return scores_of(logits, inputs, k, self.suppressed), recorder.maps()
 
     @torch.inference_mode()
     def continue_greedily(
@@ -119,7 +136,7 @@ class LanguageModel(Tokenizer):
     ) -> tuple[Int[np.ndarray, "batch steps"], Float[np.ndarray, " batch"]]:
         """The greedy continuation, int32, and the mean probability of its tokens, float32.
 
-        The end-of-text token is a token like any other here: a training sequence may contain it.
+        The end-of-text token is a token like any other here, unless it is suppressed: a training sequence may contain it.
         """
         inputs = self._tensor(prefix)
         greedy = GenerationConfig(
@@ -127,6 +144,7 @@ class LanguageModel(Tokenizer):
             max_new_tokens=steps,
             eos_token_id=None,
             pad_token_id=0,
+            suppress_tokens=list(self.suppressed) or None,
             use_cache=True,
             output_logits=True,
             return_dict_in_generate=True,
@@ -134,8 +152,9 @@ class LanguageModel(Tokenizer):
         self.model.generation_config.eos_token_id = None
         # The mask is all ones, explicitly: transformers would otherwise guess padding from token 0.
         generated = self.model.generate(inputs, attention_mask=torch.ones_like(inputs), generation_config=greedy)
-        best = torch.stack([logits.float().softmax(-1).amax(-1) for logits in generated.logits])
-        return generated.sequences[:, prefix.shape[1] :].cpu().numpy().astype(np.int32), best.mean(0).cpu().numpy()
+        continued = generated.sequences[:, prefix.shape[1] :]
+        sure = [logits.float().softmax(-1).gather(-1, continued[:, step, None]) for step, logits in enumerate(generated.logits)]
+        return continued.cpu().numpy().astype(np.int32), torch.cat(sure, -1).mean(-1).cpu().numpy()
 
     @torch.inference_mode()
     def pooled_maps(self, decoded: Int[np.ndarray, "batch length"]) -> dict[str, np.ndarray]:

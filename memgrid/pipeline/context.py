@@ -131,6 +131,7 @@ class RunContext:
         lm = load_language_model(self.run.llm, self.run.corpus.length + (self.bos is not None))
         if "intervene" in self.run.stages:
             prove_masking(lm)
+        lm = lm.without_end() if derive.protocol(self.run).suppresses_end else lm
         return lm if self.bos is None else after_bos(lm, self.identity, self.bos)
 
     @cached_property
@@ -141,12 +142,13 @@ class RunContext:
     @cached_property
     def labels(self) -> Labels:
         """The label files."""
-        return Labels(self.root, self.identity, self.corpus, self.run.label, self.inputs.label_file)
+        memorized = "memorized_no_end" if derive.protocol(self.run).suppresses_end else "memorized"
+        return Labels(self.root, self.identity, self.corpus, self.run.label, self.inputs.label_file, memorized)
 
     @cached_property
     def store(self) -> Store:
         """The attention of this LLM and corpus."""
-        return open_store(self.root, self.corpus, self.identity, self.run.extract.compress, self.run.select.decoded)
+        return open_store(self.root, self.corpus, self.identity, self.run.extract.compress, derive.decoded(self.run))
 
     @property
     def groups(self) -> tuple[str, ...]:

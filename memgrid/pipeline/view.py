@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
+from memgrid.config.derive import decoded
 from memgrid.config.overrides import command, read_config
 from memgrid.config.schema import RunConfig
 from memgrid.errors import DamagedError, UserError
@@ -238,7 +239,7 @@ class RunData:
         from memgrid.store.store import Store, store_folder
 
         run = self.settings
-        folder = store_folder(self.root, run.llm.name, run.corpus.name, run.select.decoded)
+        folder = store_folder(self.root, run.llm.name, run.corpus.name, decoded(run))
         identity = survey(folder)[0] if any(folder.glob("*.h5")) else None
         if identity is None:
             raise self.lacks(f"attention (there is none in {folder})", "stages=[extract]")

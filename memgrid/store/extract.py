@@ -27,7 +27,9 @@ class LabelWarning(UserWarning):
 
 
 def open_store(root: Path, corpus: Corpus, llm: ModelIdentity, compress: bool = False, decoded: str = "continuation") -> Store:
-    """The store of one LLM and corpus, `<root>/attention/<llm>/<corpus>`; with `decoded` suffix, `<corpus>@suffix` (no corpus has an @).
+    """The store of one LLM and corpus, `<root>/attention/<llm>/<corpus>`, or `<corpus>@<decoded>` (no corpus has an @).
+
+    With `decoded` continuation it has the first name; see `memgrid.config.derive.decoded` for the others.
 
     Its shards name the corpus so, too: a store takes none of the other kind. Memorized sequences are the same in both.
     """

@@ -9,12 +9,15 @@ import torch
 from conftest import memgrid_here
 from hydra import compose, initialize_config_dir
 
-from memgrid.config.derive import Member, members, protocol
+from memgrid.config.derive import Member, decoded, members, protocol
 from memgrid.config.names import run_folder, training_key, training_seed
+from memgrid.config.overrides import overrides
 from memgrid.config.schema import CNNConfig
 from memgrid.config.validate import register, typed
 from memgrid.io.paths import CONF
+from memgrid.launch.workspace import Workspace
 from memgrid.metrics import scores
+from memgrid.pipeline.context import RunContext
 from memgrid.train.panel import Panel
 
 
@@ -48,6 +51,27 @@ def test_every_setting_is_trained_for_itself():
     ours = [composed(f"taxonomy={name}", f"delta={delta}") for name in ("recite", "recollect", "rasy") for delta in (5, 50)]
     assert len({training_key(run) for run in ours}) == 3
     assert {training_seed(run) for run in ours} == {0}
+
+
+def test_it_computes_in_float32_on_a_gpu_too():
+    assert composed("trainer=gpu").trainer.precision == "bf16-mixed"
+    run = composed("compat=paper", "trainer=gpu")
+    assert (run.trainer.accelerator, run.trainer.precision) == ("gpu", "32-true")
+    assert composed("compat=paper", "trainer=gpu", "trainer.precision=bf16-mixed").trainer.precision == "bf16-mixed"
+    assert composed(*(word.strip("'") for word in overrides(run))) == run
+
+
+def test_what_is_decoded_without_end_of_text_is_kept_apart():
+    """Labels and attention, of the model's own words; a true suffix is the same for all."""
+    runs = {
+        words: composed(*words) for words in [(), ("compat=paper",), ("select.decoded=suffix",), ("compat=paper", "select.decoded=suffix")]
+    }
+    assert [decoded(run) for run in runs.values()] == ["continuation", "no-end", "suffix", "suffix"]
+    contexts = [RunContext(run, Workspace()) for run in list(runs.values())[:2]]
+    assert [context.labels.path("memorized").stem for context in contexts] == ["memorized", "memorized_no_end"]
+    assert [context.labels.path("rouge").stem for context in contexts] == ["rouge", "rouge"]
+    assert [context.store.folder.name for context in contexts] == ["toy", "toy@no-end"]
+    assert [bool(context.lm.suppressed) for context in contexts] == [False, True]
 
 
 @pytest.mark.slow

@@ -53,7 +53,7 @@ def counting(settings: Settings) -> list[Row]:
     Raises:
         AssertionError: a sequence that was cut out of a document is not found there.
     """
-    documents, sequences = (200, 100) if settings.quick else (20_000, 200_000)
+    documents, sequences = (200, 100) if settings.quick else (8_000, 200_000)
     rng = np.random.default_rng(0)
     tokens = rng.integers(0, 50304, (documents, 1000), dtype=np.int32)
     path = settings.folder / "documents.parquet"
@@ -67,7 +67,7 @@ def counting(settings: Settings) -> list[Row]:
     tasks = {"count": lambda: count_exactly(corpus, processes=1), "read": lambda: sum(copies for _, copies in corpus.documents())}
     times = interleaved(tasks, settings.rounds)
     how = (
-        f"CPU for {tokens.size:,} tokens of 4 bytes in {documents:,} documents of parquet, {sequences:,} sequences of {2 * K}, one process, "
-        "against reading the documents alone"
+        f"CPU for {tokens.size:,} tokens of 4 bytes in {documents:,} documents of parquet, {sequences:,} sequences of {2 * K}, one "
+        "process, against reading the documents alone"
     )
     return [timed_row(times, "labelling: exact duplicates", "count", "read", 1e9 / tokens.nbytes, "s/GB of tokens", None, how)]

@@ -68,7 +68,7 @@ def protocol(run: RunConfig) -> Protocol:
 
 
 def decoded(run: RunConfig) -> str:
-    """What non-memorized sequences are read with, by which stores are named: `continuation`, `no-end` (the same, suppressed) or `suffix`."""
+    """What non-memorized sequences are read with, which names their store: `continuation`, `no-end` (the same, suppressed) or `suffix`."""
     own_words = run.select.decoded == "continuation"
     return "no-end" if own_words and protocol(run).suppresses_end else run.select.decoded
 

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from functools import lru_cache
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -19,6 +18,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -29,7 +29,9 @@ from memgrid.config.validate import register, typed
 from memgrid.errors import UserError
 from memgrid.io.commands import Command
 from memgrid.io.paths import CONF
-from memgrid.launch.sweep import run_of
+from memgrid.launch.sweep import Composer
+from memgrid.pipeline.__main__ import COMMAND as TRACE
+from memgrid.pipeline.__main__ import named as with_keys
 from memgrid.pretrain.__main__ import COMMAND as PRETRAIN
 from memgrid.report.__main__ import COMMAND as REPORT
 from memgrid.status import COMMAND as STATUS
@@ -53,7 +55,7 @@ def keys_of(command: Command) -> dict[str, set[str]]:
 
 
 # Keys of the commands whose settings are not composed here.
-KEYS = {command.name: keys_of(command) for command in (STATUS, REPORT, STORE, TRACKING)}
+KEYS = {command.name: keys_of(command) for command in (STATUS, REPORT, TRACE, STORE, TRACKING)}
 KEYS["pretrain"] = {"": {one.key for one in settings(PRETRAIN)}}
 COMPOSED = {"run": typed, "audit": typed_audit}
 FLAGS = {"--help", "--version"}
@@ -148,6 +150,7 @@ def trouble(command: str, folder: Path) -> str | None:
     if not module:
         named = given[:1] and given[0] in {*KEYS, *COMPOSED}
         module, given = (given[0], given[1:]) if named else ("run", given)
+    given = with_keys(given) if module == "trace" else given
     if module in COMPOSED:
         return trouble_of_settings(module, given, folder)
     return trouble_of_keys(module, given) if module in KEYS else f"memgrid has no command {module}"
@@ -220,10 +223,17 @@ def trouble_of_settings(name: str, words: list[str], folder: Path) -> str | None
     sweep, overrides = "-m" in words, tuple(word for word in words if word != "-m")
     try:
         for combination in each_value_once(name, overrides, sweep, folder):
-            run_of(composed(name, combination, folder), SimpleNamespace(typed=COMPOSED[name]))
+            COMPOSED[name](composer(name, folder).compose(list(combination)))
     except (UserError, HydraException, OmegaConfBaseException) as error:
         return str(error)
     return None
+
+
+@lru_cache(maxsize=2)
+def composer(name: str, folder: Path) -> Composer:
+    """What composes the settings on a page one after another."""
+    loader = GlobalHydra.instance().config_loader()
+    return Composer(loader, loader.load_configuration(name, [f"hydra.searchpath=[file://{folder}]"], run_mode=RunMode.MULTIRUN))
 
 
 def composed(name: str, overrides: tuple[str, ...], folder: Path):
@@ -296,6 +306,7 @@ def test_examples_are_python_and_taxonomies(page, mine):
             compile(block, page.name, "exec")
         elif language == "yaml":
             (mine / "taxonomy" / "mine.yaml").write_text(block)
+            composer.cache_clear()  # it reads a file once
             assert trouble_of_settings("run", ["taxonomy=mine"], mine) is None
 
 

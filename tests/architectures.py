@@ -9,6 +9,7 @@ import re
 import sys
 import warnings
 from collections.abc import Iterable
+from unittest import mock
 
 import numpy as np
 import torch
@@ -21,11 +22,13 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from memgrid.errors import UserError
 from memgrid.intervene.masking import prove_masking
 from memgrid.lm.model import LanguageModel, ModelIdentity
-from memgrid.lm.proof import prove_pooling
+from memgrid.lm.proof import TOLERANCE, prove_pooling
 
 NAMES = sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
 DTYPES = ("float32", "bfloat16", "float16")
 LAYERS = 3
+# What the proof finds between our maps and a model's own on a CPU, where it allows for more: nothing, or what eager attention rounds.
+CLOSER = {torch.float32: 0.0, torch.float16: 0.0, torch.bfloat16: 2**-9}
 # Sizes by the names that configurations use. Windows and chunks are shorter than the 64 tokens that are read.
 SIZES = {
     **dict.fromkeys(("vocab_size", "vocab_size_per_layer_input"), 256),
@@ -141,7 +144,8 @@ def outcome(name: str, dtype: str) -> tuple[str, bool]:
     if name in NOT_MADE:
         return NOT_MADE[name], False
     try:
-        lm = proven(name, dtype)
+        with mock.patch.dict(TOLERANCE, CLOSER):
+            lm = proven(name, dtype)
     except UserError as error:
         return one_sentence(error, name).split(" cannot be pooled: ")[1], False
     compare_with_eager(lm)

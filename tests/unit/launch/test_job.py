@@ -214,7 +214,7 @@ def test_no_log_says_nothing(tmp_path):
 
 def test_the_process_ends_wherever_the_signal_finds_it():
     """In a destructor and in a callback of a weak reference Python drops what a handler raises, and others' code may catch it."""
-    done = subprocess.run([sys.executable, "-c", WAYS], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", WAYS], capture_output=True, text=True, timeout=200)
     ends = [tuple(line.rsplit(" ", 2)[-2:]) for line in done.stdout.splitlines()]
     assert ends == [(way, status) for status in ("143", "130") for way in dict(ends)], done
     said = {line.split()[-2]: line for line in done.stdout.splitlines()}

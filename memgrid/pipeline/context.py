@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 
 from memgrid.config import derive
+from memgrid.config.names import called, short_name
 from memgrid.config.schema import CorpusConfig, RunConfig, SelectConfig
 from memgrid.corpus.corpus import Corpus, load_corpus
 from memgrid.corpus.published import FORMATS, load_published
@@ -140,8 +141,12 @@ class RunContext:
 
     @cached_property
     def labels(self) -> Labels:
-        """The label files."""
-        return Labels(self.root, self.identity, self.corpus, self.run.label, self.inputs.label_file)
+        """The label files; where other checkpoints of the model have the same weights, that is told."""
+        labels = Labels(self.root, self.identity, self.corpus, self.run.label, self.inputs.label_file)
+        own = self.identity.checkpoint
+        if others := [short_name(other) or "the model without a revision" for other in labels.home[1].checkpoints if other != own]:
+            self.say(f"label    {called(asdict(self.run.llm))} has the same weights as {', '.join(others)}: they share labels and attention")
+        return labels
 
     @cached_property
     def store(self) -> Store:

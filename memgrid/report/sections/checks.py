@@ -18,11 +18,11 @@ from memgrid.io.paths import CONF
 from memgrid.report.facts import Report, plural
 from memgrid.report.figures import ranking as charts
 from memgrid.report.figures.flow import draw_flow, flow
-from memgrid.report.page import Fold, Part, Section, interval, listing, picture
+from memgrid.report.page import ROWS, Fold, Part, Section, interval, listing, picture
 from memgrid.report.rows import USUAL, NamedRun
 from memgrid.report.sections.scores import DRAWN
 from memgrid.report.tables import REFERENCES
-from memgrid.results.states import STATES, counts, to_tell
+from memgrid.results.states import STATES, counts, full_name, to_tell
 from memgrid.taxonomy import Taxonomy, Thresholds
 
 SPREAD = 20  # settings whose single CNNs are drawn
@@ -227,7 +227,9 @@ def not_done(report: Report) -> Section:
     rows = report.states.filter(to_tell())
     if rows.height:
         order = pl.col("state").replace_strict({state: place for place, state in enumerate(STATES)})
-        rows = rows.sort(order, maintain_order=True).with_columns(run=pl.concat_str("llm", "taxonomy", "name", separator="/"))
+        rows = rows.sort(order, maintain_order=True)
+        shown = [full_name(row) for row in rows.head(ROWS).iter_rows(named=True)]
+        rows = rows.with_columns(run=pl.Series([*shown, *[""] * (rows.height - len(shown))], dtype=pl.String))
         columns = {"state": "state", "run": "run", "detail": "detail"}
         parts.append(
             listing(rows, columns, "Runs without a result, or with a failure after it", "As python -m memgrid.status lists them.", "states")

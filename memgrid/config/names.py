@@ -145,7 +145,7 @@ def called(llm: Mapping[str, Any]) -> str:
 def step_of(checkpoint: str) -> int | None:
     """The training step that the name of a checkpoint tells, by its last word that tells one; None where it tells none."""
     found = [match.groups() for part in checkpoint.rstrip("/").split("/") for match in STEP.finditer(part)]
-    if not found:
+    if not found or checkpoint.startswith("refs/"):  # the hub numbers its pull requests
         return None
     number, unit, alone = found[-1]
     return int(number or alone) * {"k": 1_000, "m": 1_000_000}.get((unit or "").lower(), 1)
@@ -157,12 +157,12 @@ class Owner:
 
     Attributes:
         fingerprint: of the weights. revision: what the shards of the folder say.
-        checkpoints: under which these weights were used (as `checkpoint_of`), in the order in which they came. Several: equal weights.
+        used_as: the checkpoints under which these weights were used (as `checkpoint_of`), in the order in which they came. Several: equal weights.
     """
 
     fingerprint: str
     revision: str = ""
-    checkpoints: tuple[str, ...] = ()
+    used_as: tuple[str, ...] = ()
 
 
 Earlier = Callable[[Path], Owner | None]  # what a folder of an earlier version, which has no model.json, says by its other files
@@ -172,7 +172,7 @@ def owner_of(folder: Path, earlier: Earlier) -> Owner | None:
     """Whose a folder is; None: nobody's, or there is none."""
     try:
         plain = read_json(folder / MODEL)
-        return Owner(str(plain["fingerprint"]), str(plain["revision"]), tuple(map(str, plain["checkpoints"])))
+        return Owner(str(plain["fingerprint"]), str(plain["revision"]), tuple(map(str, plain["used_as"])))
     except (FileNotFoundError, NotADirectoryError, DamagedError, KeyError, TypeError):
         return earlier(folder)
 
@@ -213,7 +213,7 @@ def claim_home(root: Path, kind: str, corpus: str, llm: Weights, earlier: Earlie
     """
     above = root / kind
     home = find_home(above, llm.name, corpus, llm.fingerprint, earlier)
-    if home is not None and llm.checkpoint in home[1].checkpoints:
+    if home is not None and llm.checkpoint in home[1].used_as:
         return home
     above.mkdir(parents=True, exist_ok=True)
     with lock(above / ".models.lock"):
@@ -221,10 +221,15 @@ def claim_home(root: Path, kind: str, corpus: str, llm: Weights, earlier: Earlie
             unclaimed(root, kind, corpus, llm, earlier),
             Owner(llm.fingerprint, llm.revision),
         )
-        if llm.checkpoint not in owner.checkpoints:
-            owner = replace(owner, checkpoints=(*owner.checkpoints, llm.checkpoint))
+        if llm.checkpoint not in owner.used_as:
+            owner = replace(owner, used_as=(*owner.used_as, llm.checkpoint))
         write_json({"llm": llm.name, **asdict(owner)}, folder / MODEL)
     return folder, owner
+
+
+def tensors_file(root: Path, fingerprint: str) -> Path:
+    """What is known of single tensors of some weights: their digests, and what they share with other checkpoints of the name, in words."""
+    return root / "models" / f"{fingerprint}.json"
 
 
 def unclaimed(root: Path, kind: str, corpus: str, llm: Weights, earlier: Earlier) -> Path:

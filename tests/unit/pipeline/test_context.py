@@ -50,7 +50,7 @@ def test_a_label_file_that_is_written_again_is_read_again(contexts, tmp_path):
     ids = context.corpus.sequence_id
     table = pl.DataFrame({"sequence_id": ids, "memorized": ids % 2 == 0})
     labels = Labels(tmp_path, context.identity, context.corpus, read_file=context.inputs.label_file)
-    labels.path("memorized").parent.mkdir(parents=True)
+    labels.path("memorized").parent.mkdir(parents=True, exist_ok=True)
     path = labels.path("memorized")
     table.write_parquet(path)
     assert labels.read(("memorized",))["memorized"].to_list() == (ids % 2 == 0).tolist()

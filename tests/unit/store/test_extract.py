@@ -75,7 +75,7 @@ def test_a_store_takes_no_shards_of_the_other_kind(corpus, toy_lm, truth, tmp_pa
     usual, other = (open_store(tmp_path, corpus, toy_lm.identity, decoded=read) for read in ("continuation", "suffix"))
     assert (usual.folder.name, other.folder.name) == ("mini", "mini@suffix")
     extract(usual, toy_lm, corpus, corpus.sequence_id[:4], *truth, ExtractConfig())
-    other.folder.mkdir()
+    other.folder.mkdir(exist_ok=True)
     (shard,) = usual.folder.glob("*.h5")
     shard.rename(other.folder / shard.name)
     with pytest.raises(StoreError, match="mini@suffix"):

@@ -179,7 +179,9 @@ class RunContext:
         labels = Labels(self.root, self.identity, self.corpus, self.run.label, self.inputs.label_file)
         own = self.identity.checkpoint
         if others := [short_name(other) or "the model without a revision" for other in labels.home[1].used_as if other != own]:
-            self.say(f"label    {called(asdict(self.run.llm))} has the same weights as {', '.join(others)}: they share labels and attention")
+            self.say(
+                f"label    {called(asdict(self.run.llm))} has the same weights as {', '.join(others)}: they share labels and attention"
+            )
         elif own:
             for sentence in kin_of(self.run.llm, self.identity, self.root, labels.home[0].name):
                 self.say(f"label    {sentence}")

@@ -157,7 +157,7 @@ class Owner:
 
     Attributes:
         fingerprint: of the weights. revision: what the shards of the folder say.
-        used_as: the checkpoints under which these weights were used (as `checkpoint_of`), in the order in which they came. Several: equal weights.
+        used_as: the checkpoints under which these weights were used (as `checkpoint_of`), the first one first. Several: equal weights.
     """
 
     fingerprint: str
@@ -233,7 +233,7 @@ def tensors_file(root: Path, fingerprint: str) -> Path:
 
 
 def unclaimed(root: Path, kind: str, corpus: str, llm: Weights, earlier: Earlier) -> Path:
-    """The first folder that is nobody's: that beside the labels of the same weights, else `<llm>`, `<llm>@<revision>`, `<llm>@<fingerprint>`."""
+    """The first folder that is nobody's: named as the labels of these weights, else `<llm>`, `<llm>@<revision>`, `<llm>@<fingerprint>`."""
     beside = find_home(root / LABELS, llm.name, corpus.partition("@")[0], llm.fingerprint, owner_of_labels) if kind != LABELS else None
     names = [beside[0].parent.name] if beside else []
     names += [llm.name, model_name(llm.name, llm.checkpoint), f"{llm.name}@{llm.fingerprint}"]

@@ -283,7 +283,7 @@ class Runs(Sequence[Run]):
         every = [run for row in self.rows for run in row.runs]
         sides = [(taxonomy, checks.usual_of(taxonomy, every)) for taxonomy in (checks.taxonomy_named(name, every) for name in names)]
         origin = self.best().metrics.origin
-        features, why = read_features(labels_of(self.root, llm, corpus, origin and origin.llm), sides)
+        features, why = read_features(labels_of(self.root, llm, corpus, None if origin is None else origin.llm), sides)
         if features is None:
             ask = self.best().command("-m", f"taxonomy={','.join(names)}", "stages=[label]")
             raise UserError(f"there is no flow, for {why}: run {ask}")

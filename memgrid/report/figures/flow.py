@@ -1,4 +1,4 @@
-"""How sequences flow: from the classes of one taxonomy to those of another, and from step to step of a model's training; curves over steps."""
+"""How sequences flow: from the classes of one taxonomy to those of another, and from step to step of a training; curves over steps."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def shown_steps(many: int) -> list[int]:
 
 
 def draw_step_flow(steps: Sequence[int], counts: Sequence[np.ndarray], titles: Sequence[str], path: Path) -> None:
-    """An alluvial diagram over the steps of a training: how many sequences are in each class at each step, and where they go until the next.
+    """An alluvial diagram over the steps of a training: how many sequences each class has at each step, and where they go until the next.
 
     Args:
         counts: int (classes, classes) for each pair of steps that follow each other; the last class is that of what is not memorized.
@@ -181,7 +181,7 @@ def draw_step_flow(steps: Sequence[int], counts: Sequence[np.ndarray], titles: S
     needs = [np.array([LINE * count_lines(label) + 0.07 for label in side]) for side in labels]
     top, tall = 0.5, max(2.6, *(side.sum() for side in needs))
     edges = [0.4 + max(map(text_width, labels[0])), DOUBLE - 0.4 - max(map(text_width, labels[1]))]
-    at = np.linspace(*edges, len(steps))
+    at = np.linspace(edges[0], edges[1], len(steps))
     scale = (tall - GAP * (len(titles) - 1)) / total
     tops = [stack(side * scale, tall) for side in sums]
     colours = [*flow_colours(len(titles) - 1), AWAY_COLOUR]

@@ -1,4 +1,4 @@
-"""What the report's page says of checkpoints: what a model memorizes at which step of its training, and whether classes can be told then."""
+"""What the report's page says of checkpoints: what a model memorizes at which step of its training, and whether classes can be told."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import polars as pl
 
 from memgrid.report.facts import Report, plural
 from memgrid.report.figures.flow import MOST_COLUMNS, OverSteps, Panel, draw_over_steps, draw_step_flow, shown_steps
-from memgrid.report.page import Fold, Part, Section, interval, listing
+from memgrid.report.page import Fold, Part, Section, listing
 from memgrid.report.rows import CHECKPOINT, NamedRun
 from memgrid.report.sections.labelled import Series
 from memgrid.report.sections.onset import SHARES, History, class_rows, flows, step_rows
@@ -187,9 +187,9 @@ def min_f1_of(report: Report, where: str, table: pl.DataFrame, suffix: str) -> P
         curves.append(OverSteps(name, *(own[column].to_list() for column in ("step", "min_f1", "low", "high"))))
     least = f" The first {CURVES} of {len(steps)} settings." if len(steps) > CURVES else ""
     caption = (
-        f"Min-F1 of the CNNs on {where} at each step whose run is finished, with the 95 % interval over eval samples. Where a class has too "
-        "few sequences there is no run. Each step has samples of its own, and as many of each class as the smallest has: see steps-min-f1.csv."
-        f"{least}"
+        f"Min-F1 of the CNNs on {where} at each step whose run is finished, with the 95 % interval over eval samples. Where a class has "
+        "too few sequences there is no run. Each step has samples of its own, as many of each class as its smallest has: see "
+        f"steps-min-f1.csv.{least}"
     )
     return report.drawn(
         f"steps-min-f1{suffix}", partial(draw_over_steps, [Panel("min-F1 (%)", curves)]), f"Min-F1 over steps: {where}", caption
@@ -210,7 +210,7 @@ def numbers_of(report: Report) -> Any:
     columns |= {"forgotten_share": "% of before", "onset": "onset"}
     place = pl.format("{} on {}", "llm", "corpus").alias("place")
     caption = (
-        "New: not memorized at the step before. Forgotten: memorized at the step before and not any more. Onset: memorized from this step on "
-        "at every later one. By class: steps.csv."
+        "New: not memorized at the step before. Forgotten: memorized at the step before and not any more. Onset: memorized from this step "
+        "on at every later one. By class: steps.csv."
     )
     return listing(table.with_columns(place), columns, "Every step", caption, "steps", "place")

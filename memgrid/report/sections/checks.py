@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -128,9 +127,10 @@ def examples(report: Report) -> Section:
         for suffix in (".png", ".pdf"):
             if png.with_suffix(suffix).is_file():
                 copy_file(png.with_suffix(suffix), report.out / "figures" / f"{name}{suffix}")
+        where = f"{run.setting}, {called(run.settings['llm'])}, seed {run.settings['seed']}"
         caption = (
-            f"One eval sample of each class of {run.setting}, {called(run.settings['llm'])}, seed {run.settings['seed']}: how much every token (rows, queries) "
-            "attends to every earlier one (columns, keys), in some layers, on a logarithmic scale. Lines mark where the suffix begins."
+            f"One eval sample of each class of {where}: how much every token (rows, queries) attends to every earlier one (columns, keys), "
+            "in some layers, on a logarithmic scale. Lines mark where the suffix begins."
         )
         pdf = f"figures/{name}.pdf" if png.with_suffix(".pdf").is_file() else ""
         parts.append(picture(report.out / "figures" / f"{name}.png", f"Attention of {llm}", caption, caption, pdf))

@@ -184,7 +184,7 @@ def told_apart(root: Path, every: list[Checkpoint]) -> tuple[list[Checkpoint], l
 
 
 def tensors_of(root: Path, fingerprint: str) -> tuple[str, list[str]]:
-    """The digests of the tensors of some weights as one text, empty if they are not known; and what they share with others, in sentences."""
+    """The digests of the tensors of some weights as one text, empty if not known; and what they share with others, in sentences."""
     try:
         plain = read_json(tensors_file(root, fingerprint))
         return json.dumps(plain["tensors"], sort_keys=True) if plain["tensors"] else "", list(map(str, plain["kin"]))

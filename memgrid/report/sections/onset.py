@@ -6,6 +6,7 @@ an interval: after the step that was run before it, and at it at the latest.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,8 +66,7 @@ def flows(history: History) -> list[Int[np.ndarray, "classes classes"]]:
     many = len(history.titles) + 1
     present = history.classes[:, history.memorized.any(0)].astype(int)
     present = np.where(present == AWAY, many - 1, present)
-    pairs = zip(present[:-1], present[1:], strict=True)
-    return [np.bincount(before * many + after, minlength=many * many).reshape(many, many) for before, after in pairs]
+    return [np.bincount(before * many + after, minlength=many * many).reshape(many, many) for before, after in itertools.pairwise(present)]
 
 
 def quantile_step(places: Int[np.ndarray, " sequences"], share: float) -> int | None:
@@ -84,9 +84,9 @@ def interval_text(steps: tuple[int, ...], place: int | None) -> str:
 def step_rows(history: History) -> pl.DataFrame:
     """A row per step and class, and one for all classes (`all`).
 
-    Columns: step, checkpoint, class, memorized, share (percent of all sequences), new (not memorized at the step before; null at the first),
-    forgotten (memorized at the step before, in this class, and not any more), forgotten_share (percent of those), onset (sequences whose
-    onset is this step) and held (percent of those memorized at the last step whose onset came by now).
+    Columns: step, checkpoint, class, memorized, share (percent of all sequences), new (not memorized at the step before; null at the
+    first), forgotten (memorized at the step before, in this class, and not any more), forgotten_share (percent of those), onset (sequences
+    whose onset is this step) and held (percent of those memorized at the last step whose onset came by now).
     """
     classes, memorized = history.classes, history.memorized
     onset, final, last = onsets(memorized), last_class(classes), memorized[-1]

@@ -1,5 +1,7 @@
 """What is memorized when, against counting by hand, on random histories and on awkward ones."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -42,13 +44,17 @@ def test_onsets_classes_and_flows_equal_counting_by_hand(history):
     seen = [[at for at in range(steps) if column[at] != AWAY] for column in columns]
     assert onsets(history.memorized).tolist() == [onset_by_hand(column) for column in columns]
     assert first_seen(history.memorized).tolist() == [places[0] if places else steps for places in seen]
-    assert last_class(history.classes).tolist() == [column[places[-1]] if places else AWAY for column, places in zip(columns, seen)]
+    assert last_class(history.classes).tolist() == [
+        column[places[-1]] if places else AWAY for column, places in zip(columns, seen, strict=True)
+    ]
     many = len(history.titles)
     for at, matrix in enumerate(flows(history)):
         for before in range(many + 1):
             for after in range(many + 1):
                 ends = [before if before < many else AWAY, after if after < many else AWAY]
-                assert matrix[before, after] == sum(column[at : at + 2] == ends for column, places in zip(columns, seen) if places)
+                assert matrix[before, after] == sum(
+                    column[at : at + 2] == ends for column, places in zip(columns, seen, strict=True) if places
+                )
 
 
 @settings(max_examples=150, deadline=None)
@@ -65,7 +71,7 @@ def test_rows_of_steps_and_classes_equal_counting_by_hand(history):
         at, title = history.steps.index(row["step"]), row["class"]
         assert row["checkpoint"] == history.names[at]
         assert row["memorized"] == sum(of(title, column[at]) for column in columns)
-        own = [column for column, place in zip(columns, final) if of(title, place) and column[-1] != AWAY]
+        own = [column for column, place in zip(columns, final, strict=True) if of(title, place) and column[-1] != AWAY]
         assert row["onset"] == sum(onset_by_hand(column) == at for column in own)
         assert row["held"] == (pytest.approx(100 * sum(onset_by_hand(column) <= at for column in own) / len(own)) if own else None)
         if at == 0:
@@ -77,7 +83,7 @@ def test_rows_of_steps_and_classes_equal_counting_by_hand(history):
         assert row["forgotten"] == len(lost)
         assert row["forgotten_share"] == (pytest.approx(100 * len(lost) / len(was)) if was else None)
     for row in class_rows(history).iter_rows(named=True):
-        ever = [column for column, place in zip(columns, final) if of(row["class"], place)]
+        ever = [column for column, place in zip(columns, final, strict=True) if of(row["class"], place)]
         last = [column for column in ever if column[-1] != AWAY]
         back = [column for column in last if any(place != AWAY for place in column[: onset_by_hand(column)])]
         assert (row["ever"], row["last"], row["forgotten"], row["interrupted"]) == (len(ever), len(last), len(ever) - len(last), len(back))
@@ -91,13 +97,13 @@ def test_rows_of_steps_and_classes_equal_counting_by_hand(history):
 def test_what_comes_and_goes_adds_up(history):
     """At every step: memorized = before + new - forgotten; onsets of all steps are all that is memorized in the end."""
     rows = step_rows(history).filter(**{"class": "all"}).to_dicts()
-    for before, now in zip(rows, rows[1:]):
+    for before, now in itertools.pairwise(rows):
         assert now["memorized"] == before["memorized"] + now["new"] - now["forgotten"]
     assert sum(row["onset"] for row in rows) == rows[-1]["memorized"]
     whole, *classes = class_rows(history).to_dicts()
     for name in ("ever", "last", "forgotten", "interrupted"):
         assert whole[name] == sum(row[name] for row in classes)
-    for matrix, following in zip(flows(history), flows(history)[1:]):
+    for matrix, following in itertools.pairwise(flows(history)):
         assert matrix.sum(0).tolist() == following.sum(1).tolist()
 
 

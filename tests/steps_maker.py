@@ -28,7 +28,7 @@ def make_corpus(folder: Path) -> Path:
 
 
 def make_steps(corpus: Path, folder: Path, steps: tuple[int, ...]) -> list[Path]:
-    """Train on repeats and half of the chunks, then on the other half alone, then on all; returns a folder `step<n>` for each of `steps`."""
+    """Train on repeats and half of the chunks, then on the other half alone, then on all; returns a folder `step<n>` for each step."""
     torch.manual_seed(0)
     model = GPTNeoXForCausalLM(GPTNeoXConfig(**SHAPE, max_position_embeddings=64, bos_token_id=0, eos_token_id=0, use_cache=False))
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, betas=(0.9, 0.95))

@@ -214,13 +214,20 @@ def variants(settings: Sequence[dict[str, Any]]) -> tuple[list[str], dict[str, s
             for part in parts.values():
                 values = [flat[index].get(key, LATER.get(key, "unset")) for index in part]
                 most = LATER.get(key, Counter(values).most_common(1)[0][0])
-                for index, value in zip(part, values, strict=True):
+                for index, value in zip(part, shortened(key, values), strict=True):
                     if key in CHECKPOINT and len(set(values)) > 1:
                         differs[index].append(f"{key}={value}")
                     elif value != most:
                         differs[index].append(f"{key}={value}")
                         usual[key] = most
     return [", ".join(texts) for texts in differs], usual
+
+
+def shortened(key: str, values: list[str]) -> list[str]:
+    """The paths of several checkpoints by their last parts, if these tell them apart; all else as it is."""
+    last = [f"…/{value.rstrip('/').rpartition('/')[2]}" if "/" in value else value for value in values]
+    several = key == "llm.path" and len(set(values)) > 1
+    return last if several and len(set(last)) == len(set(values)) else values
 
 
 def flattened(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

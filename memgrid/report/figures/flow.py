@@ -242,7 +242,7 @@ def draw_over_steps(panels: Sequence[Panel], path: Path) -> None:
 def draw_curve(axes: Axes, curve: OverSteps, at: dict[int, float], look: dict[str, Any]) -> None:
     """One curve, with the band of its intervals."""
     x, y = [at[step] for step in curve.steps], np.array(curve.values, float)
-    axes.plot(x, y, markersize=3.5, linewidth=1, **look)
+    axes.plot(x, y, markersize=3.5, linewidth=1, clip_on=False, zorder=3, **look)
     if curve.low:
         axes.fill_between(x, np.array(curve.low, float), np.array(curve.high, float), color=look["color"], alpha=0.13, linewidth=0)
 

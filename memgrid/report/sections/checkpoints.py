@@ -122,12 +122,12 @@ def sentences(series: Series, history: History, several: bool) -> list[str]:
 def figures_of(report: Report, series: Series, history: History, suffix: str) -> list[Part]:
     """The figures of one model, and the table of its classes."""
     rows, where = step_rows(history), f"{series.llm} on {series.corpus}"
-    present = [title for title in history.titles if rows.filter(pl.col("class") == title)["memorized"].any()]
+    present = [title for title in history.titles if rows.filter(pl.col("class") == title)["memorized"].max()]
     if not present:
         return []
     panels = [
         Panel("memorized (% of all sequences)", curves_of(rows, "share", present), least=0),
-        Panel("of these in the end, memorized for good (%)", curves_of(rows, "held", present), -3, 103),
+        Panel("memorized for good (%)", curves_of(rows, "held", present), -3, 103),
     ]
     caption = (
         f"{where}, classes of {series.taxonomy}. On the left, how many of all sequences are memorized at each step. On the right, of the "

@@ -168,8 +168,10 @@ def told_apart(root: Path, every: list[Checkpoint]) -> tuple[list[Checkpoint], l
             continue
         others = [short_name(name) for name in checkpoint.used_as if step_of(name) not in (None, checkpoint.step)]
         if others:
-            are = "has" if len(others) == 1 else "have"
-            notes.append(f"{', '.join(others)} {are} the same weights as {checkpoint.name}, and count once, as {checkpoint.name}.")
+            verbs = ("has", "counts") if len(others) == 1 else ("have", "count")
+            notes.append(
+                f"{', '.join(others)} {verbs[0]} the same weights as {checkpoint.name}, and {verbs[1]} once, as {checkpoint.name}."
+            )
         digests, kin = tensors_of(root, checkpoint.fingerprint)
         notes += [f"{sentence}." for sentence in kin if " share " in sentence]
         same = weights.setdefault(digests, checkpoint) if digests else checkpoint

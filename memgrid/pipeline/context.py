@@ -33,6 +33,8 @@ from memgrid.store.extract import open_store
 from memgrid.store.store import Store
 from memgrid.taxonomy import UNDECIDED
 
+MOST_KIN = 3  # sentences on what a checkpoint shares with others: what is frozen in training, all of them share
+
 
 class Inputs:
     """What the runs of a process share of their inputs: the last few corpora, draws and label files."""
@@ -103,8 +105,9 @@ def kin_of(config: LLMConfig, own: ModelIdentity, root: Path, corpus: str) -> li
         names = [short_name(checkpoint) for checkpoint in (own.checkpoint, owner.used_as[-1] if owner.used_as else owner.fingerprint)]
         if names[0] != names[1]:  # the same checkpoint in another precision has the same weights
             sentences += kinship(dict(zip(names, (digests, others), strict=True)))
-    write_json({"llm": own.name, "checkpoint": own.checkpoint, "tensors": digests, "kin": sentences}, path)
-    return sentences
+    told = sentences[:MOST_KIN]
+    write_json({"llm": own.name, "checkpoint": own.checkpoint, "tensors": digests, "kin": told}, path)
+    return told
 
 
 class RunContext:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -16,9 +16,6 @@ import polars as pl
 from memgrid.report.page import Picture, interval, picture
 from memgrid.report.rows import NamedRun, Row, models_of
 from memgrid.report.tables import benchmark, mean, ranking
-
-if TYPE_CHECKING:
-    from memgrid.report.sections.labelled import Series
 
 
 @dataclass(frozen=True)
@@ -50,7 +47,7 @@ class Report:
 
     Attributes:
         usual: the values of settings that some runs do not share, in most runs.
-        series: models that have labels at several steps of their training.
+        series: models that have labels at several steps of their training, each a `sections.labelled.Series`.
         left_out: folders of runs that could not be read → why.
         pair: names of the two taxonomies of the flow.
     """
@@ -64,7 +61,7 @@ class Report:
     states: pl.DataFrame
     left_out: dict[str, str]
     pair: tuple[str, str]
-    series: tuple[Series, ...] = ()
+    series: tuple[Any, ...] = ()
 
     @cached_property
     def benchmark(self) -> list[Row]:

@@ -78,18 +78,19 @@ def curve_name(run: NamedRun) -> str:
 def section(report: Report) -> Section:
     """When a model memorizes what: onsets, what is forgotten, the flow of classes, and min-F1 over steps."""
     title, text = "What is memorized when", list[str]()
-    if not report.series:
+    every: tuple[Series, ...] = report.series
+    if not every:
         return Section("checkpoints", title, [f"No model has labels at two steps of its training: {WAY} makes them."])
     parts: list[Part] = []
-    shown = [each for each in report.series if each.history is not None][:SHOWN]
-    for each in report.series:
-        name = f"{each.llm} on {each.corpus}: " if len(report.series) > 1 else ""
+    shown = [each for each in every if each.history is not None][:SHOWN]
+    for each in every:
+        name = f"{each.llm} on {each.corpus}: " if len(every) > 1 else ""
         text += [f"{name}{sentence}" for sentence in each.notes]
         if each.history is None:
             text.append(f"{each.llm} on {each.corpus} has fewer than two steps that can be compared.")
     for number, each in enumerate(shown):
         assert each.history is not None
-        text += sentences(each, each.history, len(report.series) > 1)
+        text += sentences(each, each.history, len(every) > 1)
         parts += figures_of(report, each, each.history, f"-{number + 1}" if number else "")
     if shown:
         text.append(

@@ -26,7 +26,9 @@ def trained(tmp_path_factory):
     shutil.copytree(made[-1], folder / "step60")
     half = shutil.copytree(made[2], folder / "step55")
     weights, other = (load_file(path / "model.safetensors") for path in (half, made[-1]))
-    save_file({name: other[name] if "layers.0" in name else weights[name] for name in weights}, half / "model.safetensors", {"format": "pt"})
+    save_file(
+        {name: other[name] if "layers.0" in name else weights[name] for name in weights}, half / "model.safetensors", {"format": "pt"}
+    )
     return folder, corpus
 
 

@@ -1,16 +1,19 @@
 """What runs share through their workspace, and through nothing else."""
 
+import numpy as np
 import polars as pl
 import pytest
 from hydra import compose, initialize_config_dir
 from rich.console import Console
 
+from memgrid.config.schema import CorpusConfig, LLMConfig, RunConfig
 from memgrid.config.validate import register, typed
+from memgrid.corpus.corpus import Corpus
 from memgrid.io.paths import CONF
 from memgrid.label.labels import Labels, read_label_file
 from memgrid.launch.workspace import Workspace
 from memgrid.pipeline import stages
-from memgrid.pipeline.context import RunContext
+from memgrid.pipeline.context import RunContext, of_this_step
 from memgrid.pipeline.plan import Pace
 
 
@@ -74,3 +77,22 @@ def test_costs_add_up_in_a_workspace_and_begin_anew_in_another(contexts, monkeyp
     runs = [line.split()[1] for line in lines if "runs of toy" in line]
     assert runs == ["1", "2", "1"]
     assert len(measured) == 2
+
+
+@pytest.mark.parametrize(
+    ("llm", "splits", "believed"),
+    [
+        ({}, ["memories_duped_70m"], True),
+        ({"revision": "main"}, [], True),
+        ({"revision": "step1000"}, ["memories_duped_70m"], False),
+        ({"path": "/ckpts/step1000"}, [], False),
+        ({"revision": "step1000"}, ["memories_duped_70m_1000"], True),
+        ({"revision": "step1000"}, ["memories_duped_70m_11000"], False),
+    ],
+)
+def test_a_corpus_is_not_believed_about_what_a_step_memorizes(llm, splits, believed):
+    given = {"memorized": np.ones(1, bool), "duplicates": np.ones(1, np.int64)}
+    corpus = Corpus("c", np.zeros(1, np.int64), np.zeros((1, 64), np.int32), 32, None, given)
+    run = RunConfig(llm=LLMConfig(name="m", **{"path": None, **llm}), corpus=CorpusConfig(name="c", path=None, splits=splits))
+    read = of_this_step(corpus, run)
+    assert set(read.given) == ({"memorized", "duplicates"} if believed else {"duplicates"})

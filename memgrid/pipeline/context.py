@@ -41,6 +41,7 @@ class Inputs:
 
     def __init__(self) -> None:
         self.corpus = lru_cache(maxsize=2)(read_corpus)
+        self.unsaid = lru_cache(maxsize=2)(without_memorized)
         self.draw = lru_cache(maxsize=4)(draw_from)
         self.label_file = lru_cache(maxsize=8)(read_label_file)
 
@@ -69,10 +70,15 @@ def open_corpus(run: RunConfig, tokenizer: Callable[[], Tokenizer], read: Callab
     return read(json.dumps(asdict(config)))
 
 
-def of_this_step(corpus: Corpus, run: RunConfig) -> Corpus:
-    """A corpus without what it says of memorized sequences, where that is of the trained model and the run's is a step of its training."""
+def is_of_another_step(run: RunConfig) -> bool:
+    """Whether what a published corpus says of memorized sequences is of the trained model, and the run's is a step of its training."""
     step = step_of(checkpoint_of(run.llm.revision, run.llm.path))
-    if "memorized" not in corpus.given or step is None or any(re.search(rf"(?<!\d){step}(?!\d)", split) for split in run.corpus.splits):
+    return step is not None and not any(re.search(rf"(?<!\d){step}(?!\d)", split) for split in run.corpus.splits)
+
+
+def without_memorized(corpus: Corpus) -> Corpus:
+    """A corpus that does not say which sequences are memorized, so that the model is asked."""
+    if "memorized" not in corpus.given:
         return corpus
     return replace(corpus, given={name: column for name, column in corpus.given.items() if name != "memorized"})
 
@@ -131,7 +137,8 @@ class RunContext:
         Raises:
             UserError: a token is none of the model's.
         """
-        corpus = of_this_step(open_corpus(self.run, lambda: self.tokenizer, self.inputs.corpus), self.run)
+        corpus = open_corpus(self.run, lambda: self.tokenizer, self.inputs.corpus)
+        corpus = self.inputs.unsaid(corpus) if is_of_another_step(self.run) else corpus
         low, high = corpus.token_range
         if low < 0 or high >= self.identity.vocabulary:
             raise UserError(

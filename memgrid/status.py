@@ -24,7 +24,7 @@ from memgrid.io.display import PlainConsole, visible
 from memgrid.io.files import remove
 from memgrid.results.audit_folder import AuditFolder
 from memgrid.results.folder import RunFolder
-from memgrid.results.states import STATES, audit_states, counts, json_fault, result_fault, states, to_tell
+from memgrid.results.states import STATES, audit_states, counts, full_name, json_fault, result_fault, states, to_tell
 from memgrid.results.work import WorkFolder
 
 STYLES = {"done": "green", "running": "cyan", "failed": "bold red", "stopped": "yellow", "missing": "magenta"}
@@ -94,7 +94,7 @@ def rows_table(rows: pl.DataFrame) -> Table:
     shown.add_column("run or audit", overflow="fold")
     shown.add_column("detail", overflow="fold")
     for row in rows.iter_rows(named=True):
-        run = visible(f"{row['llm']}/{row['taxonomy']}/{row['name']}")
+        run = visible(full_name(row))
         shown.add_row(Text(row["state"], STYLES[row["state"]]), Text(run), Text(visible(row["detail"])))
     return shown
 

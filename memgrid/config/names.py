@@ -1,16 +1,33 @@
-"""What a run is called: the settings that decide its result, the folder they name, and which trainings are the same."""
+"""What a run is called, and whose labels and attention a folder holds.
+
+A run: the settings that decide its result, the folder they name, and which trainings are the same. A model: `<root>/<kind>/<llm>/<corpus>`
+(kind: labels or attention) belongs to one fingerprint, which its `model.json` names. The first weights of a name get `<llm>` itself, every
+other checkpoint of that name `<llm>@<revision>`, or `<llm>@<fingerprint>` where that is taken too. No name of a model has an @.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from memgrid.config.derive import members, partition, protocol, taxonomy
 from memgrid.config.schema import OWN_STAGES, RunConfig
+from memgrid.errors import DamagedError
+from memgrid.io.digests import parquet_metadata, read_json, write_json
+from memgrid.io.locks import lock
 from memgrid.taxonomy import Thresholds
+
+LABELS, ATTENTION = "labels", "attention"  # the kinds of folders that belong to a model, below a root of runs
+MODEL = "model.json"  # in such a folder: whose it is
+LONGEST_TAG = 40  # characters: a commit of the hub has as many
+# A number of steps in the name of a checkpoint, such as step1000, checkpoint-500, iter_0005000 or step10k.
+STEP = re.compile(r"(?:step|checkpoint|ckpt|iter(?:ation)?|epoch)s?[-_= ]?(\d+)([kKmM])?(?![a-zA-Z0-9])|(?<!\S)(\d{1,12})(?!\S)")
 
 # What may differ between two starts of the same run without changing its result.
 NOT_IN_RUN_ID = {"root", "force", "stages", "part", "parts", "wandb", "extract", "data", "localize", "intervene"}
@@ -81,3 +98,147 @@ def training_key(run: RunConfig) -> str:
 def training_seed(run: RunConfig) -> int:
     """The seed of a training."""
     return int(training_key(run), 16) if protocol(run).seeds_every_setting else run.seed
+
+
+# Models and their checkpoints.
+
+
+class Weights(Protocol):
+    """What tells one set of weights from others; `memgrid.lm.model.ModelIdentity` is one."""
+
+    @property
+    def name(self) -> str:
+        """What the model is called."""
+
+    @property
+    def revision(self) -> str:
+        """Of the hub; empty without one."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the weights and of how they are used."""
+
+    @property
+    def checkpoint(self) -> str:
+        """As `checkpoint_of`."""
+
+
+def checkpoint_of(revision: str | None, path: str | None) -> str:
+    """What tells a checkpoint from others of its name: the revision, or else the path; empty for the embedded model and random weights."""
+    return revision or path or ""
+
+
+def short_name(checkpoint: str) -> str:
+    """A checkpoint for people and for folders: the revision, or the last part of the path; a commit by its first ten digits."""
+    last = re.sub(r"[^\w.+-]", "_", checkpoint.rstrip("/").rpartition("/")[2])
+    return last[:10] if re.fullmatch(r"[0-9a-f]{40}", last) else last[:LONGEST_TAG]
+
+
+def model_name(llm: str, checkpoint: str) -> str:
+    """Such as `pythia-2.8b@step1000`."""
+    return f"{llm}@{short_name(checkpoint)}" if checkpoint else llm
+
+
+def called(llm: Mapping[str, Any]) -> str:
+    """What the model of a run is called, by its settings: with its checkpoint, where a revision or a path with a step names one."""
+    revision, path = llm.get("revision"), llm.get("path")
+    return model_name(llm["name"], revision or (path if path and step_of(path) is not None else ""))
+
+
+def step_of(checkpoint: str) -> int | None:
+    """The training step that the name of a checkpoint tells, by its last word that tells one; None where it tells none."""
+    found = [match.groups() for part in checkpoint.rstrip("/").split("/") for match in STEP.finditer(part)]
+    if not found or checkpoint.startswith("refs/"):  # the hub numbers its pull requests
+        return None
+    number, unit, alone = found[-1]
+    return int(number or alone) * {"k": 1_000, "m": 1_000_000}.get((unit or "").lower(), 1)
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Whose labels or attention a folder holds: the content of its `model.json`.
+
+    Attributes:
+        fingerprint: of the weights. revision: what the shards of the folder say.
+        used_as: the checkpoints under which these weights were used (as `checkpoint_of`), the first one first. Several: equal weights.
+    """
+
+    fingerprint: str
+    revision: str = ""
+    used_as: tuple[str, ...] = ()
+
+
+Earlier = Callable[[Path], Owner | None]  # what a folder of an earlier version, which has no model.json, says by its other files
+
+
+def owner_of(folder: Path, earlier: Earlier) -> Owner | None:
+    """Whose a folder is; None: nobody's, or there is none."""
+    try:
+        plain = read_json(folder / MODEL)
+        return Owner(str(plain["fingerprint"]), str(plain["revision"]), tuple(map(str, plain["used_as"])))
+    except (FileNotFoundError, NotADirectoryError, DamagedError, KeyError, TypeError):
+        return earlier(folder)
+
+
+def owner_of_labels(folder: Path) -> Owner | None:
+    """Whose the labels of an earlier version are: those that the model made come first, for the others may be older."""
+    files = [folder / "memorized.parquet", *sorted(folder.glob(".memorized/*.parquet")), *sorted(folder.glob("*.parquet"))]
+    for path in files:
+        metadata = parquet_metadata(path) or {}
+        try:
+            return Owner(str(json.loads(metadata["memgrid"])["llm"]))
+        except (KeyError, TypeError, ValueError):
+            continue
+    return None
+
+
+def homes(above: Path, llm: str, corpus: str, earlier: Earlier) -> Iterable[tuple[Path, Owner]]:
+    """Every folder of a model's name, its checkpoints among them, with its owner; sorted, the plain name first.
+
+    Args:
+        above: `<root>/<kind>`. corpus: what the folders are called below that of the model.
+    """
+    names = sorted(entry.name for entry in os.scandir(above) if entry.name.startswith(f"{llm}@")) if above.is_dir() else []
+    for folder in (above / name / corpus for name in (llm, *names)):
+        if (owner := owner_of(folder, earlier)) is not None:
+            yield folder, owner
+
+
+def find_home(above: Path, llm: str, corpus: str, fingerprint: str, earlier: Earlier) -> tuple[Path, Owner] | None:
+    """Where the labels or the attention of some weights lie, or None. Nothing is written."""
+    return next((home for home in homes(above, llm, corpus, earlier) if home[1].fingerprint == fingerprint), None)
+
+
+def claim_home(root: Path, kind: str, corpus: str, llm: Weights, earlier: Earlier) -> tuple[Path, Owner]:
+    """Where the labels or the attention of some weights lie, or are to lie; from now on the folder is theirs.
+
+    Processes that start at once with different weights take their turn, and get different folders.
+    """
+    above = root / kind
+    home = find_home(above, llm.name, corpus, llm.fingerprint, earlier)
+    if home is not None and llm.checkpoint in home[1].used_as:
+        return home
+    above.mkdir(parents=True, exist_ok=True)
+    with lock(above / ".models.lock"):
+        folder, owner = find_home(above, llm.name, corpus, llm.fingerprint, earlier) or (
+            unclaimed(root, kind, corpus, llm, earlier),
+            Owner(llm.fingerprint, llm.revision),
+        )
+        if llm.checkpoint not in owner.used_as:
+            owner = replace(owner, used_as=(*owner.used_as, llm.checkpoint))
+        write_json({"llm": llm.name, **asdict(owner)}, folder / MODEL)
+    return folder, owner
+
+
+def tensors_file(root: Path, fingerprint: str) -> Path:
+    """What is known of single tensors of some weights: their digests, and what they share with other checkpoints of the name, in words."""
+    return root / "models" / f"{fingerprint}.json"
+
+
+def unclaimed(root: Path, kind: str, corpus: str, llm: Weights, earlier: Earlier) -> Path:
+    """The first folder that is nobody's: named as the labels of these weights, else `<llm>`, `<llm>@<revision>`, `<llm>@<fingerprint>`."""
+    beside = find_home(root / LABELS, llm.name, corpus.partition("@")[0], llm.fingerprint, owner_of_labels) if kind != LABELS else None
+    names = [beside[0].parent.name] if beside else []
+    names += [llm.name, model_name(llm.name, llm.checkpoint), f"{llm.name}@{llm.fingerprint}"]
+    folders = [root / kind / name / corpus for name in names]
+    return next((folder for folder in folders if owner_of(folder, earlier) is None), folders[-1])

@@ -168,3 +168,14 @@ def read_table(path: Path, columns: list[str] | None = None) -> tuple[pl.DataFra
         return pl.read_parquet(content, columns=columns), metadata
     except (PolarsError, PanicException, OSError) as error:
         raise DamagedError(path, f"it is no parquet: {reason(error)}") from None
+
+
+def parquet_metadata(path: Path) -> dict[str, str] | None:
+    """What a parquet file says of itself, without its rows and its digest; None where there is no file, or none that can be read."""
+    import polars as pl
+    from polars.exceptions import PanicException, PolarsError
+
+    try:
+        return pl.read_parquet_metadata(path)
+    except (PolarsError, PanicException, OSError):
+        return None

@@ -17,12 +17,14 @@ import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import polars as pl
 
+from memgrid.config.names import LABELS, Owner, claim_home, owner_of_labels
 from memgrid.config.schema import LabelConfig
 from memgrid.corpus.corpus import Corpus
 from memgrid.corpus.counting import count_duplicates, index_digest
@@ -114,7 +116,7 @@ def read_label_file(path: str, modified: int) -> tuple[pl.DataFrame, str]:
 
 
 class Labels:
-    """The label files of one LLM and corpus: `<root>/labels/<llm>/<corpus>/<group>.parquet`.
+    """The label files of one LLM and corpus: `<root>/labels/<llm>/<corpus>/<group>.parquet`, in a folder that belongs to its weights.
 
     Args:
         read_file: as `read_label_file`, if it may remember what it has read.
@@ -130,10 +132,20 @@ class Labels:
         read_file: Callable[[str, int], tuple[pl.DataFrame, str]] = read_label_file,
         memorized: str = "memorized",
     ) -> None:
-        self.folder = root / "labels" / llm.name / corpus.name
+        self.root, self.llm = root, llm
         self.corpus, self.config, self.read_file, self.memorized = corpus, config or LabelConfig(), read_file, memorized
         # What the files were made from; a file made from something else is computed again.
         self.identity = {"corpus": corpus.fingerprint, "k": corpus.k, "llm": llm.fingerprint}
+
+    @cached_property
+    def home(self) -> tuple[Path, Owner]:
+        """The folder, as `config.names.claim_home` finds or claims it, and under which checkpoints its weights were used."""
+        return claim_home(self.root, LABELS, self.corpus.name, self.llm, owner_of_labels)
+
+    @property
+    def folder(self) -> Path:
+        """Where the files lie."""
+        return self.home[0]
 
     def path(self, group: str) -> Path:
         """The file of one group."""

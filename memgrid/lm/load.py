@@ -12,6 +12,7 @@ import torch
 import transformers
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
+from memgrid.config.names import checkpoint_of
 from memgrid.config.schema import LLMConfig
 from memgrid.errors import UserError
 from memgrid.io.hub import LATER, cached_as, download_as
@@ -74,7 +75,10 @@ def identify(config: LLMConfig) -> ModelIdentity:
             for path in sorted({*files, *folder.glob("*.safetensors")}):
                 digest_blocks(path, digest)
         text = shape.get_text_config()  # the language part of a model that also sees or hears
-        return ModelIdentity(config.name, config.revision or "", digest.hexdigest()[:16], text.num_hidden_layers, text.vocab_size)
+        checkpoint = checkpoint_of(config.revision, config.path)
+        return ModelIdentity(
+            config.name, config.revision or "", digest.hexdigest()[:16], text.num_hidden_layers, text.vocab_size, checkpoint
+        )
 
 
 def read_shape(config: LLMConfig, folder: Path | None) -> Any:

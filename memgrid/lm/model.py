@@ -69,13 +69,18 @@ def scores_of(
 
 @dataclass(frozen=True)
 class ModelIdentity:
-    """What a model is, known without loading its weights; `fingerprint` tells its weights and dtype from all others."""
+    """What a model is, known without loading its weights.
+
+    Attributes:
+        fingerprint: tells its weights and dtype from all others. checkpoint: under which name of its own; see `config.names.checkpoint_of`.
+    """
 
     name: str
     revision: str
     fingerprint: str
     layers: int
     vocabulary: int
+    checkpoint: str = ""
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import asdict, astuple, replace
 from functools import cached_property, lru_cache
@@ -13,21 +14,26 @@ import numpy as np
 import polars as pl
 
 from memgrid.config import derive
-from memgrid.config.schema import CorpusConfig, RunConfig, SelectConfig
+from memgrid.config.names import LABELS, called, checkpoint_of, homes, owner_of_labels, short_name, step_of, tensors_file
+from memgrid.config.schema import CorpusConfig, LLMConfig, RunConfig, SelectConfig
 from memgrid.corpus.corpus import Corpus, load_corpus
 from memgrid.corpus.published import FORMATS, load_published
 from memgrid.corpus.text import prepare_text
-from memgrid.errors import UserError
+from memgrid.errors import DamagedError, UserError
 from memgrid.intervene.masking import prove_masking
+from memgrid.io.digests import read_json, write_json
 from memgrid.label.labels import Labels, read_label_file
 from memgrid.label.select import Draw, draw, match, quartiles, select, undecided_rows
 from memgrid.launch.workspace import Workspace
-from memgrid.lm.load import identify, load_language_model, load_tokenizer
+from memgrid.lm.load import identify, load_language_model, load_tokenizer, model_folder
 from memgrid.lm.model import LanguageModel, ModelIdentity, Tokenizer, after_bos, identity_after_bos
+from memgrid.lm.weights import kinship, tensor_digests
 from memgrid.results.folder import RunFolder
 from memgrid.store.extract import open_store
 from memgrid.store.store import Store
 from memgrid.taxonomy import UNDECIDED
+
+MOST_KIN = 3  # sentences on what a checkpoint shares with others: what is frozen in training, all of them share
 
 
 class Inputs:
@@ -35,6 +41,7 @@ class Inputs:
 
     def __init__(self) -> None:
         self.corpus = lru_cache(maxsize=2)(read_corpus)
+        self.unsaid = lru_cache(maxsize=2)(without_memorized)
         self.draw = lru_cache(maxsize=4)(draw_from)
         self.label_file = lru_cache(maxsize=8)(read_label_file)
 
@@ -63,6 +70,19 @@ def open_corpus(run: RunConfig, tokenizer: Callable[[], Tokenizer], read: Callab
     return read(json.dumps(asdict(config)))
 
 
+def is_of_another_step(run: RunConfig) -> bool:
+    """Whether what a published corpus says of memorized sequences is of the trained model, and the run's is a step of its training."""
+    step = step_of(checkpoint_of(run.llm.revision, run.llm.path))
+    return step is not None and not any(re.search(rf"(?<!\d){step}(?!\d)", split) for split in run.corpus.splits)
+
+
+def without_memorized(corpus: Corpus) -> Corpus:
+    """A corpus that does not say which sequences are memorized, so that the model is asked."""
+    if "memorized" not in corpus.given:
+        return corpus
+    return replace(corpus, given={name: column for name, column in corpus.given.items() if name != "memorized"})
+
+
 def draw_from(corpus: Corpus, seed: int, *config: Any) -> Draw:
     """Priorities and sides, which no taxonomy or threshold changes.
 
@@ -70,6 +90,30 @@ def draw_from(corpus: Corpus, seed: int, *config: Any) -> Draw:
         config: the values of a `SelectConfig`.
     """
     return draw(corpus.sequence_id, corpus.tokens, SelectConfig(*config), seed)
+
+
+def kin_of(config: LLMConfig, own: ModelIdentity, root: Path, corpus: str) -> list[str]:
+    """What a checkpoint has in common, tensor by tensor, with others of its name that have labels of a corpus; kept for the report."""
+    path = tensors_file(root, own.fingerprint)
+    folder = model_folder(config)
+    if folder is None:
+        return []
+    try:
+        known: list[str] = read_json(path)["kin"]
+        return known
+    except (FileNotFoundError, DamagedError, KeyError):
+        digests, sentences = tensor_digests(folder), list[str]()
+    for _, owner in homes(root / LABELS, own.name, corpus, owner_of_labels):
+        try:
+            others = read_json(tensors_file(root, owner.fingerprint))["tensors"]
+        except (FileNotFoundError, DamagedError, KeyError):
+            continue
+        names = [short_name(checkpoint) for checkpoint in (own.checkpoint, owner.used_as[-1] if owner.used_as else owner.fingerprint)]
+        if names[0] != names[1]:  # the same checkpoint in another precision has the same weights
+            sentences += kinship(dict(zip(names, (digests, others), strict=True)))
+    told = sentences[:MOST_KIN]
+    write_json({"llm": own.name, "checkpoint": own.checkpoint, "tensors": digests, "kin": told}, path)
+    return told
 
 
 class RunContext:
@@ -94,6 +138,7 @@ class RunContext:
             UserError: a token is none of the model's.
         """
         corpus = open_corpus(self.run, lambda: self.tokenizer, self.inputs.corpus)
+        corpus = self.inputs.unsaid(corpus) if is_of_another_step(self.run) else corpus
         low, high = corpus.token_range
         if low < 0 or high >= self.identity.vocabulary:
             raise UserError(
@@ -141,9 +186,18 @@ class RunContext:
 
     @cached_property
     def labels(self) -> Labels:
-        """The label files."""
+        """The label files; where checkpoints of the model are not what they are called, that is told."""
         memorized = "memorized_no_end" if derive.protocol(self.run).suppresses_end else "memorized"
-        return Labels(self.root, self.identity, self.corpus, self.run.label, self.inputs.label_file, memorized)
+        labels = Labels(self.root, self.identity, self.corpus, self.run.label, self.inputs.label_file, memorized)
+        own = self.identity.checkpoint
+        if others := [short_name(other) or "the model without a revision" for other in labels.home[1].used_as if other != own]:
+            self.say(
+                f"label    {called(asdict(self.run.llm))} has the same weights as {', '.join(others)}: they share labels and attention"
+            )
+        elif own:
+            for sentence in kin_of(self.run.llm, self.identity, self.root, labels.home[0].name):
+                self.say(f"label    {sentence}")
+        return labels
 
     @cached_property
     def store(self) -> Store:

@@ -276,12 +276,14 @@ class Runs(Sequence[Run]):
     def _draw_flow(self, names: tuple[str, str], path: Path) -> None:
         from memgrid.report.figures.flow import draw_flow, flow
         from memgrid.report.sections import checks
+        from memgrid.report.sections.labelled import labels_of, read_features
 
         best = self.best().metrics.settings
         llm, corpus = best["llm"]["name"], best["corpus"]["name"]
         every = [run for row in self.rows for run in row.runs]
         sides = [(taxonomy, checks.usual_of(taxonomy, every)) for taxonomy in (checks.taxonomy_named(name, every) for name in names)]
-        features, why = checks.read_features(self.root, llm, corpus, sides)
+        origin = self.best().metrics.origin
+        features, why = read_features(labels_of(self.root, llm, corpus, None if origin is None else origin.llm), sides)
         if features is None:
             ask = self.best().command("-m", f"taxonomy={','.join(names)}", "stages=[label]")
             raise UserError(f"there is no flow, for {why}: run {ask}")

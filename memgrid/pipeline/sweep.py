@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from memgrid.config.names import training_key, work_folder
+from memgrid.config.names import called, training_key, work_folder
 from memgrid.config.schema import OWN_STAGES, RunConfig
 from memgrid.config.validate import typed, validate
 from memgrid.corpus.corpus import load_corpus
@@ -60,15 +61,16 @@ class Runs(SweepTarget):
         return owns(run) and RunFolder.of(run).is_locked()
 
     def shared(self, run: RunConfig) -> tuple[Any, ...]:
-        """Equal trainings, or, without training, the same part of one model and corpus."""
-        return (run.root, *((training_key(run),) if owns(run) else (run.llm.name, run.corpus.name, run.part, run.parts)))
+        """Equal trainings, or, without training, the same part of one checkpoint of a model and one corpus."""
+        checkpoint = run.llm.name, run.llm.revision, run.llm.path, run.llm.dtype
+        return (run.root, *((training_key(run),) if owns(run) else (*checkpoint, run.corpus.name, run.part, run.parts)))
 
     def name(self, run: RunConfig) -> str:
         """Its folder, or what it does, such as `extract for toy/rasy, part 3 of 8`."""
         if owns(run):
             return "/".join(RunFolder.of(run).path.parts[-3:])
         part = f", part {run.part} of {run.parts}" if run.parts > 1 else ""
-        return f"{' and '.join(run.stages)} for {run.llm.name}/{run.taxonomy.name}{part}"
+        return f"{' and '.join(run.stages)} for {called(asdict(run.llm))}/{run.taxonomy.name}{part}"
 
     def ending(self, run: RunConfig) -> str:
         """With the score of its training."""

@@ -239,7 +239,8 @@ class RunData:
         from memgrid.store.store import Store, store_folder
 
         run = self.settings
-        folder = store_folder(self.root, run.llm.name, run.corpus.name, decoded(run))
+        origin = self.metrics.origin
+        folder = store_folder(self.root, run.llm.name, run.corpus.name, decoded(run), None if origin is None else origin.llm)
         identity = survey(folder)[0] if any(folder.glob("*.h5")) else None
         if identity is None:
             raise self.lacks(f"attention (there is none in {folder})", "stages=[extract]")

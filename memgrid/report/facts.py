@@ -47,6 +47,7 @@ class Report:
 
     Attributes:
         usual: the values of settings that some runs do not share, in most runs.
+        series: models that have labels at several steps of their training, each a `sections.labelled.Series`.
         left_out: folders of runs that could not be read → why.
         pair: names of the two taxonomies of the flow.
     """
@@ -60,6 +61,7 @@ class Report:
     states: pl.DataFrame
     left_out: dict[str, str]
     pair: tuple[str, str]
+    series: tuple[Any, ...] = ()
 
     @cached_property
     def benchmark(self) -> list[Row]:

@@ -72,17 +72,19 @@ def gather(root: Path, out: Path, pair: tuple[str, str]) -> Report:
         UserError: there is no finished run, or a taxonomy of the flow is unknown.
     """
     from memgrid.report.facts import Report
-    from memgrid.report.sections.checks import taxonomy_named  # draws: a run that prints its result can do without
+    from memgrid.report.sections import checkpoints, labelled
+    from memgrid.report.sections.checks import taxonomy_named, usual_of  # draws: a run that prints its result can do without
     from memgrid.results.states import states
 
     finished, left_out = read_runs(root)
     warn_left_out(left_out)
     runs = named(some_runs(finished, left_out, root))
-    for name in pair:
-        taxonomy_named(name, runs)
+    _, classes = (taxonomy_named(name, runs) for name in pair)
     rows, run_states = ranking_rows(runs), states(root)
     usual = variants([run.settings for run in finished])[1]
-    return Report(root, out, runs, rows, make_tables(runs, rows, run_states), usual, run_states, left_out, pair)
+    series = labelled.every_series(root, runs, (classes, usual_of(classes, runs)))
+    tables = make_tables(runs, rows, run_states) | checkpoints.tables(series, runs)
+    return Report(root, out, runs, rows, tables, usual, run_states, left_out, pair, tuple(series))
 
 
 def write_report(report: Report) -> None:
@@ -92,13 +94,14 @@ def write_report(report: Report) -> None:
         UserError: it cannot be written to.
     """
     from memgrid.report import page
-    from memgrid.report.sections import baselines, causes, checks, scores
+    from memgrid.report.sections import baselines, causes, checkpoints, checks, scores
 
     out = report.out
     prepare_folder(str(out), "out")
     write_tables(report.tables, out)
     *before, missing = checks.sections(report)
-    parts = [*scores.sections(report), *baselines.sections(report), *before, *causes.sections(report), missing]
+    learned = checkpoints.section(report)
+    parts = [*scores.sections(report), *baselines.sections(report), *before, *causes.sections(report), learned, missing]
     title = f"memgrid: {', '.join(report.models)}"
     subtitle = "How do language models reproduce their training text? What CNNs can tell from attention alone."
     when = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")

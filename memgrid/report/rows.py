@@ -26,6 +26,7 @@ USUAL = RunConfig()
 OWN_NAMES = ("rasy", "prashanth")  # of taxonomies that are equal, these are named first
 NAMES_A_ROW = {"llm.name", "taxonomy.name", "taxonomy.classes", "delta", "rho", "rouge", "seed", "compat", "corpus.name"}
 NAMES_A_MODEL = ("llm.", "corpus.splits", "corpus.path", "corpus.column")  # these differ between LLMs by nature
+CHECKPOINT = ("llm.revision", "llm.path")  # of several checkpoints none is the usual one: each is named
 CONTROLS_ONLY = ("control.",)  # decides nothing about the panel's own scores
 # Settings that are named only where they are not the default; that one is the usual one, however many runs have another.
 LATER = {f"{group}.{key}": str(value) for group, defaults in CAME_LATER.items() for key, value in defaults.items()}
@@ -189,7 +190,8 @@ def family(classes: Mapping[str, str | list[str]]) -> str:
 def variants(settings: Sequence[dict[str, Any]]) -> tuple[list[str], dict[str, str]]:
     """In what settings each run differs from most others of its corpus and compat, such as `cnn.epochs=3`; empty for most.
 
-    What an LLM has to itself (its path, its precision) counts only where it differs between runs of that LLM.
+    What an LLM has to itself (its path, its precision) counts only where it differs between runs of that LLM; of several checkpoints of
+    one LLM, every one is named.
 
     Args:
         settings: of every run.
@@ -212,11 +214,20 @@ def variants(settings: Sequence[dict[str, Any]]) -> tuple[list[str], dict[str, s
             for part in parts.values():
                 values = [flat[index].get(key, LATER.get(key, "unset")) for index in part]
                 most = LATER.get(key, Counter(values).most_common(1)[0][0])
-                for index, value in zip(part, values, strict=True):
-                    if value != most:
+                for index, value in zip(part, shortened(key, values), strict=True):
+                    if key in CHECKPOINT and len(set(values)) > 1:
+                        differs[index].append(f"{key}={value}")
+                    elif value != most:
                         differs[index].append(f"{key}={value}")
                         usual[key] = most
     return [", ".join(texts) for texts in differs], usual
+
+
+def shortened(key: str, values: list[str]) -> list[str]:
+    """The paths of several checkpoints by their last parts, if these tell them apart; all else as it is."""
+    last = [f"…/{value.rstrip('/').rpartition('/')[2]}" if "/" in value else value for value in values]
+    several = key == "llm.path" and len(set(values)) > 1
+    return last if several and len(set(last)) == len(set(values)) else values
 
 
 def flattened(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

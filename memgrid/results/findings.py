@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from memgrid.config.names import called
 from memgrid.config.schema import RunConfig
 from memgrid.results.folder import RunFolder
 from memgrid.results.records import InterveneRecord, LocalizeRecord, RandomizationCurves
@@ -92,7 +93,7 @@ def result_table(result: RunResult) -> Table:
 
 def describe(settings: dict[str, Any]) -> str:
     """Such as `toy · rasy · δ=50 ρ=0.5 (both) · seed 0`."""
-    parts = (settings["llm"]["name"], settings["taxonomy"]["name"], Thresholds.of(settings).text(), f"seed {settings['seed']}")
+    parts = (called(settings["llm"]), settings["taxonomy"]["name"], Thresholds.of(settings).text(), f"seed {settings['seed']}")
     return " · ".join(part for part in parts if part)
 
 

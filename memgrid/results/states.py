@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 
 import polars as pl
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
+from memgrid.config.names import called
 from memgrid.errors import DamagedError, UserError
 from memgrid.io.digests import read_yaml
 from memgrid.results.audit_folder import AuditFolder
@@ -115,6 +118,15 @@ def json_fault(path: Path) -> str:
     except UserError as error:
         return str(error)
     return ""
+
+
+def full_name(row: Mapping[str, str]) -> str:
+    """What a row of `states` or `audit_states` is called, such as `pythia-2.8b@step1000/rasy/<name>`: its model with the checkpoint."""
+    try:
+        model = called(OmegaConf.to_container(read_yaml(RunFolder(Path(row["folder"])).config).llm))  # type: ignore[arg-type]
+    except (OSError, DamagedError, OmegaConfBaseException, AttributeError, TypeError, KeyError, ValueError):
+        model = row["llm"]
+    return f"{model}/{row['taxonomy']}/{row['name']}"
 
 
 def trains(folder: RunFolder) -> bool:

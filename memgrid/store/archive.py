@@ -14,11 +14,12 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 import polars as pl
 
+from memgrid.config.names import ATTENTION
 from memgrid.errors import StoreError, UserError
 from memgrid.io.files import DAMAGED, stop_if_unreadable, whole
 from memgrid.store import shard
 from memgrid.store.shard import FAULTS, Identity, Maps
-from memgrid.store.store import ATTENTION, Store
+from memgrid.store.store import Store
 
 BLOCK_BYTES = 2**26  # maps in memory at a time while exporting
 NOBODY = Identity("", "", "", "", 0, 0, 0)  # of a store of which no shard can be read: none will be compared with it

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
+from memgrid.config.names import ATTENTION, claim_home
 from memgrid.config.schema import ExtractConfig
 from memgrid.corpus.corpus import Corpus
 from memgrid.io.display import progress_bar
 from memgrid.lm.model import LanguageModel, ModelIdentity, Scores
 from memgrid.store.shard import Identity, Maps
 from memgrid.store.sharing import shared_work
-from memgrid.store.store import Store, store_folder, store_name
+from memgrid.store.store import Store, owner_of_store, store_name
 from memgrid.store.writer import ShardWriter
 
 SHARDS_A_SLICE = 4  # of work: little for another process to wait for ...
@@ -31,12 +32,13 @@ def open_store(root: Path, corpus: Corpus, llm: ModelIdentity, compress: bool = 
 
     With `decoded` continuation it has the first name; see `memgrid.config.derive.decoded` for the others.
 
-    Its shards name the corpus so, too: a store takes none of the other kind. Memorized sequences are the same in both.
+    Its shards name the corpus so, too: a store takes none of the other kind. Memorized sequences are the same in both. Another checkpoint
+    of the same name has a folder of its own; another name of the same weights has the same, whose shards say the name that came first.
     """
     length = corpus.tokens.shape[1]
     name = store_name(corpus.name, decoded)
-    identity = Identity(llm.name, llm.revision, llm.fingerprint, name, corpus.k, length, llm.layers)
-    return Store(store_folder(root, llm.name, corpus.name, decoded), identity, compress=compress)
+    folder, owner = claim_home(root, ATTENTION, name, llm, owner_of_store)
+    return Store(folder, Identity(llm.name, owner.revision, llm.fingerprint, name, corpus.k, length, llm.layers), compress=compress)
 
 
 def filled(array: np.ndarray, size: int) -> np.ndarray:

@@ -20,7 +20,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from memgrid.errors import StoreError, StoreWarning
+from memgrid.config.names import ATTENTION, Owner, find_home
+from memgrid.errors import StoreError, StoreWarning, UserError
 from memgrid.io.files import fill, reason, set_aside, stop_if_unreadable, sweep_leftovers, whole
 from memgrid.store import shard
 from memgrid.store.shard import DIGESTED, FAULTS, POOLS, Identity, Maps
@@ -28,7 +29,6 @@ from memgrid.store.shard import DIGESTED, FAULTS, POOLS, Identity, Maps
 __all__ = ["Identity", "Maps", "Store", "StoreError", "StoreWarning"]
 
 OPEN_FILES = 64
-ATTENTION = "attention"  # the folder of all stores, below a root of runs
 
 
 # The folder: names, leftovers, reasons.
@@ -39,9 +39,28 @@ def store_name(corpus: str, decoded: str) -> str:
     return corpus if decoded == "continuation" else f"{corpus}@{decoded}"
 
 
-def store_folder(root: Path, llm: str, corpus: str, decoded: str) -> Path:
-    """Where the attention of one LLM and corpus lies, `<root>/attention/<llm>/<corpus>`."""
-    return root / ATTENTION / llm / store_name(corpus, decoded)
+def store_folder(root: Path, llm: str, corpus: str, decoded: str, fingerprint: str | None) -> Path:
+    """Where the attention of one LLM and corpus lies, `<root>/attention/<llm>/<corpus>`.
+
+    Args:
+        fingerprint: of its weights, of whose checkpoint it has to be; None if that is not known.
+    """
+    name = store_name(corpus, decoded)
+    home = find_home(root / ATTENTION, llm, name, fingerprint, owner_of_store) if fingerprint is not None else None
+    return home[0] if home is not None else root / ATTENTION / llm / name
+
+
+def owner_of_store(folder: Path) -> Owner | None:
+    """Whose the shards of an earlier version are, by the first that can be read; None if there is none."""
+    for path in sorted(folder.glob("[!.]*.h5")):
+        try:
+            sets = shard.opened(path)
+            with sets["sequence_id"].file:
+                identity = shard.identity_of(sets, path)
+        except (UserError, *FAULTS):
+            continue  # whoever reads the store names it
+        return Owner(identity.fingerprint, identity.revision)
+    return None
 
 
 class Store:

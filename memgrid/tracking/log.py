@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from memgrid.config.names import settings
+from memgrid.config.names import called, settings
 from memgrid.config.schema import RunConfig, WandbConfig
 from memgrid.errors import UserError
 from memgrid.metrics import scores
@@ -61,7 +61,7 @@ def own_environment() -> Iterator[None]:
 
 def cell_name(settings: Mapping[str, Any]) -> str:
     """The cell that a run belongs to, such as `toy/rasy/rho0.5-both`; thresholds that are None are left out."""
-    return "/".join(filter(None, (settings["llm"]["name"], settings["taxonomy"]["name"], Thresholds.of(settings).folder())))
+    return "/".join(filter(None, (called(settings["llm"]), settings["taxonomy"]["name"], Thresholds.of(settings).folder())))
 
 
 def epoch_logger(experiment: Any, logged: Iterable[int]) -> WandbLogger:

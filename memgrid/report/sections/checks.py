@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import json
-from collections import Counter
+from collections import Counter, defaultdict
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import polars as pl
 from omegaconf import OmegaConf
 
-from memgrid.errors import DamagedError, UserError
-from memgrid.io.digests import read_table
+from memgrid.config.names import called
+from memgrid.errors import UserError
 from memgrid.io.files import copy_file
 from memgrid.io.paths import CONF
 from memgrid.report.facts import Report, plural
 from memgrid.report.figures import ranking as charts
 from memgrid.report.figures.flow import draw_flow, flow
-from memgrid.report.page import Fold, Part, Section, interval, listing, picture
+from memgrid.report.page import ROWS, Fold, Part, Section, interval, listing, picture
 from memgrid.report.rows import USUAL, NamedRun
+from memgrid.report.sections.labelled import labels_of, read_features
 from memgrid.report.sections.scores import DRAWN
 from memgrid.report.tables import REFERENCES
-from memgrid.results.states import STATES, counts, to_tell
+from memgrid.results.states import STATES, counts, full_name, to_tell
 from memgrid.taxonomy import Taxonomy, Thresholds
 
 SPREAD = 20  # settings whose single CNNs are drawn
@@ -40,10 +39,9 @@ def flows(report: Report) -> Section:
     left, right = (taxonomy_named(name, report.runs) for name in report.pair)
     title, text = f"From {left.name} to {right.name}", []
     parts: list[Part] = []
-    for llm, corpus in dict.fromkeys((run.llm, run.settings["corpus"]["name"]) for run in report.runs):
-        runs = [run for run in report.runs if (run.llm, run.settings["corpus"]["name"]) == (llm, corpus)]
+    for (llm, name, corpus, fingerprint), runs in by_weights(report.runs).items():
         sides = [(taxonomy, usual_of(taxonomy, runs)) for taxonomy in (left, right)]
-        features, why = read_features(report.root, llm, corpus, sides)
+        features, why = read_features(labels_of(report.root, name, corpus, fingerprint), sides)
         if features is None:
             text.append(f"No flow for {llm} on {corpus}: {why}.")
         elif len(parts) < FLOWS:
@@ -61,6 +59,23 @@ def flows(report: Report) -> Section:
                 draw = partial(draw_flow, counts[kept[0]][:, kept[1]], (heads[0], titles[0]), (heads[1], titles[1]))
                 parts.append(report.drawn(f"flow-{llm}-{corpus}", draw, title, caption))
     return Section("flow", title, text, parts)
+
+
+def by_weights(runs: list[NamedRun]) -> dict[tuple[str, str, str, str | None], list[NamedRun]]:
+    """The runs by what the model's weights are called, by its name, corpus and fingerprint (None: not known)."""
+    known: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for run in runs:
+        if run.result.origin is not None:
+            known[run.llm, run.settings["corpus"]["name"]].add(run.result.origin.llm)
+    groups: dict[tuple[str, str, str, str | None], list[NamedRun]] = defaultdict(list)
+    for run in runs:
+        name, corpus = run.llm, run.settings["corpus"]["name"]
+        prints = known[name, corpus]
+        if len(prints) > 1 and run.result.origin is not None:
+            groups[called(run.settings["llm"]), name, corpus, run.result.origin.llm].append(run)
+        else:
+            groups[name, name, corpus, next(iter(prints)) if len(prints) == 1 else None].append(run)
+    return groups
 
 
 def taxonomy_named(name: str, runs: list[NamedRun]) -> Taxonomy:
@@ -97,36 +112,6 @@ def limits(taxonomy: Taxonomy, thresholds: Thresholds) -> str:
     return f" ({phrase})" if phrase else ""
 
 
-def read_features(root: Path, llm: str, corpus: str, sides: list[tuple[Taxonomy, Thresholds]]) -> tuple[pl.DataFrame | None, str]:
-    """What both taxonomies' rules read, a row per sequence of a corpus; or None and why not."""
-    folder = root / "labels" / llm / corpus
-    groups = list(dict.fromkeys(["memorized", *(group for taxonomy, _ in sides for group in taxonomy.needs)]))
-    # Whether a text is code was judged by one of several; the first who did is asked.
-    files = {group: next(iter(sorted(folder.glob(f"{group}*.parquet"))), None) for group in groups}
-    missing = [group for group, path in files.items() if path is None]
-    if missing:
-        return None, f"{folder} has no labels {', '.join(missing)} (stages=[label] with a taxonomy that reads them makes them)"
-    try:
-        paths = [path for path in files.values() if path is not None]
-        read = [read_table(path) for path in paths]
-        tables = [table for table, _ in read]
-        origins = {json.dumps(origin_of(metadata), sort_keys=True) for _, metadata in read}
-    except (OSError, ValueError, DamagedError):
-        return None, f"a label file in {folder} is damaged"
-    if len(origins) > 1 or len({table.height for table in tables}) > 1:
-        return None, f"the labels in {folder} were not all made from the same corpus and model"
-    features = pl.concat([tables[0], *(table.drop("sequence_id") for table in tables[1:])], how="horizontal")
-    if "is_code" in features.columns and (unknown := features.filter(pl.col("memorized") & pl.col("is_code").is_null()).height):
-        return None, f"whether the text is code has not been judged for {plural(unknown, 'memorized sequence')}"
-    return features, ""
-
-
-def origin_of(metadata: dict[str, str]) -> dict[str, Any]:
-    """The corpus and the model that a label file was made from."""
-    origin = json.loads(metadata.get("memgrid", "{}"))
-    return {key: origin.get(key) for key in ("corpus", "k", "llm")}
-
-
 def examples(report: Report) -> Section:
     """An example of attention per class (the paper's Figure 3), from the best run of each LLM that drew one."""
     best = {row.label: row for row in report.benchmark}
@@ -142,9 +127,10 @@ def examples(report: Report) -> Section:
         for suffix in (".png", ".pdf"):
             if png.with_suffix(suffix).is_file():
                 copy_file(png.with_suffix(suffix), report.out / "figures" / f"{name}{suffix}")
+        where = f"{run.setting}, {called(run.settings['llm'])}, seed {run.settings['seed']}"
         caption = (
-            f"One eval sample of each class of {run.setting}, {llm}, seed {run.settings['seed']}: how much every token (rows, queries) "
-            "attends to every earlier one (columns, keys), in some layers, on a logarithmic scale. Lines mark where the suffix begins."
+            f"One eval sample of each class of {where}: how much every token (rows, queries) attends to every earlier one (columns, keys), "
+            "in some layers, on a logarithmic scale. Lines mark where the suffix begins."
         )
         pdf = f"figures/{name}.pdf" if png.with_suffix(".pdf").is_file() else ""
         parts.append(picture(report.out / "figures" / f"{name}.png", f"Attention of {llm}", caption, caption, pdf))
@@ -227,7 +213,9 @@ def not_done(report: Report) -> Section:
     rows = report.states.filter(to_tell())
     if rows.height:
         order = pl.col("state").replace_strict({state: place for place, state in enumerate(STATES)})
-        rows = rows.sort(order, maintain_order=True).with_columns(run=pl.concat_str("llm", "taxonomy", "name", separator="/"))
+        rows = rows.sort(order, maintain_order=True)
+        shown = [full_name(row) for row in rows.head(ROWS).iter_rows(named=True)]
+        rows = rows.with_columns(run=pl.Series([*shown, *[""] * (rows.height - len(shown))], dtype=pl.String))
         columns = {"state": "state", "run": "run", "detail": "detail"}
         parts.append(
             listing(rows, columns, "Runs without a result, or with a failure after it", "As python -m memgrid.status lists them.", "states")

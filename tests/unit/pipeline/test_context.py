@@ -1,16 +1,19 @@
 """What runs share through their workspace, and through nothing else."""
 
+import numpy as np
 import polars as pl
 import pytest
 from hydra import compose, initialize_config_dir
 from rich.console import Console
 
+from memgrid.config.schema import CorpusConfig, LLMConfig, RunConfig
 from memgrid.config.validate import register, typed
+from memgrid.corpus.corpus import Corpus
 from memgrid.io.paths import CONF
 from memgrid.label.labels import Labels, read_label_file
 from memgrid.launch.workspace import Workspace
 from memgrid.pipeline import stages
-from memgrid.pipeline.context import RunContext
+from memgrid.pipeline.context import RunContext, is_of_another_step, without_memorized
 from memgrid.pipeline.plan import Pace
 
 
@@ -50,7 +53,7 @@ def test_a_label_file_that_is_written_again_is_read_again(contexts, tmp_path):
     ids = context.corpus.sequence_id
     table = pl.DataFrame({"sequence_id": ids, "memorized": ids % 2 == 0})
     labels = Labels(tmp_path, context.identity, context.corpus, read_file=context.inputs.label_file)
-    labels.path("memorized").parent.mkdir(parents=True)
+    labels.path("memorized").parent.mkdir(parents=True, exist_ok=True)
     path = labels.path("memorized")
     table.write_parquet(path)
     assert labels.read(("memorized",))["memorized"].to_list() == (ids % 2 == 0).tolist()
@@ -74,3 +77,22 @@ def test_costs_add_up_in_a_workspace_and_begin_anew_in_another(contexts, monkeyp
     runs = [line.split()[1] for line in lines if "runs of toy" in line]
     assert runs == ["1", "2", "1"]
     assert len(measured) == 2
+
+
+@pytest.mark.parametrize(
+    ("llm", "splits", "believed"),
+    [
+        ({}, ["memories_duped_70m"], True),
+        ({"revision": "main"}, [], True),
+        ({"revision": "step1000"}, ["memories_duped_70m"], False),
+        ({"path": "/ckpts/step1000"}, [], False),
+        ({"revision": "step1000"}, ["memories_duped_70m_1000"], True),
+        ({"revision": "step1000"}, ["memories_duped_70m_11000"], False),
+    ],
+)
+def test_a_corpus_is_not_believed_about_what_a_step_memorizes(llm, splits, believed):
+    given = {"memorized": np.ones(1, bool), "duplicates": np.ones(1, np.int64)}
+    corpus = Corpus("c", np.zeros(1, np.int64), np.zeros((1, 64), np.int32), 32, None, given)
+    run = RunConfig(llm=LLMConfig(name="m", **{"path": None, **llm}), corpus=CorpusConfig(name="c", path=None, splits=splits))
+    assert is_of_another_step(run) is not believed
+    assert set(without_memorized(corpus).given) == {"duplicates"}

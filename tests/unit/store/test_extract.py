@@ -5,12 +5,13 @@ import h5py
 import numpy as np
 import pytest
 
+from memgrid.config.names import MODEL
 from memgrid.config.schema import CorpusConfig, ExtractConfig
 from memgrid.corpus.corpus import load_corpus
 from memgrid.errors import StoreError
 from memgrid.label.labels import memorized_columns
 from memgrid.store.extract import arranged, decode, extract, extract_batch, open_store, score_and_extract
-from memgrid.store.store import Store
+from memgrid.store.store import Store, store_folder
 from memgrid.store.writer import arrays
 
 
@@ -75,11 +76,27 @@ def test_a_store_takes_no_shards_of_the_other_kind(corpus, toy_lm, truth, tmp_pa
     usual, other = (open_store(tmp_path, corpus, toy_lm.identity, decoded=read) for read in ("continuation", "suffix"))
     assert (usual.folder.name, other.folder.name) == ("mini", "mini@suffix")
     extract(usual, toy_lm, corpus, corpus.sequence_id[:4], *truth, ExtractConfig())
-    other.folder.mkdir()
+    other.folder.mkdir(exist_ok=True)
     (shard,) = usual.folder.glob("*.h5")
     shard.rename(other.folder / shard.name)
     with pytest.raises(StoreError, match="mini@suffix"):
         other.ids()
+
+
+def test_a_store_belongs_to_a_fingerprint_whatever_the_model_is_called(corpus, toy_lm, truth, tmp_path):
+    """Also one of an earlier version, which says so by its shards alone."""
+    first = open_store(tmp_path, corpus, toy_lm.identity)
+    extract(first, toy_lm, corpus, corpus.sequence_id[:4], *truth, ExtractConfig())
+    (first.folder / MODEL).unlink()
+    others = [replace(toy_lm.identity, fingerprint="another", revision="step1", checkpoint=name) for name in ("step1", "step2")]
+    kept = [open_store(tmp_path, corpus, identity) for identity in others]
+    assert {store.folder.parent.name for store in kept} == {"toy@step1"}
+    assert [store.identity.revision for store in kept] == ["step1", "step1"]
+    again = open_store(tmp_path, corpus, replace(toy_lm.identity, revision="main", checkpoint="main"))
+    assert (again.folder, again.identity, again.ids().tolist()) == (first.folder, first.identity, sorted(corpus.sequence_id[:4]))
+    assert store_folder(tmp_path, "toy", "mini", "continuation", toy_lm.identity.fingerprint) == first.folder
+    assert store_folder(tmp_path, "toy", "mini", "continuation", "another") == kept[0].folder
+    assert store_folder(tmp_path, "toy", "mini", "continuation", None) == first.folder
 
 
 SCRIPT = """

@@ -52,9 +52,10 @@ class Ground:
 
     def restore(self, case: Case) -> None:
         """The root is as before the command."""
+        before = None if case.after is None else self.outcome(case.after).copy  # made in this root, if it is not there yet
         clear(self.root)
-        if case.after is not None:
-            shutil.copytree(self.outcome(case.after).copy, self.root, symlinks=True, dirs_exist_ok=True)
+        if before is not None:
+            shutil.copytree(before, self.root, symlinks=True, dirs_exist_ok=True)
 
     def outcome(self, name: str) -> Outcome:
         """What a case leaves; it is done once.

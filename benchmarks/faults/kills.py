@@ -7,6 +7,7 @@ import json
 import random
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -21,7 +22,6 @@ from benchmarks.faults.table import Job, Row, tried
 
 TOLD = ("label", "extract", "train", "train, wandb offline", "localize", "intervene", "audit train", "pretrain")
 STATUS = {signal.SIGKILL: -signal.SIGKILL, signal.SIGTERM: 128 + signal.SIGTERM, signal.SIGINT: 128 + signal.SIGINT}
-SYNC_SECONDS = 8.0  # within which a small run is pushed
 EARLIER = 8  # times that a signal which came too late, or was not heard, is sent earlier
 END_SECONDS = 20.0  # within which a process that is told to has to have ended
 
@@ -46,29 +46,48 @@ def ended(name: str, number: signal.Signals, tries: int, ground: Ground) -> Row:
 def sync_ended(tries: int, ground: Ground) -> Row:
     """The row of the pushing of a run."""
     draw = random.Random(0)
-    moments = [draw.uniform(0.2, SYNC_SECONDS) for _ in range(tries)]
-    return tried("SIGKILL", "tracking sync", [partial(cut_sync, ground, CASES["tracking sync"], moment) for moment in moments])
+    shares = [draw.random() for _ in range(tries)]
+    return tried("SIGKILL", "tracking sync", [partial(cut_sync, ground, CASES["tracking sync"], share) for share in shares])
 
 
-def cut_sync(ground: Ground, case: Case, moment: float) -> tuple[str | None, str]:
+def cut_sync(ground: Ground, case: Case, share: float) -> tuple[str | None, str]:
     """Kill the pushing of a run to a server of wandb's, as far as the tests have one, and start it again: every row arrives once."""
+    seconds = pushing(ground, case)
+    for _ in range(EARLIER):
+        ground.restore(case)
+        with fake_server() as server:
+            conditions = conditions_of(ground, server)
+            started = ground.begin(case, conditions)
+            hit = started.send(signal.SIGKILL, share * seconds)
+            started.end()
+            if not hit:
+                seconds *= 0.7
+                continue
+            again = ground.run(case, conditions)
+            if again.status != 0 and "holds no offline wandb run" not in again.said:  # killed when all had arrived
+                return f"the next start ends with {again.status}: {last(again.said)}", ""
+            steps = [[json.loads(line)["_step"] for line in lines] for lines in server.rows.values()]
+        if [sorted(set(of_run)) for of_run in steps] != steps or not steps or steps[0] != list(range(len(steps[0]))):
+            return f"steps {steps} arrived", ""
+        if other := differences(contents(ground.root), ground.outcome(case.after or "").contents):
+            return f"{other[0]} was changed", ""
+        return None, ""
+    return None, "over before"
+
+
+def pushing(ground: Ground, case: Case) -> float:
+    """How many seconds the pushing takes that nothing disturbs."""
     ground.restore(case)
     with fake_server() as server:
-        environment = {**server.environment, "HOME": str(ground.folder), "NETRC": str(ground.folder / "none")}
-        conditions = Conditions(environment={**environment, "WANDB_CONFIG_DIR": str(ground.folder)})
-        started = ground.begin(case, conditions)
-        hit = started.send(signal.SIGKILL, moment)
-        started.end()
-        again = ground.run(case, conditions)
-        nothing_left = not hit and "holds no offline wandb run" in again.said
-        if again.status != 0 and not nothing_left:
-            return f"the next start ends with {again.status}: {last(again.said)}", ""
-        steps = [[json.loads(line)["_step"] for line in lines] for lines in server.rows.values()]
-    if [sorted(set(of_run)) for of_run in steps] != steps or not steps or steps[0] != list(range(len(steps[0]))):
-        return f"steps {steps} arrived", ""
-    if other := differences(contents(ground.root), ground.outcome(case.after or "").contents):
-        return f"{other[0]} was changed", ""
-    return None, "" if hit else "over before"
+        began = time.monotonic()
+        ground.run(case, conditions_of(ground, server))
+        return time.monotonic() - began
+
+
+def conditions_of(ground: Ground, server: Any) -> Conditions:
+    """An environment in which wandb knows that server alone."""
+    own = {"HOME": str(ground.folder), "NETRC": str(ground.folder / "none"), "WANDB_CONFIG_DIR": str(ground.folder)}
+    return Conditions(environment={**server.environment, **own})
 
 
 @contextmanager

@@ -202,7 +202,7 @@ def table(names: Iterable[str]) -> str:
         )
     first = ["interface", "hooks"]
     lines = ["| attention | model types |", "|---|---|"]
-    for way in first + sorted(set(rows) - set(first), key=lambda why: -len(rows[why])):
+    for way in first + sorted(set(rows) - set(first), key=lambda why: (-len(rows[why]), why)):
         if way in rows:
             said = {"interface": "pooled through the interface", "hooks": "pooled by hooks"}.get(way, f"refused: {way}")
             lines.append(f"| {said} | {', '.join(rows[way])} |")

@@ -139,11 +139,11 @@ def attention_scores(
         attention_mask: additive, with the lowest number of its type where a query must not look.
         softcap: scores are squeezed between -softcap and softcap before they are masked (Gemma 2).
     """
-    if key.shape[1] < query.shape[1]:
-        key, value = for_each_query(key, query.shape[1]), for_each_query(value, query.shape[1])
     if query.dtype == torch.float16:
         # Scores of large models reach -110,000: beyond float16, and below the number that its masks are made of.
         query, key, attention_mask = query.float(), key.float(), widened(attention_mask)
+    if key.shape[1] < query.shape[1]:
+        key, value = for_each_query(key, query.shape[1]), for_each_query(value, query.shape[1])
     scores = torch.matmul(query, key.transpose(2, 3)).mul_(query.shape[-1] ** -0.5 if scaling is None else scaling)
     if softcap is not None:
         scores.div_(softcap).tanh_().mul_(softcap)

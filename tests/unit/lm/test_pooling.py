@@ -136,8 +136,9 @@ def test_attention_equals_that_of_the_eager_functions(seed, kind, dtype, groups,
         )
     assert kept.weights.dtype == torch.float32
     assert (kept.weights[:, :, ~seen] == 0).all()
-    torch.testing.assert_close(kept.weights.to(weights.dtype), weights, rtol=0, atol=0)
-    torch.testing.assert_close(made, output.to(dtype), rtol=0, atol=2e-2 if dtype == torch.float16 else 0)
+    rounded = kind == "sinks" and dtype == torch.bfloat16  # gpt-oss takes the softmax in bfloat16, whose exp may round otherwise
+    torch.testing.assert_close(kept.weights.to(weights.dtype), weights, rtol=2**-7 if rounded else 0, atol=0)
+    torch.testing.assert_close(made, output.to(dtype), rtol=0, atol=2e-2 if dtype == torch.float16 or rounded else 0)
     assert (kept.sink is None) == (kind != "sinks")
     sums = kept.weights.sum(-1) + (0 if kept.sink is None else kept.sink[..., 0])
     torch.testing.assert_close(sums, torch.ones_like(sums), rtol=0, atol=1e-5)

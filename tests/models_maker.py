@@ -317,6 +317,11 @@ def more_layers_than_the_file(folder):
     configure(folder, num_hidden_layers=5, layer_types=None)
 
 
+@refused(r"which describes [\d,]{13,} numbers where they are [\d,]+: put the config.json there that they were saved with")
+def the_configuration_of_a_model_that_fits_into_no_memory(folder):
+    configure(folder, hidden_size=2**16, intermediate_size=2**18, num_attention_heads=2**9, num_hidden_layers=48, layer_types=None)
+
+
 @refused("as they have 12 that it has no place for, such as gpt_neox.layers.2.attention.dense.bias")
 def fewer_layers_than_the_file(folder):
     configure(folder, num_hidden_layers=2, layer_types=None)

@@ -16,6 +16,7 @@ from memgrid.lm.model import LanguageModel
 from memgrid.lm.weights import is_constant, mapped
 
 TOKENS = 8  # read to prove causality, in both of two sequences: a moment for the largest models
+FAR = 2  # times the numbers in the weight files; a smaller difference is told by the names of the tensors
 MOST_WORDS = 160  # characters of what a library says
 
 
@@ -79,6 +80,21 @@ def check_positions(shape: Any, length: int, subject: str) -> None:
     positions = getattr(shape, "max_position_embeddings", None)
     if isinstance(positions, int) and positions < length:
         raise UserError(f"{subject} knows only {positions} positions, but sequences have {length} tokens: lower corpus.length")
+
+
+def check_size(model: Any, paths: Sequence[Path], subject: str) -> None:
+    """Refuse weights that are far from filling the model, before memory is taken for it: the system might end this process for that.
+
+    Args:
+        model: without memory for its tensors (on torch's device meta). paths: the weight files.
+    """
+    wanted = sum(parameter.numel() for parameter in model.parameters())
+    held = sum(tensor.numel() for path in paths for tensor in mapped(path).values())
+    if wanted > FAR * held:
+        raise UserError(
+            f"{subject} has weights that do not fit its config.json, which describes {wanted:,} numbers where they are {held:,}: put the "
+            "config.json there that they were saved with"
+        )
 
 
 def check_keys(info: dict[str, Any], paths: Sequence[Path], subject: str) -> None:

@@ -17,10 +17,10 @@ from memgrid.config.schema import LLMConfig
 from memgrid.errors import UserError
 from memgrid.io.hub import LATER, cached_as, download_as
 from memgrid.io.paths import TOY
-from memgrid.lm.checks import check_keys, check_numbers, check_positions, prove_causal, reason, told
+from memgrid.lm.checks import check_keys, check_numbers, check_positions, check_size, prove_causal, reason, told
 from memgrid.lm.model import LanguageModel, ModelIdentity
 from memgrid.lm.proof import prove_pooling
-from memgrid.lm.weights import IN_PYTORCH, IN_SAFETENSORS, check_file, check_weights, weight_files
+from memgrid.lm.weights import IN_PYTORCH, IN_SAFETENSORS, check_file, check_weights, is_mapped, weight_files
 
 FORMS = (IN_SAFETENSORS, IN_PYTORCH)
 TOKENIZERS = ("tokenizer.json", "vocab.json", "*.model")
@@ -180,6 +180,9 @@ def random_model(config: LLMConfig) -> Any:
 def stored_model(config: LLMConfig, folder: Path, subject: str) -> Any:
     """The model of a folder, all of its weights from its files."""
     files = weight_files(folder)
+    if all(path.suffix == ".safetensors" or is_mapped(path) for path in files):
+        with torch.device("meta"):
+            check_size(AutoModelForCausalLM.from_config(read_shape(config, folder), trust_remote_code=False), files, subject)
     model, info = AutoModelForCausalLM.from_pretrained(
         folder,
         dtype=getattr(torch, config.dtype),

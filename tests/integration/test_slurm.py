@@ -176,8 +176,8 @@ WAYS = {
 
 
 def started_for(cluster, way: str) -> dict[str, str] | None:
-    """The environment of a launcher: one that comes back and one that does not start as a user's jobs do, the others in a moment."""
-    return None if way in ("timeout", "kill") else cluster.quick
+    """The environment of a launcher: of each kind of end one starts as a user's jobs do, and the others in a moment."""
+    return None if way in ("timeout", "kill", "terminate-streaming") else cluster.quick
 
 
 def endure(cluster, prepared: Path, root: Path, way: str, quick: tuple[str, ...]) -> str:

@@ -56,24 +56,14 @@ def read_corpus(config: str) -> Corpus:
     return load_published(given) if given.kind in FORMATS else load_corpus(given)
 
 
-def open_corpus(run: RunConfig, tokenizer: Callable[[], Tokenizer], read: Callable[[str], Corpus] = read_corpus) -> Corpus:
-    """The sequences of a run.
-
-    Args:
-        tokenizer: is asked for where text has to be cut into them.
-        read: as `read_corpus`; it may remember what it has read.
-    """
-    config = run.corpus
-    if config.kind == "text":
-        prepared = prepare_text(config, tokenizer().tokenizer, Path(run.root) / "corpora" / config.name)
-        config = replace(config, kind="tables", path=str(prepared))
-    return read(json.dumps(asdict(config)))
-
-
 def is_of_another_step(run: RunConfig) -> bool:
-    """Whether what a published corpus says of memorized sequences is of the trained model, and the run's is a step of its training."""
+    """Whether what a published corpus says of memorized sequences is of the trained model, and the run's is a step of its training.
+
+    The name of a split ends with the step that it is of. In memorized_evals the first split alone says what the model itself memorized.
+    """
     step = step_of(checkpoint_of(run.llm.revision, run.llm.path))
-    return step is not None and not any(re.search(rf"(?<!\d){step}(?!\d)", split) for split in run.corpus.splits)
+    asked = run.corpus.splits[:1] if run.corpus.kind == "memorized_evals" else run.corpus.splits
+    return step is not None and not (asked and all(re.search(rf"(?<!\d){step}$", split) for split in asked))
 
 
 def without_memorized(corpus: Corpus) -> Corpus:
@@ -81,6 +71,26 @@ def without_memorized(corpus: Corpus) -> Corpus:
     if "memorized" not in corpus.given:
         return corpus
     return replace(corpus, given={name: column for name, column in corpus.given.items() if name != "memorized"})
+
+
+def open_corpus(
+    run: RunConfig,
+    tokenizer: Callable[[], Tokenizer],
+    read: Callable[[str], Corpus] = read_corpus,
+    unsaid: Callable[[Corpus], Corpus] = without_memorized,
+) -> Corpus:
+    """The sequences of a run.
+
+    Args:
+        tokenizer: is asked for where text has to be cut into them.
+        read, unsaid: as `read_corpus` and `without_memorized`; they may remember what they have read and made.
+    """
+    config = run.corpus
+    if config.kind == "text":
+        prepared = prepare_text(config, tokenizer().tokenizer, Path(run.root) / "corpora" / config.name)
+        config = replace(config, kind="tables", path=str(prepared))
+    corpus = read(json.dumps(asdict(config)))
+    return unsaid(corpus) if is_of_another_step(run) else corpus
 
 
 def draw_from(corpus: Corpus, seed: int, *config: Any) -> Draw:
@@ -137,8 +147,7 @@ class RunContext:
         Raises:
             UserError: a token is none of the model's.
         """
-        corpus = open_corpus(self.run, lambda: self.tokenizer, self.inputs.corpus)
-        corpus = self.inputs.unsaid(corpus) if is_of_another_step(self.run) else corpus
+        corpus = open_corpus(self.run, lambda: self.tokenizer, self.inputs.corpus, self.inputs.unsaid)
         low, high = corpus.token_range
         if low < 0 or high >= self.identity.vocabulary:
             raise UserError(

@@ -110,7 +110,7 @@ def measure(run: RunConfig, lm: LanguageModel, classes: int) -> Pace:
     """Time a batch of each kind, median of a few rounds: where the model lies, and where and in what precision networks are trained."""
     length, k, layers = run.corpus.length, run.corpus.k, lm.identity.layers
     batch = lm.batch_size(length)
-    tokens = np.random.default_rng(0).integers(1, lm.model.config.vocab_size, (batch, length))
+    tokens = np.random.default_rng(0).integers(1, lm.identity.vocabulary, (batch, length))
     device, mixed = training_device(run.trainer), MIXED.get(run.trainer.precision)
     panel = Panel(members(run.cnn, protocol(run)), run.cnn, layers, length, k, classes, 0, run.trainer.channels_last).to(device)
     optimizer = panel.configure_optimizers()

@@ -13,7 +13,7 @@ from memgrid.io.paths import CONF
 from memgrid.label.labels import Labels, read_label_file
 from memgrid.launch.workspace import Workspace
 from memgrid.pipeline import stages
-from memgrid.pipeline.context import RunContext, is_of_another_step, without_memorized
+from memgrid.pipeline.context import RunContext, is_of_another_step, open_corpus, without_memorized
 from memgrid.pipeline.plan import Pace
 
 
@@ -80,19 +80,33 @@ def test_costs_add_up_in_a_workspace_and_begin_anew_in_another(contexts, monkeyp
 
 
 @pytest.mark.parametrize(
-    ("llm", "splits", "believed"),
+    ("llm", "splits", "kind", "believed"),
     [
-        ({}, ["memories_duped_70m"], True),
-        ({"revision": "main"}, [], True),
-        ({"revision": "step1000"}, ["memories_duped_70m"], False),
-        ({"path": "/ckpts/step1000"}, [], False),
-        ({"revision": "step1000"}, ["memories_duped_70m_1000"], True),
-        ({"revision": "step1000"}, ["memories_duped_70m_11000"], False),
+        ({}, ["memories_duped_70m"], "semantic_filters", True),
+        ({"revision": "main"}, [], "semantic_filters", True),
+        ({"revision": "step1000"}, ["memories_duped_70m"], "semantic_filters", False),
+        ({"path": "/ckpts/step1000"}, [], "semantic_filters", False),
+        ({"revision": "step1000"}, ["memories_duped_70m_1000"], "semantic_filters", True),
+        ({"revision": "step1000"}, ["memories_duped_70m.step1000"], "semantic_filters", True),
+        ({"revision": "step1000"}, ["memories_duped_70m_11000"], "semantic_filters", False),
+        ({"revision": "step1000"}, ["memories_duped_70m.1000", "pile_duped_70m"], "semantic_filters", False),
+        ({"revision": "step1000"}, ["deduped.70m.1000", "deduped.1b"], "memorized_evals", True),
+        ({"revision": "step1000"}, ["deduped.70m", "deduped.1b.1000"], "memorized_evals", False),
     ],
 )
-def test_a_corpus_is_not_believed_about_what_a_step_memorizes(llm, splits, believed):
+def test_a_corpus_is_not_believed_about_what_a_step_memorizes(llm, splits, kind, believed):
     given = {"memorized": np.ones(1, bool), "duplicates": np.ones(1, np.int64)}
     corpus = Corpus("c", np.zeros(1, np.int64), np.zeros((1, 64), np.int32), 32, None, given)
-    run = RunConfig(llm=LLMConfig(name="m", **{"path": None, **llm}), corpus=CorpusConfig(name="c", path=None, splits=splits))
+    run = RunConfig(llm=LLMConfig(name="m", **{"path": None, **llm}), corpus=CorpusConfig(name="c", path=None, splits=splits, kind=kind))
     assert is_of_another_step(run) is not believed
     assert set(without_memorized(corpus).given) == {"duplicates"}
+    opened = open_corpus(run, lambda: None, lambda _: corpus)
+    assert ("memorized" in opened.given) is believed
+
+
+@pytest.mark.parametrize("size", ["70m", "160m", "410m", "1b", "1.4b", "2.8b", "6.9b", "12b"])
+def test_the_size_of_a_model_is_no_step(size):
+    for step in (0, 1, 2, 4, 8, 12, 16, 70, 160, 410):
+        splits = [f"{kind}_deduped_{size}" for kind in ("memories", "pile")]
+        run = RunConfig(llm=LLMConfig(name="m", path="p", revision=f"step{step}"), corpus=CorpusConfig(name="c", path=None, splits=splits))
+        assert is_of_another_step(run)

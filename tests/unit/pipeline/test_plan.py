@@ -7,6 +7,7 @@ from hydra import compose, initialize_config_dir
 
 from memgrid.config.validate import register, typed
 from memgrid.io.paths import CONF
+from memgrid.lm.model import LanguageModel
 from memgrid.pipeline import plan as plan_module
 from memgrid.pipeline.plan import Pace, duration, plan, sample_bytes
 from memgrid.store.shard import Identity, Maps
@@ -37,9 +38,13 @@ def test_runs_add_up_without_counting_twice(tmp_path):
 def test_the_pace_of_training_is_that_of_its_precision(precision, kind, toy_lm, monkeypatch):
     seen, loss = [], torch.nn.functional.cross_entropy
     monkeypatch.setattr(torch.nn.functional, "cross_entropy", lambda logits, labels: seen.append(logits.dtype) or loss(logits, labels))
+    highest, read = [], LanguageModel.pooled_maps
+    monkeypatch.setattr(LanguageModel, "pooled_maps", lambda lm, tokens: highest.append(tokens.max()) or read(lm, tokens))
     run = composed("cnn=single", "cnn.batch_size=8", f"trainer.precision={precision}")
-    pace = plan_module.measure(run, replace(toy_lm, batch_tokens=256), 3)
+    # What a model with several parts can read stands in its identity, not at the top of its configuration.
+    pace = plan_module.measure(run, replace(toy_lm, batch_tokens=256, identity=replace(toy_lm.identity, vocabulary=50)), 3)
     assert set(seen) == {kind}
+    assert max(highest) < 50
     assert min(pace.read, pace.continue_, pace.train) > 0
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from memgrid.config.names import LABELS, checkpoint_of, find_home, homes, owner_of_labels, short_name, step_of, tensors_file
+from memgrid.config.names import LABELS, checkpoint_of, find_home, homes, owner_of, owner_of_labels, short_name, step_of, tensors_file
 from memgrid.errors import DamagedError
 from memgrid.io.digests import read_json, read_table
 from memgrid.report.facts import plural
@@ -62,9 +62,13 @@ class Checkpoint:
 
 
 def labels_of(root: Path, llm: str, corpus: str, fingerprint: str | None) -> Path:
-    """The folder of the labels of some weights; of the name's own, where these are not known or have none."""
-    home = find_home(root / LABELS, llm, corpus, fingerprint, owner_of_labels) if fingerprint else None
-    return home[0] if home is not None else root / LABELS / llm / corpus
+    """The folder of the labels of some weights; of the name's own, where it is not known whose they are. It may not be there."""
+    own = root / LABELS / llm / corpus
+    if fingerprint is None or (home := find_home(root / LABELS, llm, corpus, fingerprint, owner_of_labels)) is None:
+        # Those of other weights say nothing of these.
+        strange = fingerprint is not None and owner_of(own, owner_of_labels) is not None
+        return root / LABELS / f"{llm}@{fingerprint}" / corpus if strange else own
+    return home[0]
 
 
 def read_features(folder: Path, sides: list[Side]) -> tuple[pl.DataFrame | None, str]:

@@ -16,6 +16,7 @@ from memgrid.report.read import read_runs
 from memgrid.report.report import write_report
 from memgrid.report.rows import named, variants
 from memgrid.report.sections.checkpoints import curve_name, section
+from memgrid.report.sections.labelled import labels_of, read_features
 
 ROWS = 30
 MODEL = ("llm=hf", "llm.name=m", "llm.path=hub/m")
@@ -157,3 +158,17 @@ def test_steps_have_places_in_their_order(steps):
     assert (np.diff(places) >= 0).all()
     assert shown_steps(len(steps))[0] == 0
     assert shown_steps(len(steps))[-1] == len(steps) - 1
+
+
+def test_labels_of_other_weights_are_not_taken_for_a_runs_own(tmp_path):
+    own = labelled(tmp_path, "m", 3, ["step1"])
+    plain = tmp_path / "labels" / "m" / "toy"
+    assert labels_of(tmp_path, "m", "toy", own) == labels_of(tmp_path, "m", "toy", None) == plain
+    elsewhere = labels_of(tmp_path, "m", "toy", "print of others")
+    assert "has no labels memorized" in read_features(elsewhere, [])[1]
+    second = labelled(tmp_path, "m@step2", 4, ["step2"])
+    assert labels_of(tmp_path, "m", "toy", second) == tmp_path / "labels" / "m@step2" / "toy"
+    for path in plain.iterdir():
+        path.unlink()  # as of the first versions, whose files say nothing of a model
+    pl.DataFrame({"sequence_id": [1]}).write_parquet(plain / "memorized.parquet")
+    assert labels_of(tmp_path, "m", "toy", "print of others") == plain

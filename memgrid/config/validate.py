@@ -115,8 +115,6 @@ def validate(run: RunConfig) -> None:
     taxonomy(run)
     if run.localize.method == "gradcam" and run.cnn.kind == "linear":
         raise UserError("localize.method=gradcam needs a convolution and cnn.kind=linear has none: use gradient or integrated_gradients")
-    if run.corpus.bos and "intervene" in run.stages:
-        raise UserError("corpus.bos=true goes with every stage but intervene, which reads sequences without a BOS token: leave it out")
     validate_counts(run.label)
     if not run.intervene.percent:
         raise UserError("intervene.percent=[] masks nothing: give shares above 0 and up to 100, such as [1,10]")

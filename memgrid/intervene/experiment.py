@@ -156,7 +156,7 @@ class Experiment:
     def key(self, samples: Mapping[int, np.ndarray], held_out_ids: np.ndarray) -> str:
         """A digest of everything that decides the table."""
         settings = {**asdict(self.config), "format": FORMAT, "classes": self.classes, "labels": sorted(samples), "k": self.corpus.k}
-        origin = [self.lm.identity.fingerprint, self.corpus.fingerprint, self.maps.shape]
+        origin = [self.lm.identity.fingerprint, self.corpus.fingerprint, self.maps.shape, *self.lm.suppressed]
         digest = hashlib.sha256(json.dumps([settings, origin], sort_keys=True).encode())
         digest.update(np.ascontiguousarray(self.maps, np.float32).data)
         for ids in (held_out_ids, *(samples[label] for label in sorted(samples))):

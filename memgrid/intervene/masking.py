@@ -53,6 +53,15 @@ class PositionMask:
         self.first_query = int(np.flatnonzero(positions.any((0, 2))).min(initial=length))
         self.digest = hashlib.sha256(np.packbits(positions).tobytes() + repr((positions.shape, heads)).encode()).digest()
 
+    def behind(self, first: int) -> PositionMask:
+        """The same mask for sequences before which so many tokens stand: these see and are seen as ever."""
+        if not first:
+            return self
+        moved = copy.copy(self)
+        moved.layers = [layer if layer is None else nn.functional.pad(layer, (first, 0, first, 0)) for layer in self.layers]
+        moved.first_query += first
+        return moved
+
     def switch_off(self, layer: int, scores: Float[Tensor, "batch heads queries keys"], s_aux: Tensor | None = None) -> None:
         """Set masked scores to minus infinity, in place: their weights become exactly 0, and the softmax renormalises the rest.
 
@@ -176,17 +185,20 @@ class MaskedReader:
     """Sequences that are read again and again, each time under another mask; only what a mask can change is computed.
 
     Only outputs that predict the suffix go through the language-model head. With `suffix_only`, no mask touches a query before k - 1:
-    the prefix is read once and its keys and values are kept.
+    the prefix is read once and its keys and values are kept. Where the model reads after BOS, no mask touches BOS.
 
     Args:
         tokens: (n, length), any integers.
     """
 
     def __init__(self, lm: LanguageModel, tokens: Int[np.ndarray, "n length"], k: int, suffix_only: bool) -> None:
-        self.lm, self.k, self.split = lm, k, suffix_only and k > 1 and not lm.places
+        whole = lm.prefixed(tokens)
+        self.first = whole.shape[1] - tokens.shape[1]  # tokens before the sequence
+        self.lm, self.k = lm, self.first + k
+        self.split = suffix_only and self.k > 1 and not lm.places
         self.suffix = tokens.shape[1] - k
         size = lm.batch_size(self.suffix if self.split else tokens.shape[1])
-        self.batches = torch.from_numpy(np.ascontiguousarray(tokens, np.int64)).to(lm.device).split(size)
+        self.batches = torch.from_numpy(np.ascontiguousarray(whole, np.int64)).to(lm.device).split(size)
         names = inspect.signature(lm.model.forward).parameters
         self.few = {"logits_to_keep": self.suffix} if "logits_to_keep" in names else {}
         self._prefixes: dict[int, Any] = {}
@@ -196,11 +208,15 @@ class MaskedReader:
     @torch.inference_mode()
     def read(self, mask: PositionMask) -> tuple[Bool[np.ndarray, " n"], Float[np.ndarray, " n"]]:
         """Whether the model still decodes each suffix under the mask, and the suffix's mean log-probability (nats per token), float32."""
-        if self.split and mask.first_query < self.k - 1:
+        moved = mask.behind(self.first)
+        if self.split and moved.first_query < self.k - 1:
             raise ValueError("this reader keeps its prefixes: the mask may only have queries from k - 1 on")
         if mask.digest not in self._answers:
-            with masking(self.lm.model, mask, self.lm.places):
-                parts = [suffix_scores(self._logits(number, batch), batch[:, self.k :]) for number, batch in enumerate(self.batches)]
+            with masking(self.lm.model, moved, self.lm.places):
+                parts = [
+                    suffix_scores(self._logits(number, batch), batch[:, self.k :], self.lm.suppressed)
+                    for number, batch in enumerate(self.batches)
+                ]
             extractable, logprob = (torch.cat(part).cpu().numpy() for part in zip(*parts, strict=True))
             self._answers[mask.digest] = (extractable, logprob)
         return self._answers[mask.digest]
@@ -232,10 +248,12 @@ class MaskedReader:
 
 
 def suffix_scores(
-    logits: Float[Tensor, "batch suffix vocabulary"], suffix: Int[Tensor, "batch suffix"]
+    logits: Float[Tensor, "batch suffix vocabulary"], suffix: Int[Tensor, "batch suffix"], suppressed: tuple[int, ...] = ()
 ) -> tuple[Bool[Tensor, " batch"], Float[Tensor, " batch"]]:
-    """Whether the arg max is the suffix at every position, and the suffix's mean log-probability (nats)."""
+    """Whether the arg max is the suffix at every position, and the suffix's mean log-probability (nats); `suppressed` as in `scores_of`."""
     logits = logits.float()
     given = logits.gather(-1, suffix[..., None])[..., 0] - logits.logsumexp(-1)
+    if suppressed:
+        logits[..., list(suppressed)] = -torch.inf
     # max is several times faster here than argmax
     return (logits.max(-1).indices == suffix).all(-1), given.mean(-1)

@@ -120,6 +120,10 @@ class LanguageModel(Tokenizer):
         """How many sequences of `length` tokens are computed at once."""
         return max(1, self.batch_tokens // length)
 
+    def prefixed(self, tokens: Int[np.ndarray, "batch length"]) -> np.ndarray:
+        """What the model reads of sequences: the tokens themselves."""
+        return tokens
+
     @torch.inference_mode()
     def score(self, tokens: Int[np.ndarray, "batch length"], k: int) -> Scores:
         """Read sequences once under teacher forcing (how-it-works 4: one pass equals greedy decoding, up to exact ties)."""

@@ -3,10 +3,8 @@
 import h5py
 import hdf5plugin  # noqa: F401
 import numpy as np
-from conftest import memgrid_here, refusal
+from conftest import memgrid_here
 
-from memgrid.config.schema import RunConfig
-from memgrid.config.validate import validate
 from memgrid.lm.model import after_bos, identity_after_bos
 
 
@@ -19,12 +17,3 @@ def test_labels_and_attention_are_those_after_bos(quick, toy_lm, tmp_path):
         assert (shard.attrs["length"], shard.attrs["k"]) == (64, 32)
         for name, pool in lm.pooled_maps(shard["decoded"][:4]).items():
             np.testing.assert_allclose(shard[name][:4], pool, atol=2e-3)
-
-
-def test_what_reads_without_bos_is_refused(quick):
-    run = RunConfig()
-    run.llm.name = run.corpus.name = run.taxonomy.name = "a"
-    run.corpus.bos, run.stages = True, ["intervene"]
-    run.taxonomy.classes = {"a": "memorized", "b": "non_memorized"}
-    run.cnn.kernel_size, run.cnn.features, run.cnn.pooling = 2, 2, "mean"
-    assert "corpus.bos=true goes with every stage but intervene" in refusal(validate, run)

@@ -1,6 +1,7 @@
 """Interventions on a model of which we know by what it reproduces its text, and everything around them: controls, intervals, restarts."""
 
 import json
+from dataclasses import replace
 from unittest import mock
 
 import numpy as np
@@ -15,12 +16,12 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from memgrid.config.schema import CorpusConfig, InterveneConfig
 from memgrid.corpus.corpus import Corpus, load_corpus
 from memgrid.intervene import statistics as effect
-from memgrid.intervene.experiment import Journal, finished_table, intervene
+from memgrid.intervene.experiment import Experiment, Journal, finished_table, intervene
 from memgrid.intervene.masking import MaskedReader
 from memgrid.intervene.positions import Regions, Trial, amount, candidates, first_overall, first_per_layer, matched, ranked
 from memgrid.intervene.statistics import difference, share_interval, verdict
 from memgrid.io.paths import TOY
-from memgrid.lm.model import LanguageModel, ModelIdentity
+from memgrid.lm.model import LanguageModel, ModelIdentity, after_bos, identity_after_bos
 from memgrid.results.folder import RunFolder
 
 LENGTH, K, WORDS, LAYERS = 16, 8, 40, 2
@@ -28,17 +29,17 @@ CLASSES = ["Non-Memo", "Copied", "Elsewhere"]
 SHARE = 100 * 8 / 168  # the copying positions: 8 of 2 · 84
 
 
-def copying_model():
+def copying_model(positions=LENGTH):
     """A GPT-2 made by hand: in its first layer every query attends to the key K - 1 before it and hands on its token; the second is idle.
 
     So it continues a text by repeating the last K tokens, by nothing but the attention of layer 1 at (query, query - K + 1).
     """
-    width = WORDS + LENGTH
-    model = GPT2LMHeadModel(GPT2Config(vocab_size=WORDS, n_positions=LENGTH, n_embd=width, n_layer=LAYERS, n_head=1, n_inner=4))
+    width = WORDS + positions
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=WORDS, n_positions=positions, n_embd=width, n_layer=LAYERS, n_head=1, n_inner=4))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.zero_()
-        body, words, places = model.transformer, torch.arange(WORDS), torch.arange(LENGTH) + WORDS
+        body, words, places = model.transformer, torch.arange(WORDS), torch.arange(positions) + WORDS
         body.wte.weight[words, words] = 1
         body.wpe.weight[places - WORDS, places] = 1
         mean, deviation = 2 / width, (2 / width - 4 / width**2) ** 0.5
@@ -98,6 +99,18 @@ def table(lm, corpus, delta, tmp_path_factory):
 
 def of(table, masked):
     return table.filter(pl.col("masked") == masked).row(0, named=True)
+
+
+def test_the_planted_cause_is_found_after_bos(corpus, delta, tmp_path):
+    plain = copying_model(LENGTH + 1)
+    table = done(after_bos(plain, identity_after_bos(plain.identity, 0), 0), corpus, delta, tmp_path)
+    assert of(table, "none")["extractable"] == of(table, "least")["extractable"] == 1
+    assert of(table, "target")["extractable"] == 0
+
+
+def test_what_is_suppressed_decides_the_experiment(lm, corpus, delta):
+    one, other = (Experiment(each, corpus, delta, CLASSES, InterveneConfig(**QUICK)) for each in (lm, replace(lm, suppressed=(3,))))
+    assert one.key(SAMPLES, np.arange(30)) != other.key(SAMPLES, np.arange(30))
 
 
 def test_the_planted_cause_is_found(table):

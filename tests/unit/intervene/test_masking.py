@@ -1,6 +1,7 @@
 """Attention with positions switched off: equal to eager attention where nothing is, and to step-by-step decoding under the same mask."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from unittest import mock
 
 import numpy as np
@@ -16,6 +17,7 @@ from memgrid.errors import UserError
 from memgrid.intervene.masking import MASK, MASKED, MaskedReader, PositionMask, masking, prove_masking
 from memgrid.lm.hooks import taken_out
 from memgrid.lm.load import load_language_model
+from memgrid.lm.model import after_bos, identity_after_bos
 from memgrid.lm.pooling import POOLED, attention_of, recording
 
 LENGTH, K = 20, 9
@@ -183,6 +185,40 @@ def test_keeping_the_prefix_changes_nothing(kind):
     logits, _ = read(lm, tokens, mask=mask)
     expected = torch.log_softmax(logits.float(), -1)[:, K - 1 : -1].gather(-1, torch.from_numpy(tokens)[:, K:, None]).mean((1, 2))
     np.testing.assert_allclose(whole.read(mask)[1], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("suffix_only", [False, True])
+@pytest.mark.parametrize("kind", ["llama", "gpt_neo"])
+def test_a_reader_after_bos_masks_the_sequence_and_never_bos(kind, suffix_only):
+    """Against eager attention under an additive mask of its own."""
+    plain, bos = proven(kind), 5
+    lm = after_bos(plain, identity_after_bos(plain.identity, bos), bos)
+    tokens = some_tokens() % lm.identity.vocabulary
+    off = np.repeat(random_mask(1, first=K - 1), lm.identity.layers, 0)
+    extractable, logprob = MaskedReader(lm, tokens, K, suffix_only).read(PositionMask(off))
+    whole, seen = torch.from_numpy(np.insert(tokens, 0, bos, axis=1)), np.tri(LENGTH + 1, dtype=bool)
+    seen[1:, 1:] &= ~off[0]
+    added = torch.where(torch.from_numpy(seen), 0.0, torch.finfo(torch.float32).min).expand(len(tokens), 1, -1, -1)
+    with torch.inference_mode(), attention_of(lm.model, "eager"):
+        logits = lm.model(input_ids=whole, attention_mask=added, use_cache=False).logits[:, K:-1]
+    expected = logits.log_softmax(-1).gather(-1, whole[:, K + 1 :, None])[..., 0].mean(1)
+    np.testing.assert_allclose(logprob, expected, atol=1e-5)
+    np.testing.assert_array_equal(extractable, (logits.argmax(-1) == whole[:, K + 1 :]).all(1))
+    unmasked = MaskedReader(lm, tokens, K, suffix_only).read(PositionMask(np.zeros_like(off)))[1]
+    np.testing.assert_allclose(unmasked, lm.score(tokens, K).suffix_logprob, atol=1e-5)
+    assert np.abs(unmasked - logprob).max() > 1e-4
+
+
+@pytest.mark.parametrize("suffix_only", [False, True])
+def test_a_suppressed_token_is_never_what_a_masked_model_says(grouped, suffix_only):
+    prefix, nothing = some_tokens()[:, :K], PositionMask(np.zeros((3, LENGTH, LENGTH), bool))
+    usual = int(grouped.continue_greedily(prefix, LENGTH - K)[0][0, 0])
+    lm = replace(grouped, suppressed=(usual,))
+    made = np.concatenate([prefix, lm.continue_greedily(prefix, LENGTH - K)[0]], axis=1)
+    extractable, logprob = MaskedReader(lm, made, K, suffix_only).read(nothing)
+    assert extractable.all()
+    assert not MaskedReader(grouped, made, K, suffix_only).read(nothing)[0][0]
+    np.testing.assert_allclose(logprob, grouped.score(made, K).suffix_logprob, atol=1e-5)
 
 
 def test_prefixes_beyond_the_limit_are_computed_again(grouped):

@@ -58,14 +58,17 @@ def label_stage(context: RunContext) -> None:
 
 
 def complete(context: RunContext, groups: tuple[str, ...]) -> list[str]:
-    """Compute those of some label groups that the disk lacks; returns which."""
-    computed = []
-    for group in context.labels.missing(groups):
+    """Compute those of some label groups that the disk lacks; returns which.
+
+    What the model says comes last: it takes longest, and what is wrong with the documents is then known before.
+    """
+    computed, missing = [], context.labels.missing(groups)
+    for group in sorted(missing, key=lambda group: group == "memorized"):
         with context.labels.turn(group) as still:
             if still:
                 make_labels(context, group)
                 computed.append(group)
-    return computed
+    return [group for group in missing if group in computed]
 
 
 def make_labels(context: RunContext, group: str) -> None:

@@ -1,8 +1,11 @@
-"""What runs share through their workspace, and through nothing else."""
+"""What runs share through their workspace, and through nothing else; what their stages ask of it, and in which order."""
+
+import shutil
 
 import numpy as np
 import polars as pl
 import pytest
+from conftest import refusal
 from hydra import compose, initialize_config_dir
 from rich.console import Console
 
@@ -110,3 +113,11 @@ def test_the_size_of_a_model_is_no_step(size):
         splits = [f"{kind}_deduped_{size}" for kind in ("memories", "pile")]
         run = RunConfig(llm=LLMConfig(name="m", path="p", revision=f"step{step}"), corpus=CorpusConfig(name="c", path=None, splits=splits))
         assert is_of_another_step(run)
+
+
+def test_bad_documents_are_told_before_the_model_reads(contexts, mini, tmp_path, monkeypatch):
+    shutil.copy(mini / "sequences.parquet", tmp_path)
+    pl.DataFrame({"tokens": [[1, 2], [3, None]], "copies": [1, 1]}).write_parquet(tmp_path / "documents.parquet")
+    monkeypatch.setattr(RunContext, "lm", property(lambda _: pytest.fail("the model was asked first")))
+    context = contexts(quiet(), "taxonomy=recite", f"corpus.path={tmp_path}", f"root={tmp_path / 'root'}")
+    assert "has a null within a list" in refusal(stages.label_stage, context)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -16,6 +17,7 @@ from memgrid.corpus.corpus import load_corpus
 from memgrid.errors import UserError
 from memgrid.io.digests import write_yaml
 from memgrid.launch.tasks import SweepTarget
+from memgrid.launch.workspace import Workspace
 from memgrid.results.folder import RunFolder
 from memgrid.results.records import refuse_rivals
 from memgrid.results.result import RunResult
@@ -91,7 +93,8 @@ def result_of(run: RunConfig) -> RunResult | None:
     """The result of a run that need not be done again, or None: it is finished, and so is every later stage that it asks for.
 
     Raises:
-        UserError: a user's tables hold other sequences than when the run was finished: its name tells their place alone.
+        UserError: a user's tables hold other sequences, or a user's folder other weights, than when the run was finished: its name tells
+            their places alone.
     """
     if run.force or not owns(run):
         return None
@@ -104,4 +107,23 @@ def result_of(run: RunConfig) -> RunResult | None:
             f"corpus.path={run.corpus.path} holds other sequences than when this run was finished: give them another corpus.name, "
             "or put the old ones back"
         )
+    if origin is not None and holds_other_weights(run, origin.llm):
+        raise UserError(
+            f"llm.path={run.llm.path} holds other weights than when this run was finished: give them another llm.name, put the old ones "
+            "back, or make the run anew with force=true"
+        )
     return None if folder.undone(run) else result
+
+
+def holds_other_weights(run: RunConfig, fingerprint: str) -> bool:
+    """Whether the model lies in a user's own folder, and is none of that fingerprint. Weights that are gone or broken are none."""
+    if run.llm.path is None or not Path(run.llm.path).is_dir():
+        return False  # a name on the hub, whose snapshots stay as they are
+    if "fetch" not in run.stages:
+        os.environ["HF_HUB_OFFLINE"] = "1"  # as in `memgrid.run`: read when the hub's library is imported
+    from memgrid.pipeline.context import RunContext  # imports torch, which a finished run does without where it can
+
+    try:
+        return RunContext(run, Workspace()).identity.fingerprint != fingerprint
+    except UserError:
+        return False

@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import signal
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from multiprocessing.connection import Connection, wait
@@ -27,7 +28,7 @@ from memgrid.io.display import progress_bar
 
 BYTES_PER_PROCESS = 64 << 20  # of documents: below it, starting another process costs more than it saves
 SHARES = 8  # of each process: documents are of different lengths
-SEEN_BYTES = 1 << 16  # at both ends of a file of an index, which tell it from others
+SEEN_BYTES = 1 << 16  # at both ends of a file, which tell it from others
 INDEX_FILES = ("tokenized", "table", "offset")
 WIDTHS = {1: "u8", 2: "u16", 4: "u32"}  # bytes a token → what infini-gram calls it
 
@@ -130,9 +131,31 @@ def find_in_process(corpus: Corpus, tokens: Path, shares: list[slice], there: Co
         there.send(RuntimeError(f"{type(error).__name__}: {error}"))
 
 
-def index_digest(config: LabelConfig) -> str:
-    """What tells an index from others; see `Index.digest`."""
-    return Index.of(config).digest()
+def counted_in(corpus: Corpus, config: LabelConfig) -> dict[str, str]:
+    """What tells the documents or the index in which duplicates are counted from others; empty where there are none.
+
+    Raises:
+        UserError: there is no whole index, where one is named.
+    """
+    if config.counts == "infini_gram":
+        return {"index": Index.of(config).digest()}
+    path = corpus.documents_path
+    return {} if path is None or not path.is_file() else {"documents": ends_digest([path])}
+
+
+def ends_digest(paths: Iterable[Path]) -> str:
+    """Sixteen hexadecimal digits from the names and sizes of files and from both their ends: reading all could take hours.
+
+    At its end a parquet file says where each of its parts stands and what it holds.
+    """
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(f"{path.name} {path.stat().st_size} ".encode())
+        with path.open("rb") as file:
+            digest.update(file.read(SEEN_BYTES))
+            file.seek(max(path.stat().st_size - SEEN_BYTES, 0))
+            digest.update(file.read(SEEN_BYTES))
+    return digest.hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -214,17 +237,8 @@ class Index:
         return text // entries if entries and not rest and not text % entries else 0
 
     def digest(self) -> str:
-        """Sixteen hexadecimal digits from the sizes of its files and from both their ends: reading all would take hours."""
-        digest = hashlib.sha256()
-        for number in range(self.shards):
-            for name in INDEX_FILES:
-                path = self.folder / f"{name}.{number}"
-                digest.update(f"{path.name} {path.stat().st_size} ".encode())
-                with path.open("rb") as file:
-                    digest.update(file.read(SEEN_BYTES))
-                    file.seek(max(path.stat().st_size - SEEN_BYTES, 0))
-                    digest.update(file.read(SEEN_BYTES))
-        return digest.hexdigest()[:16]
+        """As `ends_digest`, of all its files."""
+        return ends_digest(self.folder / f"{name}.{number}" for number in range(self.shards) for name in INDEX_FILES)
 
     def engine(self) -> Any:
         """What answers, of the package infini-gram; nothing of the index is read into memory."""

@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -27,9 +27,9 @@ import polars as pl
 from memgrid.config.names import LABELS, Owner, claim_home, owner_of_labels
 from memgrid.config.schema import LabelConfig
 from memgrid.corpus.corpus import Corpus
-from memgrid.corpus.counting import count_duplicates, index_digest
+from memgrid.corpus.counting import count_duplicates, counted_in
 from memgrid.errors import DamagedError
-from memgrid.io.digests import read_table, write_parquet
+from memgrid.io.digests import parquet_metadata, read_table, write_parquet
 from memgrid.io.display import progress_bar
 from memgrid.io.files import replace_damaged
 from memgrid.io.locks import lock
@@ -92,6 +92,8 @@ GROUPS: dict[str, Callable[[Corpus, Any], Columns]] = {
     "rouge": label_rouge,
 }
 
+OF_NO_MODEL = ("duplicates", "rouge")
+
 
 def given_columns(corpus: Corpus, group: str) -> Columns | None:
     """The columns of a group that the corpus brings, or None; how sure the model was, no corpus knows: NaN."""
@@ -149,16 +151,28 @@ class Labels:
 
     def path(self, group: str) -> Path:
         """The file of one group."""
-        return self.folder / f"{ {'code': f'code-{self.config.code}', 'memorized': self.memorized}.get(group, group) }.parquet"
+        names = {"code": f"code-{self.config.code}", "memorized": self.memorized}
+        if group == "duplicates" and "index" in self.counted_in:
+            names[group] = f"duplicates-{self.counted_in['index']}"
+        return self.folder / f"{names.get(group, group)}.parquet"
+
+    @cached_property
+    def counted_in(self) -> dict[str, str]:
+        """As `memgrid.corpus.counting.counted_in`; empty where the corpus brings the counts."""
+        return {} if self.given("duplicates") is not None else counted_in(self.corpus, self.config)
 
     def made_from(self, group: str) -> str:
         """What a group's file has to say of its origin."""
         judge: dict[str, object] = {"code": self.config.code, "code_model": self.config.code_model}
         if self.config.code_text != "tokens":
             judge["code_text"] = self.config.code_text
-        counted: dict[str, object] = {} if self.config.counts == "exact" else {"index": index_digest(self.config)}
-        asked = {"code": judge, "duplicates": counted}.get(group, {})
+        asked = {"code": judge, "duplicates": self.counted_in if group == "duplicates" else {}}.get(group, {})
         return json.dumps(self.identity | asked)
+
+    def is_made_from(self, origin: str, group: str) -> bool:
+        """Whether a file's origin is what it has to be; earlier versions did not say in which documents they had counted."""
+        earlier = group == "duplicates" and "documents" in self.counted_in and origin == json.dumps(self.identity)
+        return earlier or origin == self.made_from(group)
 
     def has(self, group: str) -> bool:
         """Whether the group's file is there, sound and made from this corpus and LLM."""
@@ -173,7 +187,7 @@ class Labels:
             return None
         except FileNotFoundError:
             return None
-        return table if origin == self.made_from(group) else None
+        return table if self.is_made_from(origin, group) else None
 
     def missing(self, groups: Iterable[str]) -> list[str]:
         """The groups that have to be computed."""
@@ -206,7 +220,18 @@ class Labels:
             assert isinstance(model, LanguageModel)
             self.score_in_blocks(lambda rows: label_memorized(self.corpus, model, rows))
         else:
-            self.write(group, GROUPS[group](self.corpus, self.config if group == "duplicates" else model))
+            self.write(group, self.elsewhere(group) or GROUPS[group](self.corpus, self.config if group == "duplicates" else model))
+
+    def elsewhere(self, group: str) -> Columns | None:
+        """The columns of a group that depends on no model, where those of another model or checkpoint were made from the same; or None."""
+        if group not in OF_NO_MODEL:
+            return None
+        for path in sorted((self.root / LABELS).glob(f"*/{self.corpus.name}/{self.path(group).name}")):
+            with suppress(ValueError, KeyError, TypeError, OSError, DamagedError):
+                origin = json.loads((parquet_metadata(path) or {})["memgrid"])
+                if origin | {"llm": self.llm.fingerprint} == json.loads(self.made_from(group)):
+                    return {column.name: column.to_numpy() for column in read_label_file(str(path), 0)[0]}
+        return None
 
     def score_in_blocks(self, score: Callable[[slice], list[Scores]]) -> None:
         """Compute the group `memorized` and keep every block of rows as soon as it is read: a process that is killed loses one.

@@ -118,9 +118,11 @@ def kin_of(config: LLMConfig, own: ModelIdentity, root: Path, corpus: str) -> li
             others = read_json(tensors_file(root, owner.fingerprint))["tensors"]
         except (FileNotFoundError, DamagedError, KeyError):
             continue
-        names = [short_name(checkpoint) for checkpoint in (own.checkpoint, owner.used_as[-1] if owner.used_as else owner.fingerprint)]
-        if names[0] != names[1]:  # the same checkpoint in another precision has the same weights
-            sentences += kinship(dict(zip(names, (digests, others), strict=True)))
+        both = (own.checkpoint, owner.used_as[-1] if owner.used_as else owner.fingerprint)
+        if both[0] != both[1]:  # the same checkpoint in another precision has the same weights
+            names = [short_name(checkpoint) for checkpoint in both]
+            # Two paths that end alike are named in full.
+            sentences += kinship(dict(zip(names if names[0] != names[1] else both, (digests, others), strict=True)))
     told = sentences[:MOST_KIN]
     write_json({"llm": own.name, "checkpoint": own.checkpoint, "tensors": digests, "kin": told}, path)
     return told

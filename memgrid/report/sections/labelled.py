@@ -74,8 +74,9 @@ def labels_of(root: Path, llm: str, corpus: str, fingerprint: str | None) -> Pat
 def read_features(folder: Path, sides: list[Side]) -> tuple[pl.DataFrame | None, str]:
     """What the rules of taxonomies read, a row per sequence of a corpus; or None and why not."""
     groups = list(dict.fromkeys(["memorized", *(group for taxonomy, _ in sides for group in taxonomy.needs)]))
-    # Whether a text is code was judged by one of several; the first who did is asked.
-    files = {group: next(iter(sorted(folder.glob(f"{group}*.parquet"))), None) for group in groups}
+    # Whether a text is code was judged by one of several, and duplicates may be those of an index; the first that there is is asked.
+    named = {group: [folder / f"{group}.parquet", *sorted(folder.glob(f"{group}*.parquet"))] for group in groups}
+    files = {group: next((path for path in paths if path.is_file()), None) for group, paths in named.items()}
     missing = [group for group, path in files.items() if path is None]
     if missing:
         return None, f"{folder} has no labels {', '.join(missing)} (stages=[label] with a taxonomy that reads them makes them)"

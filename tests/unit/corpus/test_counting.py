@@ -148,12 +148,12 @@ def test_an_index_of_other_text_or_another_tokenizer_is_refused(embedded):
 
 
 def test_an_index_is_known_by_what_its_files_hold(embedded, tmp_path):
-    digest = counting.index_digest(embedded[1])
+    digest = counting.Index.of(embedded[1]).digest()
     other = spoiled(tmp_path, embedded[1].index, lambda folder: None)
-    assert counting.index_digest(other) == digest  # wherever it lies
+    assert counting.Index.of(other).digest() == digest  # wherever it lies
     path = Path(str(other.index)) / "tokenized.0"
     path.write_bytes(path.read_bytes()[:-2] + b"\x01\x02")
-    assert counting.index_digest(other) != digest
+    assert counting.Index.of(other).digest() != digest
 
 
 @pytest.mark.parametrize(

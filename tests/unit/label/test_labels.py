@@ -1,3 +1,5 @@
+import json
+import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -9,8 +11,9 @@ from index_maker import make_index
 
 from memgrid.config.schema import CorpusConfig, LabelConfig
 from memgrid.corpus.corpus import load_corpus
+from memgrid.io.digests import write_parquet
 from memgrid.label import labels as label
-from memgrid.label.labels import GROUPS, Labels, label_memorized
+from memgrid.label.labels import GROUPS, OF_NO_MODEL, Labels, label_memorized
 
 ALL = ("memorized", *GROUPS, "code")
 
@@ -177,6 +180,53 @@ def test_whoever_names_an_index_gets_its_counts(corpus, toy_lm, tmp_path):
     counted.compute("duplicates", None)
     assert counted.has("duplicates")
     assert counted.read(["duplicates"])["duplicates"].head(20).min() >= 3
-    assert not usual.has("duplicates")
+    assert usual.has("duplicates")
     other = LabelConfig(counts="infini_gram", index=str(make_index(tmp_path / "other", documents[1:])))
     assert not Labels(tmp_path, toy_lm.identity, brings, other).has("duplicates")
+
+
+def test_counts_belong_to_the_documents_in_which_they_were_counted(corpus, toy_lm, tmp_path):
+    """One more copy of a text is another corpus, though its sequences are the same."""
+    path = tmp_path / "documents.parquet"
+    table = pl.DataFrame({"tokens": pl.Series([corpus.tokens[0].tolist()]), "copies": [2]})
+    table.write_parquet(path)
+    own = replace(corpus, documents_path=path)
+
+    def labels(identity=toy_lm.identity):
+        return Labels(tmp_path, identity, own)
+
+    labels().compute("duplicates", None)
+    assert labels().has("duplicates")
+    assert labels().read(["duplicates"])["duplicates"].max() == 2
+    table.with_columns(copies=pl.lit(3)).write_parquet(path)
+    assert not labels().has("duplicates")
+    labels().compute("duplicates", None)
+    assert labels().read(["duplicates"])["duplicates"].max() == 3
+    # An earlier version did not say in which documents it had counted.
+    whole = labels().read(["duplicates"])
+    write_parquet(whole, labels().path("duplicates"), metadata={"memgrid": json.dumps(labels().identity)})
+    assert labels().has("duplicates")
+
+
+def test_what_depends_on_no_model_is_computed_once_for_all(labels, corpus, toy_lm, tmp_path, monkeypatch):
+    root = tmp_path / "root"
+    shutil.copytree(labels.root, root)
+    identity = replace(toy_lm.identity, name="other", fingerprint="other")
+    never = dict.fromkeys(GROUPS, lambda *_: pytest.fail("it was computed again"))
+    with monkeypatch.context() as patched:
+        patched.setattr(label, "GROUPS", never)
+        made = Labels(root, identity, corpus)
+        for group in OF_NO_MODEL:
+            made.compute(group, None)
+            assert made.has(group)
+            assert made.read([group]).equals(labels.read([group]))
+        with pytest.raises(pytest.fail.Exception):
+            made.compute("templates", None)  # hangs on the tokenizer
+        for other in (replace(corpus, tokens=np.roll(corpus.tokens, 1, 0)), replace(corpus, k=corpus.k - 1)):
+            with pytest.raises(pytest.fail.Exception):
+                Labels(root, replace(identity, name="third", fingerprint="third"), other).compute("rouge", None)
+    for path in root.glob("labels/*/*/rouge.parquet"):
+        path.write_bytes(path.read_bytes()[:-100])  # damaged ones are nobody's
+    fresh = Labels(root, replace(identity, name="fourth", fingerprint="fourth"), corpus)
+    fresh.compute("rouge", None)
+    assert fresh.read(["rouge"]).equals(labels.read(["rouge"]))

@@ -5,18 +5,22 @@ import shutil
 import numpy as np
 import polars as pl
 import pytest
+import torch
 from conftest import refusal
 from hydra import compose, initialize_config_dir
 from rich.console import Console
+from safetensors.torch import save_file
 
+from memgrid.config.names import LABELS, claim_home, owner_of_labels
 from memgrid.config.schema import CorpusConfig, LLMConfig, RunConfig
 from memgrid.config.validate import register, typed
 from memgrid.corpus.corpus import Corpus
 from memgrid.io.paths import CONF
 from memgrid.label.labels import Labels, read_label_file
 from memgrid.launch.workspace import Workspace
+from memgrid.lm.model import ModelIdentity
 from memgrid.pipeline import stages
-from memgrid.pipeline.context import RunContext, is_of_another_step, open_corpus, without_memorized
+from memgrid.pipeline.context import RunContext, is_of_another_step, kin_of, open_corpus, without_memorized
 from memgrid.pipeline.plan import Pace
 
 
@@ -121,3 +125,19 @@ def test_bad_documents_are_told_before_the_model_reads(contexts, mini, tmp_path,
     monkeypatch.setattr(RunContext, "lm", property(lambda _: pytest.fail("the model was asked first")))
     context = contexts(quiet(), "taxonomy=recite", f"corpus.path={tmp_path}", f"root={tmp_path / 'root'}")
     assert "has a null within a list" in refusal(stages.label_stage, context)
+
+
+def test_paths_that_end_alike_are_compared_and_named_in_full(tmp_path):
+    told, weights = {}, {"w": torch.randn(40, 40), "v": torch.randn(40)}
+    for number, place in enumerate(("a/final", "b/final", "b/last")):
+        folder = tmp_path / place
+        folder.mkdir(parents=True)
+        save_file(weights, folder / "model.safetensors")
+        identity = ModelIdentity("m", "", f"print {number}", 1, 9, str(folder))
+        claim_home(tmp_path, LABELS, "c", identity, owner_of_labels)
+        told[place] = kin_of(LLMConfig(name="m", path=str(folder)), identity, tmp_path, "c")
+    assert told["a/final"] == []
+    assert told["b/final"] == [
+        f"{tmp_path / 'b/final'} and {tmp_path / 'a/final'} have the same weights: they are one model under 2 names"
+    ]
+    assert [sentence.partition(" have")[0] for sentence in told["b/last"]] == ["last and final"] * 2

@@ -4,10 +4,14 @@ Memorized rows cover what the taxonomies look at: duplicates from 0 to a million
 from nothing to everything with their prefix, exact copies and near-duplicates.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
+
+from memgrid.config.schema import CorpusConfig
 
 SPLITS = ("memories_deduped_12b", "pile_deduped_12b")
 LENGTH, K = 64, 32
@@ -15,6 +19,25 @@ VOCABULARY = 50_000
 IDS = 146_432_000  # sequences that Pythia was trained on
 FILE_ROWS = 100_000
 WORDS = np.array(["the", "of", "model", "and", "attention", "in", "to", "a", "memory", "text", "from", "layer", "is", "token", "that"])
+
+
+def config(path: Path | str, splits: Sequence[str] = SPLITS, **settings: Any) -> CorpusConfig:
+    """The corpus of some splits below a folder."""
+    return CorpusConfig(name="paper", path=str(path), **{"kind": "semantic_filters", "splits": list(splits)} | settings)
+
+
+def rows(ids: Sequence[int], **columns: Any) -> pl.DataFrame:
+    """A few rows with the columns that are read, some of which are given."""
+    count = len(ids)
+    usual = {
+        "sequence_id": ids,
+        "tokens": [[index] * 64 for index in range(count)],
+        "memorization_score": [1.0] * count,
+        "sequence_duplicates": list(range(count)),
+        "is_repeating": [False] * count,
+        "is_incrementing": [True] * count,
+    }
+    return pl.DataFrame(usual | columns)
 
 
 def make_semantic_filters(folder: Path, rows: int, seed: int = 0, splits: tuple[str, ...] = SPLITS) -> Path:

@@ -7,7 +7,7 @@ import pytest
 from conftest import refusal
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from semantic_filters_maker import SPLITS, make_semantic_filters
+from semantic_filters_maker import SPLITS, config, make_semantic_filters, rows
 
 from memgrid.config.schema import CorpusConfig
 from memgrid.corpus import corpus as module
@@ -16,23 +16,6 @@ from memgrid.corpus.corpus import Corpus
 from memgrid.corpus.parquet import read_parts
 from memgrid.corpus.published import FORMATS, load_published
 from memgrid.label.rouge import rouge_scores
-
-
-def config(path, splits=SPLITS, **settings):
-    return CorpusConfig(name="paper", path=str(path), **{"kind": "semantic_filters", "splits": list(splits)} | settings)
-
-
-def rows(ids, **columns):
-    count = len(ids)
-    usual = {
-        "sequence_id": ids,
-        "tokens": [[index] * 64 for index in range(count)],
-        "memorization_score": [1.0] * count,
-        "sequence_duplicates": list(range(count)),
-        "is_repeating": [False] * count,
-        "is_incrementing": [True] * count,
-    }
-    return pl.DataFrame(usual | columns)
 
 
 @pytest.fixture(scope="module")

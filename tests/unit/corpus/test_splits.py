@@ -7,12 +7,11 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import polars as pl
 import pytest
 from conftest import refusal
 from huggingface_hub import constants
 from hydra import compose, initialize_config_dir
-from semantic_filters_maker import SPLITS, make_semantic_filters
+from semantic_filters_maker import SPLITS, config, make_semantic_filters, rows
 
 from memgrid.config.schema import CorpusConfig
 from memgrid.config.validate import register
@@ -21,23 +20,6 @@ from memgrid.corpus.splits import HUB, fetch_splits, split_names
 from memgrid.io.paths import CONF
 
 DATASET = "hf://datasets/usvsnsp/semantic-filters"
-
-
-def config(path, splits=SPLITS, **settings):
-    return CorpusConfig(name="paper", path=str(path), **{"kind": "semantic_filters", "splits": list(splits)} | settings)
-
-
-def rows(ids, **columns):
-    count = len(ids)
-    usual = {
-        "sequence_id": ids,
-        "tokens": [[index] * 64 for index in range(count)],
-        "memorization_score": [1.0] * count,
-        "sequence_duplicates": list(range(count)),
-        "is_repeating": [False] * count,
-        "is_incrementing": [True] * count,
-    }
-    return pl.DataFrame(usual | columns)
 
 
 @pytest.fixture(scope="module")

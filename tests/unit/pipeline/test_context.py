@@ -137,7 +137,5 @@ def test_paths_that_end_alike_are_compared_and_named_in_full(tmp_path):
         claim_home(tmp_path, LABELS, "c", identity, owner_of_labels)
         told[place] = kin_of(LLMConfig(name="m", path=str(folder)), identity, tmp_path, "c")
     assert told["a/final"] == []
-    assert told["b/final"] == [
-        f"{tmp_path / 'b/final'} and {tmp_path / 'a/final'} have the same weights: they are one model under 2 names"
-    ]
+    assert told["b/final"] == [f"{tmp_path / 'b/final'} and {tmp_path / 'a/final'} have the same weights: they are one model under 2 names"]
     assert [sentence.partition(" have")[0] for sentence in told["b/last"]] == ["last and final"] * 2

@@ -19,6 +19,7 @@ from memgrid.io.paths import TOY
 BLOCK_ROWS = 1 << 16
 PART_TOKENS = 1 << 22  # of documents that are read at once, about ...
 FIRST_ROWS = 256  # ... and how many documents before it is known how long they are
+LONGEST_WORD = 60  # characters of what another column says of a document, which may be its whole text
 DOCUMENTS = {"tokens": "lists of integers", "copies": "integers"}
 
 
@@ -141,7 +142,8 @@ class Corpus:
         """A document in words: its row, and what other columns say of it."""
         assert self.documents_path is not None
         other = pl.scan_parquet(self.documents_path, glob=False).slice(row, 1).select(pl.exclude(list(DOCUMENTS))).collect()
-        said = [f"{column.name} {column[0]}" for column in other]
+        texts = {column.name: str(column[0]) for column in other}
+        said = [f"{name} {text if len(text) <= LONGEST_WORD else text[:LONGEST_WORD] + '…'}" for name, text in texts.items()]
         return f"row {row} of {self.documents_path.name}" + (f" ({', '.join(said)})" if said else "")
 
 

@@ -166,8 +166,8 @@ class Labels:
         judge: dict[str, object] = {"code": self.config.code, "code_model": self.config.code_model}
         if self.config.code_text != "tokens":
             judge["code_text"] = self.config.code_text
-        asked = {"code": judge, "duplicates": self.counted_in if group == "duplicates" else {}}.get(group, {})
-        return json.dumps(self.identity | asked)
+        asked = judge if group == "code" else self.counted_in if group == "duplicates" else {}
+        return json.dumps({**self.identity, **asked})
 
     def is_made_from(self, origin: str, group: str) -> bool:
         """Whether a file's origin is what it has to be; earlier versions did not say in which documents they had counted."""

@@ -189,3 +189,12 @@ def test_the_fingerprint_follows_the_given_labels():
     prints = [Corpus("c", ids, tokens, 2, None, one).fingerprint for one in labels]
     assert len(set(prints)) == len(labels)
     assert Corpus("c", ids, tokens, 2, None, dict(reversed(labels[-1].items()))).fingerprint == prints[-1], "the order of the dict"
+
+
+def test_a_document_is_named_by_a_few_words_of_its_other_columns(tmp_path):
+    path = tmp_path / "documents.parquet"
+    pl.DataFrame({"tokens": [[1], [2]], "copies": [1, 1], "id": [7, 8], "text": ["short", "long " * 1000]}).write_parquet(path)
+    corpus = Corpus("c", np.zeros(1, np.int64), np.zeros((1, 64), np.int32), 32, path)
+    assert corpus.name_of(0) == "row 0 of documents.parquet (id 7, text short)"
+    assert corpus.name_of(1).startswith("row 1 of documents.parquet (id 8, text long long")
+    assert len(corpus.name_of(1)) < 150

@@ -124,7 +124,10 @@ def test_a_damaged_shard_is_extracted_again(extracted, quick):
         (["rho=1.5"], ["rho=1.5"]),
         (["rho=abc"], ["rho=abc", "could not be converted to Float"]),
         (["nosuch=3"], ["nosuch"]),
-        (["experiment=nope"], ["experiment=nope is unknown: use benchmark_taxonomies, causal, checkpoints, controls, ", "optimize_rho, smoke"]),
+        (
+            ["experiment=nope"],
+            ["experiment=nope is unknown: use benchmark_taxonomies, causal, checkpoints, controls, ", "optimize_rho, smoke"],
+        ),
         (["cnn=null"], ["cnn=null chooses nothing: use linear, panel, paper, single, or leave cnn out"]),
         (["taxonomy=rasy,null", "-m"], ["taxonomy=rasy,null chooses nothing: use code, "]),
         (["delta=[1"], ["delta=[1 cannot be read", "delta=[1,2]"]),

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from rich.console import Console
@@ -81,3 +83,17 @@ def escaped(text: str) -> str:
 def visible(text: str) -> str:
     """Text without characters that would move a terminal's cursor or change its colours: they are shown as escapes."""
     return CONTROL.sub(lambda sign: sign[0].encode("unicode_escape").decode(), text)
+
+
+@contextmanager
+def sentences_for_warnings() -> Iterator[None]:
+    """Inside, our own warnings are told as a sentence."""
+    with warnings.catch_warnings():
+        warnings.showwarning = show_warning  # type: ignore[assignment]
+        yield
+
+
+def show_warning(message: Warning | str, category: type[Warning], *where: object) -> None:
+    """Our own warnings as a sentence, without the line of code that Python adds; the others as ever."""
+    own = category.__module__.startswith("memgrid.")
+    print(f"memgrid: {message}" if own else warnings.formatwarning(message, category, *where[:2]), file=sys.stderr)  # type: ignore[arg-type]

@@ -13,6 +13,7 @@ from huggingface_hub import HfApi, errors, snapshot_download
 from memgrid.errors import UserError
 
 TIMEOUT = 20.0  # seconds; a cluster node without a network may drop packets silently
+TOO_MANY = 429  # a status: a cluster's users share an address, of which the hub answers so many requests and no more
 LATER = "run once with stages=[fetch] where there is a network"
 
 
@@ -96,12 +97,17 @@ def trouble(error: Exception, kind: str, revision: str | None) -> str:
     """What kept a repository from being fetched, and what to do about it: the second half of a sentence."""
     remedies: list[tuple[Any, str]] = [
         (errors.OfflineModeIsEnabled, "HF_HUB_OFFLINE is set: unset it where there is a network"),
+        (errors.FileMetadataError, "what answers is not the hub: look at HF_ENDPOINT and at the proxy"),
         (errors.GatedRepoError, "its owners decide who may have it: ask for access on its page, and log in with `hf auth login`"),
         (errors.RevisionNotFoundError, f"it has no revision {revision}: name another"),
         ((errors.RepositoryNotFoundError, errors.HFValidationError), f"the hub has no such {kind}: check its name, or log in if private"),
     ]
+    if isinstance(error, errors.LocalEntryNotFoundError) and isinstance(error.__cause__, Exception):
+        error = error.__cause__  # "not in the cache, and cannot be had because of this": only the latter is news
     if words := next((words for kinds, words in remedies if isinstance(error, kinds)), None):
         return words
+    if isinstance(error, errors.HfHubHTTPError) and error.response.status_code == TOO_MANY:
+        return "too many have asked the hub from this address: wait five minutes, or log in with `hf auth login`"
     if isinstance(error, errors.HfHubHTTPError):
         return f"the hub answers with status {error.response.status_code}: try again later"
     if "No space left" in str(error) or "quota exceeded" in str(error):  # the downloader in Rust knows no errno

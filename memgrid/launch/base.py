@@ -24,6 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 from memgrid.config.mistakes import one_sentence
 from memgrid.errors import UserError
 from memgrid.io.commands import any_terminal
+from memgrid.io.display import sentences_for_warnings
 from memgrid.launch.handover import another_folder, answer_file, close, python
 from memgrid.launch.job import ending_on_sigterm, log_file, requeue_in_peace
 from memgrid.launch.sweep import run_of
@@ -199,9 +200,10 @@ class JobLauncher(Launcher):  # type: ignore[misc]
         """What a job does: its runs, one after another; returns its answer, see `memgrid.launch.handover.read_answer`."""
         Singleton.set_state(state)
         setup_globals()
-        with any_terminal(), Workspace().entered() as workspace, ending_on_sigterm(workspace):
+        with any_terminal(), Workspace().entered() as workspace, ending_on_sigterm(workspace), sentences_for_warnings():
             requeue_in_peace(workspace)
-            return {"failures": [self.do(task) for task in tasks], "busy": workspace.postponed}
+            failures = [self.do(task) for task in tasks]
+            return {"failures": failures, "busy": workspace.postponed, "summary": workspace.summary}
 
     def do(self, task: Task) -> str | None:
         """One run, unless it is no longer what was submitted; returns what went wrong, or None."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import chdir, contextmanager, suppress
 from pathlib import Path
@@ -20,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from memgrid.config.mistakes import one_sentence
 from memgrid.errors import BusyError, UserError
 from memgrid.io.commands import any_terminal, end_without_reader, reader_has_gone, refuse_unreadable
+from memgrid.io.display import sentences_for_warnings
 from memgrid.io.files import disk_trouble
 from memgrid.io.locks import missing_right
 from memgrid.io.paths import CONF
@@ -81,14 +81,6 @@ def mended_for_hydra() -> Iterator[list[str]]:
         sys.argv = typed
         if usual is None:
             os.environ.pop("HYDRA_FULL_ERROR", None)
-
-
-@contextmanager
-def sentences_for_warnings() -> Iterator[None]:
-    """Inside, our own warnings are told as a sentence."""
-    with warnings.catch_warnings():
-        warnings.showwarning = show_warning  # type: ignore[assignment]
-        yield
 
 
 def refuse_no_choice(words: list[str]) -> None:
@@ -191,9 +183,3 @@ def prepared_root(root: str) -> Iterator[None]:
 def restarted(folder: Path) -> bool:
     """Whether this job has worked on the run before and was requeued since."""
     return in_job() and WorkFolder(folder).job_log() == log_file()
-
-
-def show_warning(message: Warning | str, category: type[Warning], *where: object) -> None:
-    """Our own warnings as a sentence, without the line of code that Python adds; the others as ever."""
-    own = category.__module__.startswith("memgrid.")
-    print(f"memgrid: {message}" if own else warnings.formatwarning(message, category, *where[:2]), file=sys.stderr)  # type: ignore[arg-type]

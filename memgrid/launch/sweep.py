@@ -24,7 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 from memgrid.config.mistakes import one_sentence
 from memgrid.errors import UserError
 from memgrid.io.display import on_terminal, progress_bar
-from memgrid.launch.tasks import SweepTarget
+from memgrid.launch.tasks import SweepTarget, without_repeats
 from memgrid.launch.workspace import Workspace
 
 NUMBER = re.compile(r"(\w+)=(\d+(?:\.\d+)?)")
@@ -54,6 +54,13 @@ class Sweeper(BasicSweeper):  # type: ignore[misc]
 
     def validate_batch_is_legal(self, batch: list[list[str]]) -> None:
         """Hydra would compose each here, at a tenth of a second: `begin` has done it."""
+
+    def split_arguments(self, overrides: list[Override], max_batch_size: int | None) -> list[list[list[str]]]:
+        """The combinations that `begin` has left, in batches: what is fetched for many runs is fetched once."""
+        planned = Workspace.current().planned
+        (every,) = BasicSweeper.split_arguments(overrides, None)
+        kept = [words for words in every if tuple(words) in planned]
+        return list(BasicSweeper.split_overrides_to_chunks(kept, max_batch_size))
 
     def sweep(self, arguments: list[str]) -> Any:
         """All runs; in the end those that were put off. UserError if one is bad: then nothing was started."""
@@ -91,12 +98,15 @@ def begin(config: DictConfig, workspace: Workspace) -> None:
 
     assert workspace.target is not None
     try:
-        workspace.planned = dict(combinations(config, workspace.target))
+        every = dict(combinations(config, workspace.target))
+        workspace.planned = without_repeats(every, workspace.target)
         workspace.target.together(list(workspace.planned.values()))
         for root in {run.root for run in workspace.planned.values()}:
             prepare_folder(root)  # Hydra would make its own folder there, and fail with a traceback
     except (UserError, HydraException, OmegaConfBaseException) as error:
         raise UserError(f"{error if isinstance(error, UserError) else one_sentence(error)}; nothing was started") from None
+    if len(workspace.planned) < len(every):
+        print(f"memgrid: {len(workspace.planned)} of {len(every)} runs do all that is asked of the others too", flush=True)
     for run in workspace.planned.values():
         workspace.target.plan(run)
 

@@ -11,6 +11,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from memgrid.errors import UserError
+from memgrid.io.display import visible
 from memgrid.launch.handover import answer_file, read_answer
 from memgrid.results.work import WorkFolder, last_line
 
@@ -48,6 +49,10 @@ class SweepTarget(ABC):
     def together(self, runs: Sequence[Any]) -> None:
         """UserError if the runs of a sweep, each valid, are not so together."""
         return
+
+    def same(self, run: Any) -> tuple[Any, ...] | None:
+        """Equal for runs of which each does all that the others would do; None if the run has work of its own."""
+        return None
 
     @abstractmethod
     def plan(self, run: Any) -> None:
@@ -119,6 +124,17 @@ def left(
     return missing, elsewhere
 
 
+def without_repeats(planned: dict[tuple[str, ...], Any], target: SweepTarget) -> dict[tuple[str, ...], Any]:
+    """The runs of a sweep but for those that would only do again what one before them does."""
+    seen: set[tuple[Any, ...]] = set()
+    kept = {}
+    for words, run in planned.items():
+        if (work := target.same(run)) is None or work not in seen:
+            kept[words] = run
+            seen |= {work} if work is not None else set()
+    return kept
+
+
 def groups(tasks: list[Task], target: SweepTarget) -> list[list[Task]]:
     """Runs that share their work, together: one job does it, and the others find it done."""
     by_work: dict[tuple[Any, ...], list[Task]] = {}
@@ -128,7 +144,7 @@ def groups(tasks: list[Task], target: SweepTarget) -> list[list[Task]]:
 
 
 def collect(job: Any, tasks: list[Task], target: SweepTarget, failures: list[str]) -> list[Task]:
-    """A line for each run of a job that has ended, from its answer or, where there is none, from the end of its log.
+    """A line for each run of a job that has ended, from its answer or, where there is none, from the end of its log; and its summary.
 
     Args:
         failures: what went wrong is added to them.
@@ -156,6 +172,8 @@ def collect(job: Any, tasks: list[Task], target: SweepTarget, failures: list[str
             failures.append(sentence)
         ending = target.ending(task.run) if sentence is None else f"FAILED: {sentence} (log: {log})"
         print(f"memgrid: {target.name(task.run)}: {ending}", flush=True)
+    for line in answer["summary"] if answer else []:
+        print(visible(str(line)), flush=True)
     return busy
 
 

@@ -26,6 +26,7 @@ class Workspace:
         target: what is swept over; None for a command without sweeps.
         planned: every combination of the sweep, as it was typed → its settings.
         postponed: numbers, in the sweep, of runs on which other processes were working when their turn came.
+        summary: what all its runs together have found out, in lines: a job's launcher tells it when the job has ended.
         stopping: whether the process was told to stop: what fails from then on is no failure of its run.
     """
 
@@ -34,6 +35,7 @@ class Workspace:
     target: SweepTarget | None = None
     planned: dict[tuple[str, ...], Any] = field(default_factory=dict)
     postponed: list[int] = field(default_factory=list)
+    summary: list[str] = field(default_factory=list)
     stopping: bool = False
     _parts: dict[type, object] = field(default_factory=dict, repr=False)
 

@@ -100,8 +100,12 @@ def plan_stage(context: RunContext) -> None:
     train_samples = context.samples.filter(pl.col("side") == "train").height
     memorized = context.features["memorized"].to_numpy()[context.corpus.rows_of(ids)] | (context.run.select.decoded == "suffix")
     pace = shared_pace(context)
-    for line in plan(context.workspace.shared(Ledger).bills, context.run, context.store, ids, train_samples, memorized, pace):
-        context.say(f"plan     {line}")
+    bills = context.workspace.shared(Ledger).bills
+    context.workspace.summary = [
+        f"plan     {line}" for line in plan(bills, context.run, context.store, ids, train_samples, memorized, pace)
+    ]
+    for line in context.workspace.summary:
+        context.say(line)
 
 
 def shared_pace(context: RunContext) -> Pace:

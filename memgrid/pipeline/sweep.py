@@ -10,6 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from memgrid.config.derive import taxonomy
 from memgrid.config.names import called, training_key, work_folder
 from memgrid.config.schema import OWN_STAGES, RunConfig
 from memgrid.config.validate import typed, validate
@@ -39,6 +40,13 @@ class Runs(SweepTarget):
     def together(self, runs: Sequence[RunConfig]) -> None:
         """As `memgrid.results.records.refuse_rivals`."""
         refuse_rivals(runs, lambda run, stage: RunFolder.of(run).record_path(run, stage))
+
+    def same(self, run: RunConfig) -> tuple[Any, ...] | None:
+        """Downloads of the same files."""
+        if set(run.stages) != {"fetch"}:
+            return None
+        judge = (run.label.code_model,) if run.label.code == "fasttext" and "code" in taxonomy(run).needs else ()
+        return (run.llm.path, run.llm.revision, run.corpus.path, *run.corpus.splits, *judge)
 
     def plan(self, run: RunConfig) -> None:
         """Leave the configuration of a training in its folder: what has this alone is missing."""

@@ -241,6 +241,8 @@ def test_without_weights_by_the_hub_librarys_own_words(monkeypatch):
         ("/api/models/", 403, "GatedRepo", "its owners decide who may have it: ask for access"),
         ("/someone/small/resolve/", 403, "GatedRepo", "its owners decide who may have it: ask for access"),
         ("/api/models/", 503, "", "the hub answers with status 503: try again later"),
+        ("/someone/small/resolve/", 200, "", "what answers is not the hub: look at HF_ENDPOINT and at the proxy"),
+        ("/api/models/", 429, "", "too many have asked the hub from this address: wait five minutes, or log in"),
     ],
 )
 def test_what_the_hub_refuses_is_told_in_one_sentence(hub, at, status, code, words):

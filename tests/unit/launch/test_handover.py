@@ -149,10 +149,10 @@ def test_another_users_answer_is_not_believed(folder, tmp_path, monkeypatch):
 
 
 def test_an_answer_tells_what_went_wrong_and_what_was_left_to_others(folder, tmp_path, capsys):
-    write_json({"failures": ["no", "busy"], "busy": [1]}, answer_file(paths(folder)))
+    write_json({"failures": ["no", "busy"], "busy": [1], "summary": ["in all", "much \x1b[2J"]}, answer_file(paths(folder)))
     others, failures = collected(folder, tmp_path)
     assert ([task.number for task in others], failures) == ([1], ["no"])
-    assert capsys.readouterr().out.count("\n") == 1
+    assert capsys.readouterr().out.splitlines()[1:] == ["in all", "much \\x1b[2J"]
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"failures": 3}', '{"failures": [], "busy": [[]]}', "\x80"])

@@ -2,11 +2,12 @@
 
 from dataclasses import replace
 
+import pytest
 from hydra import compose, initialize_config_dir
 
 from memgrid.config.validate import register, typed
 from memgrid.io.paths import CONF
-from memgrid.launch.tasks import Task, changes, groups
+from memgrid.launch.tasks import Task, changes, groups, without_repeats
 from memgrid.pipeline.sweep import Runs
 
 
@@ -64,3 +65,24 @@ def test_changes_name_the_setting_and_both_values():
 def test_what_a_job_without_training_does():
     assert Runs().name(composed("stages=[label,extract]", "part=1", "parts=4")) == "label and extract for toy/rasy, part 1 of 4"
     assert Runs().name(composed("stages=[label]")) == "label for toy/rasy"
+
+
+FETCH = "stages=[fetch]"
+PAPERS = "corpus=semantic_filters", "llm=pythia-12b-deduped", "delta=5"
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ([(*PAPERS, FETCH, f"taxonomy={name}", f"rho={rho}") for name in ("rasy", "code") for rho in (0.4, 0.5)], [0]),
+        ([(*PAPERS, FETCH, f"llm=pythia-{size}-deduped") for size in ("12b", "2.8b", "12b")], [0, 1]),
+        ([(*PAPERS, FETCH, f"llm.revision={step}") for step in ("step1", "step2", "step1")], [0, 1]),
+        ([(*PAPERS, FETCH, "label.code=fasttext", f"taxonomy={name}") for name in ("rasy", "code", "recite_code")], [0, 1]),
+        ([(*PAPERS, "stages=[fetch,label]", f"taxonomy={name}") for name in ("rasy", "code")], [0, 1]),
+        ([(*PAPERS, f"seed={seed}") for seed in (0, 1)], [0, 1]),
+    ],
+    ids=["one model", "sizes", "steps", "a judge of code", "not alone", "trainings"],
+)
+def test_what_is_fetched_for_many_runs_is_fetched_once(given, kept):
+    planned = {(str(number), *words): composed(*words) for number, words in enumerate(given)}
+    assert [int(words[0]) for words in without_repeats(planned, Runs())] == kept

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import traceback
 from collections.abc import Iterator
 from shlex import quote
 from typing import Any
@@ -11,6 +12,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
+from yaml import MarkedYAMLError, YAMLError
 
 from memgrid.io.commands import COMMANDS, listed, nearest, refusal_of_home
 from memgrid.io.paths import CONF
@@ -36,6 +38,23 @@ def one_sentence(error: HydraException | OmegaConfBaseException) -> str:
         return sentence
     kept = [line for line in lines if line and not line.startswith(INTERNAL)]
     return ": ".join(dict.fromkeys(line.rstrip(".") for line in kept))
+
+
+def broken_file(error: Exception) -> str | None:
+    """For a file that is no YAML, or whose list of defaults Hydra does not take; None for an error that does not come from reading one."""
+    if isinstance(error, MarkedYAMLError) and error.problem_mark is not None:
+        where = error.problem_mark
+        return f"{where.name} is no YAML in line {where.line + 1} ({error.problem}): mend it there"
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    within = [frame.f_locals for frame in frames if frame.f_globals["__name__"].startswith("hydra._internal.config")]
+    files = [names["config_path"] for names in within if "config_path" in names]
+    if not files:
+        return None
+    name, said = f"{files[-1].removesuffix('.yaml')}.yaml", " ".join(str(error).split()).rstrip(".").replace(". ", ", ").replace(" :", ":")
+    if isinstance(error, UnicodeError | YAMLError):
+        return f"{name} is no text in UTF-8 ({said}): write it anew"
+    switch = ", and on, off, yes and no in quotes" if ": bool" in said else ""
+    return f"{name} cannot be read ({said}): write its defaults as a list of `- group: name`{switch}"
 
 
 def unreadable(word: str) -> str:

@@ -20,8 +20,9 @@ from hydra.errors import HydraException
 from hydra.plugins.launcher import Launcher
 from omegaconf import OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
-from memgrid.config.mistakes import one_sentence
+from memgrid.config.mistakes import broken_file, one_sentence
 from memgrid.errors import UserError
 from memgrid.io.commands import any_terminal
 from memgrid.io.display import sentences_for_warnings
@@ -214,6 +215,8 @@ class JobLauncher(Launcher):  # type: ignore[misc]
             changed = changes(task.run, run_of(config, self.target))
         except (UserError, HydraException, OmegaConfBaseException) as error:
             changed = f"the configuration can no longer be read ({error if isinstance(error, UserError) else one_sentence(error)})"
+        except (ValueError, YAMLError) as error:
+            changed = f"the configuration can no longer be read ({broken_file(error) or error})"
         if changed:
             sentence = f"since this job was submitted, {changed}: submit it again"
             WorkFolder(self.target.folder(task.run)).note_failure(sentence, log_file())

@@ -15,8 +15,9 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
-from memgrid.config.mistakes import one_sentence
+from memgrid.config.mistakes import broken_file, one_sentence
 from memgrid.errors import BusyError, UserError
 from memgrid.io.commands import any_terminal, end_without_reader, reader_has_gone, refuse_unreadable
 from memgrid.io.display import sentences_for_warnings
@@ -56,6 +57,10 @@ def start(task: Callable[[], object], target: SweepTarget | None = None) -> None
             sys.exit(f"memgrid: {error}")
         except (HydraException, OmegaConfBaseException) as error:
             sys.exit(f"memgrid: {one_sentence(error)}")
+        except (ValueError, YAMLError) as error:
+            if (sentence := broken_file(error)) is None:
+                raise
+            sys.exit(f"memgrid: {sentence}")
         except OSError as error:  # Hydra looks for files and makes folders, of whatever name it was given
             if reader_has_gone(error):
                 raise

@@ -3,6 +3,7 @@
 import shlex
 
 import pytest
+from conftest import memgrid_here
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -10,7 +11,7 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from memgrid.audit.config import AuditConfig
-from memgrid.config.mistakes import one_sentence, unreadable
+from memgrid.config.mistakes import broken_file, one_sentence, unreadable
 from memgrid.config.validate import register
 from memgrid.io.paths import CONF
 
@@ -90,3 +91,40 @@ def test_what_cannot_be_read_is_named(word, sentence):
 
 def test_other_errors_keep_what_hydra_says_of_them():
     assert told("rho=abc") == "Error merging override rho=abc: Value 'abc' of type 'str' could not be converted to Float"
+
+
+# Files of one's own.
+
+HEAD = b"# @package _global_\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"defaults:\n  - override /wandb: off\n", "cluster/mine.yaml cannot be read (Unsupported item value in defaults: bool"),
+        (b"defaults:\n  - override /wandb: 3\n", "write its defaults as a list of `- group: name`"),
+        (b"defaults:\n  - override /wandb: [a: b]\n", "write its defaults as a list"),
+        (b"defaults:\n  - [a, b]\n", "write its defaults as a list"),
+        (b"defaults: wandb\n", "write its defaults as a list"),
+        (b"hydra: {launcher: [\n", "mine.yaml is no YAML in line 3 (expected the node content, but found '<stream end>'): mend it there"),
+        (b"\tdelta: 5\n", "mine.yaml is no YAML in line 2 (found character"),
+        (b"delta: 5\n  rho: 1\n", "mine.yaml is no YAML in line 3 (mapping values are not allowed here)"),
+        (b"root: \xe9\n", "cluster/mine.yaml is no text in UTF-8"),
+        (b"root: \x00\n", "cluster/mine.yaml is no text in UTF-8"),
+    ],
+)
+@pytest.mark.parametrize("sweep", [(), ("-m",)], ids=["one", "sweep"])
+def test_a_file_of_ones_own_that_cannot_be_read_is_named(content, sentence, sweep, tmp_path):
+    (tmp_path / "cluster").mkdir()
+    (tmp_path / "cluster" / "mine.yaml").write_bytes(HEAD + content)
+    given = ("--config-dir", tmp_path, "cluster=mine", f"root={tmp_path / 'root'}")
+    process = memgrid_here(*sweep, *given, check=False)
+    assert process.returncode == 1
+    (line,) = process.stderr.splitlines()
+    assert line.startswith("memgrid: ")
+    assert sentence in line
+    assert ". " not in line
+
+
+def test_another_error_is_none_of_a_file():
+    assert broken_file(ValueError("delta")) is None

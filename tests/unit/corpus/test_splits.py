@@ -1,17 +1,13 @@
-import json
 import os
-import re
 import subprocess
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import pytest
 from conftest import refusal
 from huggingface_hub import constants
 from hydra import compose, initialize_config_dir
 from semantic_filters_maker import SPLITS, config, make_semantic_filters, rows
+from stand_in_hub import opened
 
 from memgrid.config.schema import CorpusConfig
 from memgrid.config.validate import register
@@ -130,66 +126,32 @@ except UserError as error:
 
 def ask(endpoint, cache, *arguments):
     """Fetch or load in a new process, since huggingface_hub reads its environment once; returns what it prints."""
-    told = {"HF_ENDPOINT": endpoint, "HF_HUB_CACHE": str(cache), "HF_HUB_OFFLINE": "0", "NO_PROXY": "127.0.0.1", "HF_HUB_DISABLE_XET": "1"}
+    told = {
+        "HF_ENDPOINT": endpoint,
+        "HF_HUB_CACHE": str(cache),
+        "HF_HUB_OFFLINE": "0",
+        "NO_PROXY": "127.0.0.1,localhost",
+        "HF_HUB_DISABLE_XET": "1",
+    }
     command = [sys.executable, "-c", ASK, *arguments]
     process = subprocess.run(command, capture_output=True, text=True, env=os.environ | told, timeout=300)
     assert process.returncode == 0, process.stderr
     return process.stdout.strip()
 
 
-class SmallHub(BaseHTTPRequestHandler):
-    """Answers like the hub for the dataset a/b, with the files of `folder`."""
-
-    folder: Path
-    asked: list[str]
-    commit = "0123456789" * 4
-
-    def do_GET(self):
-        path = self.path.split("?")[0]
-        names = sorted(found.relative_to(self.folder).as_posix() for found in self.folder.rglob("*.parquet"))
-        if re.fullmatch(r"/api/datasets/a/b(/revision/main)?", path):
-            self.answer(json.dumps({"id": "a/b", "sha": self.commit, "siblings": [{"rfilename": name} for name in names]}).encode())
-        elif path == f"/api/datasets/a/b/tree/{self.commit}":
-            self.answer(json.dumps([{"type": "file", "path": name, "size": 1, "oid": name} for name in names]).encode())
-        elif path.startswith("/datasets/a/b/resolve/"):
-            name = path.split("/resolve/")[1].split("/", 1)[1]
-            self.asked.append(name)
-            self.answer((self.folder / name).read_bytes(), ETag=f'"{name.replace("/", "-")}"')
-        else:
-            self.answer(b"{}", 404, **{"X-Error-Code": "RepoNotFound"})
-
-    def do_HEAD(self):
-        self.do_GET()
-
-    def answer(self, content, status=200, **headers):
-        self.send_response(status)
-        for key, value in {"Content-Length": len(content), "X-Repo-Commit": self.commit, **headers}.items():
-            self.send_header(key, str(value))
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(content)
-
-    def log_message(self, *arguments):
-        pass
-
-
 @pytest.fixture
 def hub(dataset):
-    handler = type("Handler", (SmallHub,), {"folder": dataset, "asked": []})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}", handler.asked
-    server.shutdown()
-    server.server_close()
+    files = {path.relative_to(dataset).as_posix(): path.read_bytes() for path in dataset.rglob("*.parquet")}
+    with opened({"datasets/a/b": files}) as server:
+        yield server
 
 
 def test_fetched_once_then_loaded_without_the_hub(dataset, hub, tmp_path):
-    endpoint, asked = hub
-    assert "stages=[fetch]" in ask(endpoint, tmp_path, "load", "hf://datasets/a/b", SPLITS[0])
-    assert not asked
+    assert "stages=[fetch]" in ask(hub.endpoint, tmp_path, "load", "hf://datasets/a/b", SPLITS[0])
+    assert not hub.asked
     expected = load_published(config(dataset, SPLITS[:1])).fingerprint
-    assert ask(endpoint, tmp_path, "fetch", "hf://datasets/a/b@main", SPLITS[0]) == expected
-    assert set(asked) == {f"data/{SPLITS[0]}-00000-of-00001.parquet"}, "only the wanted split is downloaded"
+    assert ask(hub.endpoint, tmp_path, "fetch", "hf://datasets/a/b@main", SPLITS[0]) == expected
+    assert hub.downloads() == {("datasets/a/b", f"data/{SPLITS[0]}-00000-of-00001.parquet"): 1}, "only the wanted split is downloaded"
     nowhere = "http://127.0.0.1:9"
     assert ask(nowhere, tmp_path, "load", "hf://datasets/a/b", SPLITS[0]) == expected
     assert "stages=[fetch]" in ask(nowhere, tmp_path, "load", "hf://datasets/a/b", SPLITS[1])
@@ -199,9 +161,9 @@ def test_fetched_once_then_loaded_without_the_hub(dataset, hub, tmp_path):
 
 
 def test_what_the_hub_does_not_have(hub, tmp_path):
-    assert "the hub has no such dataset" in ask(hub[0], tmp_path, "fetch", "hf://datasets/a/none", SPLITS[0])
-    assert "has no" in ask(hub[0], tmp_path, "fetch", "hf://datasets/a/b@other", SPLITS[0])
-    assert "no file of the split 'none'" in ask(hub[0], tmp_path, "fetch", "hf://datasets/a/b", "none")
+    assert "the hub has no such dataset" in ask(hub.endpoint, tmp_path, "fetch", "hf://datasets/a/none", SPLITS[0])
+    assert "has no" in ask(hub.endpoint, tmp_path, "fetch", "hf://datasets/a/b@other", SPLITS[0])
+    assert "no file of the split 'none'" in ask(hub.endpoint, tmp_path, "fetch", "hf://datasets/a/b", "none")
 
 
 # Steps of the training, and the other data set's names.

@@ -2,9 +2,7 @@
 
 import io
 import json
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,6 +10,7 @@ import pytest
 import torch
 from huggingface_hub import HfApi, constants, snapshot_download
 from safetensors.torch import load, save
+from stand_in_hub import COMMIT, Answers, opened
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from memgrid.config.schema import LLMConfig
@@ -20,7 +19,6 @@ from memgrid.io import hub as hub_module
 from memgrid.io.paths import TOY
 from memgrid.lm.load import fetch_model, identify, load_language_model, load_tokenizer, model_folder
 
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
 SMALL = {"vocab_size": 2048, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
 NOT_WANTED = (
     "pytorch_model.bin",
@@ -32,45 +30,6 @@ NOT_WANTED = (
     "onnx/config.json",
     "consolidated.safetensors",
 )
-
-
-class StandIn(BaseHTTPRequestHandler):
-    """Answers what the hub library asks of a model: its files, their tree, and each of them."""
-
-    def do_GET(self):
-        self.answer()
-
-    def do_HEAD(self):
-        self.answer()
-
-    def answer(self):
-        path = self.path.partition("?")[0]
-        self.server.asked.append(path)
-        files, error = self.server.files, self.server.error
-        if error and path.startswith(error["at"]):
-            return self.send(b"", error["status"], {"X-Error-Code": error["code"]})
-        if "/tree/" in path:
-            return self.send_json([{"type": "file", "path": name, "size": len(data), "oid": name} for name, data in files.items()])
-        if path.startswith("/api/models/someone/small"):
-            return self.send_json({"id": "someone/small", "sha": COMMIT, "siblings": [{"rfilename": name} for name in files]})
-        if path.startswith(prefix := f"/someone/small/resolve/{COMMIT}/"):
-            name = path.removeprefix(prefix)
-            return self.send(files[name], 200, {"ETag": f'"{name.replace("/", "-")}"', "X-Repo-Commit": COMMIT})
-        return self.send(b"", 404, {"X-Error-Code": "RepoNotFound"})
-
-    def send_json(self, content):
-        self.send(json.dumps(content).encode(), 200, {"Content-Type": "application/json"})
-
-    def send(self, body, status, headers):
-        self.send_response(status)
-        for name, value in {**headers, "Content-Length": str(len(body))}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(body)
-
-    def log_message(self, *_):
-        pass
 
 
 @pytest.fixture(scope="module")
@@ -119,17 +78,12 @@ def laid_out(files, names):
 @pytest.fixture
 def hub(files, tmp_path, monkeypatch):
     """The stand-in, to which the hub library is sent; its cache is empty."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), StandIn)
-    server.files, server.error, server.asked = dict(files), None, []
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    endpoint = f"http://127.0.0.1:{server.server_port}"
-    monkeypatch.setattr(constants, "ENDPOINT", endpoint)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", endpoint + "/{repo_id}/resolve/{revision}/{filename}")
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    yield server
-    server.shutdown()
-    server.server_close()
+    with opened({"someone/small": dict(files)}, ("main", "step1", "step143000", COMMIT)) as server:
+        monkeypatch.setattr(constants, "ENDPOINT", server.endpoint)
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", server.endpoint + "/{repo_id}/resolve/{revision}/{filename}")
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        yield server
 
 
 def small(**settings):
@@ -151,7 +105,7 @@ def test_a_fetched_model_is_found_without_a_network(hub, monkeypatch, revision):
     with pytest.raises(UserError, match=r"neither a folder nor a model .* run once with stages=\[fetch\] where there is a network"):
         model_folder(config)
     folder = fetch_model(config)
-    assert {path.name for path in folder.iterdir()} == set(hub.files) - set(NOT_WANTED)
+    assert {path.name for path in folder.iterdir()} == set(hub.repositories["someone/small"]) - set(NOT_WANTED)
     assert not [path for path in hub.asked if "/resolve/" in path and path.endswith(NOT_WANTED)]
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert model_folder(config) == folder
@@ -162,7 +116,7 @@ def test_a_fetched_model_is_found_without_a_network(hub, monkeypatch, revision):
 
 @pytest.mark.parametrize("names", LISTED.values(), ids=LISTED)
 def test_what_a_repository_has_is_fetched_and_never_both_formats(hub, files, monkeypatch, names):
-    hub.files = {
+    hub.repositories["someone/small"] = {
         **laid_out(files, names),
         "optimizer.bin": b"unwanted",
         "pytorch_model.fp16.bin": b"unwanted",
@@ -186,21 +140,21 @@ def test_what_a_repository_has_is_fetched_and_never_both_formats(hub, files, mon
 
 
 def test_a_format_that_was_fetched_elsewhere_will_do(hub, files, monkeypatch):
-    hub.files = laid_out(files, LISTED["shards in both formats"])
+    hub.repositories["someone/small"] = laid_out(files, LISTED["shards in both formats"])
     snapshot_download("someone/small", ignore_patterns=["*.safetensors"])  # as transformers does it with use_safetensors=False
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert load_language_model(small()).identity.layers == 2
 
 
 def test_a_repository_of_which_only_the_tokenizer_was_fetched_is_no_model(hub, files):
-    hub.files = laid_out(files, ["pytorch_model.bin"])
+    hub.repositories["someone/small"] = laid_out(files, ["pytorch_model.bin"])
     snapshot_download("someone/small", allow_patterns=["*.json"])
     with pytest.raises(UserError, match=r"run once with stages=\[fetch\]"):
         model_folder(small())
 
 
 def test_an_interrupted_download_of_parts_does_not_count(hub, files):
-    hub.files = laid_out(files, LISTED["pythia-12b-deduped-v0"])
+    hub.repositories["someone/small"] = laid_out(files, LISTED["pythia-12b-deduped-v0"])
     (fetch_model(small()) / "pytorch_model-00002-of-00003.bin").unlink()
     with pytest.raises(UserError, match="neither a folder nor a model"):
         model_folder(small())
@@ -222,7 +176,7 @@ NONE = "has no model.safetensors or model.safetensors.index.json or pytorch_mode
     "only", ["tf_model.h5", "onnx/model.safetensors", "model-q4.gguf", "adapter_model.safetensors", "training_args.bin"]
 )
 def test_a_model_without_weights_is_refused_before_anything_is_downloaded(hub, only):
-    hub.files = {"config.json": hub.files["config.json"], only: b"unwanted"}
+    hub.repositories["someone/small"] = {"config.json": hub.repositories["someone/small"]["config.json"], only: b"unwanted"}
     assert NONE in refusal(small())
     assert not [path for path in hub.asked if "/resolve/" in path]
 
@@ -268,7 +222,7 @@ def test_an_unreachable_hub_is_told_within_seconds(hub, monkeypatch):
 
 
 def test_a_hub_that_says_nothing(hub, monkeypatch):
-    monkeypatch.setattr(StandIn, "answer", lambda self: time.sleep(1))
+    monkeypatch.setattr(Answers, "answer", lambda self: time.sleep(1))
     monkeypatch.setattr(hub_module, "TIMEOUT", 0.2)
     assert "the hub does not answer (ReadTimeout)" in refusal(small())
 

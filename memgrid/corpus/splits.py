@@ -8,7 +8,7 @@ from pathlib import Path
 
 from memgrid.config.schema import CorpusConfig
 from memgrid.errors import UserError
-from memgrid.io.hub import LATER, cached, download
+from memgrid.io.hub import absent, cached, download
 
 HUB = re.compile(r"hf://datasets/([^/@\s]+/[^/@\s]+)(?:@(\S+))?")
 # Where the files of a split lie below the dataset's folder.
@@ -74,7 +74,7 @@ def on_hub(config: CorpusConfig, offline: bool = True) -> Path:
         return download(f"corpus.path={config.path}", named[1], "dataset", named[2], allow_patterns=wanted)
     folder = cached(named[1], "dataset", named[2], allow_patterns=wanted)
     if folder is None:
-        raise UserError(f"corpus.path={config.path} is not in the local hub cache: {LATER}")
+        raise UserError(f"corpus.path={config.path} is not {absent()}")
     return folder
 
 

@@ -8,13 +8,12 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import HfApi, errors, snapshot_download
+from huggingface_hub import HfApi, constants, errors, snapshot_download
 
 from memgrid.errors import UserError
 
 TIMEOUT = 20.0  # seconds; a cluster node without a network may drop packets silently
 TOO_MANY = 429  # a status: a cluster's users share an address, of which the hub answers so many requests and no more
-LATER = "run once with stages=[fetch] where there is a network"
 
 
 @dataclass(frozen=True)
@@ -39,6 +38,12 @@ class Choice:
         """Whether a repository of files with these names has this form; a pattern does not reach into folders."""
         named = [(name, pattern) for name in names for pattern in self.needed]
         return not self.needed or any(fnmatch(name, pattern) and name.count("/") == pattern.count("/") for name, pattern in named)
+
+
+def absent() -> str:
+    """Where something is not, and what to do about it: the end of a sentence."""
+    cache = constants.HF_HUB_CACHE
+    return f"in the local hub cache {cache}: check its name and HF_HOME, or run once with stages=[fetch] where there is a network"
 
 
 def cached(repository: str, kind: str, revision: str | None, **files: Any) -> Path | None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from memgrid.config.schema import LabelConfig
 from memgrid.errors import UserError
 from memgrid.io.display import progress_bar
-from memgrid.io.hub import LATER, cached, download
+from memgrid.io.hub import absent, cached, download
 
 Detector = Callable[[Sequence[str]], list[bool]]
 LATEX = "\\usepackage{"
@@ -84,5 +84,5 @@ def code_model(config: LabelConfig, offline: bool = True) -> Path:
         return download(f"label.code_model={given}", given, "model", None, MODEL_FILE, allow_patterns=[MODEL_FILE]) / MODEL_FILE
     folder = cached(given, "model", None, allow_patterns=[MODEL_FILE])
     if folder is None:
-        raise UserError(f"label.code_model={given} is neither a file nor a model in the local hub cache: {LATER}")
+        raise UserError(f"label.code_model={given} is neither a file nor a model {absent()}")
     return folder / MODEL_FILE

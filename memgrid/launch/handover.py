@@ -94,7 +94,7 @@ def answer_file(paths: Any) -> Path:
 
 
 def read_answer(path: Path) -> dict[str, Any]:
-    """What a job answered: `failures`, a sentence or None for each of its runs; `busy`, the numbers of those that others work on; `summary`.
+    """What a job answered: `failures`, a sentence or None for each run; `busy`, the numbers of those that others work on; `summary`, lines.
 
     Raises:
         UserError: there is none, or it is none of this user's job.

@@ -102,7 +102,7 @@ class SlurmLauncher(JobLauncher):
         """
         super().check(runs)
         if any(self.target.needs_internet(run) for run in runs):
-            raise UserError("stages has fetch, which needs the internet: run it first, here and without hydra/launcher=slurm")
+            raise UserError("stages has fetch, which needs the internet: run it first, here and without cluster= or hydra/launcher=slurm")
         if self.max_array_size < 1:
             raise UserError(f"hydra.launcher.max_array_size={self.max_array_size} is too small: it must be at least 1")
         idle = [run for run in runs if "train" in run.stages and run.trainer.accelerator == "cpu"]

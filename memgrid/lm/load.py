@@ -15,7 +15,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Genera
 from memgrid.config.names import checkpoint_of
 from memgrid.config.schema import LLMConfig
 from memgrid.errors import UserError
-from memgrid.io.hub import LATER, cached_as, download_as
+from memgrid.io.hub import absent, cached_as, download_as
 from memgrid.io.paths import TOY
 from memgrid.lm.checks import check_keys, check_numbers, check_positions, check_size, prove_causal, reason, told
 from memgrid.lm.model import LanguageModel, ModelIdentity
@@ -39,7 +39,7 @@ def model_folder(config: LLMConfig) -> Path | None:
     folder = Path(config.path)
     snapshot = folder if folder.is_dir() else cached_as(config.path, "model", config.revision, FORMS)
     if snapshot is None:
-        raise UserError(f"llm.path={config.path} is neither a folder nor a model in the local hub cache: check the path, or {LATER}")
+        raise UserError(f"llm.path={config.path} is neither a folder nor a model {absent()}")
     return snapshot
 
 

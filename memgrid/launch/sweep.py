@@ -154,7 +154,9 @@ class Composer:
 
     def __init__(self, loader: Any, config: DictConfig) -> None:
         self.loader, self.config = loader, config
-        self.name, self.hydras = config.hydra.job.config_name, list(config.hydra.overrides.hydra)
+        self.name = config.hydra.job.config_name
+        # As they were typed: what they refer to, such as a job's number, is not known yet.
+        self.hydras, self.words = (unresolved(config.hydra.overrides, key) for key in ("hydra", "task"))
         # Where Hydra finds files: its own method, since a search path may be among the words.
         self.files = Files(loader._parse_overrides_and_create_caching_repo(self.name, self.hydras)[1])
         self.parsed = lru_cache(maxsize=4096)(self.parse)
@@ -170,7 +172,7 @@ class Composer:
     def every(self) -> list[list[str]]:
         """The words of every combination, in their order."""
         swept = [f"{key}={value}" for key, value in (self.config.hydra.sweeper.params or {}).items()]
-        overrides = [self.parsed(word) for word in (*swept, *self.config.hydra.overrides.task)]
+        overrides = [self.parsed(word) for word in (*swept, *self.words)]
         every: list[list[str]] = BasicSweeper.split_arguments(overrides, None)[0]
         return every
 
@@ -251,6 +253,11 @@ class Files:
             return False
         file = self.read(f"{choice.key_or_group}/{value}")
         return file is not None and not file.defaults_list and file.header["package"] is None
+
+
+def unresolved(config: DictConfig, key: str) -> list[str]:
+    """A list of a configuration, with the references in it as they are written."""
+    return list(OmegaConf.to_container(config._get_node(key), resolve=False))  # type: ignore[arg-type]
 
 
 def with_numbers(run: Any, numbers: dict[str, str]) -> Any:

@@ -205,20 +205,24 @@ def test_the_papers_grid_is_typed_on_a_cluster(repositories, terminal):
     told = terminal.type(train)
     assert f"{len(cells)} runs submitted as {len(cells) - len(MODELS)} jobs" in told  # recollect is recite by another name
     told = terminal.type(look)
+    assert f"done       {len(cells)} " in told
+    assert f"{len(cells)} finished runs below memgrid-runs" in told
     root = terminal.folder / "memgrid-runs"
-    rows = pl.read_csv(root / "report" / "runs.csv")
-    print(rows, told)
-    assert sorted(rows.select("llm", "taxonomy").rows()) == sorted(cells)
+    assert sorted(pl.read_csv(root / "report" / "runs.csv").select("llm", "taxonomy").rows()) == sorted(cells)
+    assert all(llm in (root / "report" / "index.html").read_text() for llm, _ in cells)
     assert_nothing_was_read_twice(root)
+    logs = [path.read_text() for path in root.glob("multirun/*/*_log.out")]
+    assert sum("rows with a null are left out" in log for log in logs) >= len(MODELS)
+    assert sum("\nmemgrid: corpus 'semantic_filters' calls " in log for log in logs) == PARTS * len(MODELS)  # these models know nothing
 
 
 def assert_nothing_was_read_twice(root: Path) -> None:
     """Each sequence is in the store once, and trainings found all that they want in it."""
     for size in MODELS:
-        ids = []
-        for path in root.glob(f"attention/pythia-{size}-deduped*/*/*.h5"):
-            with h5py.File(path) as shard:
-                ids.append(shard["sequence_id"][:])
-        assert len(np.concatenate(ids)) == len(np.unique(np.concatenate(ids))) > 0
+        shards = [h5py.File(path) for path in root.glob(f"attention/pythia-{size}-deduped*/*/*.h5")]
+        ids = np.concatenate([shard["sequence_id"][:] for shard in shards])
+        assert len(ids) == len(np.unique(ids)) > 0
     logs = [path.read_text() for path in sorted(root.glob("multirun/*/*_log.out"))]
-    assert all(" 0 extracted" in log for log in logs if "train    " in log)
+    trained = [log for log in logs if "\ntrain    " in log]
+    assert len(trained) == len(MODELS) * (len(TAXONOMIES) - 1)
+    assert all(log.count(" 0 extracted") == log.count("\nextract  ") for log in trained)

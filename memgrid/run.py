@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 from dataclasses import replace
@@ -21,7 +20,7 @@ from memgrid.io.files import remove
 from memgrid.launch.cli import attempt, composed, noted, prepared_root, restarted, start
 from memgrid.launch.job import check_tasks, log_file
 from memgrid.launch.workspace import Workspace
-from memgrid.pipeline.sweep import Runs, owns, result_of
+from memgrid.pipeline.sweep import Runs, owns, result_of, stay_offline
 from memgrid.results.findings import print_result, stage_sentences
 from memgrid.results.folder import RunFolder, work_folder_of
 from memgrid.results.records import LATER
@@ -99,8 +98,7 @@ def go_through(run: RunConfig, folder: WorkFolder, workspace: Workspace) -> None
     """The stages that the run asks for, in their order."""
     if "train" in run.stages:
         write_yaml(OmegaConf.structured(run), folder.config)
-    if "fetch" not in run.stages:
-        os.environ["HF_HUB_OFFLINE"] = "1"  # read when the hub's library is imported, with the stages
+    stay_offline(run)
     from memgrid.pipeline.stages import do_stages  # imports torch, which a finished or a refused run can do without
 
     do_stages(run, workspace)

@@ -14,6 +14,7 @@ from memgrid.corpus.counting import Index, passages_in_documents
 from memgrid.errors import UserError
 from memgrid.io.commands import HELP, Command, explained, key, parsed, start
 from memgrid.io.display import PlainConsole, visible
+from memgrid.results.folder import RunFolder
 
 
 def number(word: str) -> int:
@@ -60,9 +61,10 @@ def settings_of(folder: Path, index: str | None) -> RunConfig:
         UserError: there is no run, or the index cannot be read.
     """
     folder = folder.absolute()
-    if not (folder / "config.yaml").is_file() or folder.parts[-4:-3] != ("runs",):
+    config = RunFolder(folder).config
+    if not config.is_file() or folder.parts[-4:-3] != ("runs",):
         raise UserError(f"{folder} holds no run: give the folder of one, <root>/runs/<llm>/<taxonomy>/<name>, which `memgrid status` lists")
-    run = read_config(folder / "config.yaml", folder.parents[3])
+    run = read_config(config, folder.parents[3])
     if index is not None:
         run.label = replace(run.label, counts="infini_gram", index=index)
     validate_counts(run.label)

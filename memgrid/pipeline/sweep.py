@@ -123,12 +123,17 @@ def result_of(run: RunConfig) -> RunResult | None:
     return None if folder.undone(run) else result
 
 
+def stay_offline(run: RunConfig) -> None:
+    """No library asks the hub, unless the run is to fetch. This is read when the hub's library is imported, with what computes."""
+    if "fetch" not in run.stages:
+        os.environ["HF_HUB_OFFLINE"] = "1"
+
+
 def holds_other_weights(run: RunConfig, fingerprint: str) -> bool:
     """Whether the model lies in a user's own folder, and is none of that fingerprint. Weights that are gone or broken are none."""
     if run.llm.path is None or not Path(run.llm.path).is_dir():
         return False  # a name on the hub, whose snapshots stay as they are
-    if "fetch" not in run.stages:
-        os.environ["HF_HUB_OFFLINE"] = "1"  # as in `memgrid.run`: read when the hub's library is imported
+    stay_offline(run)
     from memgrid.pipeline.context import RunContext  # imports torch, which a finished run does without where it can
 
     try:

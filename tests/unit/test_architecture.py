@@ -34,13 +34,13 @@ def test_the_layers_are_those_that_the_linter_holds(numbers):
 # What a module may change beyond itself, because something outside of memgrid looks there, or remember, because it can never be another.
 OF_THE_PROCESS = {
     "__main__.py sys.argv",  # what a command sees is what it would see by itself
-    "io/commands.py sys.stdout",  # where the process was started with it closed: for good
     "io/commands.py sys.stderr",  # the same
-    "launch/cli.py sys.argv",  # hydra.main reads it; put back
-    "launch/cli.py warnings.showwarning",  # within catch_warnings, which puts it back
+    "io/commands.py sys.stdout",  # where the process was started with it closed: for good
+    "io/display.py warnings.showwarning",  # within catch_warnings, which puts it back
     "launch/cli.py os.environ",  # Hydra reads HYDRA_FULL_ERROR; put back
+    "launch/cli.py sys.argv",  # hydra.main reads it; put back
     "launch/handover.py os.environ",  # submitit looks there for the folder of its jobs: for good
-    "run.py os.environ",  # the hub's library reads HF_HUB_OFFLINE when it is imported: for good
+    "pipeline/sweep.py os.environ",  # the hub's library reads HF_HUB_OFFLINE when it is imported: for good
     "report/figures/style.py matplotlib.rcParams",  # within rc_context, which puts them back
     "tracking/log.py os.environ",  # wandb reads its settings there
 }

@@ -45,6 +45,7 @@ from memgrid.io.paths import TOY
 sys.dont_write_bytecode = False  # what was compiled is kept for the other workers, for processes started here, and for the next time
 
 NIGHT = os.environ.get("MEMGRID_NIGHT") == "1"  # no hurry: `.ci/run night` takes everything, where the day takes a part
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM, signal.SIGCONT, signal.SIGUSR1, signal.SIGUSR2)
 PER_KIND = {"chunk": 170, "held_out": 100, "repeat": 52, "unseen_repeat": 26, "increment": 26, "unseen_increment": 26}
 QUICK = (
     "cnn=single",
@@ -99,6 +100,18 @@ def pytest_collection_finish() -> None:
     """What is imported stays until the end: the garbage collector need not look through it again and again."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol() -> Iterator[object]:
+    """What a test does to the signals of this process, which those that it starts inherit, ends with it."""
+    usual = {number: signal.getsignal(number) for number in SIGNALS}
+    try:
+        return (yield)
+    finally:
+        for number, handler in usual.items():
+            if signal.getsignal(number) is not handler:
+                signal.signal(number, handler)
 
 
 def memgrid(*arguments, module="run", cwd=None, check=True, env=None):

@@ -22,6 +22,7 @@ LARGE = (
     "captum.attr",
     "hdf5plugin",
     "hydra.main",
+    "huggingface_hub.constants",
     "matplotlib.figure",
     "polars",
     "pydantic",
@@ -95,16 +96,20 @@ def fulfil(asked: dict, streams: list[int]) -> None:
     os.chdir(asked["cwd"])
     os.environ.clear()
     os.environ.update(asked["env"])
+    importlib.reload(sys.modules["huggingface_hub.constants"])  # which has read where the hub and its cache are
     words = asked["words"]
     if words[0] == "-u":
         sys.stdout.reconfigure(write_through=True)
         words = words[1:]
-    option, what, *arguments = words
-    sys.path[:1] = [asked["cwd"] if option == "-m" else "", *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-    sys.argv, sys.orig_argv = [option, *arguments], [sys.executable, *words]
+    option, what, *arguments = words if words[0] in ("-m", "-c") else ["", *words]
+    first = {"-m": asked["cwd"], "-c": ""}.get(option, str(Path(what).parent))
+    sys.path[:1] = [first, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    sys.argv, sys.orig_argv = [option or what, *arguments], [sys.executable, *words]
     del sys.modules["__main__"].__dict__["__file__"]  # or a process of multiprocessing would import this file
     if option == "-m":
         runpy.run_module(what, run_name="__main__", alter_sys=True)
+    elif not option:
+        runpy.run_path(what, run_name="__main__")
     else:
         exec(compile(what, "<string>", "exec"), {"__name__": "__main__"})
 

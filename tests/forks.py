@@ -74,7 +74,7 @@ class Started:
 
 
 def run(words, cwd=None, env=None, timeout: float = 300) -> subprocess.CompletedProcess:
-    """As `subprocess.run([sys.executable, *words])` with the output captured as text; the words begin with -m or -c."""
+    """As `subprocess.run([sys.executable, *words])` with the output captured as text; first comes -m, -c or a program."""
     if early(os.environ if env is None else env) != early(os.environ):
         command = [sys.executable, *map(str, words)]
         return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=env, timeout=timeout)

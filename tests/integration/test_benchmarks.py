@@ -5,12 +5,10 @@ import io
 import json
 import math
 import multiprocessing
-import os
-import subprocess
-import sys
 from contextlib import redirect_stdout
 from pathlib import Path
 
+import forks
 import numpy as np
 import pytest
 import torch
@@ -67,19 +65,8 @@ def test_the_grid_has_a_hundred_settings():
     assert len({(name, t.delta, t.rho) for name, t in storage.grid()}) == 100
 
 
-def run(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "benchmarks", *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env={**os.environ, "OMP_WAIT_POLICY": "passive"},
-    )
-
-
 def test_unknown_words_are_refused():
-    done = run("only=everything")
+    done = forks.run(["-m", "benchmarks", "only=everything"], ROOT)
     assert done.returncode == 1
     assert done.stderr.strip().count("\n") == 0
     assert "only=everything is not understood" in done.stderr

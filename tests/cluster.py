@@ -13,6 +13,7 @@ from pathlib import Path
 from threading import Event, Thread
 
 import forks
+import pytest
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol", "squeue", "scancel", "sinfo")
 CONF = """
@@ -109,6 +110,16 @@ def wait_for(condition, seconds: float, told=lambda: "") -> None:
     while not condition():
         assert time.monotonic() < until, told()
         time.sleep(0.1)
+
+
+@contextmanager
+def provided(folder: Path):
+    """A running cluster; where its programs are not installed the test is skipped, or fails if they should be."""
+    if missing := lacking():
+        reason = f"there is no {', '.join(missing)}: install slurm-wlm and munge"
+        (pytest.fail if os.environ.get("MEMGRID_NEEDS_SLURM") else pytest.skip)(reason)
+    with started(folder) as running:
+        yield running
 
 
 @contextmanager

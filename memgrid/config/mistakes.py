@@ -104,6 +104,8 @@ def unfit(key: str, error: ValidationError) -> str | None:
     value, message = error.value, str(error)
     if "is not a ListConfig" in message:
         return f"{key}={value} is one word, and a list is wanted: write {key}=[{value}]"
+    if "is not a valid bool" in message:
+        return f"{key}={value} is neither true nor false: write {key}=true or {key}=false"
     if "is not Optional" in message:
         return f"{key}=null leaves {key} without a value, and it needs one: leave {key} out for its default"
     if "is not a subclass of" in message:

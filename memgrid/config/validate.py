@@ -116,6 +116,10 @@ def validate(run: RunConfig) -> None:
     if run.localize.method == "gradcam" and run.cnn.kind == "linear":
         raise UserError("localize.method=gradcam needs a convolution and cnn.kind=linear has none: use gradient or integrated_gradients")
     validate_counts(run.label)
+    if run.llm.revision is not None and run.llm.path is None and run.llm.random is None:
+        raise UserError(
+            f"llm.revision={run.llm.revision} does not go with the embedded model, which has one: leave it out, or set llm.path"
+        )
     if not run.intervene.percent:
         raise UserError("intervene.percent=[] masks nothing: give shares above 0 and up to 100, such as [1,10]")
 

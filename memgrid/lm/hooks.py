@@ -91,6 +91,7 @@ def taken_out(model: Any, places: list[Place]) -> Iterator[None]:
     place_of = {place.module: (place.index, place.has_sink) for place in places}
 
     def take(module: nn.Module, _: Any, output: Any) -> Any:
+        """A layer's output without the weights, which are recorded."""
         index, has_sink = place_of[module]
         weights = output[index]
         if (recorder := RECORDER.get()) is not None:
@@ -107,6 +108,7 @@ def asked(model: Any) -> Iterator[None]:
     """The model is asked for its attention whenever it reads, for a while."""
 
     def ask(_: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """A model's arguments, and the wish to be told its attention."""
         return arguments, {**named, "output_attentions": True}
 
     with ExitStack() as stack:
@@ -131,6 +133,7 @@ def switched_off(model: Any, places: list[Place], off: Off) -> Iterator[None]:
     layers = count()
 
     def switch(module: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """A layer's arguments with what is switched off in its mask."""
         call = inspect.signature(module.forward).bind(*given, **named)
         mask = call.arguments.get("attention_mask")
         if not isinstance(mask, Tensor) or mask.ndim != 4:

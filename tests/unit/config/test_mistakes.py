@@ -89,6 +89,10 @@ def test_what_cannot_be_read_is_named(word, sentence):
     assert told(word) == sentence == unreadable(word)
 
 
+def test_what_is_neither_true_nor_false_is_told_what_to_write():
+    assert told("corpus.bos=maybe") == "corpus.bos=maybe is neither true nor false: write corpus.bos=true or corpus.bos=false"
+
+
 def test_other_errors_keep_what_hydra_says_of_them():
     assert told("rho=abc") == "Error merging override rho=abc: Value 'abc' of type 'str' could not be converted to Float"
 

@@ -99,6 +99,12 @@ def test_titles_fit_into_figures_and_lines(tmp_path):
     assert list(composed(words[0], "taxonomy=fits").taxonomy.classes) == ["A", "n" * 100]
 
 
+def test_the_embedded_model_has_no_revisions():
+    assert refusal(composed, "llm.revision=step1000").startswith("llm.revision=step1000 does not go with the embedded model")
+    assert composed("llm.revision=step1000", "llm.path=someone/model").llm.revision == "step1000"
+    assert composed("llm=tiny_random", "llm.revision=step1000").llm.revision == "step1000"  # a corpus may have splits of the step
+
+
 @pytest.mark.parametrize("mode", ["bogus", "", "Online"])
 def test_a_mode_of_wandb_that_there_is_not_is_refused_before_any_work(mode, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", mode)

@@ -10,9 +10,11 @@ import pytest
 import torch
 from conftest import NIGHT, refusal
 from models_maker import REFUSED, SMALL, WORKS, configure, save, to_bin, weights_of, whole_folder
+from safetensors.torch import save_file
 
 from memgrid.config.schema import LLMConfig
 from memgrid.errors import UserError
+from memgrid.lm.checks import check_size
 from memgrid.lm.load import identify, load_language_model
 from memgrid.lm.weights import kinship, tensor_digests
 
@@ -294,3 +296,13 @@ def test_a_digest_sees_type_shape_and_values(tmp_path, shape, dtype):
 
 def test_a_folder_without_weights_has_no_digests(tmp_path):
     assert tensor_digests(tmp_path) == {}
+
+
+@pytest.mark.parametrize(("held", "fits"), [(10, True), (5, True), (4, False)])
+def test_a_model_of_up_to_twice_the_numbers_in_its_files_is_left_to_the_names_of_the_tensors(held, fits, tmp_path):
+    save_file({"one": torch.zeros(held)}, tmp_path / "model.safetensors")
+    model = torch.nn.Linear(10, 1, bias=False)
+    if fits:
+        check_size(model, [tmp_path / "model.safetensors"], "llm 'x'")
+    else:
+        assert "describes 10 numbers where they are 4: " in refusal(check_size, model, [tmp_path / "model.safetensors"], "llm 'x'")

@@ -102,6 +102,14 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+def pytest_runtest_setup() -> None:
+    """Figures hold a font that is cut out once, from the first test on that may draw."""
+    if "matplotlib.figure" in sys.modules and "fonts" not in sys.modules:
+        import fonts
+
+        fonts.cut_once()
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol() -> Iterator[object]:
     """What a test does to the signals of this process, which those that it starts inherit, ends with it."""

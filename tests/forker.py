@@ -23,6 +23,9 @@ LARGE = (
     "hdf5plugin",
     "hydra.main",
     "huggingface_hub.constants",
+    "jaxtyping",
+    "matplotlib.backends.backend_agg",
+    "matplotlib.backends.backend_pdf",
     "matplotlib.figure",
     "polars",
     "pydantic",
@@ -30,6 +33,7 @@ LARGE = (
     "pytorch_lightning.loggers",
     "pytorch_lightning.plugins.environments",
     "rich.progress",
+    "sklearn.discriminant_analysis",
     "sklearn.linear_model",
     "submitit",
     "threadpoolctl",
@@ -47,6 +51,9 @@ def serve(owner: int, name: str) -> tuple[dict, list[int]]:
     waiting.listen(64)
     for module in LARGE:
         importlib.import_module(module)
+    fonts = importlib.import_module("fonts")
+    fonts.cut_once()
+    fonts.with_the_usual(fonts.findfont("DejaVu Sans"), ())
     gc.freeze()
     waiting.settimeout(1)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)

@@ -121,10 +121,10 @@ def defaults(composed: Composed) -> DictConfig:
 
 def settings(composed: Composed) -> list[Setting]:
     """Every key of a command, in the order of the schema."""
-    run = OmegaConf.to_object(defaults(composed))
+    offered, run = groups(composed.name), OmegaConf.to_object(defaults(composed))
     own = comments(CONF / f"{composed.name}.yaml")
     return [
-        Setting(key, shown(value), allowed(setting, value), own.get(key) or meaning_in_group(composed.name, key))
+        Setting(key, shown(value), allowed(setting, value), own.get(key) or meaning_in_group(offered, key))
         for key, setting, value in leaves(run)
     ]
 
@@ -139,10 +139,9 @@ def leaves(run: Any, prefix: str = "") -> Iterator[tuple[str, Field[Any], Any]]:
             yield f"{prefix}{setting.name}", setting, value
 
 
-def meaning_in_group(name: str, key: str) -> str:
-    """What the files of a key's group say of it, first the file that is chosen if nothing is said."""
+def meaning_in_group(offered: Mapping[str, str | None], key: str) -> str:
+    """What the files of a key's group say of it, first the file that is chosen if nothing is said. `offered`: see `groups`."""
     group, _, below = key.partition(".")
-    offered = groups(name)
     if group not in offered:
         return ""
     files = choices(group)

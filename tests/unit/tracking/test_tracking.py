@@ -6,7 +6,6 @@ import re
 import shutil
 import signal
 import struct
-import subprocess
 import sys
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -206,7 +205,7 @@ def test_runs_of_one_process_never_merge(tmp_path):
 AGENT = """
 import sys
 from pathlib import Path
-sys.path[:0] = sys.argv[2:]
+assert "wandb" not in sys.modules  # which reads its variables when it is imported
 from runs_maker import composed
 from memgrid.results.folder import RunFolder
 from memgrid.tracking.log import tracked
@@ -221,8 +220,8 @@ def test_under_a_sweep_agent_each_run_is_itself(tmp_path):
     own = {"SWEEP_ID": "s1", "RUN_ID": "theirs", "RESUME": "must", "DIR": str(tmp_path / "theirs"), "NAME": "theirs", "RUN_GROUP": "theirs"}
     odd = {"PROJECT": "theirs", "MODE": "disabled", "CONSOLE": "bogus", "SILENT": "false", "RESUME_FROM": "x", "SWEEP_PARAM_PATH": "/no"}
     environment = {**os.environ, **{f"WANDB_{name}": value for name, value in {**own, **odd}.items()}, "WANDB_TAGS": "kept"}
-    words = [sys.executable, "-c", AGENT, str(tmp_path), str(Path(__file__).parents[2])]
-    done = subprocess.run(words, capture_output=True, text=True, env=environment, timeout=300)
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH"))))
+    done = forks.run(["-c", AGENT, tmp_path], env=environment)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     for seed in (0, 1):
         folder = tmp_path / f"seed{seed}-000000000{seed}"

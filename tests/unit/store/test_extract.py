@@ -3,31 +3,71 @@ from dataclasses import replace
 import forks
 import h5py
 import numpy as np
+import polars as pl
 import pytest
 
 from memgrid.config.names import MODEL
-from memgrid.config.schema import CorpusConfig, ExtractConfig
-from memgrid.corpus.corpus import load_corpus
+from memgrid.config.schema import CorpusConfig, ExtractConfig, LLMConfig
+from memgrid.corpus.corpus import Corpus, load_corpus
 from memgrid.errors import StoreError
 from memgrid.label.labels import memorized_columns
+from memgrid.lm.load import load_language_model
 from memgrid.store.extract import arranged, decode, extract, extract_batch, open_store, score_and_extract
 from memgrid.store.store import Store, store_folder
 from memgrid.store.writer import arrays
 
 
-@pytest.fixture(scope="module")
-def corpus(mini):
-    return load_corpus(CorpusConfig(name="mini", path=str(mini)))
+# Random weights, so large that it looks somewhere and says something; the embedded model takes a hundred times as long.
+SHAPE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64, "initializer_range": 0.3}
 
 
 @pytest.fixture(scope="module")
-def truth(corpus, toy_lm):
-    scores = [toy_lm.score(part, corpus.k) for part in np.array_split(corpus.tokens, 8)]
+def lm():
+    return load_language_model(LLMConfig(name="tiny", path=None, random={"model_type": "gpt_neox", "vocab_size": 512, **SHAPE}))
+
+
+@pytest.fixture(scope="module")
+def corpus(lm):
+    """As many sequences that end as the model would end them as others."""
+    rng = np.random.default_rng(0)
+    tokens = rng.integers(0, 512, (400, 64), dtype=np.int32)
+    known = rng.permutation(400)[:200]
+    tokens[known, 32:] = lm.continue_greedily(tokens[known, :32], 32)[0]
+    return Corpus("made", np.sort(rng.permutation(1000)[:400]).astype(np.int64), tokens, 32, None)
+
+
+def scored(lm, corpus):
+    scores = [lm.score(part, corpus.k) for part in np.array_split(corpus.tokens, 8)]
     return np.concatenate([s.memorized for s in scores]), np.concatenate([s.confidence for s in scores])
 
 
-def test_decoded_is_prefix_and_continuation(corpus, toy_lm, truth):
-    memorized, confidence = truth
+@pytest.fixture(scope="module")
+def truth(lm, corpus):
+    memorized, confidence = scored(lm, corpus)
+    assert memorized.sum() == 200
+    return memorized, confidence
+
+
+@pytest.fixture(scope="module")
+def some(mini, tmp_path_factory):
+    """A folder with a hundred sequences of the embedded corpus, of all kinds."""
+    folder = tmp_path_factory.mktemp("some")
+    pl.read_parquet(mini / "sequences.parquet").gather_every(4).write_parquet(folder / "sequences.parquet")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def embedded(some):
+    return load_corpus(CorpusConfig(name="some", path=str(some)))
+
+
+@pytest.fixture(scope="module")
+def judged(embedded, toy_lm):
+    return scored(toy_lm, embedded)
+
+
+def test_decoded_is_prefix_and_continuation(embedded, toy_lm, judged):
+    corpus, (memorized, confidence) = embedded, judged
     rows = np.array([*np.flatnonzero(memorized)[:5], *np.flatnonzero(~memorized)[:5]])
     decoded, sure = decode(toy_lm, corpus, rows, memorized, confidence)
     np.testing.assert_array_equal(decoded[:5], corpus.tokens[rows[:5]])
@@ -39,64 +79,64 @@ def test_decoded_is_prefix_and_continuation(corpus, toy_lm, truth):
     np.testing.assert_allclose(again.confidence, sure, rtol=1e-4)
 
 
-def test_only_missing_ids_are_extracted(corpus, toy_lm, truth, tmp_path):
-    store = open_store(tmp_path, corpus, toy_lm.identity)
+def test_only_missing_ids_are_extracted(corpus, lm, truth, tmp_path):
+    store = open_store(tmp_path, corpus, lm.identity)
     ids = corpus.sequence_id[::7]
-    assert extract(store, toy_lm, corpus, ids[:20], *truth, ExtractConfig(shard_samples=8)) == 20
-    assert extract(store, toy_lm, corpus, ids[:30], *truth, ExtractConfig(shard_samples=8)) == 10
-    assert extract(store, toy_lm, corpus, ids[:30], *truth, ExtractConfig()) == 0
+    assert extract(store, lm, corpus, ids[:20], *truth, ExtractConfig(shard_samples=8)) == 20
+    assert extract(store, lm, corpus, ids[:30], *truth, ExtractConfig(shard_samples=8)) == 10
+    assert extract(store, lm, corpus, ids[:30], *truth, ExtractConfig()) == 0
     maps = store.read(ids[:30])
     rows = np.flatnonzero(np.isin(corpus.sequence_id, ids[:30]))
     np.testing.assert_array_equal(maps.sequence_id, ids[:30])
     np.testing.assert_array_equal(maps.decoded[:, :32], corpus.prefix[rows])
 
 
-def test_what_is_not_memorized_can_be_read_with_its_true_suffix(corpus, toy_lm, truth, tmp_path):
+def test_what_is_not_memorized_can_be_read_with_its_true_suffix(corpus, lm, truth, tmp_path):
     memorized = truth[0]
     rows = np.sort(np.concatenate([np.flatnonzero(memorized)[:12], np.flatnonzero(~memorized)[:12]]))
     ids, foreign = corpus.sequence_id[rows], ~memorized[rows]
-    usual, other = (open_store(tmp_path, corpus, toy_lm.identity, decoded=read) for read in ("continuation", "suffix"))
+    usual, other = (open_store(tmp_path, corpus, lm.identity, decoded=read) for read in ("continuation", "suffix"))
     for store, read in ((usual, "continuation"), (other, "suffix")):
-        assert extract(store, toy_lm, corpus, ids, *truth, ExtractConfig(), read) == len(ids)
+        assert extract(store, lm, corpus, ids, *truth, ExtractConfig(), read) == len(ids)
     own, true = usual.read(ids), other.read(ids)
     np.testing.assert_array_equal(true.decoded, corpus.tokens[rows])
-    expected = toy_lm.pooled_maps(corpus.tokens[rows])
+    expected = lm.pooled_maps(corpus.tokens[rows])
     for pool, maps in true.pools.items():
         np.testing.assert_allclose(maps.astype(float), expected[pool].astype(float), atol=1e-3)
         same = np.abs(maps.astype(float) - own.pools[pool]).max((1, 2)) < 1e-3
         np.testing.assert_array_equal(same, ~foreign)  # memorized sequences are the same in both
     # How sure the model was of the true suffix, not of its own words: memorized ones agree.
-    scores = toy_lm.score(corpus.tokens[rows], corpus.k)
+    scores = lm.score(corpus.tokens[rows], corpus.k)
     np.testing.assert_allclose(true.confidence, scores.suffix_probability, rtol=1e-4)
     np.testing.assert_allclose(true.confidence[~foreign], own.confidence[~foreign], rtol=1e-4)
     assert (np.abs(true.confidence - own.confidence)[foreign] > 1e-3).all()
 
 
-def test_a_store_takes_no_shards_of_the_other_kind(corpus, toy_lm, truth, tmp_path):
-    usual, other = (open_store(tmp_path, corpus, toy_lm.identity, decoded=read) for read in ("continuation", "suffix"))
-    assert (usual.folder.name, other.folder.name) == ("mini", "mini@suffix")
-    extract(usual, toy_lm, corpus, corpus.sequence_id[:4], *truth, ExtractConfig())
+def test_a_store_takes_no_shards_of_the_other_kind(corpus, lm, truth, tmp_path):
+    usual, other = (open_store(tmp_path, corpus, lm.identity, decoded=read) for read in ("continuation", "suffix"))
+    assert (usual.folder.name, other.folder.name) == ("made", "made@suffix")
+    extract(usual, lm, corpus, corpus.sequence_id[:4], *truth, ExtractConfig())
     other.folder.mkdir(exist_ok=True)
     (shard,) = usual.folder.glob("*.h5")
     shard.rename(other.folder / shard.name)
-    with pytest.raises(StoreError, match="mini@suffix"):
+    with pytest.raises(StoreError, match="made@suffix"):
         other.ids()
 
 
-def test_a_store_belongs_to_a_fingerprint_whatever_the_model_is_called(corpus, toy_lm, truth, tmp_path):
+def test_a_store_belongs_to_a_fingerprint_whatever_the_model_is_called(corpus, lm, truth, tmp_path):
     """Also one of an earlier version, which says so by its shards alone."""
-    first = open_store(tmp_path, corpus, toy_lm.identity)
-    extract(first, toy_lm, corpus, corpus.sequence_id[:4], *truth, ExtractConfig())
+    first = open_store(tmp_path, corpus, lm.identity)
+    extract(first, lm, corpus, corpus.sequence_id[:4], *truth, ExtractConfig())
     (first.folder / MODEL).unlink()
-    others = [replace(toy_lm.identity, fingerprint="another", revision="step1", checkpoint=name) for name in ("step1", "step2")]
+    others = [replace(lm.identity, fingerprint="another", revision="step1", checkpoint=name) for name in ("step1", "step2")]
     kept = [open_store(tmp_path, corpus, identity) for identity in others]
-    assert {store.folder.parent.name for store in kept} == {"toy@step1"}
+    assert {store.folder.parent.name for store in kept} == {"tiny@step1"}
     assert [store.identity.revision for store in kept] == ["step1", "step1"]
-    again = open_store(tmp_path, corpus, replace(toy_lm.identity, revision="main", checkpoint="main"))
+    again = open_store(tmp_path, corpus, replace(lm.identity, revision="main", checkpoint="main"))
     assert (again.folder, again.identity, again.ids().tolist()) == (first.folder, first.identity, sorted(corpus.sequence_id[:4]))
-    assert store_folder(tmp_path, "toy", "mini", "continuation", toy_lm.identity.fingerprint) == first.folder
-    assert store_folder(tmp_path, "toy", "mini", "continuation", "another") == kept[0].folder
-    assert store_folder(tmp_path, "toy", "mini", "continuation", None) == first.folder
+    assert store_folder(tmp_path, "tiny", "made", "continuation", lm.identity.fingerprint) == first.folder
+    assert store_folder(tmp_path, "tiny", "made", "continuation", "another") == kept[0].folder
+    assert store_folder(tmp_path, "tiny", "made", "continuation", None) == first.folder
 
 
 SCRIPT = """
@@ -111,9 +151,9 @@ from memgrid.store.extract import extract
 from memgrid.store.extract import open_store
 from memgrid.lm.load import load_language_model
 
-mini, root, kills = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
+folder, root, kills = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
 torch.set_num_threads(1)  # one thread: a child made by fork has no use for a pool of threads that stayed behind
-corpus = load_corpus(CorpusConfig(name="mini", path=mini))
+corpus = load_corpus(CorpusConfig(name="some", path=folder))
 lm = load_language_model(LLMConfig(name="toy", path=None, batch_tokens=512))
 memorized, confidence = np.load(root.parent / "memorized.npy"), np.zeros(len(corpus.tokens), np.float32)
 
@@ -122,7 +162,7 @@ def child():
     pid = os.fork()
     if pid == 0:
         store = open_store(root, corpus, lm.identity)
-        extract(store, lm, corpus, corpus.sequence_id[:160], memorized, confidence, ExtractConfig(shard_samples=8))
+        extract(store, lm, corpus, corpus.sequence_id, memorized, confidence, ExtractConfig(shard_samples=8))
         os._exit(0)
     return pid
 
@@ -130,7 +170,7 @@ def child():
 rng = random.Random(0)
 for _ in range(kills):
     pid = child()
-    time.sleep(rng.uniform(0.01, 0.2))
+    time.sleep(rng.uniform(0.01, 0.15))
     os.kill(pid, signal.SIGKILL)
     print("killed", os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 for pid in [child() for _ in range(int(sys.argv[4]))]:
@@ -139,23 +179,23 @@ for pid in [child() for _ in range(int(sys.argv[4]))]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(mini, truth, tmp_path_factory):
+def undisturbed(some, judged, tmp_path_factory):
     root = tmp_path_factory.mktemp("extraction")
-    np.save(root / "memorized.npy", truth[0])
-    run_script(mini, root / "whole", 0, 1)
+    np.save(root / "memorized.npy", judged[0])
+    run_script(some, root / "whole", 0, 1)
     return root
 
 
-def run_script(mini, root, kills, writers):
-    """Children extract the same 160 sequences: `kills` of them one after the other, each killed, then `writers` at the same time."""
-    done = forks.run(["-c", SCRIPT, mini, root, kills, writers])
+def run_script(folder, root, kills, writers):
+    """Children extract the same sequences: `kills` of them one after the other, each killed, then `writers` at the same time."""
+    done = forks.run(["-c", SCRIPT, folder, root, kills, writers])
     assert done.returncode == 0, done.stderr
     return done.stdout.split("\n")
 
 
 def assert_equal_to_undisturbed(undisturbed, root, corpus, toy_lm):
     whole, other = (open_store(folder, corpus, toy_lm.identity) for folder in (undisturbed / "whole", root))
-    wanted = np.sort(corpus.sequence_id[:160])
+    wanted = np.sort(corpus.sequence_id)
     np.testing.assert_array_equal(other.ids(), wanted)
     a, b = whole.read(wanted), other.read(wanted)
     np.testing.assert_array_equal(a.decoded, b.decoded)
@@ -164,28 +204,29 @@ def assert_equal_to_undisturbed(undisturbed, root, corpus, toy_lm):
         np.testing.assert_array_equal(a.pools[pool].view(np.uint16), b.pools[pool].view(np.uint16))
 
 
-def test_killed_at_twenty_moments_and_started_again_equals_undisturbed(undisturbed, mini, corpus, toy_lm):
-    said = run_script(mini, undisturbed / "killed", 20, 1)
+def test_killed_at_twenty_moments_and_started_again_equals_undisturbed(undisturbed, some, embedded, toy_lm):
+    said = run_script(some, undisturbed / "killed", 20, 1)
     assert said.count("killed -9") >= 10  # the last ones may find nothing left to do
     assert "ended 0" in said
-    assert_equal_to_undisturbed(undisturbed, undisturbed / "killed", corpus, toy_lm)
+    assert_equal_to_undisturbed(undisturbed, undisturbed / "killed", embedded, toy_lm)
 
 
-def test_four_extractors_at_once_lose_and_corrupt_nothing(undisturbed, mini, corpus, toy_lm):
-    assert run_script(mini, undisturbed / "four", 0, 4).count("ended 0") == 4
-    assert_equal_to_undisturbed(undisturbed, undisturbed / "four", corpus, toy_lm)
+def test_four_extractors_at_once_lose_and_corrupt_nothing(undisturbed, some, embedded, toy_lm):
+    assert run_script(some, undisturbed / "four", 0, 4).count("ended 0") == 4
+    assert_equal_to_undisturbed(undisturbed, undisturbed / "four", embedded, toy_lm)
     shards = [h5py.File(path)["sequence_id"][:] for path in (undisturbed / "four").rglob("*.h5")]
     assert len(np.concatenate(shards)) == len(np.unique(np.concatenate(shards)))  # they shared the work
 
 
 @pytest.mark.parametrize("size", [5, 8])
-def test_a_sample_does_not_depend_on_what_it_is_read_with(corpus, toy_lm, truth, size):
-    lm, rng = replace(toy_lm, batch_tokens=64 * size), np.random.default_rng(0)
+def test_a_sample_does_not_depend_on_what_it_is_read_with(embedded, toy_lm, judged, size):
+    """Of the embedded model, whose layers are wide enough for a processor to compute other batches in another order."""
+    corpus, lm, rng = embedded, replace(toy_lm, batch_tokens=64 * size), np.random.default_rng(0)
     rows = np.sort(rng.permutation(len(corpus.tokens))[: 3 * size])
     expected = None
     for _ in range(3):
         order = rng.permutation(len(rows))
-        found = [extract_batch(lm, corpus, rows[part], *truth)[0] for part in np.array_split(order, rng.integers(3, 8))]
+        found = [extract_batch(lm, corpus, rows[part], *judged)[0] for part in np.array_split(order, rng.integers(3, 8))]
         back = np.argsort(order)
         bits = [np.concatenate([arrays(maps)[at] for maps in found])[back] for at in range(5)]
         expected = expected or bits
@@ -193,9 +234,9 @@ def test_a_sample_does_not_depend_on_what_it_is_read_with(corpus, toy_lm, truth,
             np.testing.assert_array_equal(one, other)
 
 
-def test_interrupted_at_random_places_it_ends_bit_for_bit_as_undisturbed(corpus, toy_lm, truth, tmp_path, monkeypatch):
+def test_interrupted_at_random_places_it_ends_bit_for_bit_as_undisturbed(corpus, lm, truth, tmp_path, monkeypatch):
     """Memorized and not, with what an earlier run has left: each start finds something else missing."""
-    lm, rng = replace(toy_lm, batch_tokens=64 * 8), np.random.default_rng(1)
+    lm, rng = replace(lm, batch_tokens=64 * 8), np.random.default_rng(1)
     ids = np.sort(rng.permutation(corpus.sequence_id)[:100])
     stores = {name: open_store(tmp_path / name, corpus, lm.identity) for name in ("whole", "cut")}
     for store in stores.values():
@@ -234,20 +275,20 @@ def test_only_the_last_batches_are_not_full(corpus, truth):
     assert len(order) - full < 32
 
 
-def test_labelling_can_keep_the_attention_in_the_same_pass(corpus, toy_lm, truth, tmp_path):
-    fused, apart = (open_store(tmp_path / name, corpus, toy_lm.identity) for name in ("fused", "apart"))
-    scores = memorized_columns(score_and_extract(fused, toy_lm, corpus, ExtractConfig(shard_samples=50)))
+def test_labelling_can_keep_the_attention_in_the_same_pass(corpus, lm, truth, tmp_path):
+    fused, apart = (open_store(tmp_path / name, corpus, lm.identity) for name in ("fused", "apart"))
+    scores = memorized_columns(score_and_extract(fused, lm, corpus, ExtractConfig(shard_samples=50)))
     np.testing.assert_array_equal(scores["memorized"], truth[0])
     np.testing.assert_allclose(scores["confidence"], truth[1], rtol=1e-4)
     known = np.sort(corpus.sequence_id[truth[0]])
     np.testing.assert_array_equal(fused.ids(), known)
-    extract(apart, toy_lm, corpus, known, *truth, ExtractConfig())
+    extract(apart, lm, corpus, known, *truth, ExtractConfig())
     for pool in ("mean", "max"):
         np.testing.assert_array_equal(fused.read(known).pools[pool], apart.read(known).pools[pool])
 
 
-def test_a_full_disk_is_one_sentence_and_a_restart_finishes(corpus, toy_lm, truth, tmp_path, monkeypatch):
-    store = open_store(tmp_path, corpus, toy_lm.identity)
+def test_a_full_disk_is_one_sentence_and_a_restart_finishes(corpus, lm, truth, tmp_path, monkeypatch):
+    store = open_store(tmp_path, corpus, lm.identity)
     written = []
 
     def full(maps):
@@ -258,6 +299,6 @@ def test_a_full_disk_is_one_sentence_and_a_restart_finishes(corpus, toy_lm, trut
 
     monkeypatch.setattr(store, "write", full)
     with pytest.raises(StoreError, match="no room"):
-        extract(store, toy_lm, corpus, corpus.sequence_id[:100], *truth, ExtractConfig(shard_samples=32))
+        extract(store, lm, corpus, corpus.sequence_id[:100], *truth, ExtractConfig(shard_samples=32))
     monkeypatch.undo()
-    assert extract(store, toy_lm, corpus, corpus.sequence_id[:100], *truth, ExtractConfig(shard_samples=32)) == 100 - written[0]
+    assert extract(store, lm, corpus, corpus.sequence_id[:100], *truth, ExtractConfig(shard_samples=32)) == 100 - written[0]

@@ -13,14 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import settings_maker
 import yaml
-from hydra import compose, initialize_config_dir
 from matplotlib.image import imsave
 
 from memgrid.config.derive import partition
 from memgrid.config.names import digest_of, run_folder, settings
 from memgrid.config.schema import TaxonomyConfig
-from memgrid.config.validate import register, typed
 from memgrid.io.digests import write_json
 from memgrid.io.paths import CONF
 from memgrid.metrics import confusion_matrix, panel_scores, scores
@@ -59,9 +58,7 @@ EVAL = 60  # eval samples per class
 @functools.cache
 def composed(overrides):
     """The composed, typed configuration; read only."""
-    register()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return typed(compose("run", overrides=list(overrides)))
+    return settings_maker.composed(*overrides)
 
 
 @functools.cache

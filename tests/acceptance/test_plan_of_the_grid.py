@@ -7,12 +7,11 @@ import numpy as np
 import polars as pl
 import pytest
 from conftest import NIGHT
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from rich.console import Console
+from settings_maker import composed
 
 from memgrid.config.schema import TaxonomyConfig
-from memgrid.config.validate import register, typed
 from memgrid.io.paths import CONF
 from memgrid.label.labels import Labels
 from memgrid.launch.workspace import Workspace
@@ -28,12 +27,6 @@ FAMILIES = {
     "3A": [*DUPLICATION, *COMPLETION],
     "3B": [*(f"recite_or_{b}" for b in COMPLETION), *(f"{b}_or_recollect" for b in COMPLETION)],
 }
-
-
-def composed(*overrides):
-    register()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return typed(compose("run", overrides=list(overrides)))
 
 
 def population(rows: int, rng: np.random.Generator) -> dict[str, dict[str, np.ndarray]]:

@@ -7,24 +7,16 @@ import polars as pl
 import pytest
 import torch
 from conftest import memgrid_here
-from hydra import compose, initialize_config_dir
+from settings_maker import composed
 
 from memgrid.config.derive import Member, decoded, members, protocol
 from memgrid.config.names import run_folder, training_key, training_seed
 from memgrid.config.overrides import overrides
 from memgrid.config.schema import CNNConfig
-from memgrid.config.validate import register, typed
-from memgrid.io.paths import CONF
 from memgrid.launch.workspace import Workspace
 from memgrid.metrics import scores
 from memgrid.pipeline.context import RunContext
 from memgrid.train.panel import Panel
-
-
-def composed(*overrides):
-    register()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return typed(compose("run", overrides=list(overrides)))
 
 
 def test_its_numbers_are_the_papers_and_can_be_overridden():

@@ -4,13 +4,12 @@ import ast
 from collections.abc import Iterator
 
 import pytest
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from settings_maker import composed, raw
 
 from benchmarks import house
 from memgrid.config.names import run_folder
-from memgrid.config.validate import register, typed
-from memgrid.io.paths import CONF, PACKAGE
+from memgrid.io.paths import PACKAGE
 
 REPOSITORY = PACKAGE.parent
 
@@ -175,9 +174,7 @@ def leaves(config, prefix=""):
 
 
 def test_every_key_of_run_yaml_is_read_somewhere():
-    register()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        keys = [key for key, _ in leaves(compose("run"))]
+    keys = [key for key, _ in leaves(raw())]
     source = "\n".join(path.read_text() for path in PACKAGE.rglob("*.py"))
     for key in keys:
         if not key.startswith("taxonomy.classes."):
@@ -221,22 +218,18 @@ CHANGES = {
 
 @pytest.mark.parametrize("key", CHANGES)
 def test_every_setting_that_decides_a_result_changes_the_run_folder(key):
-    register()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        # A taxonomy that reads every threshold, or the changed feature: elsewhere it changes nothing, and the name says so.
-        base = ["taxonomy=code_recite" if key.startswith("label.") else "taxonomy=guess_recite"]
-        overrides = (base, [one for one in base if not one.startswith(f"{key}=")] + [f"{key}={CHANGES[key]}"])
-        usual, changed = (run_folder(typed(compose("run", overrides=given))) for given in overrides)
+    # A taxonomy that reads every threshold, or the changed feature: elsewhere it changes nothing, and the name says so.
+    base = ["taxonomy=code_recite" if key.startswith("label.") else "taxonomy=guess_recite"]
+    overrides = (base, [one for one in base if not one.startswith(f"{key}=")] + [f"{key}={CHANGES[key]}"])
+    usual, changed = (run_folder(composed(*given)) for given in overrides)
     assert usual != changed
 
 
 def test_where_duplicates_are_counted_changes_the_folder_of_runs_that_read_them():
-    register()
     asked = ["label.counts=infini_gram", "label.index=/data/index"]
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        for reads, words in ((True, ["taxonomy=recite"]), (False, ["taxonomy=rasy"]), (True, ["select.non_memorized=matched"])):
-            usual, changed = (run_folder(typed(compose("run", overrides=given))) for given in (words, words + asked))
-            assert (usual != changed) == reads
+    for reads, words in ((True, ["taxonomy=recite"]), (False, ["taxonomy=rasy"]), (True, ["select.non_memorized=matched"])):
+        usual, changed = (run_folder(composed(*given)) for given in (words, words + asked))
+        assert (usual != changed) == reads
 
 
 @pytest.mark.parametrize(
@@ -256,7 +249,5 @@ def test_where_duplicates_are_counted_changes_the_folder_of_runs_that_read_them(
     ],
 )
 def test_what_cannot_change_a_result_does_not_change_the_name(given):
-    register()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        usual, changed = (run_folder(typed(compose("run", overrides=overrides))) for overrides in ([], [given]))
+    usual, changed = (run_folder(composed(*overrides)) for overrides in ([], [given]))
     assert usual.name == changed.name

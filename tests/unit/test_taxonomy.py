@@ -4,13 +4,12 @@ import itertools
 import numpy as np
 import polars as pl
 import pytest
-from hydra import compose, initialize_config_dir
+import settings_maker
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from runs_maker import PAPERS
 
 from memgrid.config.derive import taxonomy
-from memgrid.config.validate import register, typed
 from memgrid.io.paths import CONF
 from memgrid.taxonomy import NO_CLASS, RULES, UNDECIDED, Taxonomy, Thresholds
 
@@ -44,9 +43,7 @@ FILES = sorted(path.stem for path in (CONF / "taxonomy").glob("*.yaml"))
 
 @functools.cache
 def composed(name):
-    register()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return taxonomy(typed(compose("run", overrides=[f"taxonomy={name}"])))
+    return taxonomy(settings_maker.composed(f"taxonomy={name}"))
 
 
 @pytest.fixture(scope="module")

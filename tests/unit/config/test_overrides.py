@@ -4,20 +4,16 @@ import dataclasses
 import shlex
 
 import pytest
+import settings_maker
 from conftest import QUICK, refusal
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from memgrid.config.names import run_folder
 from memgrid.config.overrides import command, overrides, read_config, text
-from memgrid.config.validate import register, typed
-from memgrid.io.paths import CONF
 
 
 def composed(words):
-    register()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return typed(compose("run", overrides=[word for word in words if not word.startswith(("-m", "stages="))]))
+    return settings_maker.composed(*(word for word in words if not word.startswith(("-m", "stages="))))
 
 
 @pytest.mark.parametrize(

@@ -2,26 +2,18 @@ from dataclasses import asdict, fields
 
 import pytest
 from conftest import refusal
-from hydra import compose, initialize_config_dir
 from hydra.errors import ConfigCompositionException
+from settings_maker import composed
 
 from memgrid.config.derive import Member, members
 from memgrid.config.limits import limits_of
 from memgrid.config.schema import InterveneConfig, LocalizeConfig
-from memgrid.config.validate import register, typed
 from memgrid.errors import UserError
 from memgrid.intervene.positions import candidates
-from memgrid.io.paths import CONF
 from memgrid.localize.attribution import METHODS
 from memgrid.results.folder import prepare_folder
 
 LONG = "n" * 300
-
-
-def composed(*overrides):
-    register()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return typed(compose("run", overrides=list(overrides)))
 
 
 def test_the_defaults_are_valid():

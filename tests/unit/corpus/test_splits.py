@@ -5,15 +5,13 @@ import sys
 import pytest
 from conftest import refusal
 from huggingface_hub import constants
-from hydra import compose, initialize_config_dir
 from semantic_filters_maker import SPLITS, config, make_semantic_filters, rows
+from settings_maker import raw
 from stand_in_hub import opened
 
 from memgrid.config.schema import CorpusConfig
-from memgrid.config.validate import register
 from memgrid.corpus.published import load_published
 from memgrid.corpus.splits import HUB, fetch_splits, split_names
-from memgrid.io.paths import CONF
 
 DATASET = "hf://datasets/usvsnsp/semantic-filters"
 
@@ -70,9 +68,7 @@ def test_a_split_with_some_of_its_files_is_refused(tmp_path):
 
 
 def composed(*overrides):
-    register()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        corpus = compose("run", overrides=["corpus=semantic_filters", *overrides]).corpus
+    corpus = raw("corpus=semantic_filters", *overrides).corpus
     return CorpusConfig(name=corpus.name, path=corpus.path, kind=corpus.kind, splits=list(corpus.splits))
 
 
@@ -180,10 +176,7 @@ def test_the_step_stands_in_the_names_of_splits(tmp_path):
 
 
 def composed_as(*overrides):
-    register()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        run = compose("run", overrides=list(overrides))
-    return CorpusConfig(**{key: list(value) if key == "splits" else value for key, value in run.corpus.items()})
+    return CorpusConfig(**{key: list(value) if key == "splits" else value for key, value in raw(*overrides).corpus.items()})
 
 
 @pytest.mark.parametrize(

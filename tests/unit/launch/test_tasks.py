@@ -3,18 +3,10 @@
 from dataclasses import replace
 
 import pytest
-from hydra import compose, initialize_config_dir
+from settings_maker import composed
 
-from memgrid.config.validate import register, typed
-from memgrid.io.paths import CONF
 from memgrid.launch.tasks import Task, changes, groups, without_repeats
 from memgrid.pipeline.sweep import Runs
-
-
-def composed(*overrides):
-    register()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return typed(compose("run", overrides=list(overrides)))
 
 
 def grouped(*combinations):

@@ -3,12 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from models_maker import ARCHITECTURES, SMALL, eager_pools, random_model
+from settings_maker import composed
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from memgrid.config.schema import LLMConfig
-from memgrid.config.validate import register, typed
 from memgrid.errors import UserError
 from memgrid.io.paths import CONF, TOY
 from memgrid.lm.load import identify, load_language_model
@@ -106,10 +105,8 @@ PYTHIA = {f"pythia-{size}{kind}" for size in ("70m", "160m", "410m", "1b", "1.4b
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in (CONF / "llm").glob("*.yaml")) or ["none"])
 def test_every_model_of_the_configuration_composes(name):
-    register()
     given = ["llm.name=hf", "llm.path=someone/something"] if name == "hf" else []
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        llm = typed(compose("run", overrides=[f"llm={name}", *given])).llm
+    llm = composed(f"llm={name}", *given).llm
     assert llm.name == name
     if name in PYTHIA:
         size, *deduped = name.removeprefix("pythia-").split("-")

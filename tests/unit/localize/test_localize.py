@@ -9,12 +9,10 @@ import polars as pl
 import pytest
 import torch
 from conftest import LEAST, memgrid_here, refusal
-from hydra import compose, initialize_config_dir
 from rich.console import Console
+from settings_maker import composed
 
-from memgrid.config.validate import register, typed
 from memgrid.io.checkpoints import save
-from memgrid.io.paths import CONF
 from memgrid.launch.workspace import Workspace
 from memgrid.localize import localize as room
 from memgrid.localize.attribution import METHODS
@@ -28,9 +26,7 @@ from memgrid.train.panel import load_panel
 
 def context_of(*overrides):
     """A run's configuration, corpus, store and samples, as the stages have them."""
-    register()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return RunContext(typed(compose("run", overrides=list(overrides))), Workspace(Console(file=io.StringIO())))
+    return RunContext(composed(*overrides), Workspace(Console(file=io.StringIO())))
 
 
 def parts(context):

@@ -7,15 +7,14 @@ import polars as pl
 import pytest
 import torch
 from conftest import refusal
-from hydra import compose, initialize_config_dir
 from rich.console import Console
 from safetensors.torch import save_file
+from settings_maker import composed
 
 from memgrid.config.names import LABELS, claim_home, owner_of_labels
 from memgrid.config.schema import CorpusConfig, LLMConfig, RunConfig
-from memgrid.config.validate import register, typed
+from memgrid.config.validate import register
 from memgrid.corpus.corpus import Corpus
-from memgrid.io.paths import CONF
 from memgrid.label.labels import Labels, read_label_file
 from memgrid.launch.workspace import Workspace
 from memgrid.lm.model import ModelIdentity
@@ -30,8 +29,7 @@ def contexts(done, quick):
     register()
 
     def make(workspace, *overrides):
-        with initialize_config_dir(str(CONF), version_base="1.3"):
-            return RunContext(typed(compose("run", overrides=[*quick, f"root={done}", *overrides])), workspace)
+        return RunContext(composed(*quick, f"root={done}", *overrides), workspace)
 
     return make
 

@@ -3,21 +3,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
+from settings_maker import composed
 
-from memgrid.config.validate import register, typed
-from memgrid.io.paths import CONF
 from memgrid.lm.model import LanguageModel
 from memgrid.pipeline import plan as plan_module
 from memgrid.pipeline.plan import Pace, duration, plan, sample_bytes
 from memgrid.store.shard import Identity, Maps
 from memgrid.store.store import Store
-
-
-def composed(*overrides):
-    register()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return typed(compose("run", overrides=list(overrides)))
 
 
 def test_runs_add_up_without_counting_twice(tmp_path):

@@ -4,12 +4,10 @@ import json
 from dataclasses import replace
 
 import pytest
-from hydra import compose, initialize_config_dir
+from settings_maker import composed
 
 from memgrid import __version__
-from memgrid.config.validate import register, typed
 from memgrid.errors import UserError
-from memgrid.io.paths import CONF
 from memgrid.results.findings import mean_curves, randomization_sentences, stage_sentences
 from memgrid.results.folder import RunFolder
 from memgrid.results.records import (
@@ -36,9 +34,7 @@ def located(run, inputs):
 
 @pytest.fixture
 def run():
-    register()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return typed(compose("run", overrides=["stages=[label,extract,train,localize,intervene]"]))
+    return composed("stages=[label,extract,train,localize,intervene]")
 
 
 @pytest.fixture

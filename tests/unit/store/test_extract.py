@@ -16,7 +16,6 @@ from memgrid.store.extract import arranged, decode, extract, extract_batch, open
 from memgrid.store.store import Store, store_folder
 from memgrid.store.writer import arrays
 
-
 # Random weights, so large that it looks somewhere and says something; the embedded model takes a hundred times as long.
 SHAPE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64, "initializer_range": 0.3}
 

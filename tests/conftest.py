@@ -68,6 +68,7 @@ CAUSES = (
     "intervene.ordinary=4",
     "intervene.layers_at=30",
 )
+TWINS = ("cnn.epochs=2", "delta=40")
 # And as small as they can be, where it does not matter what they find.
 LEAST = (
     *("localize.samples=2", "localize.sanity=0"),
@@ -283,6 +284,26 @@ def caused(done, tmp_path_factory, quick) -> Path:
 def caused_copy(caused, tmp_path) -> Path:
     """A root of the test's own in which the run of `caused` is done."""
     return shutil.copytree(caused, tmp_path / "caused", ignore=shutil.ignore_patterns(".lock"), symlinks=True)
+
+
+@pytest.fixture(scope="session")
+def twins(done, tmp_path_factory, quick) -> Path:
+    """A root in which the runs of `TWINS` are finished: two equal partitions, of which one was trained. To read from only."""
+
+    def make(root: Path) -> None:
+        for name in ("attention", "labels"):
+            shutil.copytree(done / name, root / name)
+        for taxonomy in ("recite", "recollect"):
+            told = memgrid_here(*quick, *TWINS, f"root={root}", f"taxonomy={taxonomy}").stdout
+            (root / f"{taxonomy}.out").write_text(told)
+
+    return made_once("twins", make, tmp_path_factory)
+
+
+@pytest.fixture
+def twins_copy(twins, tmp_path) -> Path:
+    """A root of the test's own in which the runs of `twins` are done."""
+    return shutil.copytree(twins, tmp_path / "twins", ignore=shutil.ignore_patterns(".lock"), symlinks=True)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from conftest import LEAST, memgrid_here, refusal
+from conftest import LEAST, TWINS, memgrid_here, refusal
 from rich.console import Console
 from settings_maker import composed
 
@@ -193,12 +193,9 @@ def test_runs_without_networks_are_refused(own, tmp_path):
     assert not list(own.folder.path.glob("*.h5"))
 
 
-def test_an_adopted_run_reads_the_networks_of_its_twin_under_its_own_class_names(extracted, quick):
-    shared = (*quick, "cnn.epochs=1", "control.members=0", f"root={extracted}", "delta=40")
-    contexts = []
-    for name in ("recite", "recollect"):
-        memgrid_here(*shared, f"taxonomy={name}")
-        contexts.append(context_of(*shared, f"taxonomy={name}"))
+def test_an_adopted_run_reads_the_networks_of_its_twin_under_its_own_class_names(twins_copy, quick):
+    shared = (*quick, *TWINS, f"root={twins_copy}")
+    contexts = [context_of(*shared, f"taxonomy={name}") for name in ("recite", "recollect")]
     first, second = contexts
     assert second.folder.result().same_as
     assert not (second.folder.path / "checkpoints").exists()

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import polars as pl
-from conftest import memgrid_here
+from conftest import TWINS, memgrid_here
 from runs_maker import Run, composed, result_of
 
 from memgrid.io.digests import write_parquet
@@ -15,17 +15,14 @@ from memgrid.results.result import Origin
 from memgrid.train.reuse import SharedTraining
 
 
-def test_the_second_of_two_equal_partitions_takes_over_the_result(extracted, quick):
-    shared = (*quick, "cnn.epochs=2", f"root={extracted}", "delta=40")
-    memgrid_here(*shared, "taxonomy=recite")
-    shown = memgrid_here(*shared, "taxonomy=recollect").stdout
-    assert "nothing: the same partition was trained in" in shown
-    (first,) = extracted.glob("runs/toy/recite/*/metrics.json")
-    (second,) = extracted.glob("runs/toy/recollect/*/metrics.json")
+def test_the_second_of_two_equal_partitions_takes_over_the_result(twins_copy, quick):
+    assert "nothing: the same partition was trained in" in (twins_copy / "recollect.out").read_text()
+    (first,) = twins_copy.glob("runs/toy/recite/*/metrics.json")
+    (second,) = twins_copy.glob("runs/toy/recollect/*/metrics.json")
     a, b = json.loads(first.read_text()), json.loads(second.read_text())
     assert a["partition"] == b["partition"]
     assert a["same_as"] is None
-    assert b["same_as"] == first.parent.relative_to(extracted / "runs").as_posix()
+    assert b["same_as"] == first.parent.relative_to(twins_copy / "runs").as_posix()
     assert a["classes"] == ["Non-Memo", "Recite", "Others"]
     assert b["classes"] == ["Non-Memo", "Recollect", "Others"]
     turned = [0, 2, 1]  # Recite is the other's Others
@@ -53,7 +50,7 @@ def test_the_second_of_two_equal_partitions_takes_over_the_result(extracted, qui
     assert (second.parent / "figures" / "confusion.png").exists()
 
     # By force it is trained, and comes out the same: the order of classes does not reach the networks.
-    memgrid_here(*shared, "taxonomy=recollect", "force=true")
+    memgrid_here(*quick, *TWINS, f"root={twins_copy}", "taxonomy=recollect", "force=true")
     trained = json.loads(second.read_text())
     assert trained["same_as"] is None
     for key in ("panel", "confusion", "members_min_f1", "paper_protocol", "eval_loss", "baselines", "probes"):

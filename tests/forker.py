@@ -1,7 +1,7 @@
-"""The process that forks the processes of `forks`: `python forker.py OWNER NAME`.
+"""The process that forks the processes of `forks`: `python forker.py OWNER NAME large|light`.
 
-It imports the large libraries, forks whenever it is asked to, tells each asker the pid and, when that has ended, the status. What was
-forked is killed when its asker has gone, and the program ends soon after the process OWNER has.
+It imports the large libraries, or only those that every command needs, forks whenever it is asked to, tells each asker the pid and, when
+that has ended, the status. What was forked is killed when its asker has gone, and the program ends soon after the process OWNER has.
 """
 
 import gc
@@ -41,19 +41,32 @@ LARGE = (
     "transformers.masking_utils",
     "transformers.models.gpt_neox.modeling_gpt_neox",
 )
+# What every command imports, or may without anybody waiting for it.
+LIGHT = (
+    "h5py",
+    "hydra.main",
+    "jinja2",
+    "matplotlib.figure",
+    "numpy",
+    "polars",
+    "pydantic",
+    "rich.progress",
+    "scipy.stats",
+)
 LARGEST = 1 << 17  # bytes of a request
 
 
-def serve(owner: int, name: str) -> tuple[dict, list[int]]:
+def serve(owner: int, name: str, light: bool) -> tuple[dict, list[int]]:
     """Returns in every process that is asked for, with what it is to do and its streams; ends the program when its owner has ended."""
     waiting = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     waiting.bind(f"\0{name}")  # of two that are started at once, one ends here
     waiting.listen(64)
-    for module in LARGE:
+    for module in LIGHT if light else LARGE:
         importlib.import_module(module)
-    fonts = importlib.import_module("fonts")
-    fonts.cut_once()
-    fonts.with_the_usual(fonts.findfont("DejaVu Sans"), ())
+    if not light:
+        fonts = importlib.import_module("fonts")
+        fonts.cut_once()
+        fonts.with_the_usual(fonts.findfont("DejaVu Sans"), ())
     gc.freeze()
     waiting.settimeout(1)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
@@ -103,16 +116,21 @@ def fulfil(asked: dict, streams: list[int]) -> None:
     os.chdir(asked["cwd"])
     os.environ.clear()
     os.environ.update(asked["env"])
-    importlib.reload(sys.modules["huggingface_hub.constants"])  # which has read where the hub and its cache are
+    if constants := sys.modules.get("huggingface_hub.constants"):
+        importlib.reload(constants)  # it has read where the hub and its cache are
     words = asked["words"]
     if words[0] == "-u":
         sys.stdout.reconfigure(write_through=True)
         words = words[1:]
     option, what, *arguments = words if words[0] in ("-m", "-c") else ["", *words]
     first = {"-m": asked["cwd"], "-c": ""}.get(option, str(Path(what).parent))
-    sys.path[:1] = [first, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    given = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    sys.path[:1] = [first, *given]
     sys.argv, sys.orig_argv = [option or what, *arguments], [sys.executable, *words]
     del sys.modules["__main__"].__dict__["__file__"]  # or a process of multiprocessing would import this file
+    customs = [path for path in (Path(path) / "sitecustomize.py" for path in given) if path.is_file()]
+    if asked["light"] and customs:
+        runpy.run_path(str(customs[0]))  # as an interpreter does when it starts
     if option == "-m":
         runpy.run_module(what, run_name="__main__", alter_sys=True)
     elif not option:
@@ -123,4 +141,4 @@ def fulfil(asked: dict, streams: list[int]) -> None:
 
 if __name__ == "__main__":
     if os.fork() == 0:  # nobody waits for it
-        fulfil(*serve(int(sys.argv[1]), sys.argv[2]))
+        fulfil(*serve(int(sys.argv[1]), sys.argv[2], sys.argv[3] == "light"))

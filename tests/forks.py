@@ -4,6 +4,8 @@ To import torch, transformers, Lightning and captum takes five seconds of CPU. M
 how it ends, and none of those wants that wait. A forked process has its own pid, environment, folder, streams and exit status, and imports
 memgrid by itself. Where the start itself is the point (what is imported, an interpreter's options), use `subprocess`.
 
+Who asks for a `light` one gets a process that has imported none of these, but what every command needs, such as Hydra and polars.
+
 The one that forks is started when a test first asks for a process, once for all workers of pytest-xdist, and ends with the tests.
 """
 
@@ -21,7 +23,6 @@ from forker import LARGEST
 
 # The process whose end is the end of the tests: the first that imports this, and all workers inherit its environment.
 OWNER = os.environ.setdefault("MEMGRID_TESTS_OWNER", str(os.getpid()))
-NAME = f"memgrid-tests-{OWNER}"
 # For the environment of a launcher whose jobs shall start as quickly: see `warm/sitecustomize`.
 FOLDER = Path(__file__).parent
 WARM = {"PYTHONPATH": os.pathsep.join(filter(None, (str(FOLDER / "warm"), str(FOLDER), os.environ.get("PYTHONPATH"))))}
@@ -32,12 +33,13 @@ READ_EARLY = ("PYTHON", "OMP_", "MKL_", "HF_", "TRANSFORMERS_", "TORCH", "MPL", 
 class Started:
     """A process that was started, with what `subprocess.Popen` offers: pid, returncode, poll, wait, send_signal and kill."""
 
-    def __init__(self, words, cwd=None, env=None, stdout=None, stderr=None) -> None:
+    def __init__(self, words, cwd=None, env=None, stdout=None, stderr=None, light=False) -> None:
         self.returncode = None
-        asked = {"words": list(map(str, words)), "cwd": str(cwd or Path.cwd()), "env": dict(os.environ if env is None else env)}
+        env = dict(os.environ if env is None else env)
+        asked = {"words": list(map(str, words)), "cwd": str(cwd or Path.cwd()), "env": env, "light": light}
         with open(os.devnull, "r+") as nothing:
             streams = [(stream or nothing).fileno() for stream in (nothing, stdout, stderr)]
-            self.link = link_to_forker()
+            self.link = link_to_forker("light" if light else "large")
             socket.send_fds(self.link, [json.dumps(asked).encode()], streams)
         self.pid = int(self.link.recv(LARGEST))
 
@@ -73,13 +75,13 @@ class Started:
         self.send_signal(signal.SIGKILL)
 
 
-def run(words, cwd=None, env=None, timeout: float = 300) -> subprocess.CompletedProcess:
+def run(words, cwd=None, env=None, timeout: float = 300, light: bool = False) -> subprocess.CompletedProcess:
     """As `subprocess.run([sys.executable, *words])` with the output captured as text; first comes -m, -c or a program."""
     if early(os.environ if env is None else env) != early(os.environ):
         command = [sys.executable, *map(str, words)]
         return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=env, timeout=timeout)
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
-        process = Started(words, cwd, env, out, err)
+        process = Started(words, cwd, env, out, err, light)
         try:
             process.wait(timeout)
         finally:
@@ -94,11 +96,12 @@ def early(env) -> dict[str, str]:
     return {key: value for key, value in env.items() if key.startswith(READ_EARLY) and key != "PYTHONPATH"}
 
 
-def link_to_forker() -> socket.socket:
+def link_to_forker(kind: str) -> socket.socket:
     """A connection to the process that forks, which is started if it is not there."""
-    link, address = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET), f"\0{NAME}"
+    name = f"memgrid-tests-{OWNER}-{kind}"
+    link, address = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET), f"\0{name}"
     if link.connect_ex(address) != 0:
-        words = [sys.executable, str(FOLDER / "forker.py"), OWNER, NAME]
+        words = [sys.executable, str(FOLDER / "forker.py"), OWNER, name, kind]
         clean = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
         nothing = subprocess.DEVNULL
         subprocess.run(words, env=clean, stdin=nothing, stdout=nothing, stderr=nothing, start_new_session=True, check=True)

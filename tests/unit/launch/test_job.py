@@ -91,6 +91,7 @@ def told_twice():
         os.write(1, b"cleaned up ")
 
 job.AGAIN_SECONDS, job.PATIENCE_SECONDS = 0.05, 1.0
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that starts the tests in the background has it ignored
 for number in (signal.SIGTERM, signal.SIGINT):
     for way in (weak_reference, destructor, others_code, made_an_end_without_status, made_an_error, cleaning_up,
                 cleaning_up_in_an_except, never_done, a_thread_that_never_ends, told_twice):

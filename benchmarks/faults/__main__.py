@@ -77,7 +77,6 @@ def main(arguments: list[str]) -> int:
     found: dict[int, Row] = {}
     with tempfile.TemporaryDirectory(prefix="memgrid-faults-") as name, ThreadPoolExecutor() as pool:
         Path(name).chmod(0o755)
-        (Path(name) / "given").mkdir()
         make_given(Path(name) / "given")
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
         work = [pool.submit(side, jobs, Path(name) / f"side-{at}", found) for at in range(SIDES)]

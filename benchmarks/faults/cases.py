@@ -13,12 +13,13 @@ import polars as pl
 import torch
 from tokenizers import Tokenizer
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
+from transformers.utils.logging import disable_progress_bar
 
 from memgrid.config.schema import LLMConfig
 from memgrid.io.paths import TOY
 from memgrid.lm.load import load_language_model
 
-K = 12  # tokens of a prefix, and of a suffix
+K = 8  # tokens of a prefix, and of a suffix
 # Sequences of each class of `recite_or_guess`: of text that the model does not continue, with many copies, and with one.
 PER_CLASS = 24
 SOURCE_TEXTS = 12  # of each source: a fifth of a second in labelling
@@ -166,6 +167,7 @@ WRITING = (
 
 def make_given(folder: Path) -> None:
     """What the commands are given: a model, sequences of which it continues some exactly, and text as sources of a model."""
+    folder.mkdir()
     documents = pl.read_parquet(TOY / "documents.parquet").filter(pl.col("kind") == "stream")
     make_model(folder / "model")
     make_tables(folder / "tables", folder / "model", documents)
@@ -185,6 +187,7 @@ def make_given(folder: Path) -> None:
 def make_model(folder: Path) -> None:
     """A model with random weights and the embedded tokenizer, so small that a command takes a second."""
     torch.manual_seed(0)
+    disable_progress_bar()
     GPTNeoXForCausalLM(GPTNeoXConfig(**SHAPE, bos_token_id=0, eos_token_id=0)).save_pretrained(folder)
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(TOY / name, folder)

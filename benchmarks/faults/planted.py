@@ -54,10 +54,14 @@ def jobs(_: int) -> Iterator[Job]:
         for name, pattern in (CUT_OFF | FINISHED).items():
             yield Job(fault, name, partial(attempts, CASES[name], pattern, list(harms.values())))
     for name in ("train", "audit train"):
-        yield Job("locks of a dead host", name, lambda ground, name=name: [partial(locks, ground, CASES[name])])
+        yield Job("locks of a dead host", name, partial(alone, partial(locks, CASES[name])))
     for name, umask in (("a finished run again", 0o022), ("train", 0o022), ("train", 0o002)):
-        where = f"{name}, umask {umask:03o}"
-        yield Job("two users", where, lambda ground, name=name, umask=umask: [partial(two_users, ground, CASES[name], umask)])
+        yield Job("two users", f"{name}, umask {umask:03o}", partial(alone, partial(two_users, CASES[name], umask)))
+
+
+def alone(attempt: Callable[[Ground], Tried], ground: Ground) -> list[Callable[[], Tried]]:
+    """What is tried once."""
+    return [partial(attempt, ground)]
 
 
 def attempts(case: Case, pattern: str, harms: list[Callable[[Path, Path], object]], ground: Ground) -> Iterator[Callable[[], Tried]]:
@@ -98,7 +102,7 @@ def cut_off(ground: Ground, case: Case, pattern: str) -> None:
     raise RuntimeError(f"{case.name} cannot be cut off after its first checkpoint")
 
 
-def locks(ground: Ground, case: Case) -> Tried:
+def locks(case: Case, ground: Ground) -> Tried:
     """Start where a host died that held every lock, two hours ago."""
     ground.restore(case)
     started = ground.begin(case)
@@ -109,7 +113,7 @@ def locks(ground: Ground, case: Case) -> Tried:
     return ground.wrong_after(case), ""
 
 
-def two_users(ground: Ground, case: Case, umask: int) -> Tried:
+def two_users(case: Case, umask: int, ground: Ground) -> Tried:
     """Start a command of this user's as another one."""
     if os.getuid() != 0:
         raise NotTriedError("only root can be another user")

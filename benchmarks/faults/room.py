@@ -34,43 +34,55 @@ def jobs(tries: int) -> Iterator[Job]:
 
 def disk_full(case: Case, tries: int, ground: Ground) -> Iterator[Callable[[], Tried]]:
     """No room at all, and room for a part of what is written."""
-    size, draw, disk = written(ground, case), random.Random(case.name), ground.own_disk()
-    for share in (0.0, *(draw.random() for _ in range(tries - 1))):
-        yield lambda share=share: drawn(lambda factor: attempt(ground, case, full(disk, int(share * factor * size))))
+    size, draw = written(ground, case), random.Random(case.name)
+    for room in (0, *(draw.randrange(size) for _ in range(tries - 1))):
+        yield partial(drawn, partial(with_room, ground, case, room))
+
+
+def with_room(ground: Ground, case: Case, room: int, factor: float) -> Tried | None:
+    """Room for some bytes."""
+    return attempt(ground, case, full(ground.own_disk(), int(room * factor)))
 
 
 def file_limit(case: Case, tries: int, ground: Ground) -> Iterator[Callable[[], Tried]]:
     """No file may be longer than some bytes (RLIMIT_FSIZE)."""
     size, draw = max(longest(ground, case), LEAST + 1), random.Random(case.name)
     for _ in range(tries):
-        limit = draw.randrange(LEAST, size) - LEAST
-        yield lambda limit=limit: drawn(lambda factor: attempt(ground, case, longest_file=LEAST + int(limit * factor)))
+        yield partial(drawn, partial(with_limit, ground, case, draw.randrange(size - LEAST)))
+
+
+def with_limit(ground: Ground, case: Case, more: int, factor: float) -> Tried | None:
+    """Files of so many bytes more than a log has."""
+    return attempt(ground, case, longest_file=LEAST + int(more * factor))
 
 
 def failing_call(case: Case, tries: int, ground: Ground) -> Iterator[Callable[[], Tried]]:
     """The system refuses one call."""
     draw = random.Random(case.name)
     for name, number in CALLS[:tries]:
-        good = draw.randrange(4)
-        yield lambda call=(name, good, number): drawn(lambda factor: fail_later(ground, case, factor, *call))
+        yield partial(drawn, partial(with_failure, ground, case, name, draw.randrange(4), number))
 
 
-def fail_later(ground: Ground, case: Case, factor: float, name: str, good: int, number: int) -> Tried | None:
-    """Let a call fail after some good ones, of which there are fewer with every draw."""
+def with_failure(ground: Ground, case: Case, name: str, good: int, number: int, factor: float) -> Tried | None:
+    """A call that fails after some good ones, of which there are fewer with every draw."""
     return attempt(ground, case, failing=(name, int(good * factor), number))
 
 
 def on_read_only(case: Case, ground: Ground) -> Iterator[Callable[[], Tried]]:
     """A file system that is mounted read-only."""
-    disk = ground.own_disk()
-    yield lambda: drawn(lambda _: attempt(ground, case, read_only(disk)))
+    yield partial(drawn, partial(without_writing, ground, case))
+
+
+def without_writing(ground: Ground, case: Case, _: float) -> Tried | None:
+    """Nothing can be written."""
+    return attempt(ground, case, read_only(ground.own_disk()))
 
 
 def vanishing(case: Case, folders: tuple[str, ...], ground: Ground) -> Iterator[Callable[[], Tried]]:
     """A folder that is removed while a command works in it."""
     draw = random.Random(case.name)
     for folder in folders:
-        yield lambda folder=folder: drawn(lambda factor: vanish(ground, case, folder, factor * draw.uniform(0.2, 0.9)))
+        yield partial(drawn, partial(vanish, ground, case, folder, draw))
 
 
 def attempt(ground: Ground, case: Case, trouble: AbstractContextManager[None] | None = None, **conditions: Any) -> Tried | None:
@@ -83,9 +95,9 @@ def attempt(ground: Ground, case: Case, trouble: AbstractContextManager[None] | 
     return refused(ground, ended) or ground.wrong_after(case), ""
 
 
-def vanish(ground: Ground, case: Case, folder: str, share: float) -> Tried | None:
-    """Remove a folder after a share of the time that a command takes, and start it again; None if it was over, or no such folder yet."""
-    moment = share * ground.outcome(case.name).seconds
+def vanish(ground: Ground, case: Case, folder: str, draw: random.Random, factor: float) -> Tried | None:
+    """Remove a folder while a command works, and start it again; None if it was over, or no such folder was there yet."""
+    moment = factor * draw.uniform(0.2, 0.9) * ground.outcome(case.name).seconds
     ground.restore(case)
     started = ground.begin(case)
     started.process.join(moment)

@@ -21,6 +21,7 @@ from memgrid.report.figures.style import STYLE
 # What commands import, and what these import when they first need it.
 PRELOADED = (
     "benchmarks.faults.starting",
+    "benchmarks.faults.warm",
     "fsspec.implementations.chained",
     "hydra_plugins.memgrid",
     "matplotlib.backends.backend_agg",

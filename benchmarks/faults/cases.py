@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -86,13 +87,14 @@ class Case:
     Attributes:
         module: `python -m memgrid.<module>` is it; words: what is typed after it, where ROOT and GIVEN stand for folders: that in which it
             writes, and that of what it is given and only reads.
-        after: the case whose outcome it starts from; None: from an empty folder.
+        after: the case whose outcome it starts from; None: from an empty folder. prepared: what is done to that before.
     """
 
     name: str
     module: str
     words: tuple[str, ...]
     after: str | None = None
+    prepared: Callable[[Path], object] | None = None
 
     def typed(self, root: Path, given: Path) -> list[str]:
         """The words for two folders; STORED stands for the sequences whose attention is there."""
@@ -107,6 +109,12 @@ def of_run(name: str, stages: str, after: str | None, *more: str) -> Case:
     """Stages of a run over tables."""
     corpus = ("corpus=tables", "corpus.name=small", "corpus.path=GIVEN/tables")
     return Case(name, "run", (*corpus, *SMALL_RUN, "wandb=off", f"stages=[{stages}]", "root=ROOT", *more), after)
+
+
+def stop(root: Path) -> None:
+    """Leave of a finished run what is there while its training goes on."""
+    for path in root.glob("runs/**/metrics.json"):
+        path.unlink()
 
 
 def of_audit(name: str, stages: str, after: str | None) -> Case:
@@ -136,6 +144,7 @@ CASES = {
         Case("report", "report", ("root=ROOT",), "intervene"),
         Case("tracking sync", "tracking", ("sync", "root=ROOT"), "train, wandb offline"),
         Case("store export", "store", ("export", f"folder={STORE}", "ids=STORED", "out=ROOT/out/some.h5"), "extract"),
+        Case("status forget", "status", ("forget=stopped", "root=ROOT"), "train", stop),
         of_audit("audit prepare", "prepare", None),
         of_audit("audit train", "train", "audit prepare"),
         of_audit("audit attack", "attack", "audit train"),

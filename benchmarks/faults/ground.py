@@ -76,6 +76,8 @@ class Ground:
         clear(self.root)
         if before is not None:
             shutil.copytree(before, self.root, symlinks=True, dirs_exist_ok=True)
+        if case.prepared is not None:
+            case.prepared(self.root)
 
     def outcome(self, name: str) -> Outcome:
         """What a case leaves; it is done once.

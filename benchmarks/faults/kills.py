@@ -30,7 +30,7 @@ End = Callable[[Ground, Case, signal.Signals, float], Tried | None]
 
 def jobs(tries: int) -> Iterator[Job]:
     """A row for each signal and command."""
-    for name in WRITING:
+    for name in (*WRITING, "status forget"):  # which writes nothing, and removes
         yield row(name, signal.SIGKILL, tries, end)
     yield row("tracking sync", signal.SIGKILL, tries, end_sync)
     for name in TOLD:

@@ -3,23 +3,42 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import h5py
+import numpy as np
 import polars as pl
+import torch
 from tokenizers import Tokenizer
+from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
+from transformers.utils.logging import disable_progress_bar
 
+from memgrid.config.schema import LLMConfig
 from memgrid.io.paths import TOY
+from memgrid.lm.load import load_language_model
 
-PER_KIND = {"chunk": 70, "held_out": 40, "repeat": 30, "increment": 20}  # of the embedded model's sequences
+K = 8  # tokens of a prefix, and of a suffix
+# Sequences of each class of `recite_or_guess`: of text that the model does not continue, with many copies, and with one.
+PER_CLASS = 24
+SOURCE_TEXTS = 12  # of each source: a fifth of a second in labelling
+SHAPE = {"vocab_size": 2048, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
 SMALL_RUN = (
     "cnn=single",
     "cnn.epochs=4",
-    "select.train_per_class=16",
-    "select.eval_per_class=8",
-    "select.min_train_per_class=8",
-    "select.min_eval_per_class=4",
+    "cnn.kernel_size=3",
+    f"corpus.k={K}",
+    f"corpus.length={2 * K}",
+    "taxonomy=recite_or_guess",
+    "llm=hf",
+    "llm.name=small",
+    "llm.path=GIVEN/model",
+    "select.train_per_class=12",
+    "select.eval_per_class=4",
+    "select.min_train_per_class=4",
+    "select.min_eval_per_class=2",
     "llm.batch_tokens=1024",
     "extract.shard_samples=8",
     "trainer.progress=false",
@@ -68,13 +87,14 @@ class Case:
     Attributes:
         module: `python -m memgrid.<module>` is it; words: what is typed after it, where ROOT and GIVEN stand for folders: that in which it
             writes, and that of what it is given and only reads.
-        after: the case whose outcome it starts from; None: from an empty folder.
+        after: the case whose outcome it starts from; None: from an empty folder. prepared: what is done to that before.
     """
 
     name: str
     module: str
     words: tuple[str, ...]
     after: str | None = None
+    prepared: Callable[[Path], object] | None = None
 
     def typed(self, root: Path, given: Path) -> list[str]:
         """The words for two folders; STORED stands for the sequences whose attention is there."""
@@ -91,13 +111,19 @@ def of_run(name: str, stages: str, after: str | None, *more: str) -> Case:
     return Case(name, "run", (*corpus, *SMALL_RUN, "wandb=off", f"stages=[{stages}]", "root=ROOT", *more), after)
 
 
+def stop(root: Path) -> None:
+    """Leave of a finished run what is there while its training goes on."""
+    for path in root.glob("runs/**/metrics.json"):
+        path.unlink()
+
+
 def of_audit(name: str, stages: str, after: str | None) -> Case:
     """Stages of an audit."""
     return Case(name, "audit", (*SMALL_AUDIT, f"stages=[{stages}]", "root=ROOT"), after)
 
 
 EVERY_STAGE = "label,extract,train,localize,intervene"
-STORE = "ROOT/attention/toy/small"
+STORE = "ROOT/attention/small/small"
 SOURCES = [f"sources.{name}=GIVEN/{path}" for name, path in (("kjv", "kjv.jsonl"), ("python_docs", "docs"), ("python_code", "code"))]
 TEXT = ("corpus=text", "corpus.name=mine", "corpus.path=GIVEN/docs")
 CASES = {
@@ -118,6 +144,7 @@ CASES = {
         Case("report", "report", ("root=ROOT",), "intervene"),
         Case("tracking sync", "tracking", ("sync", "root=ROOT"), "train, wandb offline"),
         Case("store export", "store", ("export", f"folder={STORE}", "ids=STORED", "out=ROOT/out/some.h5"), "extract"),
+        Case("status forget", "status", ("forget=stopped", "root=ROOT"), "train", stop),
         of_audit("audit prepare", "prepare", None),
         of_audit("audit train", "train", "audit prepare"),
         of_audit("audit attack", "attack", "audit train"),
@@ -148,17 +175,14 @@ WRITING = (
 
 
 def make_given(folder: Path) -> None:
-    """What the commands are given: a small part of the embedded corpus as tables, and text as sources of a model."""
-    (folder / "tables").mkdir(parents=True)
-    table = pl.read_parquet(TOY / "sequences.parquet")
-    parts = [table.filter(pl.col("kind") == kind).sample(count, seed=0) for kind, count in PER_KIND.items()]
-    pl.concat(parts).sort("sequence_id").write_parquet(folder / "tables" / "sequences.parquet")
-    documents = pl.read_parquet(TOY / "documents.parquet")
-    documents.filter(pl.col("kind") != "stream").sample(300, seed=0).write_parquet(folder / "tables" / "documents.parquet")
+    """What the commands are given: a model, sequences of which it continues some exactly, and text as sources of a model."""
+    folder.mkdir()
+    documents = pl.read_parquet(TOY / "documents.parquet").filter(pl.col("kind") == "stream")
+    make_model(folder / "model")
+    make_tables(folder / "tables", folder / "model", documents)
     tokenizer = Tokenizer.from_file(str(TOY / "tokenizer.json"))
-    streams = documents.filter(pl.col("kind") == "stream")
     texts = {
-        source: [tokenizer.decode(t.to_list()) for t in streams.filter(pl.col("source") == source)["tokens"].head(12)]
+        source: [tokenizer.decode(t.to_list()) for t in documents.filter(pl.col("source") == source)["tokens"].head(SOURCE_TEXTS)]
         for source in ("kjv", "python_docs", "python_code")
     }
     verses = [json.dumps({"book": f"Book {number // 3}", "text": line}) for number, line in enumerate(texts["kjv"])]
@@ -167,3 +191,24 @@ def make_given(folder: Path) -> None:
         (folder / name).mkdir()
         for number, text in enumerate(texts[source]):
             (folder / name / f"{number}.{ending}").write_text(text)
+
+
+def make_model(folder: Path) -> None:
+    """A model with random weights and the embedded tokenizer, so small that a command takes a second."""
+    torch.manual_seed(0)
+    disable_progress_bar()
+    GPTNeoXForCausalLM(GPTNeoXConfig(**SHAPE, bos_token_id=0, eos_token_id=0)).save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(TOY / name, folder)
+
+
+def make_tables(folder: Path, model: Path, documents: pl.DataFrame) -> None:
+    """Sequences and training documents: what a model with random weights says of a prefix is what it would have memorized."""
+    text = np.array([tokens[: 2 * K] for tokens in documents["tokens"].to_list() if len(tokens) >= 2 * K][: 3 * PER_CLASS])
+    lm = load_language_model(LLMConfig(name="small", path=str(model)))
+    said = np.concatenate([text[:, :K], lm.continue_greedily(text[:, :K], K)[0]], axis=1)
+    tokens = [*text[:PER_CLASS].tolist(), *said[PER_CLASS:].tolist()]
+    copies = [0] * PER_CLASS + [90] * PER_CLASS + [1] * PER_CLASS
+    folder.mkdir()
+    pl.DataFrame({"sequence_id": range(len(tokens)), "tokens": tokens}).write_parquet(folder / "sequences.parquet")
+    pl.DataFrame({"tokens": tokens, "copies": copies}).write_parquet(folder / "documents.parquet")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
 from benchmarks.faults.cases import CASES, Case
 from benchmarks.faults.contents import contents, differences
 from benchmarks.faults.ground import Ground, last
-from benchmarks.faults.table import Job, Row, tried
+from benchmarks.faults.table import Job, Tried
 
 # A kind of file, below the outcome that a case starts from → that case, which reads it.
 READ = {
@@ -40,17 +40,17 @@ SILENT = "SILENT"
 def jobs(tries: int) -> Iterator[Job]:
     """A row for each kind of file; fewer tries where the reader draws or trains."""
     for pattern, name in READ.items():
-        yield partial(flipped_bits, pattern, name, -(-tries // 4) if name in SLOW else tries)
+        yield Job("a bit flips", f"{pattern} ({name})", partial(attempts, pattern, CASES[name], -(-tries // 4) if name in SLOW else tries))
 
 
-def flipped_bits(pattern: str, name: str, tries: int, ground: Ground) -> Row:
-    """The row of one kind of file."""
+def attempts(pattern: str, case: Case, tries: int, ground: Ground) -> Iterator[Callable[[], Tried]]:
+    """Flips in one kind of file."""
     draw = random.Random(pattern)
-    numbers = [draw.getrandbits(62) for _ in range(tries)]
-    return tried("a bit flips", f"{pattern} ({name})", [partial(attempt, ground, CASES[name], pattern, number) for number in numbers])
+    for _ in range(tries):
+        yield partial(attempt, ground, case, pattern, draw.getrandbits(62))
 
 
-def attempt(ground: Ground, case: Case, pattern: str, number: int) -> tuple[str | None, str]:
+def attempt(ground: Ground, case: Case, pattern: str, number: int) -> Tried:
     """Flip a bit, start what reads the file, and compare what it says and writes with what it would have said and written."""
     expected = ground.outcome(case.name)
     ground.restore(case)

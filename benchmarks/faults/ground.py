@@ -14,6 +14,11 @@ from benchmarks.faults.cases import CASES, Case
 from benchmarks.faults.contents import contents, differences, leftovers
 from benchmarks.faults.starting import UNDISTURBED, Conditions, Ended, Start, Started, Starter, timed
 
+
+class NotTriedError(Exception):
+    """What cannot be tried here, such as a full disk by somebody who may not mount one."""
+
+
 BLOCK = 4096  # bytes, in which a disk is filled
 
 
@@ -29,12 +34,17 @@ class Outcome:
 
 @dataclass
 class Ground:
-    """A folder `root` in which commands are disturbed, on a disk of its own where this process may mount one."""
+    """A folder `root` in which commands are disturbed, on a disk of its own where this process may mount one.
+
+    Attributes:
+        folder: holds the disk, the copies of outcomes and the logs. given: what commands only read.
+    """
 
     folder: Path
     given: Path
     start: Start
     outcomes: dict[str, Outcome] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)  # that other commands take which nothing disturbs
 
     @property
     def disk(self) -> Path:
@@ -46,6 +56,16 @@ class Ground:
         """In which commands write."""
         return self.disk / "root"
 
+    def own_disk(self) -> Path:
+        """The same, to be filled or mounted anew.
+
+        Raises:
+            NotTriedError: it is a part of another.
+        """
+        if not os.path.ismount(self.disk):
+            raise NotTriedError("no disk of its own could be mounted")
+        return self.disk
+
     def words(self, case: Case) -> list[str]:
         """What is typed."""
         return case.typed(self.root, self.given)
@@ -56,6 +76,8 @@ class Ground:
         clear(self.root)
         if before is not None:
             shutil.copytree(before, self.root, symlinks=True, dirs_exist_ok=True)
+        if case.prepared is not None:
+            case.prepared(self.root)
 
     def outcome(self, name: str) -> Outcome:
         """What a case leaves; it is done once.
@@ -140,7 +162,7 @@ def full(disk: Path, room: int) -> Iterator[None]:
 def read_only(disk: Path) -> Iterator[None]:
     """Inside, nothing can be written to the disk."""
     if not done(["mount", "-o", "remount,ro", str(disk)]):
-        raise RuntimeError(f"{disk} cannot be mounted anew")
+        raise NotTriedError("the disk cannot be mounted anew")
     try:
         yield
     finally:

@@ -8,7 +8,7 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -16,72 +16,89 @@ from typing import Any
 
 from benchmarks.faults.cases import CASES, WRITING, Case
 from benchmarks.faults.contents import contents, differences
-from benchmarks.faults.ground import Ground, last
-from benchmarks.faults.starting import Conditions
-from benchmarks.faults.table import Job, Row, tried
+from benchmarks.faults.ground import Ground, NotTriedError, last
+from benchmarks.faults.starting import LONGEST, Conditions
+from benchmarks.faults.table import Job, Tried, drawn
 
 TOLD = ("label", "extract", "train", "train, wandb offline", "localize", "intervene", "audit train", "pretrain")
 STATUS = {signal.SIGKILL: -signal.SIGKILL, signal.SIGTERM: 128 + signal.SIGTERM, signal.SIGINT: 128 + signal.SIGINT}
-EARLIER = 8  # times that a signal which came too late, or was not heard, is sent earlier
 END_SECONDS = 20.0  # within which a process that is told to has to have ended
+LAST_SECONDS = 1.0  # for which one that has done all may need to end with 0; who goes on for longer has not heard
+
+End = Callable[[Ground, Case, signal.Signals, float], Tried | None]
 
 
 def jobs(tries: int) -> Iterator[Job]:
     """A row for each signal and command."""
-    for name in WRITING:
-        yield partial(ended, name, signal.SIGKILL, tries)
-    yield partial(sync_ended, tries)
+    for name in (*WRITING, "status forget"):  # which writes nothing, and removes
+        yield row(name, signal.SIGKILL, tries, end)
+    yield row("tracking sync", signal.SIGKILL, tries, end_sync)
     for name in TOLD:
-        yield partial(ended, name, signal.SIGTERM, -(-tries // 2))
-    yield partial(ended, "train", signal.SIGINT, -(-tries // 2))
+        yield row(name, signal.SIGTERM, -(-tries // 2), end)
+    yield row("train", signal.SIGINT, -(-tries // 2), end)
 
 
-def ended(name: str, number: signal.Signals, tries: int, ground: Ground) -> Row:
+def row(name: str, number: signal.Signals, tries: int, work: End) -> Job:
     """The row of one signal and command, at random moments."""
     draw = random.Random(f"{name} {number}")
-    shares = [draw.random() for _ in range(tries)]
-    return tried(number.name, name, [partial(attempt, ground, CASES[name], number, share) for share in shares])
+
+    def once(ground: Ground, factor: float) -> Tried | None:
+        """What is drawn is a share of the time that the command takes."""
+        return work(ground, CASES[name], number, factor * draw.random())
+
+    return Job(number.name, name, lambda ground: [partial(drawn, partial(once, ground))] * tries)
 
 
-def sync_ended(tries: int, ground: Ground) -> Row:
-    """The row of the pushing of a run."""
-    draw = random.Random(0)
-    shares = [draw.random() for _ in range(tries)]
-    return tried("SIGKILL", "tracking sync", [partial(cut_sync, ground, CASES["tracking sync"], share) for share in shares])
+def end(ground: Ground, case: Case, number: signal.Signals, share: float) -> Tried | None:
+    """End a command after a share of the time that it takes, and start it again; None if it was over before."""
+    moment = share * ground.outcome(case.name).seconds
+    ground.restore(case)
+    started = ground.begin(case)
+    hit, told = started.send(number, moment), time.monotonic()
+    ended = started.end(END_SECONDS if hit else LONGEST)
+    if not hit or (ended.status == 0 and time.monotonic() - told < LAST_SECONDS):  # it was over, or nothing was left to do
+        return None
+    early = ended.status == -number  # before it was ready to end in its own way
+    if ended.status != STATUS[number] and not early:
+        return f"the status is {ended.status} after {moment:.1f} s: {last(ended.said)}", ""
+    return ground.wrong_after(case), ""
 
 
-def cut_sync(ground: Ground, case: Case, share: float) -> tuple[str | None, str]:
-    """Kill the pushing of a run to a server of wandb's, as far as the tests have one, and start it again: every row arrives once."""
+def end_sync(ground: Ground, case: Case, number: signal.Signals, share: float) -> Tried | None:
+    """End the pushing of a run to a server of wandb's, as far as the tests have one, and start it again: every row arrives once."""
     seconds = pushing(ground, case)
-    for _ in range(EARLIER):
-        ground.restore(case)
-        with fake_server() as server:
-            conditions = conditions_of(ground, server)
-            started = ground.begin(case, conditions)
-            hit = started.send(signal.SIGKILL, share * seconds)
-            started.end()
-            if not hit:
-                seconds *= 0.7
-                continue
-            again = ground.run(case, conditions)
-            if again.status != 0 and "holds no offline wandb run" not in again.said:  # killed when all had arrived
-                return f"the next start ends with {again.status}: {last(again.said)}", ""
-            steps = [[json.loads(line)["_step"] for line in lines] for lines in server.rows.values()]
-        if [sorted(set(of_run)) for of_run in steps] != steps or not steps or steps[0] != list(range(len(steps[0]))):
-            return f"steps {steps} arrived", ""
-        if other := differences(contents(ground.root), ground.outcome(case.after or "").contents):
-            return f"{other[0]} was changed", ""
-        return None, ""
-    return None, "over before"
+    ground.restore(case)
+    with fake_server() as server:
+        conditions = conditions_of(ground, server)
+        started = ground.begin(case, conditions)
+        hit = started.send(number, share * seconds)
+        ended = started.end()
+        if not hit or ended.status == 0:
+            return None
+        again = ground.run(case, conditions)
+        if again.status != 0 and "holds no offline wandb run" not in again.said:  # killed when all had arrived
+            return f"the next start ends with {again.status}: {last(again.said)}", ""
+        steps = [[json.loads(line)["_step"] for line in lines] for lines in server.rows.values()]
+    if [sorted(set(of_run)) for of_run in steps] != steps or not steps or steps[0] != list(range(len(steps[0]))):
+        return f"steps {steps} arrived", ""
+    if other := differences(contents(ground.root), ground.outcome(case.after or "").contents):
+        return f"{other[0]} was changed", ""
+    return None, ""
 
 
 def pushing(ground: Ground, case: Case) -> float:
     """How many seconds the pushing takes that nothing disturbs."""
-    ground.restore(case)
-    with fake_server() as server:
-        began = time.monotonic()
-        ground.run(case, conditions_of(ground, server))
-        return time.monotonic() - began
+    if importlib.util.find_spec("pytest") is None:
+        raise NotTriedError("the server is that of the tests, which need pytest")
+    if case.name not in ground.seconds:
+        ground.restore(case)
+        with fake_server() as server:
+            began = time.monotonic()
+            ended = ground.run(case, conditions_of(ground, server))
+            if ended.status != 0:
+                raise RuntimeError(f"{case.name} fails undisturbed: {ended.said}")
+            ground.seconds[case.name] = time.monotonic() - began
+    return ground.seconds[case.name]
 
 
 def conditions_of(ground: Ground, server: Any) -> Conditions:
@@ -106,20 +123,3 @@ def fake_server() -> Iterator[Any]:
     with module.Server() as server:
         yield server
         server.shutdown()
-
-
-def attempt(ground: Ground, case: Case, number: signal.Signals, share: float) -> tuple[str | None, str]:
-    """End a command after a share of the time that it takes, and start it again."""
-    moment = share * ground.outcome(case.name).seconds
-    for _ in range(EARLIER):  # it may be over sooner than the first time, or be over and wait for somebody to notice
-        ground.restore(case)
-        started = ground.begin(case)
-        hit = started.send(number, moment)
-        ended = started.end(END_SECONDS)
-        if hit and ended.status != 0:
-            break
-        moment *= 0.7
-    early = ended.status == -number  # before it was ready to end in its own way
-    if ended.status != STATUS[number] and not early:
-        return f"the status is {ended.status} after {moment:.1f} s: {last(ended.said)}", ""
-    return ground.wrong_after(case), ""

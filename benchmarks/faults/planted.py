@@ -15,9 +15,9 @@ from pathlib import Path
 import torch
 
 from benchmarks.faults.cases import CASES, Case
-from benchmarks.faults.ground import Ground, last
+from benchmarks.faults.ground import Ground, NotTriedError, last
 from benchmarks.faults.starting import Conditions
-from benchmarks.faults.table import Job, Row, tried
+from benchmarks.faults.table import Job, Tried
 
 NOBODY = 65534
 
@@ -52,29 +52,25 @@ def jobs(_: int) -> Iterator[Job]:
     """A row for each kind of harm and command."""
     for fault, harms in (("a checkpoint is damaged", DAMAGES), ("a planted pickle", PLANTS)):
         for name, pattern in (CUT_OFF | FINISHED).items():
-            yield partial(harmed, fault, name, pattern, list(harms.values()))
+            yield Job(fault, name, partial(attempts, CASES[name], pattern, list(harms.values())))
     for name in ("train", "audit train"):
-        yield partial(dead_host, name)
+        yield Job("locks of a dead host", name, partial(alone, partial(locks, CASES[name])))
     for name, umask in (("a finished run again", 0o022), ("train", 0o022), ("train", 0o002)):
-        yield partial(another_user, name, umask)
+        yield Job("two users", f"{name}, umask {umask:03o}", partial(alone, partial(two_users, CASES[name], umask)))
 
 
-def harmed(fault: str, name: str, pattern: str, harms: list[Callable[[Path, Path], object]], ground: Ground) -> Row:
-    """The row of one kind of harm and command."""
-    return tried(fault, name, [partial(attempt, ground, CASES[name], pattern, harm) for harm in harms])
+def alone(attempt: Callable[[Ground], Tried], ground: Ground) -> list[Callable[[], Tried]]:
+    """What is tried once."""
+    return [partial(attempt, ground)]
 
 
-def dead_host(name: str, ground: Ground) -> Row:
-    """The row of a command on a root that a dead host has left."""
-    return tried("locks of a dead host", name, [partial(locks, ground, CASES[name])])
+def attempts(case: Case, pattern: str, harms: list[Callable[[Path, Path], object]], ground: Ground) -> Iterator[Callable[[], Tried]]:
+    """A kind of harm after another."""
+    for harm in harms:
+        yield partial(attempt, ground, case, pattern, harm)
 
 
-def another_user(name: str, umask: int, ground: Ground) -> Row:
-    """The row of a command on another user's root."""
-    return tried("two users", f"{name}, umask {umask:03o}", [partial(two_users, ground, CASES[name], umask)])
-
-
-def attempt(ground: Ground, case: Case, pattern: str, harm: Callable[[Path, Path], object]) -> tuple[str | None, str]:
+def attempt(ground: Ground, case: Case, pattern: str, harm: Callable[[Path, Path], object]) -> Tried:
     """Cut a command off after its first checkpoint, harm that, and start it again."""
     ground.restore(case)
     if not list(ground.root.glob(pattern)):
@@ -106,7 +102,7 @@ def cut_off(ground: Ground, case: Case, pattern: str) -> None:
     raise RuntimeError(f"{case.name} cannot be cut off after its first checkpoint")
 
 
-def locks(ground: Ground, case: Case) -> tuple[str | None, str]:
+def locks(case: Case, ground: Ground) -> Tried:
     """Start where a host died that held every lock, two hours ago."""
     ground.restore(case)
     started = ground.begin(case)
@@ -117,8 +113,10 @@ def locks(ground: Ground, case: Case) -> tuple[str | None, str]:
     return ground.wrong_after(case), ""
 
 
-def two_users(ground: Ground, case: Case, umask: int) -> tuple[str | None, str]:
+def two_users(case: Case, umask: int, ground: Ground) -> Tried:
     """Start a command of this user's as another one."""
+    if os.getuid() != 0:
+        raise NotTriedError("only root can be another user")
     ground.restore(case)
     ended = ground.run(case, Conditions(user=NOBODY, umask=umask))
     shutil.rmtree(ground.root)

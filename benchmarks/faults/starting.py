@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import multiprocessing
 import os
@@ -15,8 +16,41 @@ from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from typing import Protocol
 
-PRELOADED = ("memgrid.pipeline.stages", "memgrid.audit.stages", "memgrid.report.page", "memgrid.pretrain.stages", "memgrid.launch.cli")
+from memgrid.report.figures.style import STYLE
+
+# What commands import, and what these import when they first need it.
+PRELOADED = (
+    "benchmarks.faults.starting",
+    "benchmarks.faults.warm",
+    "fsspec.implementations.chained",
+    "hydra_plugins.memgrid",
+    "matplotlib.backends.backend_agg",
+    "matplotlib.backends.backend_pdf",
+    "memgrid.audit.sweep",
+    "memgrid.audit.stages",
+    "memgrid.config.describe",
+    "memgrid.pipeline.stages",
+    "memgrid.pretrain.stages",
+    "memgrid.report.page",
+    "memgrid.pipeline.overview",
+    "memgrid.pipeline.sweep",
+    "polars._utils.parquet",
+    "PIL.JpegImagePlugin",
+    "memgrid.launch.cli",
+    "memgrid.report.report",
+    "omegaconf._impl",
+    "pydantic.dataclasses",
+    "pydantic.json_schema",
+    "pydantic.type_adapter",
+    "requests",
+    "sklearn.datasets",
+    "torch.utils.serialization",
+    "wandb",
+    "wandb.apis.public",
+)
 LONGEST = 120.0  # seconds that a command may take
+# How figures are drawn: to cut fonts of the usual kind takes longer than all else that commands of this size do.
+SKETCHED = {"pdf.fonttype": 3, "savefig.dpi": 30}
 
 
 @dataclass(frozen=True)
@@ -60,6 +94,7 @@ class Start(Protocol):
 
 def run(module: str, words: Sequence[str], log: str, conditions: Conditions) -> None:
     """The process: what `python -m memgrid.<module>` does; both streams go into the log."""
+    gc.freeze()  # to look through what was imported would take longer than the work
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
     for stream in (1, 2):
         os.dup2(descriptor, stream)
@@ -69,7 +104,9 @@ def run(module: str, words: Sequence[str], log: str, conditions: Conditions) -> 
         fail(*conditions.failing)
     if conditions.umask is not None:
         os.umask(conditions.umask)
+    STYLE.update(SKETCHED)
     if conditions.user is not None:
+        os.setgroups([])
         os.setgid(conditions.user)
         os.setuid(conditions.user)
     os.environ.update(conditions.environment)
@@ -98,6 +135,7 @@ class Starter:
         self.folder, self.number = folder, 0
         self.context: ForkServerContext = multiprocessing.get_context("forkserver")
         self.context.set_forkserver_preload(list(PRELOADED))
+        self.parent = 0  # the process from which commands are forked
 
     def begin(self, module: str, words: Sequence[str], conditions: Conditions = UNDISTURBED) -> Started:
         """Start a command and go on."""
@@ -105,11 +143,26 @@ class Starter:
         log = self.folder / f"{os.getpid()}-{self.number}.log"
         process = self.context.Process(target=run, args=(module, list(words), str(log), conditions))
         process.start()
+        self.parent = self.parent or parent_of(process.pid)
         return Started(process, log)
+
+    def busy(self) -> float:
+        """Seconds of CPU that all commands together have taken, those of other starters too, and the imports before them."""
+        return sum(map(int, stat(self.parent)[11:15])) / os.sysconf("SC_CLK_TCK")
 
     def __call__(self, module: str, words: Sequence[str], conditions: Conditions = UNDISTURBED) -> Ended:
         """Start a command and wait for its end."""
         return self.begin(module, words, conditions).end()
+
+
+def stat(pid: int | None) -> list[str]:
+    """What the system says of a process: state, parent, and so on (proc(5), from the third field)."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+
+
+def parent_of(pid: int | None) -> int:
+    """The process from which one was forked."""
+    return int(stat(pid)[1])
 
 
 @dataclass(frozen=True)

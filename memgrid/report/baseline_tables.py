@@ -15,6 +15,7 @@ import polars as pl
 from memgrid.config.names import CAME_LATER
 from memgrid.errors import UserError
 from memgrid.metrics import bootstrap, middle
+from memgrid.report.read import warn_damaged
 from memgrid.report.rows import NamedRun, Row, flattened
 from memgrid.report.tables import REFERENCES, mean, reference_min_f1, score_row
 from memgrid.results.folder import BASELINES
@@ -60,7 +61,10 @@ def read_answers(run: NamedRun) -> Answers | None:
         panel, others = (run.folder.table(path) for path in (run.folder.predictions, run.folder.baselines))
         baselines = {name: others[name].list.to_array(classes).to_numpy() for name in BASELINES if name in others.columns}
         members = np.stack([panel[name].list.to_array(classes).to_numpy() for name in run.result.members])
-    except (UserError, pl.exceptions.PolarsError):
+    except UserError as error:
+        warn_damaged(error)
+        return None
+    except pl.exceptions.PolarsError:
         return None
     same = panel["sequence_id"].equals(others["sequence_id"]) and bool(baselines)
     return Answers(panel["label"].to_numpy().astype(np.int64), members, baselines) if same else None

@@ -8,10 +8,12 @@ from typing import Generic
 
 import polars as pl
 
+from memgrid.errors import UserError
+from memgrid.report.read import warn_left_out
 from memgrid.report.rows import NamedRun
 from memgrid.results.findings import last_correlation
 from memgrid.results.folder import RunFolder
-from memgrid.results.records import InterveneRecord, LocalizeRecord, Record, readable
+from memgrid.results.records import InterveneRecord, LocalizeRecord, Record
 
 NAMES = {"setting": pl.String, "llm": pl.String, "seed": pl.Int64, "method": pl.String, "class": pl.String, "samples": pl.Int64}
 WHERE = ("layer_share", "within_prefix", "suffix_to_prefix", "within_suffix", "half")
@@ -66,7 +68,16 @@ def localized(runs: Iterable[NamedRun]) -> list[RecordedRun[LocalizeRecord]]:
 
 def intervened(runs: Iterable[NamedRun]) -> list[RecordedRun[InterveneRecord]]:
     """Every run with an intervention, the highest min-F1 first."""
-    return [RecordedRun(run, record) for run in best_first(runs) if (record := readable(run.folder.intervene_record)) is not None]
+    found = []
+    for run in best_first(runs):
+        try:
+            record = run.folder.intervene_record()
+        except UserError as error:
+            warn_left_out({"an intervention": str(error)})
+            continue
+        if record is not None:
+            found.append(RecordedRun(run, record))
+    return found
 
 
 def best_first(runs: Iterable[NamedRun]) -> list[NamedRun]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from memgrid.errors import UserError
+from memgrid.errors import DamagedError, UserError
 from memgrid.results.folder import RunFolder, folders_below
 from memgrid.results.result import RunResult, from_json
 
@@ -68,3 +68,9 @@ def warn_left_out(left_out: dict[str, str]) -> None:
         print(f"memgrid: {folder} is left out: {reason}", file=sys.stderr)
     if len(left_out) > WARNED:
         print(f"memgrid: {len(left_out) - WARNED} more are left out for such reasons", file=sys.stderr)
+
+
+def warn_damaged(error: UserError) -> None:
+    """A line on stderr if a file of a run is damaged, without which the report is written."""
+    if isinstance(error, DamagedError):
+        print(f"memgrid: left out of the report: {error}", file=sys.stderr)

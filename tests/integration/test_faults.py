@@ -10,20 +10,27 @@ from unittest import mock
 
 import pytest
 from conftest import NIGHT, memgrid_here
+from matplotlib.figure import Figure
+from PIL import Image
 
 from benchmarks.faults.cases import CASES, WRITING, make_given
 from benchmarks.faults.ground import Ground, full, mounted
 from benchmarks.faults.room import refused, written
 from benchmarks.faults.starting import UNDISTURBED, Conditions, Ended, fail
-from benchmarks.faults.table import BEGIN, END, Row, markdown, put_between
+from benchmarks.faults.table import BEGIN, END, Job, NotTriedError, Row, drawn, markdown, put_between
 
 # Their writes are like those of a command that is tried here.
 TRIED_FROM_OUTSIDE = {"label, fused", "train, wandb offline", "audit prepare", "audit attack"}
 
 
+def scribble(figure, file, **_):
+    """What a figure is saved as: to draw takes longer than all else, and what is drawn does not matter here."""
+    Image.new("L", (100, 100)).save(file, "png")
+
+
 def start_here(module, words, conditions=UNDISTURBED):
     """A command in this process."""
-    with mock.patch.multiple(os, fsync=os.fsync, rename=os.rename):
+    with mock.patch.multiple(os, fsync=os.fsync, rename=os.rename), mock.patch.object(Figure, "savefig", scribble):
         if conditions.failing is not None:
             fail(*conditions.failing)
         done = memgrid_here(*words, module=module, check=False)
@@ -46,7 +53,7 @@ def test_a_disk_that_takes_no_more(name, ground):
     calls = [("fsync", 0, errno.EIO), ("rename", 0 if name == "store export" else 1, errno.EROFS)]  # an export writes one file
     troubles = [
         *((full(ground.disk, room), UNDISTURBED) for room in (size // 3,) if own),
-        *((nullcontext(), Conditions(failing=call)) for call in (calls if NIGHT else calls[WRITING.index(name) % 2 :][:1])),
+        *((nullcontext(), Conditions(failing=call)) for call in (calls if NIGHT or not own else calls[WRITING.index(name) % 3 :][:1])),
     ]
     ground.restore(case)
     for trouble, conditions in troubles:  # one after another: each start goes on where the one before it had to stop
@@ -67,3 +74,24 @@ def test_the_table_is_put_into_its_page(tmp_path):
     assert text.startswith("before\n")
     assert text.endswith(f"{END}\nafter\n")
     assert "old" not in text
+
+
+def test_what_was_not_tried_is_not_survived():
+    def absent():
+        raise NotTriedError("no disk")
+
+    def broken():
+        raise ValueError("no such file")
+
+    assert Job("disk full", "train", lambda _: [absent, absent]).row(None).cells() == ["disk full", "train", "0", "0", "not tried: no disk"]
+    row = Job("SIGKILL", "train", lambda _: [lambda: (None, ""), absent, broken, lambda: (None, "")]).row(None)
+    assert row.cells()[2:4] == ["2", "1"]
+    assert row.wrong == ["the attempt broke (ValueError: no such file)"]
+
+
+def test_what_misses_is_drawn_anew_and_not_counted():
+    factors = []
+    assert drawn(lambda factor: factors.append(factor) or ((None, "") if len(factors) == 3 else None)) == (None, "")
+    assert factors == sorted(factors, reverse=True)
+    with pytest.raises(NotTriedError, match="missed"):
+        drawn(lambda _: None)

@@ -18,7 +18,7 @@ from memgrid.audit.result import TPR, AuditResult, table
 from memgrid.audit.shadow.population import CANARIES
 from memgrid.errors import UserError
 from memgrid.io.display import csv_text
-from memgrid.io.files import write_text
+from memgrid.io.files import reason, write_text
 from memgrid.io.paths import VERSION
 from memgrid.report import page
 from memgrid.report.tables import write_markdown
@@ -71,7 +71,7 @@ def write_report(run: AuditConfig, result: AuditResult, evidence: Evidence, fold
         subtitle = "Which training samples does a classifier memorize? Predicted early from one model, and checked against shadow models."
         write_text(page.render(title, subtitle, parts, footer), folder.page)
     except OSError as error:
-        raise UserError(f"{folder.report} cannot be written to ({error.strerror}): make room, or use another root") from None
+        raise UserError(f"{folder.report} cannot be written to ({reason(error)}): make room, or use another root") from None
 
 
 def sections(run: AuditConfig, result: AuditResult, tables: Tables, evidence: Evidence, folder: AttackFolder) -> list[page.Section]:

@@ -148,7 +148,7 @@ class Starter:
 
     def busy(self) -> float:
         """Seconds of CPU that all commands together have taken, those of other starters too, and the imports before them."""
-        return sum(map(int, stat(self.parent)[11:15])) / os.sysconf("SC_CLK_TCK")
+        return 0.0 if not self.parent else sum(map(int, stat(self.parent)[11:15])) / os.sysconf("SC_CLK_TCK")
 
     def __call__(self, module: str, words: Sequence[str], conditions: Conditions = UNDISTURBED) -> Ended:
         """Start a command and wait for its end."""

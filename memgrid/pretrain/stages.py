@@ -78,7 +78,7 @@ def pretrain(config: PretrainConfig) -> None:
     folder = ModelFolder(Path(config.folder))
     folder.path.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(config.threads)
-    if not is_usable(folder.documents):
+    if not is_usable(folder.documents) or not folder.tokenizer.exists():  # both or none, as when a folder vanished meanwhile
         make_documents(config, folder)
     tokenizer = read_tokenizer(folder)
     documents = read_parquet(folder.documents)

@@ -20,7 +20,7 @@ from memgrid.config.derive import PROTOCOLS, thresholds
 from memgrid.config.names import CAME_LATER
 from memgrid.config.schema import RunConfig
 from memgrid.report.read import FinishedRun
-from memgrid.taxonomy import RULES, Partition, Taxonomy, Thresholds
+from memgrid.taxonomy import NULL, RULES, Partition, Taxonomy, Thresholds
 
 USUAL = RunConfig()
 OWN_NAMES = ("rasy", "prashanth")  # of taxonomies that are equal, these are named first
@@ -156,7 +156,7 @@ def setting_name(settings: dict[str, Any], divided: Partition, rho: bool = True)
 def title_with_delta(title: str, rules: str | list[str], delta: int | None) -> str:
     """Such as `Recite[1k]-or-Code`: [δ] after every part of the title whose rule reads it, or after the title."""
     names = [rules] if isinstance(rules, str) else rules
-    reads = ["duplicates" in RULES[name].needs for name in names]
+    reads = [reads_delta(name) for name in names]
     if delta is None or not any(reads):
         return title
     mark = Thresholds(delta, None, None).bracket()
@@ -166,16 +166,23 @@ def title_with_delta(title: str, rules: str | list[str], delta: int | None) -> s
     return "-or-".join(part + mark if read else part for part, read in zip(parts, reads, strict=True))
 
 
+def reads_delta(rule: str) -> bool:
+    """Whether δ decides a rule."""
+    return "duplicates" in RULES[rule].needs and "rank" not in RULES[rule].needs
+
+
 def family(classes: Mapping[str, str | list[str]]) -> str:
     """The paper's family: Non-Memo, then nodes, then others.
 
     `4A`: a node on duplicates, one on how the text can be completed; `4B`: the other way round; `3A`: one node; `3B`: one node or another;
-    `other`: anything else.
+    `null`: split in a way that means nothing; `other`: anything else.
     """
     rules = [[value] if isinstance(value, str) else list(value) for value in classes.values()]
+    if any(group in NULL for names in rules for name in names for group in RULES[name].needs):
+        return "null"
     if len(rules) < 3 or rules[0] != ["non_memorized"] or rules[-1] != ["memorized"]:
         return "other"
-    nodes = [["duplicates" in RULES[name].needs for name in names] for names in rules[1:-1]]
+    nodes = [[reads_delta(name) for name in names] for names in rules[1:-1]]
     families: dict[tuple[tuple[bool, ...], ...], str] = {
         ((True,), (False,)): "4A",
         ((False,), (True,)): "4B",

@@ -204,13 +204,14 @@ def rho_table(rows: Sequence[Row]) -> pl.DataFrame:
             runs, divided = row.of(None if llm == ALL else llm), row.first.divided
             if runs:
                 applied = {"rouge_l": divided.rouge != "3", "rouge_3": divided.rouge != "l", "rouge": divided.rouge, "rho": divided.rho}
-                records.append({**names, "llm": llm, **applied, "runs": len(runs), **score_row(runs), **paper_row(row, runs)})
+                both = {**score_row(runs), **beside_row(runs), **paper_row(row, runs)}
+                records.append({**names, "llm": llm, **applied, "doubt": doubt(runs), "runs": len(runs), **both})
     if not records:
         return pl.DataFrame()
     llms = [ALL, *models_of(run for row in rows for run in row.runs)]
     place = pl.col("llm").replace_strict({llm: index for index, llm in enumerate(llms)}, return_dtype=pl.Int64)
     order = ["setting", "taxonomy", "corpus", "compat", "variant", place, -pl.col("min_f1"), "rho", "rouge"]
-    return pl.DataFrame(records, infer_schema_length=None).sort(order)
+    return pl.DataFrame(records, infer_schema_length=None, schema_overrides=BESIDE).sort(order)
 
 
 def controls(rows: Iterable[Row]) -> pl.DataFrame:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -106,15 +107,15 @@ def draw_ranking(table: pl.DataFrame, path: Path, noise: float | None = None) ->
     ]
     best = score[np.isfinite(score)].max(initial=-np.inf)
     band = (best - noise, best) if noise and np.isfinite(best) else ()
-    marks += [(Patch(color="0.88"), f"noise floor ({noise:g} points below the best)")] * bool(band)
+    if band:
+        marks.append((Patch(color="0.88"), f"noise floor ({noise:g} points below the best)"))
     legend: list[Any] = [[(dot(*FAMILIES[family][1:]), FAMILIES[family][0]) for family in drawn], marks]
     doubtful = table["doubt"].to_numpy() != "" if "doubt" in table.columns else np.zeros(table.height, bool)
     if doubtful.any():
         marks.append((dot("0.2", "o", markerfacecolor="white"), "undertrained or constant"))
-    others = {name: numbers(table, name) for name in CONTROLS if name != "min_f1" and name in table.columns}
-    beside = {name: values for name, values in others.items() if np.isfinite(values).any()}
-    small: dict[str, dict[str, Any]] = {name: {"markersize": 0.6 * SIZES.get(CONTROLS[name][2], 5.5), "alpha": 0.75} for name in beside}
-    legend.append([(dot(*CONTROLS[name][1:], **small[name]), CONTROLS[name][0]) for name in beside])
+    beside = {name: numbers(table, name) for name in CONTROLS if name != "min_f1" and name in table.columns and table[name].count()}
+    small = {name: partial(dot, GREY, CONTROLS[name][2], markersize=0.7 * SIZES.get(CONTROLS[name][2], 5.5)) for name in beside}
+    legend.append([(small[name](), CONTROLS[name][0]) for name in beside])
     reach = limits(score, low, high, score - spread, score + spread, np.array(band), *beside.values())
     with rows(path, table["setting"].to_list(), legend, reach, ("min-F1", [number_text(value) for value in score])) as axes:
         if band:
@@ -128,7 +129,7 @@ def draw_ranking(table: pl.DataFrame, path: Path, noise: float | None = None) ->
             hollow = y[doubtful[y]]
             axes.add_line(dot(*FAMILIES[family][1:], score[hollow], hollow, markerfacecolor="white", zorder=5))
         for name, values in beside.items():
-            axes.add_line(dot(*CONTROLS[name][1:], values, np.arange(table.height), zorder=2.5, **small[name]))
+            axes.add_line(small[name](values, np.arange(table.height), zorder=2.5))
 
 
 def draw_protocols(table: pl.DataFrame, path: Path) -> None:

@@ -45,6 +45,7 @@ SCORES = {
 }
 # Beside each row of the ranking: what else reaches which min-F1.
 CONTROLS = {f"{name}_min_f1": reference.heading for name, reference in REFERENCES.items()}
+FOLDED = ("overlap_min_f1", "likelihood_min_f1")  # a page has no room for all: the section on controls has
 SMALL = ("doubt", "also", "only", "corpus_shown", "compat_shown", "variant")
 
 
@@ -104,7 +105,7 @@ def chart(report: Report, table: pl.DataFrame, name: str, where: str) -> Picture
     shade = " Settings in the grey band are no worse than the best by more than the noise." if band else ""
     caption = (
         f"Each dot is a setting's min-F1, the mean over its CNNs{where}; the thick bar is one standard deviation over the CNNs, the thin "
-        f"line the 95 % interval from drawing the eval samples again. Colours and shapes tell the families; small and pale, what the "
+        f"line the 95 % interval from drawing the eval samples again. Colours and shapes tell the families; small and grey, what the "
         f"controls reach on the same samples.{shade}{first}"
     )
     drawn = table.head(DRAWN).select(pl.col("label").alias("setting"), "family", "doubt", "min_f1", "spread", "low", "high", *CONTROLS)
@@ -118,9 +119,14 @@ def by_classes(table: pl.DataFrame) -> pl.DataFrame:
 
 def beside_list(table: pl.DataFrame, title: str, caption: str, file: str) -> Listing:
     """A ranking as a table: each row beside what else reaches which min-F1."""
-    columns = {"setting": "setting", **{key: SCORES[key] for key in list(SCORES)[:3]}}
-    columns |= {key: name for key, name in CONTROLS.items() if table[key].is_not_null().any()}
-    return listing(by_classes(table), {**columns, "family": "family", "runs": "runs"}, title, caption, file, "group", SMALL, "min_f1")
+    columns = {"setting": "setting", **beside(table), "family": "family", "runs": "runs"}
+    return listing(by_classes(table), columns, title, caption, file, "group", SMALL, "min_f1")
+
+
+def beside(table: pl.DataFrame) -> dict[str, str]:
+    """Columns of the min-F1 and of what else reaches which, as far as that is known."""
+    known = {key: name for key, name in CONTROLS.items() if table[key].count() and key not in FOLDED}
+    return {**{key: SCORES[key] for key in list(SCORES)[:3]}, **known}
 
 
 def scores_list(table: pl.DataFrame, file: str) -> Listing:
@@ -208,9 +214,10 @@ def rho(report: Report) -> Section:
             "A line for each score that ρ is applied to; the band is the 95 % interval over eval samples."
         )
         parts.append(report.drawn(f"rho{suffix}", partial(charts.draw_rho_curve, swept), "Min-F1 over ρ", caption))
-        columns = {"rouge_l": "ROUGE-L", "rouge_3": "ROUGE-3", "rho": "ρ", "runs": "runs", **SCORES}
         whole = swept.filter(pl.col("llm") == ALL).with_columns(interval())
-        parts.append(listing(whole, columns, f"ρ and ROUGE: {setting}", "Best min-F1 first, over all models.", "rho", best="min_f1"))
+        columns = {"rouge_l": "ROUGE-L", "rouge_3": "ROUGE-3", "rho": "ρ", "runs": "runs", **beside(whole)}
+        what = "Best min-F1 first, over all models, beside what else reaches which min-F1."
+        parts.append(listing(whole, columns, f"ρ and ROUGE: {setting}", what, "rho", small=("doubt",), best="min_f1"))
     return Section("rho", title, [], parts)
 
 

@@ -139,9 +139,9 @@ def verdicts(result: RunResult) -> list[str]:
         bar = max(one_answer, result.control.f1[index].mean) if result.control else one_answer
         (apart if result.panel.f1[index].low > bar else not_apart).append(title)
     if apart:
-        lines.append(f"Told apart better than by chance and by the shuffled control: {', '.join(apart)}.")
+        lines.append(f"Told apart better than by chance{' and by the shuffled control' * bool(result.control)}: {', '.join(apart)}.")
     if not_apart:
-        lines.append(f"NOT told apart better than by chance or the shuffled control: {', '.join(not_apart)}.")
+        lines.append(f"NOT told apart better than by chance{' or the shuffled control' * bool(result.control)}: {', '.join(not_apart)}.")
     if result.confidence:
         size, side = points_between(result.panel, result.confidence)
         lines.append(f"The min-F1 from attention is {size} points {side} that from the model's own confidence alone.")

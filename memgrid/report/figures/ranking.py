@@ -46,7 +46,7 @@ FAMILIES = {
     "4B": ("4B: completion first", COLOURS[1], "s"),
     "3A": ("3A: one node", COLOURS[2], "^"),
     "3B": ("3B: either of two", COLOURS[3], "D"),
-    "null": ("null: means nothing", "0.25", "P"),
+    "null": ("null: means nothing", COLOURS[6], "P"),
     "other": ("other", COLOURS[4], "v"),
 }
 # Which ROUGE ρ is applied to → name, colour, marker, line.
@@ -126,8 +126,8 @@ def draw_ranking(table: pl.DataFrame, path: Path, noise: float | None = None) ->
             axes.hlines(y, score[y] - spread[y], score[y] + spread[y], color=colour, alpha=0.35, linewidth=5, zorder=2)
             axes.hlines(y, low[y], high[y], color=colour, linewidth=1, zorder=3)
             points(axes, score[y], y, *FAMILIES[family][1:])
-            hollow = y[doubtful[y]]
-            axes.add_line(dot(*FAMILIES[family][1:], score[hollow], hollow, markerfacecolor="white", zorder=5))
+            if (hollow := y[doubtful[y]]).size:
+                axes.add_line(dot(*FAMILIES[family][1:], score[hollow], hollow, markerfacecolor="white", zorder=5))
         for name, values in beside.items():
             axes.add_line(small[name](values, np.arange(table.height), zorder=2.5))
 

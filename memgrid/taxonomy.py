@@ -100,7 +100,7 @@ RULES: dict[str, Rule] = {
         "more duplicates than the median of the memorized",
     ),
 }
-NULL = ("coin", "rank")  # feature groups of rules that mean nothing, for taxonomies that others must beat; no file holds them
+NULL = ("coin", "rank")  # feature groups of rules that split for no reason; no file holds them
 MEDIAN = 0.5
 
 
@@ -158,7 +158,7 @@ class Taxonomy:
 
     @property
     def is_null(self) -> bool:
-        """Whether it splits what is memorized in a way that means nothing."""
+        """Whether it splits what is memorized for no reason, by a coin or at a median: every ranking tells where such ones land."""
         return any(group in NULL for group in self.needs)
 
     @cached_property

@@ -1,4 +1,4 @@
-"""The draw: in which order sequences are taken, where the eval side ends, and what is drawn for taxonomies that mean nothing.
+"""The draw: in which order sequences are taken, where the eval side ends, and what null taxonomies split by.
 
 Each sequence has a priority, and each group of near-duplicates a lot. Lots below a bound are evaluated on, all others trained on, whatever
 class a sequence is of. The bound is the share of the wanted samples that is wanted for evaluation. Where a class has so few samples that

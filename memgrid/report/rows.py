@@ -176,7 +176,7 @@ def family(classes: Mapping[str, str | list[str]]) -> str:
     """The paper's family: Non-Memo, then nodes, then others.
 
     `4A`: a node on duplicates, one on how the text can be completed; `4B`: the other way round; `3A`: one node; `3B`: one node or another;
-    `null`: split in a way that means nothing; `other`: anything else.
+    `null`: split for no reason; `other`: anything else.
     """
     rules = [[value] if isinstance(value, str) else list(value) for value in classes.values()]
     if any(group in NULL for names in rules for name in names for group in RULES[name].needs):

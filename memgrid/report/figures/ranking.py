@@ -46,7 +46,7 @@ FAMILIES = {
     "4B": ("4B: completion first", COLOURS[1], "s"),
     "3A": ("3A: one node", COLOURS[2], "^"),
     "3B": ("3B: either of two", COLOURS[3], "D"),
-    "null": ("null: means nothing", COLOURS[6], "P"),
+    "null": ("null: for no reason", COLOURS[6], "P"),
     "other": ("other", COLOURS[4], "v"),
 }
 # Which ROUGE ρ is applied to → name, colour, marker, line.

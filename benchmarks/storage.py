@@ -12,7 +12,8 @@ from benchmarks.measure import Row, Target
 from benchmarks.shapes import LAYERS_12B, LENGTH, REFERENCE_BYTES_12B, Settings, random_maps, store_of
 from memgrid.config.schema import SelectConfig
 from memgrid.io.paths import CONF
-from memgrid.label.select import draw, select
+from memgrid.label.draw import draw
+from memgrid.label.select import select
 from memgrid.taxonomy import Taxonomy, Thresholds
 
 TAXONOMIES = ("rasy", "guess_recite", "prashanth", "recite", "guess_or_recollect")

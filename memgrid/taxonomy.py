@@ -93,7 +93,15 @@ RULES: dict[str, Rule] = {
     "guess": Rule(_guess, ("templates", "rouge"), "the text repeats itself or counts, or prefix and suffix overlap by ρ"),
     "code": Rule(lambda _: pl.col("memorized") & pl.col("is_code"), ("code",), "the text is code"),
     "memorized": Rule(lambda _: pl.col("memorized"), (), "any memorized sequence that no earlier class took"),
+    "heads": Rule(lambda _: pl.col("memorized") & pl.col("heads"), ("coin",), "a coin, drawn from tokens and seed, shows heads"),
+    "frequent": Rule(
+        lambda _: pl.col("memorized") & (pl.col("rank") > MEDIAN),
+        ("duplicates", "rank"),
+        "more duplicates than the median of the memorized",
+    ),
 }
+NULL = ("coin", "rank")  # feature groups of rules that split for no reason; no file holds them
+MEDIAN = 0.5
 
 
 @dataclass(frozen=True)
@@ -148,10 +156,20 @@ class Taxonomy:
             chain = pl.when(holds).then(pl.lit(index, pl.Int8)).otherwise(chain)
         return chain.alias("class")
 
+    @property
+    def is_null(self) -> bool:
+        """Whether it splits what is memorized for no reason, by a coin or at a median: every ranking tells where such ones land."""
+        return any(group in NULL for group in self.needs)
+
+    @cached_property
+    def cases(self) -> pl.DataFrame:
+        """`CASES`; each of them also with every answer of the null rules, if it has one."""
+        return CASES.join(NULL_CASES, how="cross") if self.is_null else CASES
+
     @cached_property
     def truth(self) -> np.ndarray:
-        """The class of every case of `CASES`, int8 (cases,): a taxonomy is a function of these cases alone."""
-        return self.classify(CASES, CASE_THRESHOLDS)
+        """The class of every one of its cases, int8 (cases,): a taxonomy is a function of these alone."""
+        return self.classify(self.cases, CASE_THRESHOLDS)
 
     @property
     def non_memorized(self) -> int | None:
@@ -164,7 +182,7 @@ class Taxonomy:
         taken = set(self.truth.tolist())
         for index, (title, names) in enumerate(self.classes.items()):
             if index not in taken:
-                matches = CASES.select(pl.any_horizontal(*(RULES[rule].condition(CASE_THRESHOLDS) for rule in names)))
+                matches = self.cases.select(pl.any_horizontal(*(RULES[rule].condition(CASE_THRESHOLDS) for rule in names)))
                 titles = list(self.classes)
                 before = [titles[other] for other in dict.fromkeys(self.truth[matches.to_series().to_numpy()].tolist())]
                 same = " with the same rules" if len(before) == 1 and set(self.classes[before[0]]) == set(names) else ""
@@ -175,23 +193,25 @@ class Taxonomy:
     @property
     def decided_by_code(self) -> list[bool]:
         """For every class, whether a sequence of it can hang on `is_code`."""
-        others = [column for column in CASES.columns if column != "is_code"]
-        pairs = CASES.with_columns(truth=self.truth).group_by(others).agg(pl.col("truth").unique())["truth"].to_list()
+        others = [column for column in self.cases.columns if column != "is_code"]
+        pairs = self.cases.with_columns(truth=self.truth).group_by(others).agg(pl.col("truth").unique())["truth"].to_list()
         hanging = {index for pair in pairs if len(pair) > 1 for index in pair}
         return [index in hanging for index in range(len(self.classes))]
 
     def depends_on(self, *features: str) -> bool:
-        """Whether a case's class can change with these columns of `CASES`."""
-        others = [column for column in CASES.columns if column not in features]
-        return CASES.with_columns(truth=self.truth).group_by(others).agg(pl.col("truth").n_unique())["truth"].max() != 1
+        """Whether a case's class can change with these columns of its cases."""
+        others = [column for column in self.cases.columns if column not in features]
+        return self.cases.with_columns(truth=self.truth).group_by(others).agg(pl.col("truth").n_unique())["truth"].max() != 1
 
     def partition(self, thresholds: Thresholds) -> Partition:
         """How it divides sequences at these thresholds."""
         delta = thresholds.delta if self.depends_on("duplicates") else None
         rho, rouge = (thresholds.rho, thresholds.rouge) if self.depends_on("rouge_l", "rouge_3") else (None, None)
-        order = tuple(index for index in dict.fromkeys(self.truth.tolist()) if index != NO_CLASS)
+        # Where no answer of the null rules decides, it is the partition of a taxonomy without them.
+        truth = self.truth[:: len(NULL_CASES)] if self.is_null and not self.depends_on(*NULL_CASES.columns) else self.truth
+        order = tuple(index for index in dict.fromkeys(truth.tolist()) if index != NO_CLASS)
         rank = {index: position for position, index in enumerate(order)}
-        cases = "".join("-" if index == NO_CLASS else str(rank[index]) for index in self.truth.tolist())
+        cases = "".join("-" if index == NO_CLASS else str(rank[index]) for index in truth.tolist())
         return Partition(delta, rho, rouge, order, cases)
 
 
@@ -202,7 +222,7 @@ class Partition:
     Attributes:
         delta, rho, rouge: the thresholds that it depends on; None where it does not.
         order: the taxonomy's class indices in an order that depends on the partition alone.
-        cases: for every case of `CASES`, the position of its class in `order`.
+        cases: for every one of its cases, the position of its class in `order`.
     """
 
     delta: int | None
@@ -232,4 +252,5 @@ def all_cases() -> pl.DataFrame:
 
 
 CASES = all_cases()
+NULL_CASES = pl.DataFrame(list(itertools.product((True, False), (1.0, 0.0))), schema=["heads", "rank"], orient="row")
 CASE_THRESHOLDS = Thresholds(delta=0, rho=0.5, rouge="both")

@@ -36,6 +36,7 @@ CAME_LATER: dict[str, dict[str, Any]] = {
     "corpus": {"copies": None, "bos": False},
     "label": {"code_text": "tokens", "counts": "exact", "index": None},
     "select": {"non_memorized": "any", "decoded": "continuation"},
+    "cnn": {"schedule": "constant"},
 }
 HARDWARE = {"llm": {"device", "device_map", "batch_tokens"}, "trainer": {"threads", "progress"}, "label": {"processes"}}
 COUNTING = {"counts", "index"}  # settings of labels that decide nothing without duplicates; the others decide what is code

@@ -127,6 +127,7 @@ class CNNConfig:
     batch_size: int = field(default=16, metadata=limits(least=1))
     learning_rate: float = field(default=1e-3, metadata=limits(least=1e-9, most=10))
     weight_decay: float = field(default=0.1, metadata=limits(least=0, most=10))
+    schedule: str = field(default="constant", metadata=limits(choices=("constant", "linear")))
 
 
 @dataclass

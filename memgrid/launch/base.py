@@ -113,11 +113,15 @@ class JobLauncher(Launcher):  # type: ignore[misc]
         if len(missing) < len(tasks):
             print(f"memgrid: {len(tasks) - len(missing)} of {len(tasks)} runs are done or under way", flush=True)
         while missing or elsewhere:
-            elsewhere += self.work_off(groups(missing, self.target), workspace.failures)
+            elsewhere += self.work_off(self.bundled(groups(missing, self.target)), workspace.failures)
             if elsewhere:
                 self.wait_for_others(elsewhere)
             missing, elsewhere = left(elsewhere, self.target, self.waiting(), workspace.failures, joined=True)
         return [JobReturn(task.overrides, status=JobStatus.COMPLETED) for task in tasks]
+
+    def bundled(self, works: list[list[Task]]) -> list[list[Task]]:
+        """Which runs are one job, from those that share their work."""
+        return works
 
     def work_off(self, waiting: list[list[Task]], failures: list[str]) -> list[Task]:
         """Submit each group of runs as one job, and tell how it ended; what went wrong is added to `failures`.

@@ -21,23 +21,35 @@ class LocalSettings(JobSettings):
 
     _target_: str = "hydra_plugins.memgrid.LocalLauncher"
     at_once: int = 1
+    runs_per_job: int = 1
 
 
 class LocalLauncher(JobLauncher):
-    """A process for each job, `at_once` of them side by side."""
+    """A process for each job, `at_once` of them side by side; with more `runs_per_job`, each does several runs one after another."""
 
     executor = "local"
 
-    def __init__(self, at_once: int, **params: Any) -> None:
+    def __init__(self, at_once: int, runs_per_job: int = 1, **params: Any) -> None:
         super().__init__(**params)
-        self.at_once = at_once
+        self.at_once, self.runs_per_job = at_once, runs_per_job
         self.processes: dict[str, Any] = {}
 
     def check(self, runs: list[Any]) -> None:
         """Refuse what no process here can do; UserError."""
         super().check(runs)
-        if self.at_once < 1:
-            raise UserError(f"hydra.launcher.at_once={self.at_once} is too small: it must be at least 1")
+        for key in ("at_once", "runs_per_job"):
+            if (value := getattr(self, key)) < 1:
+                raise UserError(f"hydra.launcher.{key}={value} is too small: it must be at least 1")
+
+    def bundled(self, works: list[list[Task]]) -> list[list[Task]]:
+        """So many of them in a job that each has at least as many runs as are wanted, but for the last."""
+        jobs: list[list[Task]] = []
+        for work in works:
+            if jobs and len(jobs[-1]) < self.runs_per_job:
+                jobs[-1] += work
+            else:
+                jobs.append(list(work))
+        return jobs
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "processes": {}}  # a job needs no other's

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from dataclasses import asdict, astuple, replace
+from dataclasses import asdict, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -22,8 +21,10 @@ from memgrid.corpus.text import prepare_text
 from memgrid.errors import DamagedError, UserError
 from memgrid.intervene.masking import prove_masking
 from memgrid.io.digests import read_json, write_json
+from memgrid.label.draw import Draw, coins, draw, ranks
 from memgrid.label.labels import Labels, read_label_file
-from memgrid.label.select import Draw, draw, match, quartiles, select, undecided_rows
+from memgrid.label.scarcity import Labelled
+from memgrid.label.select import match, quartiles, select, undecided_rows
 from memgrid.launch.workspace import Workspace
 from memgrid.lm.load import identify, load_language_model, load_tokenizer, model_folder
 from memgrid.lm.model import LanguageModel, ModelIdentity, Tokenizer, after_bos, identity_after_bos
@@ -31,7 +32,7 @@ from memgrid.lm.weights import kinship, tensor_digests
 from memgrid.results.folder import RunFolder
 from memgrid.store.extract import open_store
 from memgrid.store.store import Store
-from memgrid.taxonomy import UNDECIDED
+from memgrid.taxonomy import NULL, UNDECIDED
 
 MOST_KIN = 3  # sentences on what a checkpoint shares with others: what is frozen in training, all of them share
 
@@ -93,13 +94,9 @@ def open_corpus(
     return unsaid(corpus) if is_of_another_step(run) else corpus
 
 
-def draw_from(corpus: Corpus, seed: int, *config: Any) -> Draw:
-    """Priorities and sides, which no taxonomy or threshold changes.
-
-    Args:
-        config: the values of a `SelectConfig`.
-    """
-    return draw(corpus.sequence_id, corpus.tokens, SelectConfig(*config), seed)
+def draw_from(corpus: Corpus, seed: int, leak_free: bool) -> Draw:
+    """Priorities and lots, which no taxonomy, threshold or number of samples changes."""
+    return draw(corpus.sequence_id, corpus.tokens, SelectConfig(leak_free=leak_free), seed)
 
 
 def kin_of(config: LLMConfig, own: ModelIdentity, root: Path, corpus: str) -> list[str]:
@@ -217,9 +214,9 @@ class RunContext:
 
     @property
     def groups(self) -> tuple[str, ...]:
-        """The groups of labels that the run reads."""
+        """The groups of labels that the run reads from the disk."""
         matched = ("duplicates",) if self.run.select.non_memorized == "matched" else ()
-        return tuple(dict.fromkeys(("memorized", *self.taxonomy.needs, *matched)))
+        return tuple(group for group in dict.fromkeys(("memorized", *self.taxonomy.needs, *matched)) if group not in NULL)
 
     @cached_property
     def features(self) -> pl.DataFrame:
@@ -231,7 +228,12 @@ class RunContext:
         missing = self.labels.missing(self.groups)
         if missing:
             raise UserError(f"labels {', '.join(missing)} are not in {self.labels.folder}: add label to stages")
-        return self.labels.read(self.groups)
+        labels = self.labels.read(self.groups)
+        if "coin" in self.taxonomy.needs:
+            labels = labels.with_columns(heads=pl.Series(coins(self.corpus.tokens, self.run.seed)))
+        if "rank" in self.taxonomy.needs:
+            labels = labels.with_columns(rank=pl.Series(ranks(*(labels[name].to_numpy() for name in ("duplicates", "memorized")))))
+        return labels
 
     @property
     def unseen(self) -> np.ndarray:
@@ -251,9 +253,7 @@ class RunContext:
     @property
     def drawn(self) -> Draw:
         """The order and the sides of the corpus."""
-        usual = SelectConfig()  # no draw depends on what makes negatives hard
-        config = replace(self.run.select, non_memorized=usual.non_memorized, decoded=usual.decoded)
-        return self.inputs.draw(self.corpus, self.run.seed, *astuple(config))
+        return self.inputs.draw(self.corpus, self.run.seed, self.run.select.leak_free)
 
     def classify(self) -> np.ndarray:
         """The class of every sequence, int8."""
@@ -268,7 +268,8 @@ class RunContext:
         negative, matched = self.taxonomy.non_memorized, None
         if self.run.select.non_memorized == "matched" and negative is not None:
             matched = match(classes, self.features["duplicates"].to_numpy(), negative, len(titles))
-        samples = select(self.drawn, self.corpus.sequence_id, classes, titles, self.run.select, matched)
+        labelled = Labelled(self.taxonomy, derive.thresholds(self.run), lambda: self.features[self.drawn.rows], self.run.select)
+        samples = select(self.drawn, self.corpus.sequence_id, classes, titles, self.run.select, matched, labelled.advice)
         counts = [f"{title} {int((classes == index).sum())}" for index, title in enumerate(titles)]
         if undecided := int((classes == UNDECIDED).sum()):
             counts.append(f"not judged since nobody needs it {undecided}")

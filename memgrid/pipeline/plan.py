@@ -113,7 +113,7 @@ def measure(run: RunConfig, lm: LanguageModel, classes: int) -> Pace:
     tokens = np.random.default_rng(0).integers(1, lm.identity.vocabulary, (batch, length))
     device, mixed = training_device(run.trainer), MIXED.get(run.trainer.precision)
     panel = Panel(members(run.cnn, protocol(run)), run.cnn, layers, length, k, classes, 0, run.trainer.channels_last).to(device)
-    optimizer = panel.configure_optimizers()
+    optimizer = panel.optimizer()
     maps = torch.rand(run.cnn.batch_size, len(Triangle(length)), layers, device=device).half()
     labels = torch.arange(run.cnn.batch_size, device=device) % classes
 

@@ -85,7 +85,9 @@ class Runs(SweepTarget):
     def ending(self, run: RunConfig) -> str:
         """With the score of its training."""
         result = RunFolder.of(run).result() if owns(run) else None
-        return f"done, min-F1 {result.panel.min_f1.mean:.1f}" if result else "done"
+        if result is None:
+            return "done"
+        return f"done, min-F1 {result.panel.min_f1.mean:.1f}" + (f" ({result.doubt})" if result.doubt else "")
 
     def needs_internet(self, run: RunConfig) -> bool:
         """To fetch."""

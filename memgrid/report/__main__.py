@@ -16,6 +16,7 @@ from memgrid.io.commands import HELP, Command, explained, key, parsed, start
 from memgrid.io.display import PlainConsole, visible
 from memgrid.report.facts import Report
 from memgrid.report.report import gather, write_report
+from memgrid.report.sections.scores import doubt_text, null_text
 from memgrid.report.tables import ranking
 
 # Columns of the table in the terminal, narrow enough for 80 characters; the files have them all.
@@ -66,8 +67,10 @@ COMMAND = Command(
 def ranking_table(report: Report, width: int) -> Table:
     """The first rows of the ranking, for a terminal of so many characters; a narrow one has no room for the interval."""
     columns = {name: heading for name, heading in SHOWN.items() if width >= WIDE or name != "interval"}
-    tested = report.tables["controls"].select(pl.col("setting").alias("label"), "shuffled_min_f1", "confidence_min_f1")
-    table = ranking(report.benchmark).join(tested, on="label", how="left", maintain_order="left")
+    table = ranking(report.benchmark)
+    table = table.with_columns(
+        pl.when(pl.col("doubt") == "").then("label").otherwise(pl.format("{} ({})", "label", "doubt")).alias("label")
+    )
     interval = pl.format("{} to {}", pl.col("low").round(1), pl.col("high").round(1))
     shown = Table(
         title=Text(f"{len(report.runs)} finished run{'s' * (len(report.runs) > 1)} below {report.root}", "table.title"),
@@ -93,6 +96,8 @@ def remarks(report: Report) -> list[str]:
         lines.append(f"and {len(shown) - ROWS} more rows in {out}/ranking.csv")
     if len(shown) < len(report.rows):
         lines.append(f"{len(report.rows) - len(shown)} rows of the sweep over ρ are in {out}/rho.csv")
+    table = ranking(shown)
+    lines += [*doubt_text(table), *null_text(table)]
     if noise := report.noise:
         lines.append(f"Trainings of the same partition differ by {noise.mean:.1f} points on average, {noise.largest:.1f} at most.")
     return [*lines, f"Written to {out}: index.html, runs.csv and runs.md and other tables, figures/"]

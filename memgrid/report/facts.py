@@ -104,10 +104,16 @@ class Report:
         return table.with_columns(interval(), only=lacking, corpus_shown=corpora, compat_shown=other)
 
     def best_of_families(self) -> pl.DataFrame:
-        """The best row of each family; rows that were run on all models and with the usual settings come first."""
+        """The best row of each family; rows that were run on all models, with the usual settings and to their end come first."""
         table = self.ranked()
         usual = table.group_by("corpus", "compat").len().sort("len", "corpus", descending=[True, False]).row(0)
-        odd = (pl.col("variant") != "") | pl.col("only").is_not_null() | (pl.col("corpus") != usual[0]) | (pl.col("compat") != usual[1])
+        odd = (
+            (pl.col("doubt") != "")
+            | (pl.col("variant") != "")
+            | pl.col("only").is_not_null()
+            | (pl.col("corpus") != usual[0])
+            | (pl.col("compat") != usual[1])
+        )
         best = table.sort(odd, maintain_order=True).unique("family", keep="first", maintain_order=True)
         return best.sort("min_f1", descending=True, maintain_order=True)
 

@@ -20,7 +20,7 @@ from memgrid.config.derive import PROTOCOLS, thresholds
 from memgrid.config.names import CAME_LATER
 from memgrid.config.schema import RunConfig
 from memgrid.report.read import FinishedRun
-from memgrid.taxonomy import RULES, Partition, Taxonomy, Thresholds
+from memgrid.taxonomy import NULL, RULES, Partition, Taxonomy, Thresholds
 
 USUAL = RunConfig()
 OWN_NAMES = ("rasy", "prashanth")  # of taxonomies that are equal, these are named first
@@ -28,7 +28,8 @@ NAMES_A_ROW = {"llm.name", "taxonomy.name", "taxonomy.classes", "delta", "rho", 
 NAMES_A_MODEL = ("llm.", "corpus.splits", "corpus.path", "corpus.column")  # these differ between LLMs by nature
 CHECKPOINT = ("llm.revision", "llm.path")  # of several checkpoints none is the usual one: each is named
 CONTROLS_ONLY = ("control.",)  # decides nothing about the panel's own scores
-# Settings that are named only where they are not the default; that one is the usual one, however many runs have another.
+# Settings that older runs do not have: theirs is the default. But for those of the network, that is the usual one, however many runs have
+# another.
 LATER = {f"{group}.{key}": str(value) for group, defaults in CAME_LATER.items() for key, value in defaults.items()}
 OPTIONAL = ("label.",)  # only in the settings of taxonomies that read it
 
@@ -156,7 +157,7 @@ def setting_name(settings: dict[str, Any], divided: Partition, rho: bool = True)
 def title_with_delta(title: str, rules: str | list[str], delta: int | None) -> str:
     """Such as `Recite[1k]-or-Code`: [δ] after every part of the title whose rule reads it, or after the title."""
     names = [rules] if isinstance(rules, str) else rules
-    reads = ["duplicates" in RULES[name].needs for name in names]
+    reads = [reads_delta(name) for name in names]
     if delta is None or not any(reads):
         return title
     mark = Thresholds(delta, None, None).bracket()
@@ -166,16 +167,23 @@ def title_with_delta(title: str, rules: str | list[str], delta: int | None) -> s
     return "-or-".join(part + mark if read else part for part, read in zip(parts, reads, strict=True))
 
 
+def reads_delta(rule: str) -> bool:
+    """Whether δ decides a rule."""
+    return "duplicates" in RULES[rule].needs and "rank" not in RULES[rule].needs
+
+
 def family(classes: Mapping[str, str | list[str]]) -> str:
     """The paper's family: Non-Memo, then nodes, then others.
 
     `4A`: a node on duplicates, one on how the text can be completed; `4B`: the other way round; `3A`: one node; `3B`: one node or another;
-    `other`: anything else.
+    `null`: split for no reason; `other`: anything else.
     """
     rules = [[value] if isinstance(value, str) else list(value) for value in classes.values()]
+    if any(group in NULL for names in rules for name in names for group in RULES[name].needs):
+        return "null"
     if len(rules) < 3 or rules[0] != ["non_memorized"] or rules[-1] != ["memorized"]:
         return "other"
-    nodes = [["duplicates" in RULES[name].needs for name in names] for names in rules[1:-1]]
+    nodes = [[reads_delta(name) for name in names] for names in rules[1:-1]]
     families: dict[tuple[tuple[bool, ...], ...], str] = {
         ((True,), (False,)): "4A",
         ((False,), (True,)): "4B",
@@ -213,7 +221,7 @@ def variants(settings: Sequence[dict[str, Any]]) -> tuple[list[str], dict[str, s
                     parts[settings[index]["llm"]["name"] if key.startswith(NAMES_A_MODEL) else ""].append(index)
             for part in parts.values():
                 values = [flat[index].get(key, LATER.get(key, "unset")) for index in part]
-                most = LATER.get(key, Counter(values).most_common(1)[0][0])
+                most = Counter(values).most_common(1)[0][0] if key not in LATER or key.startswith("cnn.") else LATER[key]
                 for index, value in zip(part, shortened(key, values), strict=True):
                     if key in CHECKPOINT and len(set(values)) > 1:
                         differs[index].append(f"{key}={value}")

@@ -47,6 +47,7 @@ REFERENCES = {
     "together": Reference("together", "all of these baselines together", "all that needs no attention", "all without attention"),
     "probe": Reference("linear probe", legend="linear probe on attention", curve="attention, linear probe"),
 }
+BESIDE = {f"{name}_min_f1": pl.Float64 for name in REFERENCES}  # columns of their min-F1
 # How columns of floats are written that are no scores.
 DIGITS = {"rho": "g", "q": "g", "eval_loss": ".3f", "paper_eval_loss": ".4f", "sanity_delta": ".2f", "sanity_decisiveness": ".2f"}
 
@@ -95,7 +96,7 @@ def ranking(rows: Iterable[Row], llm: str | None = None) -> pl.DataFrame:
             continue
         first = row.first
         corpus, compat, variant = first.place
-        names = {"setting": row.setting, "also": "; ".join(row.also), "label": row.label, "family": first.family}
+        names = {"setting": row.setting, "also": "; ".join(row.also), "label": row.label, "family": first.family, "doubt": doubt(runs)}
         place = {"corpus": corpus, "compat": compat, "variant": variant}
         many = {
             "classes": len(first.result.classes),
@@ -105,8 +106,22 @@ def ranking(rows: Iterable[Row], llm: str | None = None) -> pl.DataFrame:
             "train": min(run.result.samples.train for run in runs),
             "eval": min(run.result.samples.eval for run in runs),
         }
-        records.append({**names, **place, **many, **score_row(runs), **paper_row(row, runs)})
-    return pl.DataFrame(records, infer_schema_length=None).sort("min_f1", "label", descending=[True, False]) if records else pl.DataFrame()
+        beside = {**beside_row(runs), "chance": 100 / len(first.result.classes)}
+        records.append({**names, **place, **many, **score_row(runs), **beside, **paper_row(row, runs)})
+    if not records:
+        return pl.DataFrame()
+    return pl.DataFrame(records, infer_schema_length=None, schema_overrides=BESIDE).sort("min_f1", "label", descending=[True, False])
+
+
+def doubt(runs: Sequence[NamedRun]) -> str:
+    """Which of some runs have scores that say less than they seem to, and why, such as `undertrained in 2 of 3 runs`; empty for most."""
+    words = Counter(run.result.doubt for run in runs if run.result.doubt)
+    return ", ".join(word + ("" if number == len(runs) else f" in {number} of {len(runs)} runs") for word, number in words.items())
+
+
+def beside_row(runs: Sequence[NamedRun]) -> dict[str, float | None]:
+    """The min-F1 of all that attention is compared with."""
+    return {f"{name}_min_f1": reference_min_f1(runs, name) for name in REFERENCES}
 
 
 def score_row(runs: Sequence[NamedRun]) -> dict[str, float]:
@@ -189,25 +204,19 @@ def rho_table(rows: Sequence[Row]) -> pl.DataFrame:
             runs, divided = row.of(None if llm == ALL else llm), row.first.divided
             if runs:
                 applied = {"rouge_l": divided.rouge != "3", "rouge_3": divided.rouge != "l", "rouge": divided.rouge, "rho": divided.rho}
-                records.append({**names, "llm": llm, **applied, "runs": len(runs), **score_row(runs), **paper_row(row, runs)})
+                both = {**score_row(runs), **beside_row(runs), **paper_row(row, runs)}
+                records.append({**names, "llm": llm, **applied, "doubt": doubt(runs), "runs": len(runs), **both})
     if not records:
         return pl.DataFrame()
     llms = [ALL, *models_of(run for row in rows for run in row.runs)]
     place = pl.col("llm").replace_strict({llm: index for index, llm in enumerate(llms)}, return_dtype=pl.Int64)
     order = ["setting", "taxonomy", "corpus", "compat", "variant", place, -pl.col("min_f1"), "rho", "rouge"]
-    return pl.DataFrame(records, infer_schema_length=None).sort(order)
+    return pl.DataFrame(records, infer_schema_length=None, schema_overrides=BESIDE).sort(order)
 
 
 def controls(rows: Iterable[Row]) -> pl.DataFrame:
     """Min-F1 from attention beside that of its controls, means over the runs that have them; `chance`: any answer equally often."""
-    records: list[dict[str, Any]] = []
-    for row in rows:
-        beside = {f"{name}_min_f1": reference_min_f1(row.runs, name) for name in REFERENCES}
-        chance = 100 / len(row.first.result.classes)
-        records.append({"setting": row.label, "runs": len(row.runs), **score_row(row.runs), **beside, "chance": chance})
-    others = [f"{name}_min_f1" for name in REFERENCES]
-    table = pl.DataFrame(records, infer_schema_length=None, schema_overrides=dict.fromkeys(others, pl.Float64))
-    table = table.select("setting", "runs", "min_f1", "low", "high", *others, "chance")
+    table = ranking(rows).select(pl.col("label").alias("setting"), "runs", "min_f1", "low", "high", *BESIDE, "chance")
     has_controls = pl.col("shuffled_min_f1").is_not_null() | pl.col("confidence_min_f1").is_not_null()
     return table.filter(has_controls).sort("min_f1", "setting", descending=[True, False])
 

@@ -87,7 +87,12 @@ def result_table(result: RunResult) -> Table:
     for index, title in enumerate(result.classes):
         table.add_row(Text(title), *score_texts(result.panel.f1[index]), *(mean_f1_text(scores, index) for scores in controls))
     table.add_section()
-    table.add_row("min-F1", *score_texts(result.panel.min_f1), *(mean_f1_text(scores) for scores in controls), style="bold")
+    table.add_row(
+        f"min-F1, {result.doubt}" if result.doubt else "min-F1",
+        *score_texts(result.panel.min_f1),
+        *(mean_f1_text(scores) for scores in controls),
+        style="bold",
+    )
     return table
 
 
@@ -109,9 +114,23 @@ def mean_f1_text(scores: PanelScores | None, index: int | None = None) -> str:
     return f"{(scores.min_f1 if index is None else scores.f1[index]).mean:.1f}"
 
 
+def doubts(result: RunResult) -> list[str]:
+    """What is wrong with the training itself, so that scores say less than they seem to; nothing of results that do not know."""
+    lines, number, epochs = [], len(result.training), result.settings["cnn"]["epochs"]
+    if one := result.of_one_answer:
+        lines.append(
+            f"NOT TRAINED: {one} of {number} networks give the same answer to every sample: what they score is none of the classes."
+        )
+    if behind := result.behind:
+        worst = max(behind, key=lambda member: member.train_loss)
+        loss = f"a training loss of {worst.train_loss:.2f} after {epochs} epochs, where a linear probe has {worst.probe_loss:.2f}"
+        lines.append(f"UNDERTRAINED: {len(behind)} of {number} networks have not learned what they could ({loss}): use more cnn.epochs.")
+    return lines
+
+
 def verdicts(result: RunResult) -> list[str]:
     """What the numbers allow to say, in plain words: per class against the shuffled control, and attention against confidence."""
-    lines = []
+    lines = doubts(result)
     apart: list[str] = []
     not_apart: list[str] = []
     # Whoever always answers one class gets this F1 on it: a control that collapsed onto another class would be too easy to beat.
@@ -120,9 +139,9 @@ def verdicts(result: RunResult) -> list[str]:
         bar = max(one_answer, result.control.f1[index].mean) if result.control else one_answer
         (apart if result.panel.f1[index].low > bar else not_apart).append(title)
     if apart:
-        lines.append(f"Told apart better than by chance and by the shuffled control: {', '.join(apart)}.")
+        lines.append(f"Told apart better than by chance{' and by the shuffled control' * bool(result.control)}: {', '.join(apart)}.")
     if not_apart:
-        lines.append(f"NOT told apart better than by chance or the shuffled control: {', '.join(not_apart)}.")
+        lines.append(f"NOT told apart better than by chance{' or the shuffled control' * bool(result.control)}: {', '.join(not_apart)}.")
     if result.confidence:
         size, side = points_between(result.panel, result.confidence)
         lines.append(f"The min-F1 from attention is {size} points {side} that from the model's own confidence alone.")
@@ -143,5 +162,5 @@ def print_result(result: RunResult, folder: RunFolder, console: Console) -> None
     console.print()
     console.print(result_table(result))
     for sentence in verdicts(result):
-        console.print(sentence, style="bold" if sentence.startswith("NOT") else None, highlight=False, markup=False)
+        console.print(sentence, style="bold" if sentence.startswith(("NOT", "UNDERTRAINED")) else None, highlight=False, markup=False)
     console.print(f"Everything is in {folder.path}", style="dim", highlight=False, soft_wrap=True, markup=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -12,6 +13,9 @@ from memgrid.taxonomy import RULES
 
 NAME, AGAIN = "metrics.json", "run it again with force=true"
 BY_CLASS = ("precision", "recall", "f1")
+# A network whose last training loss is above that of a linear probe on the same samples by more than this share of a guess's loss has not
+# learned yet what can be learned: it sees all that the probe sees.
+BEHIND = 0.1
 
 
 @dataclass(frozen=True)
@@ -105,6 +109,19 @@ class SampleCounts:
 
 
 @dataclass(frozen=True)
+class MemberTraining:
+    """How far one network came.
+
+    Losses are in nats per training sample: its own in the last epoch, and that of a linear probe on the same maps, which has no epochs.
+    `answers`: how many of the classes it gives to any eval sample.
+    """
+
+    train_loss: float
+    probe_loss: float
+    answers: int
+
+
+@dataclass(frozen=True)
 class RunResult:
     """What a finished run found: the content of `metrics.json`. Scores are in percent, classes in the order of the run's taxonomy.
 
@@ -123,6 +140,7 @@ class RunResult:
         order: the place of each class in the order of the partition, which equal partitions share. origin: what it was made from. None in
             results that are older than these.
         baselines, probes: what needs no attention, and linear probes of attention; None or absent where one could not be fitted.
+        training: of each network; empty in results that are older than this.
         memgrid: the version that wrote it; empty before versions were noted.
     """
 
@@ -143,7 +161,24 @@ class RunResult:
     origin: Origin | None = None
     baselines: dict[str, PanelScores | None] = field(default_factory=dict)
     probes: dict[str, PanelScores | None] = field(default_factory=dict)
+    training: list[MemberTraining] = field(default_factory=list)
     memgrid: str = ""
+
+    @property
+    def of_one_answer(self) -> int:
+        """How many networks give the same answer to every eval sample: what they score says nothing of the classes."""
+        return sum(member.answers < 2 for member in self.training)
+
+    @property
+    def behind(self) -> list[MemberTraining]:
+        """The networks that were trained for too few epochs; see `BEHIND`."""
+        slack = BEHIND * math.log(len(self.classes))
+        return [member for member in self.training if member.answers > 1 and not member.train_loss <= member.probe_loss + slack]
+
+    @property
+    def doubt(self) -> str:
+        """Why its scores are none of what the classes are like, in a word or two: `constant`, `undertrained`, or empty."""
+        return "constant" if self.of_one_answer else "undertrained" if self.behind else ""
 
     def in_order(self, place: Sequence[int]) -> RunResult:
         """The same with the classes in another order, but for `classes` and `order`, which say what the order is."""

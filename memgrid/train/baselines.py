@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import csr_array
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import PolynomialFeatures, StandardScaler
@@ -113,10 +114,13 @@ def numbers(both: Sides, labels: np.ndarray) -> np.ndarray:
 
 
 @ONE_THREAD
-def linear(both: Sides, labels: np.ndarray) -> np.ndarray:
-    """Logistic regression on many standardised numbers: probabilities of the eval samples, float64 (n, classes)."""
-    model: Pipeline = make_pipeline(StandardScaler(), LogisticRegression(C=MANY_C, max_iter=ROUNDS))
-    return model.fit(both[0], labels).predict_proba(both[1])
+def linear(both: Sides, labels: np.ndarray) -> tuple[np.ndarray, float]:
+    """Logistic regression on many standardised numbers: probabilities of the eval samples, float64 (n, classes), and the training loss.
+
+    The loss is a mean cross-entropy in nats per sample.
+    """
+    model: Pipeline = make_pipeline(StandardScaler(), LogisticRegression(C=MANY_C, max_iter=ROUNDS)).fit(both[0], labels)
+    return model.predict_proba(both[1]), float(log_loss(labels, model.predict_proba(both[0])))
 
 
 def tree(both: Sides, labels: np.ndarray, classes: int, seed: int) -> np.ndarray:

@@ -116,9 +116,18 @@ class Panel(pl.LightningModule):
         """Probabilities float32 (members, batch, classes)."""
         return torch.stack([logits.float().softmax(-1) for logits in self.logits(batch[0]).values()])
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
+    def optimizer(self) -> torch.optim.Optimizer:
         """AdamW (the paper's: learning rate 1e-3, weight decay 0.1)."""
         return torch.optim.AdamW(self.nets.parameters(), lr=self.config.learning_rate, weight_decay=self.config.weight_decay)
+
+    def configure_optimizers(self) -> Any:
+        """The same, with a learning rate that falls to 0, step by step, where the settings ask for that."""
+        optimizer = self.optimizer()
+        if self.config.schedule == "constant":
+            return optimizer
+        steps = int(self.trainer.estimated_stepping_batches)
+        falling = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: max(0.0, 1 - step / steps))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": falling, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """The history belongs to the state: a resumed run must have all epochs."""

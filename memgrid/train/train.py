@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from memgrid.io.digests import write_parquet
 from memgrid.label.select import SIDES
 from memgrid.metrics import class_scores, confusion_matrix, panel_scores, scores
 from memgrid.results.folder import CHECKPOINT, RunFolder
-from memgrid.results.result import MemberEpoch, Origin, PanelScores, PaperProtocol, RunResult, SampleCounts
+from memgrid.results.result import MemberEpoch, MemberTraining, Origin, PanelScores, PaperProtocol, RunResult, SampleCounts
 from memgrid.store.store import Store
 from memgrid.tracking.log import log_history, summarise, tracked
 from memgrid.train.baselines import Probabilities, Side, linear, scored, without_attention
@@ -61,8 +62,9 @@ def train(
     with tracked(run, folder) as logger:
         history, probabilities = fit(run, panel, data, folder.checkpoints, logger)
         control = shuffled_control(run, panel[: run.control.members], data, folder)
-        others = references(run, data, prefix_logprob)
-        result = summary(run, data, origin, history, probabilities, control, others).in_order(place.tolist())
+        others, probe_losses = references(run, data, prefix_logprob)
+        result = summary(run, data, origin, history, probabilities, control, others)
+        result = replace(result, training=how_far(run, history, probabilities, probe_losses)).in_order(place.tolist())
         folder.write_epochs([epoch.in_order(place.tolist()) for epoch in history])
         write_predictions(samples, probabilities[..., place], result.members, folder.predictions)
         answers = {name: values[..., place] for name, values in others.items() if values is not None}
@@ -107,10 +109,20 @@ def summary(
     )
 
 
-def references(run: RunConfig, data: AttentionData, prefix_logprob: np.ndarray) -> Probabilities:
+def how_far(run: RunConfig, history: list[MemberEpoch], probabilities: np.ndarray, probe_losses: dict[str, float]) -> list[MemberTraining]:
+    """How far each network came, and how far a linear probe comes on the samples and the pooling that it was trained on."""
+    last = {row.member: row.train_loss for row in history if row.epoch == run.cnn.epochs - 1}
+    return [
+        MemberTraining(last[member.name], probe_losses[member.reads], len(np.unique(own)))
+        for member, own in zip(members(run.cnn, protocol(run)), probabilities.argmax(-1), strict=True)
+    ]
+
+
+def references(run: RunConfig, data: AttentionData, prefix_logprob: np.ndarray) -> tuple[Probabilities, dict[str, float]]:
     """Eval probabilities, float64 (n, classes), of all that the panel is compared with: the baselines, and a linear probe per pooling.
 
-    A probe's statistics are the same in every epoch: they are computed once, and its weights are those of the optimum.
+    Beside them the training loss of each pooling's probe. A probe's statistics are the same in every epoch: they are computed once, and
+    its weights are those of the optimum.
     """
     classes, sides = len(run.taxonomy.classes), {}
     for side in SIDES:
@@ -119,9 +131,10 @@ def references(run: RunConfig, data: AttentionData, prefix_logprob: np.ndarray) 
         sides[side] = Side(data.decoded[side], data.confidence[side], prefix_logprob[mine], labels)
     probabilities = without_attention(sides["train"], sides["eval"], data.corpus.k, classes, run.seed)
     read = {side: statistics(data.loader(side, 4 * run.cnn.batch_size, None), run, data) for side in SIDES}
+    losses = {}
     for pool in data.pools:
-        probabilities[f"{PROBE}{pool}"] = linear([read[side][pool] for side in SIDES], sides["train"].labels)
-    return probabilities
+        probabilities[f"{PROBE}{pool}"], losses[pool] = linear([read[side][pool] for side in SIDES], sides["train"].labels)
+    return probabilities, losses
 
 
 @torch.inference_mode()

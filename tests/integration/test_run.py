@@ -126,7 +126,10 @@ def test_a_damaged_shard_is_extracted_again(extracted, quick):
         (["nosuch=3"], ["nosuch"]),
         (
             ["experiment=nope"],
-            ["experiment=nope is unknown: use benchmark_taxonomies, causal, checkpoints, controls, ", "optimize_rho, smoke"],
+            [
+                "experiment=nope is unknown: use benchmark_taxonomies, causal, checkpoints, controls, ",
+                "optimize_rho, paper_in_small, rho_in_small, smoke",
+            ],
         ),
         (["cnn=null"], ["cnn=null chooses nothing: use linear, panel, paper, single, or leave cnn out"]),
         (["taxonomy=rasy,null", "-m"], ["taxonomy=rasy,null chooses nothing: use code, "]),

@@ -26,7 +26,16 @@ from memgrid.pipeline.sweep import Runs
 from memgrid.results.work import WorkFolder
 
 PAPERS = ["pythia-12b-deduped", "pythia-6.9b-deduped", "pythia-2.8b-deduped"]
-GRIDS = {"benchmark_taxonomies": (PAPERS, 60, 51), "optimize_rho": (PAPERS, 27, 27), "smoke": (["toy"], 18, 5)}
+GRIDS = {
+    "benchmark_taxonomies": (PAPERS, 60, 51),
+    "optimize_rho": (PAPERS, 27, 27),
+    "paper_in_small": (["toy"], 69, 54),  # with three that mean nothing
+    "rho_in_small": (["toy"], 27, 27),
+    "smoke": (["toy"], 18, 5),
+}
+
+
+SMALL = ("paper_in_small", "rho_in_small")
 
 
 def composed(*overrides):
@@ -45,11 +54,19 @@ def test_experiments_are_the_papers_grids(name):
     assert len(runs) == wanted
     assert len({training_key(run) for run in runs}) == trainings
     assert {run.llm.name for run in runs} == {llms[0]}
-    if name != "smoke":
+    if llms == PAPERS:
         papers = (4000, 2000, "raw", 3, 8)
         of = [(run.select.train_per_class, run.select.eval_per_class, run.cnn.scale, run.cnn.epochs, len(members(run.cnn))) for run in runs]
         assert set(of) == {papers}
         assert {tuple(run.corpus.splits) for run in runs} == {("memories_deduped_12b", "pile_deduped_12b")}
+
+
+def test_smoke_is_a_corner_of_the_paper_in_small():
+    """Its trainings are taken over by the two larger sweeps."""
+    small, whole, rho = ({training_key(run) for run in composed(f"experiment={name}")[1]} for name in ("smoke", *SMALL))
+    assert small <= whole | rho
+    assert small & whole
+    assert small & rho
 
 
 SWEPT = {"taxonomy": "rasy,recite", "delta": "5,50", "rho": "0.3,1", "seed": "0,7"}

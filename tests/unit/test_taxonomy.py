@@ -37,6 +37,9 @@ GOLDEN = {
     **{f"{b}_or_recollect": [BEFORE, either(b, "recollect"), OTHERS] for b in ("reconstruct", "guess", "code")},
     "rasy": [BEFORE, NODES["guess"], ("Recall", ("memorized",))],
     "prashanth": [BEFORE, NODES["recite"], NODES["reconstruct"], ("Recollect", ("memorized",))],
+    "null_coin": [BEFORE, ("Heads", ("heads",)), ("Tails", ("memorized",))],
+    "null_guess_coin": [BEFORE, NODES["guess"], ("Heads", ("heads",)), ("Tails", ("memorized",))],
+    "null_duplicates": [BEFORE, ("Frequent", ("frequent",)), ("Rare", ("memorized",))],
 }
 FILES = sorted(path.stem for path in (CONF / "taxonomy").glob("*.yaml"))
 
@@ -56,7 +59,12 @@ def rows() -> dict[str, np.ndarray]:
     table = list(itertools.product(booleans, booleans, booleans, booleans, duplicates, scores))
     names = ("memorized", "is_repeating", "is_incrementing", "is_code", "duplicates")
     made = {name: np.array([row[place] for row in table]) for place, name in enumerate(names)}
-    return {**made, "rouge_l": np.array([row[5][0] for row in table]), "rouge_3": np.array([row[5][1] for row in table])}
+    every = {**made, "rouge_l": np.array([row[5][0] for row in table]), "rouge_3": np.array([row[5][1] for row in table])}
+    # The null rules' answers, where the other features have one of two extremes.
+    extreme = np.isin(every["duplicates"], (0, max(DELTAS) + 1)) & np.isin(every["rouge_l"], (0, 1)) & np.isin(every["rouge_3"], (0, 1))
+    answers = [(False, 0.25, np.ones(len(table), bool)), *((*pair, extreme) for pair in ((True, 0.5), (False, 0.75), (True, 0.75)))]
+    parts = [{**{name: column[where] for name, column in every.items()}, "heads": heads, "rank": rank} for heads, rank, where in answers]
+    return {name: np.concatenate([np.broadcast_to(part[name], len(part["memorized"])) for part in parts]) for name in parts[0]}
 
 
 def by_hand(rows: dict[str, np.ndarray], t: Thresholds) -> dict[str, np.ndarray]:
@@ -72,6 +80,8 @@ def by_hand(rows: dict[str, np.ndarray], t: Thresholds) -> dict[str, np.ndarray]
         "reconstruct": memorized & template,
         "guess": memorized & (template | {"both": high_l | high_3, "l": high_l, "3": high_3}[t.rouge]),
         "code": memorized & rows["is_code"],
+        "heads": memorized & rows["heads"],
+        "frequent": memorized & (rows["rank"] > 0.5),
     }
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ FAMILIES = {
     "4B": ("4B: completion first", COLOURS[1], "s"),
     "3A": ("3A: one node", COLOURS[2], "^"),
     "3B": ("3B: either of two", COLOURS[3], "D"),
+    "null": ("null: for no reason", COLOURS[6], "P"),
     "other": ("other", COLOURS[4], "v"),
 }
 # Which ROUGE ρ is applied to → name, colour, marker, line.
@@ -89,10 +91,11 @@ def number_text(value: float, form: str = ".1f") -> str:
 
 
 def draw_ranking(table: pl.DataFrame, path: Path, noise: float | None = None) -> None:
-    """The settings' min-F1, with the spread over the panel and the interval, by family.
+    """The settings' min-F1, with the spread over the panel and the interval, by family, and small what the controls reach.
 
     Args:
-        table: setting, family (4A, 4B, 3A, 3B, other), min_f1, spread (standard deviation over the panel), low, high (95 %); sorted.
+        table: setting, family (of `FAMILIES`), min_f1, spread (standard deviation over the panel), low, high (95 %); sorted. Where it has
+            them, also doubt (hollow where it is not empty) and columns of `CONTROLS`.
         noise: so many points below the best are no difference.
     """
     score, spread, low, high = (numbers(table, name) for name in ("min_f1", "spread", "low", "high"))
@@ -102,12 +105,18 @@ def draw_ranking(table: pl.DataFrame, path: Path, noise: float | None = None) ->
         (Line2D([], [], color="0.2", linewidth=1), "95 % interval"),
         (Line2D([], [], color="0.2", linewidth=5, alpha=0.35, solid_capstyle="butt"), "± standard deviation over the panel"),
     ]
-    finite = score[np.isfinite(score)]
-    band = (finite.max() - noise, finite.max()) if noise and len(finite) else ()
+    best = score[np.isfinite(score)].max(initial=-np.inf)
+    band = (best - noise, best) if noise and np.isfinite(best) else ()
     if band:
         marks.append((Patch(color="0.88"), f"noise floor ({noise:g} points below the best)"))
-    legend: Legend = [[(dot(*FAMILIES[family][1:]), FAMILIES[family][0]) for family in drawn], marks]
-    reach = limits(score, low, high, score - spread, score + spread, np.array(band))
+    legend: list[Any] = [[(dot(*FAMILIES[family][1:]), FAMILIES[family][0]) for family in drawn], marks]
+    doubtful = table["doubt"].to_numpy() != "" if "doubt" in table.columns else np.zeros(table.height, bool)
+    if doubtful.any():
+        marks.append((dot("0.2", "o", markerfacecolor="white"), "undertrained or constant"))
+    beside = {name: numbers(table, name) for name in CONTROLS if name != "min_f1" and name in table.columns and table[name].count()}
+    small = {name: partial(dot, GREY, CONTROLS[name][2], markersize=0.7 * SIZES.get(CONTROLS[name][2], 5.5)) for name in beside}
+    legend.append([(small[name](), CONTROLS[name][0]) for name in beside])
+    reach = limits(score, low, high, score - spread, score + spread, np.array(band), *beside.values())
     with rows(path, table["setting"].to_list(), legend, reach, ("min-F1", [number_text(value) for value in score])) as axes:
         if band:
             axes.axvspan(*band, color="0.88", linewidth=0, zorder=0)
@@ -117,6 +126,10 @@ def draw_ranking(table: pl.DataFrame, path: Path, noise: float | None = None) ->
             axes.hlines(y, score[y] - spread[y], score[y] + spread[y], color=colour, alpha=0.35, linewidth=5, zorder=2)
             axes.hlines(y, low[y], high[y], color=colour, linewidth=1, zorder=3)
             points(axes, score[y], y, *FAMILIES[family][1:])
+            if (hollow := y[doubtful[y]]).size:
+                axes.add_line(dot(*FAMILIES[family][1:], score[hollow], hollow, markerfacecolor="white", zorder=5))
+        for name, values in beside.items():
+            axes.add_line(small[name](values, np.arange(table.height), zorder=2.5))
 
 
 def draw_protocols(table: pl.DataFrame, path: Path) -> None:

@@ -73,6 +73,8 @@ def labels_of(root: Path, llm: str, corpus: str, fingerprint: str | None) -> Pat
 
 def read_features(folder: Path, sides: list[Side]) -> tuple[pl.DataFrame | None, str]:
     """What the rules of taxonomies read, a row per sequence of a corpus; or None and why not."""
+    if null := [taxonomy.name for taxonomy, _ in sides if taxonomy.is_null]:
+        return None, f"what {null[0]} splits by is drawn for each run and kept nowhere"
     groups = list(dict.fromkeys(["memorized", *(group for taxonomy, _ in sides for group in taxonomy.needs)]))
     # Whether a text is code was judged by one of several, and duplicates may be those of an index; the first that there is is asked.
     named = {group: [folder / f"{group}.parquet", *sorted(folder.glob(f"{group}*.parquet"))] for group in groups}

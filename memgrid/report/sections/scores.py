@@ -11,11 +11,26 @@ from memgrid.report.figures import ranking as charts
 from memgrid.report.figures.style import draw_confusions
 from memgrid.report.page import Fold, Listing, Part, Picture, Section, interval, listing
 from memgrid.report.rows import OWN_NAMES
-from memgrid.report.tables import ALL, ranking
+from memgrid.report.tables import ALL, REFERENCES, ranking
 
-DRAWN = 60  # rows of a chart
+DRAWN = 80  # rows of a chart
 MATRICES = 6
-FAMILIES = {"4A": "duplication, then completion", "4B": "completion, then duplication", "3A": "one node", "3B": "one node or another"}
+FAMILIES = {
+    "4A": "duplication, then completion",
+    "4B": "completion, then duplication",
+    "3A": "one node",
+    "3B": "one node or another",
+    "null": "a split for no reason",
+}
+NAMED = 5  # of the rows that a sentence is about
+DOUBTS = {
+    "constant": "with a network that gives the same answer to every sample, so that their score says nothing of the classes",
+    "undertrained": "with a network that learned less of its training samples than a linear probe, so that more cnn.epochs may help",
+}
+MORE = (
+    "In percent. P and R are precision and recall (of the worst class, and the mean over classes), the loss is in nats per sample. The "
+    "paper's min-F1 follows its protocol: confusion matrices of three epochs, all CNNs and model sizes summed, then scored."
+)
 SCORES = {
     "min_f1": "min-F1",
     "spread": "±",
@@ -28,7 +43,10 @@ SCORES = {
     "eval_loss": "loss",
     "paper_min_f1": "paper's min-F1",
 }
-SMALL = ("also", "only", "corpus_shown", "compat_shown", "variant")
+# Beside each row of the ranking: what else reaches which min-F1.
+CONTROLS = {f"{name}_min_f1": reference.heading for name, reference in REFERENCES.items()}
+FOLDED = ("overlap_min_f1", "likelihood_min_f1")  # a page has no room for all: the section on controls has
+SMALL = ("doubt", "also", "only", "corpus_shown", "compat_shown", "variant")
 
 
 def sections(report: Report) -> list[Section]:
@@ -87,35 +105,76 @@ def chart(report: Report, table: pl.DataFrame, name: str, where: str) -> Picture
     shade = " Settings in the grey band are no worse than the best by more than the noise." if band else ""
     caption = (
         f"Each dot is a setting's min-F1, the mean over its CNNs{where}; the thick bar is one standard deviation over the CNNs, the thin "
-        f"line the 95 % interval from drawing the eval samples again. Colours and shapes tell the families.{shade}{first}"
+        f"line the 95 % interval from drawing the eval samples again. Colours and shapes tell the families; small and grey, what the "
+        f"controls reach on the same samples.{shade}{first}"
     )
-    drawn = table.head(DRAWN).select(pl.col("label").alias("setting"), "family", "min_f1", "spread", "low", "high")
+    drawn = table.head(DRAWN).select(pl.col("label").alias("setting"), "family", "doubt", "min_f1", "spread", "low", "high", *CONTROLS)
     return report.drawn(name, partial(charts.draw_ranking, drawn, noise=band), "Taxonomies ranked by min-F1", caption)
 
 
-def ranking_list(table: pl.DataFrame, title: str, caption: str, file: str) -> Listing:
-    """A ranking as a table, by number of classes as in the paper."""
-    table = table.with_columns(group=pl.format("{} classes", "classes")).sort("classes", descending=True, maintain_order=True)
-    columns = {"setting": "setting", **SCORES, "family": "family", "runs": "runs"}
-    return listing(table, columns, title, caption, file, "group", SMALL, "min_f1")
+def by_classes(table: pl.DataFrame) -> pl.DataFrame:
+    """A ranking by number of classes, as in the paper."""
+    return table.with_columns(group=pl.format("{} classes", "classes")).sort("classes", descending=True, maintain_order=True)
+
+
+def beside_list(table: pl.DataFrame, title: str, caption: str, file: str) -> Listing:
+    """A ranking as a table: each row beside what else reaches which min-F1."""
+    columns = {"setting": "setting", **beside(table), "family": "family", "runs": "runs"}
+    return listing(by_classes(table), columns, title, caption, file, "group", SMALL, "min_f1")
+
+
+def beside(table: pl.DataFrame) -> dict[str, str]:
+    """Columns of the min-F1 and of what else reaches which, as far as that is known."""
+    known = {key: name for key, name in CONTROLS.items() if table[key].count() and key not in FOLDED}
+    return {**{key: SCORES[key] for key in list(SCORES)[:3]}, **known}
+
+
+def scores_list(table: pl.DataFrame, file: str) -> Listing:
+    """The other scores of a ranking."""
+    columns = {"setting": "setting", **{key: name for key, name in SCORES.items() if key not in ("spread", "interval")}}
+    return listing(by_classes(table), columns, "Other scores", MORE, file, "group", ("doubt",), "min_f1")
 
 
 def overall(report: Report) -> Section:
     """The ranking over all LLMs and seeds (the paper's Tables 1 and 3)."""
     table = report.ranked()
     caption = (
-        "Scores in percent, means over runs (seeds and models) of the last epoch: ± is the standard deviation over all CNNs, the interval "
-        "is drawn over eval samples, P and R are precision and recall (of the worst class, and the mean over classes), the loss is in nats "
-        "per sample. The paper's min-F1 follows its protocol: confusion matrices of three epochs, all CNNs and model sizes summed, then "
-        "scored. Classes after “= also” divide the sequences alike, so they are one row."
+        "Min-F1 in percent, means over runs (seeds and models) of the last epoch: ± is the standard deviation over all CNNs, the interval "
+        "is drawn over eval samples. Beside it what else reaches which min-F1 on the same samples: the CNN on shuffled labels, what needs "
+        "no attention, and a linear probe on attention. Classes after “= also” divide the sequences alike, so they are one row."
     )
     hidden = len(report.rows) - len(report.benchmark)
     text = [f"{plural(hidden, 'row')} of the sweep over ρ stand in a section of their own; ranking.csv holds them too."] if hidden else []
     parts: list[Part] = [
         chart(report, table, "ranking", " and runs"),
-        ranking_list(table, "Ranking over all runs", caption, "ranking"),
+        beside_list(table, "Ranking over all runs", caption, "ranking"),
+        Fold("More scores of each setting", [scores_list(table, "ranking")]),
     ]
-    return Section("ranking", "Taxonomies ranked by min-F1", text, parts)
+    return Section("ranking", "Taxonomies ranked by min-F1", [*doubt_text(table), *null_text(table), *text], parts)
+
+
+def doubt_text(table: pl.DataFrame) -> list[str]:
+    """Which rows of a ranking have scores that say less than they seem to; nothing where none has."""
+    text = []
+    for word, why in DOUBTS.items():
+        rows = table.filter(pl.col("doubt").str.contains(word))
+        if rows.height:
+            names = "; ".join(rows["label"].head(NAMED)) + (f" and {rows.height - NAMED} more" if rows.height > NAMED else "")
+            text.append(f"{plural(rows.height, 'setting')} {'is' if rows.height == 1 else 'are'} {word}, {why}: {names}.")
+    return text
+
+
+def null_text(table: pl.DataFrame) -> list[str]:
+    """Where the null taxonomies land; nothing where none was run."""
+    table = table.with_row_index("place", offset=1)
+    rows = table.filter(family="null")
+    if not rows.height:
+        return []
+    landed = "; ".join(f"{row['label']}: {row['min_f1']:.1f}, place {row['place']}" for row in rows.iter_rows(named=True))
+    return [
+        "Null taxonomies split what is memorized for no reason, by a coin or at the median of its duplicates, and land here of "
+        f"{plural(table.height, 'setting')}: {landed}. What stands below a coin tells nothing of how text is memorized."
+    ]
 
 
 def sizes(report: Report) -> Section:
@@ -130,8 +189,9 @@ def sizes(report: Report) -> Section:
     ]
     for name in report.models:
         own = report.ranked(name)
-        numbers = ranking_list(own, f"Ranking on {name}", "As the ranking over all runs, for this model alone.", f"ranking-{name}")
-        parts.append(Fold(f"Ranking on {name}", [chart(report, own, f"ranking-{name}", f" and seeds, on {name}"), numbers]))
+        drawn = chart(report, own, f"ranking-{name}", f" and seeds, on {name}")
+        numbers = beside_list(own, f"Ranking on {name}", "As the ranking over all runs, for this model alone.", f"ranking-{name}")
+        parts.append(Fold(f"Ranking on {name}", [drawn, numbers]))
     return Section("sizes", "Each language model", [], parts)
 
 
@@ -154,9 +214,10 @@ def rho(report: Report) -> Section:
             "A line for each score that ρ is applied to; the band is the 95 % interval over eval samples."
         )
         parts.append(report.drawn(f"rho{suffix}", partial(charts.draw_rho_curve, swept), "Min-F1 over ρ", caption))
-        columns = {"rouge_l": "ROUGE-L", "rouge_3": "ROUGE-3", "rho": "ρ", "runs": "runs", **SCORES}
         whole = swept.filter(pl.col("llm") == ALL).with_columns(interval())
-        parts.append(listing(whole, columns, f"ρ and ROUGE: {setting}", "Best min-F1 first, over all models.", "rho", best="min_f1"))
+        columns = {"rouge_l": "ROUGE-L", "rouge_3": "ROUGE-3", "rho": "ρ", "runs": "runs", **beside(whole)}
+        what = "Best min-F1 first, over all models, beside what else reaches which min-F1."
+        parts.append(listing(whole, columns, f"ρ and ROUGE: {setting}", what, "rho", small=("doubt",), best="min_f1"))
     return Section("rho", title, [], parts)
 
 

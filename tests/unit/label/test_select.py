@@ -8,8 +8,9 @@ from memgrid.config.schema import SelectConfig
 from memgrid.corpus.ngrams import sequence_hashes
 from memgrid.errors import UserError
 from memgrid.label import select as module
+from memgrid.label.draw import GROUP_NGRAM, distinct, draw, of_the_corpus
 from memgrid.label.groups import content_groups
-from memgrid.label.select import GROUP_NGRAM, STRATUM, distinct, draw, match, paired, quartiles, select, undecided_rows
+from memgrid.label.select import STRATUM, match, paired, quartiles, select, undecided_rows
 from memgrid.taxonomy import UNDECIDED
 
 CONFIG = SelectConfig(train_per_class=30, eval_per_class=10, min_train_per_class=5, min_eval_per_class=2)
@@ -80,12 +81,13 @@ def test_without_leak_free_each_row_is_drawn_for_itself_even_a_copy():
     ids = np.arange(200) + 7
     strict = draw(ids, tokens, CONFIG, 0)
     assert len(strict.rows) == 101 - (63 in tokens[100:, -1])
-    assert len(set(strict.on_eval)) == 1
+    assert len(set(strict.lots)) == 1
     loose = SelectConfig(train_per_class=30, eval_per_class=10, leak_free=False)
     drawn = draw(ids, tokens, loose, 0)
     assert sorted(drawn.rows) == list(range(200))
-    assert 20 < drawn.on_eval.sum() < 85
-    assert len(set(drawn.on_eval[drawn.rows < 100])) == 2  # exact copies on both sides: the paper's leak
+    on_eval = drawn.lots < of_the_corpus(loose)
+    assert 20 < on_eval.sum() < 85
+    assert len(set(on_eval[drawn.rows < 100])) == 2  # exact copies on both sides: the paper's leak
     order = np.random.default_rng(0).permutation(200)
     again = draw(ids[order], tokens[order], loose, 0)
     np.testing.assert_array_equal(ids[drawn.rows], ids[order][again.rows])
@@ -182,7 +184,7 @@ def test_an_empty_class_is_named():
 
 def test_the_share_on_the_eval_side_is_as_configured():
     tokens = np.random.default_rng(0).integers(0, 2000, (20000, 64), dtype=np.int32)
-    assert abs(draw(np.arange(20000), tokens, CONFIG, 0).on_eval.mean() - 0.25) < 0.02
+    assert abs((draw(np.arange(20000), tokens, CONFIG, 0).lots < of_the_corpus(CONFIG)).mean() - 0.25) < 0.02
 
 
 def frequent(rows=1500, seed=0):
@@ -265,7 +267,7 @@ def test_too_few_equally_frequent_ones_are_told():
     )
     with pytest.raises(UserError, match=told) as caught:
         select(draw(ids, tokens, config, 0), ids, classes, TITLES, config, match(classes, duplicates, 0, 3))
-    assert "select.min_train_per_class" in str(caught.value)
+    assert "lower" not in str(caught.value)  # there is none to be satisfied with
     assert "select.non_memorized=any" in str(caught.value)
 
 

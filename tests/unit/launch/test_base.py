@@ -5,11 +5,13 @@ from types import SimpleNamespace
 
 import pytest
 from conftest import memgrid_here
+from hypothesis import given
+from hypothesis import strategies as st
 
 from memgrid.errors import UserError
 from memgrid.launch import base as launcher
 from memgrid.launch.handover import answer_file
-from memgrid.launch.queues import SlurmLauncher
+from memgrid.launch.queues import LocalLauncher, SlurmLauncher
 from memgrid.launch.tasks import Task
 
 
@@ -17,6 +19,7 @@ from memgrid.launch.tasks import Task
     ("given", "told"),
     [
         ("hydra.launcher.at_once=0", "hydra.launcher.at_once=0 is too small"),
+        ("hydra.launcher.runs_per_job=0", "hydra.launcher.runs_per_job=0 is too small"),
         ("hydra.launcher.partition=gpu", "partition"),
         ("hydra.launcher.tasks_per_node=2", "hydra.launcher asks for 2 tasks in a job, and a run is one"),
         ("hydra.sweep.dir=${root}/100%/j", "has a % in its name, which SLURM replaces: give another root, or choose another one with"),
@@ -28,6 +31,19 @@ def test_what_the_local_launcher_cannot_do_is_refused(given, told, quick, tmp_pa
     assert process.returncode == 1
     assert told in process.stderr
     assert process.stderr.count("\n") == 1
+
+
+@given(st.lists(st.integers(1, 5), max_size=30), st.integers(1, 9))
+def test_runs_that_share_their_work_are_in_one_job_and_jobs_have_as_many_runs_as_asked_for(sizes, wanted):
+    numbers = iter(range(200))
+    works = [[Task(next(numbers), [], None) for _ in range(size)] for size in sizes]
+    jobs = LocalLauncher(1, wanted, submitit_folder=".").bundled([list(work) for work in works])
+    assert [task.number for job in jobs for task in job] == list(range(sum(sizes)))
+    where = {task.number: place for place, job in enumerate(jobs) for task in job}
+    assert all(len({where[task.number] for task in work}) == 1 for work in works)
+    assert all(len(job) >= wanted for job in jobs[:-1])
+    assert all(len(job) < wanted + 5 for job in jobs)
+    assert wanted > 1 or jobs == works
 
 
 def test_without_slurm_the_slurm_launcher_says_so(quick, tmp_path):

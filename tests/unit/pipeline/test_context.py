@@ -53,6 +53,14 @@ def test_runs_of_one_workspace_share_corpus_draw_and_labels(contexts):
     assert contexts(workspace, "seed=1").drawn is not first.drawn
 
 
+def test_a_coin_is_tossed_for_each_seed_and_kept_nowhere(contexts):
+    first, again, other = (contexts(quiet(), "taxonomy=null_coin", f"seed={seed}") for seed in (0, 0, 1))
+    assert first.groups == ("memorized",)
+    assert first.features["heads"].equals(again.features["heads"])
+    assert abs((first.features["heads"] == other.features["heads"]).mean() - 0.5) < 0.1
+    assert not list(first.labels.folder.glob("*coin*"))
+
+
 def test_a_label_file_that_is_written_again_is_read_again(contexts, tmp_path):
     context = contexts(quiet())
     ids = context.corpus.sequence_id

@@ -10,6 +10,7 @@ from memgrid.report.figures.flow import draw_flow, percent
 from memgrid.report.figures.ranking import (
     CONTROLS,
     FAMILIES,
+    GREY,
     ROUGES,
     draw_controls,
     draw_protocols,
@@ -106,6 +107,13 @@ def test_ranking_shows_the_numbers(drawing, tmp_path):
         [table["min_f1"].max() - 2.5, table["min_f1"].max()]
     )
     assert drawing.found("noise floor")
+    doubtful = table.with_columns(doubt=pl.Series(["", "constant"] * 6), probe_min_f1=pl.col("min_f1") - 3)
+    draw_ranking(doubtful, tmp_path / "ranking")
+    axes = drawing.figures[-1].axes[0]
+    hollow = [line for line in axes.lines if line.get_markerfacecolor() == "white"]
+    assert sorted(row for line in hollow for row in line.get_ydata()) == list(range(1, 12, 2))
+    (probe,) = lines_of(axes, GREY, CONTROLS["probe_min_f1"][2])
+    assert probe.get_xdata().tolist() == doubtful["probe_min_f1"].to_list()
     draw_ranking(table[:2], tmp_path / "ranking")
     assert not drawing.found("noise floor")
     assert not drawing.figures[-1].axes[0].patches

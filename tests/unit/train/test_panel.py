@@ -206,3 +206,24 @@ def test_another_corpus_under_the_same_ids_is_refused(planted):
     other = Corpus("c", corpus.sequence_id, corpus.tokens + 1, 16, None)
     with pytest.raises(UserError, match="another text as sequence 0"):
         AttentionData(store, other, samples, ("mean",), DataConfig(), 16, seed=0).setup()
+
+
+def test_a_learning_rate_that_falls_ends_at_nothing_and_goes_on_where_it_was(planted, tmp_path):
+    """The first step is taken at the full rate and none at 0; a training that is cut off ends as one that was not, to the last bit."""
+    rates, given = [], Panel.on_train_batch_start
+
+    def note(module, *arguments):
+        rates.append(module.trainer.optimizers[0].param_groups[0]["lr"])
+        return given(module, *arguments)
+
+    one = MEMBERS[:1]
+    with mock.patch.object(Panel, "on_train_batch_start", note):
+        through = fitted(planted, tmp_path / "through", one, schedule="linear")
+    steps = 4 * 5  # epochs × batches
+    np.testing.assert_allclose(rates, [1e-3 * (1 - step / steps) for step in range(steps)])
+    with pytest.raises(Killed):
+        fitted(planted, tmp_path / "cut", one, schedule="linear", stopped_at=2)
+    history, probabilities = fitted(planted, tmp_path / "cut", one, schedule="linear")
+    assert history == through[0]
+    np.testing.assert_array_equal(probabilities, through[1])
+    assert history != fitted(planted, tmp_path / "constant", one)[0]

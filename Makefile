@@ -11,13 +11,13 @@ export HF_HUB_OFFLINE ?= 1
 run: .venv/ready
 	@$(BIN)/python -m memgrid.run
 
-# Three processes on two cores, because the tests of SLURM mostly wait; with more threads they would wait for each other.
+# Three processes on two cores, because tests of SLURM, of signals and of servers mostly wait; with more threads they would wait for each other.
 TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder
 test: .venv/ready
 	@$(TESTS) -n 3 $(PYTEST)
 
 test-unit: .venv/ready
-	@$(TESTS) -n 2 tests/unit $(PYTEST)
+	@$(TESTS) -n 3 tests/unit $(PYTEST)
 
 # Whether a test depends on those before it: all files in random orders (by default ten), and each file of unit tests alone.
 SEEDS ?= $(shell shuf -i 0-9999 -n 10)

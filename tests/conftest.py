@@ -68,7 +68,7 @@ CAUSES = (
     "intervene.ordinary=4",
     "intervene.layers_at=30",
 )
-TWINS = ("cnn.epochs=2", "delta=40")
+TWINS = ("cnn.epochs=2", "control.members=0", "delta=40")
 # And as small as they can be, where it does not matter what they find.
 LEAST = (
     *("localize.samples=2", "localize.sanity=0"),

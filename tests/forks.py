@@ -27,7 +27,8 @@ OWNER = os.environ.setdefault("MEMGRID_TESTS_OWNER", str(os.getpid()))
 FOLDER = Path(__file__).parent
 WARM = {"PYTHONPATH": os.pathsep.join(filter(None, (str(FOLDER / "warm"), str(FOLDER), os.environ.get("PYTHONPATH"))))}
 # Read by the interpreter or by a library when it starts: a process that wants another value is started in the slow way.
-READ_EARLY = ("PYTHON", "OMP_", "MKL_", "HF_", "TRANSFORMERS_", "TORCH", "MPL", "LC_", "LANG", "POLARS_")
+READ_EARLY = ("PYTHON", "OMP_", "MKL_", "MPL", "LC_", "LANG", "POLARS_")
+READ_BY_THE_LARGE = ("HF_", "TRANSFORMERS_", "TORCH")
 
 
 class Started:
@@ -77,7 +78,7 @@ class Started:
 
 def run(words, cwd=None, env=None, timeout: float = 300, light: bool = False) -> subprocess.CompletedProcess:
     """As `subprocess.run([sys.executable, *words])` with the output captured as text; first comes -m, -c or a program."""
-    if early(os.environ if env is None else env) != early(os.environ):
+    if early(os.environ if env is None else env, light) != early(os.environ, light):
         command = [sys.executable, *map(str, words)]
         return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=env, timeout=timeout)
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
@@ -91,9 +92,10 @@ def run(words, cwd=None, env=None, timeout: float = 300, light: bool = False) ->
         return subprocess.CompletedProcess(words, process.returncode, out.read(), err.read())
 
 
-def early(env) -> dict[str, str]:
+def early(env, light: bool) -> dict[str, str]:
     """What would have to be known at the start of an interpreter."""
-    return {key: value for key, value in env.items() if key.startswith(READ_EARLY) and key != "PYTHONPATH"}
+    read = READ_EARLY if light else (*READ_EARLY, *READ_BY_THE_LARGE)
+    return {key: value for key, value in env.items() if key.startswith(read) and key != "PYTHONPATH"}
 
 
 def link_to_forker(kind: str) -> socket.socket:

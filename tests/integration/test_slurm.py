@@ -29,7 +29,7 @@ JOB = (
 )
 WAITING = "+hydra.launcher.additional_parameters.hold=true"
 CAPPED = "hydra.launcher.max_array_size=2"
-LONG = ("cnn.epochs=6", "control.members=0")
+LONG = ("cnn.epochs=6", "cnn.kernel_size=4", "cnn.features=4", "control.members=0")
 SHARDS = ("stages=[extract]", "extract.shard_samples=16")
 
 

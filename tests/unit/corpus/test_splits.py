@@ -1,7 +1,6 @@
 import os
-import subprocess
-import sys
 
+import forks
 import pytest
 from conftest import refusal
 from huggingface_hub import constants
@@ -129,8 +128,7 @@ def ask(endpoint, cache, *arguments):
         "NO_PROXY": "127.0.0.1,localhost",
         "HF_HUB_DISABLE_XET": "1",
     }
-    command = [sys.executable, "-c", ASK, *arguments]
-    process = subprocess.run(command, capture_output=True, text=True, env=os.environ | told, timeout=300)
+    process = forks.run(["-c", ASK, *arguments], env=os.environ | told, light=True)
     assert process.returncode == 0, process.stderr
     return process.stdout.strip()
 

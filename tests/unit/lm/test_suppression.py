@@ -18,7 +18,7 @@ K, LENGTH = 32, 64
 @pytest.fixture(scope="module")
 def sequences():
     """Embedded sequences, most of which the model continues word for word."""
-    return np.array(pl.read_parquet(TOY / "sequences.parquet", columns=["tokens"]).head(24)["tokens"].to_list(), np.int32)
+    return np.array(pl.read_parquet(TOY / "sequences.parquet", columns=["tokens"]).head(16)["tokens"].to_list(), np.int32)
 
 
 @pytest.fixture(scope="module")

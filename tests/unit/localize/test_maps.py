@@ -1,8 +1,6 @@
 """The file of Δ maps: what is read is what was written, whole or refused, and nobody needs the networks for it."""
 
-import subprocess
-import sys
-
+import forks
 import h5py
 import numpy as np
 import pytest
@@ -48,4 +46,4 @@ def test_what_cannot_be_read_is_told_in_a_sentence(path, monkeypatch):
 
 def test_reading_needs_no_torch():
     program = "import sys, memgrid.localize.maps, memgrid.report.sections.causes; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+    assert forks.run(["-c", program], light=True).returncode == 0

@@ -6,6 +6,7 @@ import time
 import numpy as np
 import polars as pl
 import pytest
+from conftest import NIGHT
 from runs_maker import Run, finish, grid, make_runs, result_of, rewrite
 
 from memgrid.metrics import scores
@@ -464,10 +465,10 @@ def test_values_for_people(column, value, text):
 
 @pytest.mark.slow
 def test_two_thousand_runs_are_read_and_tabled_in_seconds(tmp_path):
-    folders = make_runs(
-        tmp_path, llms=[f"model-{size}b" for size in range(8)], seeds=(0, 1, 2), rhos=tuple(tenth / 10 for tenth in range(1, 10))
-    )
-    assert len(folders) >= 2000
+    """By day a quarter of them, in a quarter of the time."""
+    sizes, rhos = 8 if NIGHT else 2, tuple(tenth / 10 for tenth in range(1, 10))
+    folders = make_runs(tmp_path, llms=[f"model-{size}b" for size in range(sizes)], seeds=(0, 1, 2), rhos=rhos)
+    assert len(folders) >= 250 * sizes
     start = time.process_time()
     found, left_out = read_runs(tmp_path)
     reading = time.process_time() - start
@@ -476,5 +477,5 @@ def test_two_thousand_runs_are_read_and_tabled_in_seconds(tmp_path):
         make(rows)
     assert len(found) == len(folders)
     assert not left_out
-    assert reading < 10
-    assert time.process_time() - start < 30
+    assert reading < 10 * sizes / 8
+    assert time.process_time() - start < 30 * sizes / 8

@@ -15,6 +15,7 @@ import warnings
 from multiprocessing.context import ForkContext, SpawnContext
 from pathlib import Path
 
+import forks
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -201,7 +202,6 @@ import sys
 sys.path[:0] = sys.argv[2:]
 from pathlib import Path
 from test_store import write_all
-print("ready", flush=True)
 write_all(Path(sys.argv[1]), list(range(3000)))
 """
 
@@ -209,14 +209,13 @@ write_all(Path(sys.argv[1]), list(range(3000)))
 def test_a_killed_writer_leaves_whole_shards(tmp_path: Path) -> None:
     root = Path(__file__).resolve().parent
     for seed in range(6):
-        command = [sys.executable, "-c", WRITER, str(tmp_path), str(root), str(root.parents[1]), str(root.parents[2])]
-        with subprocess.Popen(command, stdout=subprocess.PIPE) as writer:
-            assert writer.stdout
-            assert writer.stdout.readline()
-            while not any(tmp_path.glob("*.h5")) and writer.poll() is None:  # on a busy machine, the first shard takes its time
-                time.sleep(0.001)
-            time.sleep(random.Random(seed).uniform(0.005, 0.15))
-            writer.send_signal(signal.SIGKILL)
+        begun = len(list(tmp_path.glob("*.h5")))
+        writer = forks.Started(["-c", WRITER, tmp_path, root, root.parents[1], root.parents[2]], light=True)
+        while len(list(tmp_path.glob("*.h5"))) == begun and writer.poll() is None:  # on a busy machine, a shard takes its time
+            time.sleep(0.001)
+        time.sleep(random.Random(seed).uniform(0.005, 0.15))
+        writer.kill()
+        assert writer.wait(60) == -signal.SIGKILL
     (tmp_path / ".partial-999999999-elsewhere-0").write_bytes(b"half")
     (tmp_path / f".partial-{os.getpid()}-{host()}-0").write_bytes(b"half")
     with warnings.catch_warnings():

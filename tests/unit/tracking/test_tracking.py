@@ -442,6 +442,20 @@ def nobody(tmp_path):
     return {"HOME": str(tmp_path), "NETRC": str(tmp_path / "none"), "WANDB_API_KEY": "", "WANDB_CONFIG_DIR": str(tmp_path)}
 
 
+# The command, which waits two seconds for what it usually waits for ten or twenty.
+IMPATIENT = """
+from memgrid.tracking import files, log
+files.ARRIVAL_SECONDS = log.SERVER_SECONDS = 2
+from memgrid.io.commands import start
+from memgrid.tracking.__main__ import main
+start(main)
+"""
+
+
+def impatient(*words, env, cwd=None):
+    return forks.run(["-c", IMPATIENT, *words], cwd, {**os.environ, "COLUMNS": "160", **env})
+
+
 def test_both_parts_of_a_requeued_run_become_one(requeued, server, nobody, tmp_path):
     shutil.copytree(requeued / "runs", tmp_path / "runs")
     (killed_at_once,) = (path for path in tmp_path.glob("runs/**/run-*.wandb") if not started(path).resume)
@@ -468,8 +482,8 @@ def test_both_parts_of_a_requeued_run_become_one(requeued, server, nobody, tmp_p
 def test_rows_that_never_arrived_are_pushed_again_before_the_next_part(requeued, server, nobody, tmp_path):
     shutil.copytree(requeued / "runs", tmp_path / "runs")
     server.loses = 1
-    pushed = memgrid("sync", f"root={tmp_path}", module="tracking", env={**nobody, **server.environment}, cwd=tmp_path)
-    assert "1 of 1 runs pushed" in pushed.stdout
+    pushed = impatient("sync", f"root={tmp_path}", env={**nobody, **server.environment}, cwd=tmp_path)
+    assert "1 of 1 runs pushed" in pushed.stdout, pushed.stderr
     ((_, lines),) = server.rows.items()
     assert [json.loads(line)["_step"] for line in lines] == [0, 1, 2, 3]
 
@@ -554,7 +568,7 @@ def test_not_logged_in(command, nobody, offline):
 
 def test_an_unreachable_server(nobody, offline):
     environment = {**nobody, "WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_API_KEY": KEY}
-    process = memgrid("sync", f"root={offline[0].parents[3]}", module="tracking", check=False, env=environment)
+    process = impatient("sync", f"root={offline[0].parents[3]}", env=environment)
     assert process.returncode == 1
     assert re.fullmatch(r"memgrid: wandb cannot reach http://127.0.0.1:9 or is refused there: .*\n", process.stderr)
     assert unsynced(offline[0].parents[3])

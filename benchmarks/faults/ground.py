@@ -104,16 +104,23 @@ class Ground:
         assert isinstance(self.start, Starter)
         return self.start.begin(case.module, self.words(case), conditions)
 
-    def wrong_after(self, case: Case) -> str | None:
-        """Start it again, undisturbed; returns what is then not as if nothing had been, or None."""
+    def wrong_after(self, case: Case, removed: str | None = None) -> str | None:
+        """Start it again, undisturbed; returns what is then not as if nothing had been, or None.
+
+        Args:
+            removed: a folder that somebody took away. What a finished result needs no more may be missing from it, and nothing else.
+        """
         again = self.run(case)
         if again.status != 0:
             return f"the next start ends with {again.status}: {last(again.said)}"
-        return self.wrong_now(case)
+        return self.wrong_now(case, removed)
 
-    def wrong_now(self, case: Case) -> str | None:
-        """What is not as if nothing had been, or None."""
-        if other := differences(contents(self.root), self.outcome(case.name).contents):
+    def wrong_now(self, case: Case, removed: str | None = None) -> str | None:
+        """What is not as if nothing had been, or None; `removed` as `wrong_after`."""
+        found, expected = contents(self.root), self.outcome(case.name).contents
+        if removed is not None:
+            expected = {name: said for name, said in expected.items() if name in found or not name.startswith(f"{removed}/")}
+        if other := differences(found, expected):
             return f"{', '.join(other[:3])} differs from an undisturbed start"
         if left := leftovers(self.root):
             return f"{', '.join(left[:3])} is left"

@@ -107,7 +107,7 @@ def vanish(ground: Ground, case: Case, folder: str, draw: random.Random, factor:
         return None
     shutil.rmtree(ground.root / folder, ignore_errors=True)
     ended = started.end()
-    return refused(ground, ended) or ground.wrong_after(case), "refused" if ended.status == 1 else "made anew"
+    return refused(ground, ended) or ground.wrong_after(case, folder), "refused" if ended.status == 1 else "made anew"
 
 
 def refused(ground: Ground, ended: Ended) -> str | None:

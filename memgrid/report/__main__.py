@@ -16,7 +16,7 @@ from memgrid.io.commands import HELP, Command, explained, key, parsed, start
 from memgrid.io.display import PlainConsole, visible
 from memgrid.report.facts import Report
 from memgrid.report.report import gather, write_report
-from memgrid.report.sections.scores import doubt_text, null_text
+from memgrid.report.sections.doubts import doubt_text, null_text
 from memgrid.report.tables import ranking
 
 # Columns of the table in the terminal, narrow enough for 80 characters; the files have them all.

@@ -28,6 +28,7 @@ def metrics(done):
         entry["low"] = 80.0
     for entry in found["control"]["f1"]:
         entry["mean"] = 30.0
+    found["training"] = []  # three epochs are too few, which is told first
     del found["digest"]  # it is another content now
     return found
 

@@ -11,6 +11,7 @@ from memgrid.report.figures import ranking as charts
 from memgrid.report.figures.style import draw_confusions
 from memgrid.report.page import Fold, Listing, Part, Picture, Section, interval, listing
 from memgrid.report.rows import OWN_NAMES
+from memgrid.report.sections.doubts import doubt_text, null_text
 from memgrid.report.tables import ALL, REFERENCES, ranking
 
 DRAWN = 80  # rows of a chart
@@ -21,11 +22,6 @@ FAMILIES = {
     "3A": "one node",
     "3B": "one node or another",
     "null": "a split for no reason",
-}
-NAMED = 5  # of the rows that a sentence is about
-DOUBTS = {
-    "constant": "with a network that gives the same answer to every sample, so that their score says nothing of the classes",
-    "undertrained": "with a network that learned less of its training samples than a linear probe, so that more cnn.epochs may help",
 }
 MORE = (
     "In percent. P and R are precision and recall (of the worst class, and the mean over classes), the loss is in nats per sample. The "
@@ -151,30 +147,6 @@ def overall(report: Report) -> Section:
         Fold("More scores of each setting", [scores_list(table, "ranking")]),
     ]
     return Section("ranking", "Taxonomies ranked by min-F1", [*doubt_text(table), *null_text(table), *text], parts)
-
-
-def doubt_text(table: pl.DataFrame) -> list[str]:
-    """Which rows of a ranking have scores that say less than they seem to; nothing where none has."""
-    text = []
-    for word, why in DOUBTS.items():
-        rows = table.filter(pl.col("doubt").str.contains(word))
-        if rows.height:
-            names = "; ".join(rows["label"].head(NAMED)) + (f" and {rows.height - NAMED} more" if rows.height > NAMED else "")
-            text.append(f"{plural(rows.height, 'setting')} {'is' if rows.height == 1 else 'are'} {word}, {why}: {names}.")
-    return text
-
-
-def null_text(table: pl.DataFrame) -> list[str]:
-    """Where the null taxonomies land; nothing where none was run."""
-    table = table.with_row_index("place", offset=1)
-    rows = table.filter(family="null")
-    if not rows.height:
-        return []
-    landed = "; ".join(f"{row['label']}: {row['min_f1']:.1f}, place {row['place']}" for row in rows.iter_rows(named=True))
-    return [
-        "Null taxonomies split what is memorized for no reason, by a coin or at the median of its duplicates, and land here of "
-        f"{plural(table.height, 'setting')}: {landed}. What stands below a coin tells nothing of how text is memorized."
-    ]
 
 
 def sizes(report: Report) -> Section:

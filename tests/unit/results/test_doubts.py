@@ -13,7 +13,7 @@ from runs_maker import PAPERS, Run, finish, result_of, rewrite
 
 from memgrid.report.read import finished_runs
 from memgrid.report.rows import named, ranking_rows
-from memgrid.report.sections.scores import doubt_text, null_text
+from memgrid.report.sections.doubts import doubt_text, null_text
 from memgrid.report.tables import controls, ranking, rho_table
 from memgrid.results.findings import doubts, result_table, verdicts
 from memgrid.results.result import BEHIND, MemberTraining, from_json, to_json

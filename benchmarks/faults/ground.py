@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ class NotTriedError(Exception):
     """What cannot be tried here, such as a full disk by somebody who may not mount one."""
 
 
+FOLDER = re.compile(r"/\S*memgrid-faults-\w+/(side-\d+/)?(disk/)?")
 BLOCK = 4096  # bytes, in which a disk is filled
 
 
@@ -128,8 +130,8 @@ class Ground:
 
 
 def last(said: str) -> str:
-    """The last line that says something."""
-    return next((line for line in reversed(said.splitlines()) if line.strip()), "nothing was said")
+    """The last line that says something, without the temporary folder in its paths."""
+    return FOLDER.sub("", next((line for line in reversed(said.splitlines()) if line.strip()), "nothing was said"))
 
 
 def clear(folder: Path) -> None:

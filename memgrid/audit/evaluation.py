@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from sklearn.metrics import auc, roc_curve
 
 from memgrid.audit.result import AttackScores, OperatingPoint, Prediction, Rates
 from memgrid.audit.shadow.population import KINDS
@@ -63,30 +64,9 @@ def scores_of(evidence: Evidence, eta: float | str, moment: str, name: str) -> I
             yield answers[asked], values[number][asked]
 
 
-def roc(answers: np.ndarray, values: np.ndarray, corners: bool = True) -> tuple[np.ndarray, np.ndarray]:
-    """False- and true-positive rates from (0, 0) to (1, 1), float64, a point for each threshold; NaN where there are no such answers.
-
-    Bit for bit what scikit-learn's `roc_curve` gives, which spends fifty times as long on looking at its arguments: an audit asks for
-    hundreds of curves of a few hundred samples each.
-
-    Args:
-        corners: leave points out that lie on a line between others.
-    """
-    order = np.argsort(-values, kind="stable")
-    last = np.append(np.flatnonzero(np.diff(values[order])), len(values) - 1)  # of those with one value
-    true = np.cumsum(answers[order], dtype=np.float64)[last]
-    false = 1 + last - true
-    if corners and len(last) > 2:
-        kept = np.concatenate([[True], (np.diff(false, 2) != 0) | (np.diff(true, 2) != 0), [True]])
-        false, true = false[kept], true[kept]
-    with np.errstate(invalid="ignore"):
-        return np.append(0.0, false) / false[-1], np.append(0.0, true) / true[-1]
-
-
 def area_below(answers: np.ndarray, values: np.ndarray) -> float:
-    """The area under the ROC curve."""
-    false, true = roc(answers, values)
-    return float((np.diff(false) * (true[1:] + true[:-1]) / 2).sum())
+    """The area under the ROC curve, which `roc_auc_score` gives too, after three times as long a look at its arguments."""
+    return float(auc(*roc_curve(answers, values)[:2]))
 
 
 def areas(evidence: Evidence, eta: float | str, moment: str, name: str) -> np.ndarray:
@@ -96,13 +76,13 @@ def areas(evidence: Evidence, eta: float | str, moment: str, name: str) -> np.nd
 
 def mean_roc(evidence: Evidence, eta: float | str, moment: str, name: str) -> np.ndarray | None:
     """True-positive rates at GRID, the mean over models, float64 (201,); None where the question cannot be asked."""
-    curves = [np.interp(GRID, *roc(answers, values)) for answers, values in scores_of(evidence, eta, moment, name)]
+    curves = [np.interp(GRID, *roc_curve(answers, values)[:2]) for answers, values in scores_of(evidence, eta, moment, name)]
     return np.mean(curves, 0) if curves else None
 
 
 def true_positive_rates(answers: np.ndarray, values: np.ndarray, rates: list[float]) -> np.ndarray:
     """For each rate the share of positives above the lowest threshold at which at most `rate` of the negatives are, float64 (rates,)."""
-    false, true = roc(answers, values, corners=False)
+    false, true, _ = roc_curve(answers, values, drop_intermediate=False)
     shares: np.ndarray = true[np.searchsorted(false, rates, side="right") - 1]
     return shares
 

@@ -63,7 +63,7 @@ def look(drawn: Draw, classes: np.ndarray, number: int, bound: int, enough: Call
 
 
 def bound_of(drawn: Draw, classes: np.ndarray, number: int, config: SelectConfig) -> int:
-    """Lots below it are on the eval side; see `memgrid.label.sides`."""
+    """Lots below it are on the eval side; see `memgrid.label.draw`."""
     usual = of_the_corpus(config)
     if is_plenty(drawn, classes, number, usual, config):
         return usual

@@ -6,6 +6,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import combinations
 from typing import Any
 
@@ -13,9 +14,8 @@ import numpy as np
 import polars as pl
 
 from memgrid.config.names import CAME_LATER
-from memgrid.errors import UserError
 from memgrid.metrics import bootstrap, middle
-from memgrid.report.read import warn_damaged
+from memgrid.report.read import read_or_told
 from memgrid.report.rows import NamedRun, Row, flattened
 from memgrid.report.tables import REFERENCES, mean, reference_min_f1, score_row
 from memgrid.results.folder import BASELINES
@@ -57,13 +57,15 @@ class Answers:
 def read_answers(run: NamedRun) -> Answers | None:
     """A run's predictions and those of its baselines; None where an older version left none, or a file is damaged."""
     classes = len(run.result.classes)
+    files = (run.folder.predictions, run.folder.baselines)
+    if not all(path.exists() for path in files):
+        return None
+    panel, others = (read_or_told(partial(run.folder.table, path)) for path in files)
+    if panel is None or others is None:
+        return None
     try:
-        panel, others = (run.folder.table(path) for path in (run.folder.predictions, run.folder.baselines))
         baselines = {name: others[name].list.to_array(classes).to_numpy() for name in BASELINES if name in others.columns}
         members = np.stack([panel[name].list.to_array(classes).to_numpy() for name in run.result.members])
-    except UserError as error:
-        warn_damaged(error)
-        return None
     except pl.exceptions.PolarsError:
         return None
     same = panel["sequence_id"].equals(others["sequence_id"]) and bool(baselines)

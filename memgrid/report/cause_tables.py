@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Generic
 
 import polars as pl
 
-from memgrid.errors import UserError
-from memgrid.report.read import warn_left_out
+from memgrid.report.read import read_or_told
 from memgrid.report.rows import NamedRun
 from memgrid.results.findings import last_correlation
 from memgrid.results.folder import RunFolder
@@ -63,21 +63,17 @@ class RecordedRun(Generic[Record]):
 
 def localized(runs: Iterable[NamedRun]) -> list[RecordedRun[LocalizeRecord]]:
     """Every method of every run that was localized, the highest min-F1 first."""
-    return [RecordedRun(run, record) for run in best_first(runs) for record in run.folder.localize_records()]
+    return [
+        RecordedRun(run, record)
+        for run in best_first(runs)
+        for method in run.folder.methods()
+        if (record := read_or_told(partial(run.folder.localize_record, method))) is not None
+    ]
 
 
 def intervened(runs: Iterable[NamedRun]) -> list[RecordedRun[InterveneRecord]]:
     """Every run with an intervention, the highest min-F1 first."""
-    found = []
-    for run in best_first(runs):
-        try:
-            record = run.folder.intervene_record()
-        except UserError as error:
-            warn_left_out({"an intervention": str(error)})
-            continue
-        if record is not None:
-            found.append(RecordedRun(run, record))
-    return found
+    return [RecordedRun(run, record) for run in best_first(runs) if (record := read_or_told(run.folder.intervene_record)) is not None]
 
 
 def best_first(runs: Iterable[NamedRun]) -> list[NamedRun]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from memgrid.errors import DamagedError, UserError
+from memgrid.errors import UserError
 from memgrid.results.folder import RunFolder, folders_below
 from memgrid.results.result import RunResult, from_json
 
+T = TypeVar("T")
 WARNED = 5  # results left out that are named one by one
 
 
@@ -70,7 +72,15 @@ def warn_left_out(left_out: dict[str, str]) -> None:
         print(f"memgrid: {len(left_out) - WARNED} more are left out for such reasons", file=sys.stderr)
 
 
-def warn_damaged(error: UserError) -> None:
-    """A line on stderr if a file of a run is damaged, without which the report is written."""
-    if isinstance(error, DamagedError):
-        print(f"memgrid: left out of the report: {error}", file=sys.stderr)
+def tell_left_out(error: UserError) -> None:
+    """A line on stderr that a file of a run is of no use, so that the report is written without what it holds."""
+    print(f"memgrid: left out of the report: {error}", file=sys.stderr)
+
+
+def read_or_told(read: Callable[[], T]) -> T | None:
+    """What is read of a run, or None where it cannot be, which is told."""
+    try:
+        return read()
+    except UserError as error:
+        tell_left_out(error)
+        return None

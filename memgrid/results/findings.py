@@ -123,7 +123,7 @@ def doubts(result: RunResult) -> list[str]:
         )
     if behind := result.behind:
         worst = max(behind, key=lambda member: member.train_loss)
-        loss = f"a training loss of {worst.train_loss:.2f} after {epochs} epochs, where a linear probe has {worst.probe_loss:.2f}"
+        loss = f"a training loss of {worst.train_loss:.2f} after {epochs} epochs, where a linear probe has {worst.probe_loss:.2f} on others"
         lines.append(f"UNDERTRAINED: {len(behind)} of {number} networks have not learned what they could ({loss}): use more cnn.epochs.")
     return lines
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.sparse import csr_array
+from sklearn.base import BaseEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
@@ -64,11 +65,13 @@ def without_attention(train: Side, evaluate: Side, k: int, classes: int, seed: i
     sides, labels = (train, evaluate), train.labels
     vocabulary = 1 + max(int(side.decoded.max()) for side in sides)
     bags = [bag(side.decoded, vocabulary) for side in sides]
-    tokens = bag_model().fit(bags[0], labels).predict_proba(bags[1])
+    fitted = bag_model().fit(bags[0], labels)
+    tokens, left_out = fitted.predict_proba(bags[1]), out_of_fold(bag_model(), bags[0], labels, seed)
+    own = fitted.predict_proba(bags[0]) if left_out is None else left_out
     overlaps = [overlap(side.decoded, k) for side in sides]
     sure = column([side.confidence for side in sides])
     likely = column([side.prefix_logprob for side in sides])
-    from_tokens = [np.log(np.maximum(chances, FLOOR)) for chances in (out_of_fold(bags[0], labels, seed), tokens)]
+    from_tokens = [np.log(np.maximum(chances, FLOOR)) for chances in (own, tokens)]
     every = [both for both in (overlaps, sure, likely, from_tokens) if both is not None]
     return {
         "tokens": tokens,
@@ -114,13 +117,16 @@ def numbers(both: Sides, labels: np.ndarray) -> np.ndarray:
 
 
 @ONE_THREAD
-def linear(both: Sides, labels: np.ndarray) -> tuple[np.ndarray, float]:
-    """Logistic regression on many standardised numbers: probabilities of the eval samples, float64 (n, classes), and the training loss.
+def linear(both: Sides, labels: np.ndarray, seed: int) -> tuple[np.ndarray, float]:
+    """Logistic regression on many standardised numbers: probabilities of the eval samples, float64 (n, classes), and a loss.
 
-    The loss is a mean cross-entropy in nats per sample.
+    The loss is its mean cross-entropy on train samples that it was not fitted on, in nats per sample; a guess's where there are too few of
+    a class to leave some out. On those that it was fitted on it would be low even where there is nothing to learn.
     """
-    model: Pipeline = make_pipeline(StandardScaler(), LogisticRegression(C=MANY_C, max_iter=ROUNDS)).fit(both[0], labels)
-    return model.predict_proba(both[1]), float(log_loss(labels, model.predict_proba(both[0])))
+    model: Pipeline = make_pipeline(StandardScaler(), LogisticRegression(C=MANY_C, max_iter=ROUNDS))
+    answers = out_of_fold(model, both[0], labels, seed)
+    loss = float(np.log(labels.max() + 1)) if answers is None else float(log_loss(labels, answers))
+    return model.fit(both[0], labels).predict_proba(both[1]), loss
 
 
 def tree(both: Sides, labels: np.ndarray, classes: int, seed: int) -> np.ndarray:
@@ -129,14 +135,12 @@ def tree(both: Sides, labels: np.ndarray, classes: int, seed: int) -> np.ndarray
     return model.fit(both[0], labels).predict_proba(both[1])
 
 
-def out_of_fold(counts: csr_array, labels: np.ndarray, seed: int) -> np.ndarray:
-    """What a bag of tokens says of train samples that it was not fitted on, float64 (n, classes)."""
+def out_of_fold(model: BaseEstimator, features: np.ndarray | csr_array, labels: np.ndarray, seed: int) -> np.ndarray | None:
+    """What a model says of train samples that it was not fitted on, float64 (n, classes); None where a class has a single sample."""
     folds = min(FOLDS, int(np.bincount(labels).min()))
     if folds < 2:
-        return bag_model().fit(counts, labels).predict_proba(counts)
-    return cross_val_predict(
-        bag_model(), counts, labels, cv=StratifiedKFold(folds, shuffle=True, random_state=seed), method="predict_proba"
-    )
+        return None
+    return cross_val_predict(model, features, labels, cv=StratifiedKFold(folds, shuffle=True, random_state=seed), method="predict_proba")
 
 
 def scored(answers: Probabilities, labels: np.ndarray, classes: int, seed: int) -> dict[str, PanelScores | None]:

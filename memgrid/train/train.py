@@ -110,7 +110,7 @@ def summary(
 
 
 def how_far(run: RunConfig, history: list[MemberEpoch], probabilities: np.ndarray, probe_losses: dict[str, float]) -> list[MemberTraining]:
-    """How far each network came, and how far a linear probe comes on the samples and the pooling that it was trained on."""
+    """How far each network came, and how far a linear probe of its pooling comes on samples like those that it was trained on."""
     last = {row.member: row.train_loss for row in history if row.epoch == run.cnn.epochs - 1}
     return [
         MemberTraining(last[member.name], probe_losses[member.reads], len(np.unique(own)))
@@ -121,8 +121,8 @@ def how_far(run: RunConfig, history: list[MemberEpoch], probabilities: np.ndarra
 def references(run: RunConfig, data: AttentionData, prefix_logprob: np.ndarray) -> tuple[Probabilities, dict[str, float]]:
     """Eval probabilities, float64 (n, classes), of all that the panel is compared with: the baselines, and a linear probe per pooling.
 
-    Beside them the training loss of each pooling's probe. A probe's statistics are the same in every epoch: they are computed once, and
-    its weights are those of the optimum.
+    Beside them the loss of each pooling's probe on train samples that it was not fitted on. A probe's statistics are the same in every
+    epoch: they are computed once, and its weights are those of the optimum.
     """
     classes, sides = len(run.taxonomy.classes), {}
     for side in SIDES:
@@ -133,7 +133,7 @@ def references(run: RunConfig, data: AttentionData, prefix_logprob: np.ndarray) 
     read = {side: statistics(data.loader(side, 4 * run.cnn.batch_size, None), run, data) for side in SIDES}
     losses = {}
     for pool in data.pools:
-        probabilities[f"{PROBE}{pool}"], losses[pool] = linear([read[side][pool] for side in SIDES], sides["train"].labels)
+        probabilities[f"{PROBE}{pool}"], losses[pool] = linear([read[side][pool] for side in SIDES], sides["train"].labels, run.seed)
     return probabilities, losses
 
 

@@ -13,8 +13,9 @@ from tokenizers import Tokenizer
 from memgrid.corpus.ngrams import window_hashes
 from memgrid.io.paths import TOY
 from memgrid.pretrain import templates
-from memgrid.pretrain.config import MixConfig, ModelConfig, OptimizerConfig
+from memgrid.pretrain.config import MixConfig, ModelConfig, OptimizerConfig, PretrainConfig
 from memgrid.pretrain.documents import build_documents, training_windows
+from memgrid.pretrain.stages import pretrain
 from memgrid.pretrain.train import train_model
 
 SMALL = (
@@ -91,6 +92,16 @@ def test_a_cut_training_goes_on_bit_for_bit(tmp_path):
     for name, value in whole.items():
         np.testing.assert_array_equal(value, again[name])
         np.testing.assert_array_equal(value, resumed[name])
+
+
+def test_a_tokenizer_that_vanished_is_made_anew(tmp_path, monkeypatch):
+    monkeypatch.setattr("memgrid.pretrain.stages.make_model", lambda *_: None)
+    monkeypatch.setattr("memgrid.pretrain.stages.make_sequences", lambda *_: None)
+    pretrain(PretrainConfig(folder=str(tmp_path)))
+    whole = (tmp_path / "tokenizer.json").read_bytes()
+    (tmp_path / "tokenizer.json").unlink()
+    pretrain(PretrainConfig(folder=str(tmp_path)))
+    assert (tmp_path / "tokenizer.json").read_bytes() == whole
 
 
 def test_a_missing_source_is_one_sentence(tmp_path):

@@ -10,8 +10,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator, PercentFormatter
+from sklearn.metrics import roc_curve
 
-from memgrid.audit.evaluation import ETAS, GRID, Evidence, areas, mean_roc, question, roc
+from memgrid.audit.evaluation import ETAS, GRID, Evidence, areas, mean_roc, question
 from memgrid.audit.shadow.population import KINDS
 from memgrid.audit.shadow.predictors import PREDICTORS
 from memgrid.report.figures.style import COLOURS, DOUBLE, KEY_LINE, Legend, draw_key, figure, key_lines, place
@@ -156,7 +157,7 @@ def draw_attack(evidence: Evidence, path: Path) -> None:
         low = 1.0
         for name in kinds:
             chosen = audited & (evidence.kind == KINDS.index(name))
-            false, true = roc(evidence.members[chosen], evidence.ratio[chosen])
+            false, true, _ = roc_curve(evidence.members[chosen], evidence.ratio[chosen])
             low = min(low, 1 / max(1, int((~evidence.members[chosen]).sum())))
             axes.plot(false, true, color=KIND_LOOKS[name][0], linestyle=KIND_LOOKS[name][1], linewidth=1.3)
         axes.plot([low, 1], [low, 1], color="0.6", linewidth=0.8, linestyle=":")

@@ -13,7 +13,7 @@ from memgrid.report.facts import Report, plural
 from memgrid.report.figures.doses import draw_doses, draw_layers
 from memgrid.report.figures.maps import draw_decision_maps, draw_layer_shares, draw_randomization, draw_teaser
 from memgrid.report.page import Fold, Part, Picture, Section, listing, picture
-from memgrid.report.read import warn_damaged
+from memgrid.report.read import tell_left_out
 from memgrid.results.findings import mean_curves, randomization_sentences, sentences
 from memgrid.results.records import InterveneRecord, LocalizeRecord
 
@@ -53,7 +53,7 @@ def where(report: Report) -> Section:
         try:
             maps = read_decision_maps(localization.folder.decision_maps(localization.method))
         except UserError as error:
-            warn_damaged(error)
+            tell_left_out(error)
             text.append(f"{localization.name} is left out: {error}.")
             continue
         shown.append(localization)
@@ -134,7 +134,7 @@ def causal(report: Report) -> Section:
         try:
             table = intervention.folder.table(intervention.folder.intervention)
         except UserError as error:
-            warn_damaged(error)
+            tell_left_out(error)
             text.append(f"{intervention.name} is left out: its {intervention.folder.intervention.name} is missing or damaged.")
             continue
         shown += 1

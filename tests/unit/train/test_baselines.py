@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from memgrid.results.folder import BASELINES
-from memgrid.train.baselines import Side, overlap, scored, without_attention
+from memgrid.results.result import BEHIND
+from memgrid.train.baselines import Side, linear, overlap, scored, without_attention
 
 K, LENGTH = 8, 16
 
@@ -93,3 +94,24 @@ def test_overlap_of_what_is_decoded():
     np.testing.assert_allclose(rouge_3, [1, 0, 0])
     np.testing.assert_allclose(share, [1, 0, 0.25])
     assert overlap(np.tile(decoded, 20), 70).shape == (3, 1)
+
+
+def probe_loss(rng, signal):
+    """As a share of a guess's loss, of few to many samples of two to four classes."""
+    classes, each, numbers = int(rng.integers(2, 5)), int(rng.integers(10, 60)), int(rng.integers(4, 49))
+    labels = np.repeat(np.arange(classes), each)
+    seen = rng.normal(size=(classes * each, numbers)) + signal * np.eye(classes, numbers)[labels]
+    return linear([seen, seen[:2]], labels, 0)[1] / np.log(classes)
+
+
+def test_no_network_that_guesses_is_called_undertrained_where_there_is_nothing_to_learn():
+    """Nor one that is a little worse than a guess, as dropout makes it; where there is much to learn, all of them are."""
+    nothing = [probe_loss(np.random.default_rng(seed), 0.0) for seed in range(60)]
+    much = [probe_loss(np.random.default_rng(seed), 4.0) for seed in range(20)]
+    guess = 1.02
+    assert np.mean([guess > loss + BEHIND for loss in nothing]) <= 0.05
+    assert all(guess > loss + BEHIND for loss in much)
+
+
+def test_a_probe_of_a_class_with_one_sample_knows_nothing():
+    assert linear([np.random.default_rng(0).normal(size=(9, 3)), np.zeros((1, 3))], np.array([0] * 8 + [1]), 0)[1] == np.log(2)

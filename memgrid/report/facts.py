@@ -31,11 +31,14 @@ class NoiseFloor:
 def noise_floor(rows: Iterable[Row]) -> NoiseFloor | None:
     """Differences of min-F1 between trainings of the same partition by the same LLM: other seeds, or equal partitions trained separately.
 
-    A result that was taken over from an equal partition is no second training. None where there is no pair.
+    A result that was taken over from an equal partition is no second training; one of undertrained or constant networks says nothing of
+    what others would differ by. None where there is no pair.
     """
     trainings: dict[tuple[Any, ...], list[float]] = defaultdict(list)
     for row in rows:
         for run in row.runs:
+            if run.result.doubt:
+                continue
             trainings[(*run.place, run.divided.key, run.llm)].append(run.result.panel.min_f1.mean)
     apart = [abs(a - b) for scores in trainings.values() for a, b in combinations(scores, 2)]
     return NoiseFloor(len(apart), mean(apart), float(np.quantile(apart, 0.95)), max(apart)) if apart else None

@@ -9,7 +9,7 @@ from memgrid.report.facts import plural
 NAMED = 5  # of the rows that a sentence is about
 DOUBTS = {
     "constant": "with a network that gives the same answer to every sample, so that their score says nothing of the classes",
-    "undertrained": "with a network that learned less of its training samples than a linear probe tells of others: more cnn.epochs help",
+    "undertrained": "with a network that learned less of its training samples than a linear probe tells of others (use more cnn.epochs)",
 }
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 from runs_maker import PAPERS, Run, finish, result_of, rewrite
 
+from memgrid.report.facts import noise_floor
 from memgrid.report.read import finished_runs
 from memgrid.report.rows import named, ranking_rows
 from memgrid.report.sections.doubts import doubt_text, null_text
@@ -89,6 +90,13 @@ def test_the_ranking_marks_them_and_says_so(rows):
     assert undertrained.startswith("2 settings are undertrained")
     assert rho_table(rows).filter(rho=0.3)["doubt"].to_list() == ["undertrained"]
     assert doubt_text(table.filter(doubt="")) == []
+
+
+def test_what_was_not_trained_to_its_end_is_no_noise(rows):
+    """Two seeds of recite differ, of which one is undertrained; trained, both would be a pair."""
+    assert noise_floor(rows) is None
+    fine = [dataclasses.replace(row, runs=[dataclasses.replace(run, result=trained(run.result)) for run in row.runs]) for row in rows]
+    assert noise_floor(fine).pairs == 1
 
 
 def test_the_ranking_says_where_null_taxonomies_land(rows):

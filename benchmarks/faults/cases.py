@@ -88,6 +88,7 @@ class Case:
         module: `python -m memgrid.<module>` is it; words: what is typed after it, where ROOT and GIVEN stand for folders: that in which it
             writes, and that of what it is given and only reads.
         after: the case whose outcome it starts from; None: from an empty folder. prepared: what is done to that before.
+        once: what is done is refused a second time, as files that it would have to overwrite are there.
     """
 
     name: str
@@ -95,11 +96,15 @@ class Case:
     words: tuple[str, ...]
     after: str | None = None
     prepared: Callable[[Path], object] | None = None
+    once: bool = False
 
     def typed(self, root: Path, given: Path) -> list[str]:
         """The words for two folders; STORED stands for the sequences whose attention is there."""
         if any("STORED" in word for word in self.words):
-            ids = {int(one) for path in root.rglob("*.h5") for one in h5py.File(path, locking=False)["sequence_id"][:]}
+            ids: set[int] = set()
+            for path in root.rglob("*.h5"):
+                with h5py.File(path, locking=False) as shard:
+                    ids.update(shard["sequence_id"][:].tolist())
             words = [word.replace("STORED", ",".join(map(str, sorted(ids)))) for word in self.words]
             return replace(self, words=tuple(words)).typed(root, given)
         return [word.replace("ROOT", str(root)).replace("GIVEN", str(given)) for word in self.words]
@@ -143,7 +148,7 @@ CASES = {
         Case("text again", "run", (*TEXT, *SMALL_RUN, "wandb=off", "stages=[label]", "root=ROOT"), "text"),
         Case("report", "report", ("root=ROOT",), "intervene"),
         Case("tracking sync", "tracking", ("sync", "root=ROOT"), "train, wandb offline"),
-        Case("store export", "store", ("export", f"folder={STORE}", "ids=STORED", "out=ROOT/out/some.h5"), "extract"),
+        Case("store export", "store", ("export", f"folder={STORE}", "ids=STORED", "out=ROOT/out/some.h5"), "extract", once=True),
         Case("status forget", "status", ("forget=stopped", "root=ROOT"), "train", stop),
         of_audit("audit prepare", "prepare", None),
         of_audit("audit train", "train", "audit prepare"),

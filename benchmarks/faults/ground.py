@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ class NotTriedError(Exception):
 
 
 FOLDER = re.compile(r"/\S*memgrid-faults-\w+/(side-\d+/)?(disk/)?")
+MOUNT_SECONDS = 20
 BLOCK = 4096  # bytes, in which a disk is filled
 
 
@@ -169,9 +171,12 @@ def full(disk: Path, room: int) -> Iterator[None]:
 
 @contextmanager
 def read_only(disk: Path) -> Iterator[None]:
-    """Inside, nothing can be written to the disk."""
-    if not done(["mount", "-o", "remount,ro", str(disk)]):
-        raise NotTriedError("the disk cannot be mounted anew")
+    """Inside, nothing can be written to the disk; processes of an earlier try that still write have some time to end."""
+    latest = time.monotonic() + MOUNT_SECONDS
+    while not done(["mount", "-o", "remount,ro", str(disk)]):
+        if time.monotonic() > latest:
+            raise NotTriedError("the disk cannot be mounted anew")
+        time.sleep(0.2)
     try:
         yield
     finally:

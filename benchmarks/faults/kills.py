@@ -58,6 +58,8 @@ def end(ground: Ground, case: Case, number: signal.Signals, share: float) -> Tri
     ended = started.end(END_SECONDS if hit else LONGEST)
     if not hit or (ended.status == 0 and time.monotonic() - told < LAST_SECONDS):  # it was over, or nothing was left to do
         return None
+    if case.once and ground.wrong_now(case) is None:  # all was done, and it is not done twice
+        return None
     early = ended.status == -number  # before it was ready to end in its own way
     if ended.status != STATUS[number] and not early:
         return f"the status is {ended.status} after {moment:.1f} s: {last(ended.said)}", ""

@@ -141,6 +141,7 @@ class Starter:
         """Start a command and go on."""
         self.number += 1
         log = self.folder / f"{os.getpid()}-{self.number}.log"
+        log.touch()  # who is ended at once has said nothing
         process = self.context.Process(target=run, args=(module, list(words), str(log), conditions))
         process.start()
         self.parent = self.parent or parent_of(process.pid)

@@ -63,17 +63,21 @@ def arrived(path: Path, timeout: int) -> bool:
     Args:
         timeout: seconds that the server may take for an answer.
     """
+    last, deadline = max(logged_steps(path), default=-1), time.monotonic() + ARRIVAL_SECONDS
+    while (shown := last_step_shown(path, timeout)) is not None and shown < last:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(1)
+    return True
+
+
+def last_step_shown(path: Path, timeout: int) -> int | None:
+    """The last step that the server has of the run that a part belongs to, -1 before the first; None where it cannot be asked."""
     import wandb
 
     run = next(record.run for record, _ in records(path) if record.HasField("run"))
-    last, deadline = max(logged_steps(path), default=-1), time.monotonic() + ARRIVAL_SECONDS
     try:
         api = wandb.Api(timeout=timeout)
-        sent = api.run("/".join((run.entity or str(api.default_entity), run.project, run.run_id)))
-        while sent.lastHistoryStep < last:
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(1)
+        return int(api.run("/".join((run.entity or str(api.default_entity), run.project, run.run_id))).lastHistoryStep)
     except (wandb.Error, ValueError):
-        return True
-    return True
+        return None

@@ -11,8 +11,9 @@ from pathlib import Path
 from filelock import Timeout
 
 from memgrid.errors import UserError
+from memgrid.io.files import write_text
 from memgrid.results.work import WorkFolder
-from memgrid.tracking.files import arrived, begun, records
+from memgrid.tracking.files import arrived, begun, last_step_shown, logged_steps, records
 from memgrid.tracking.log import INHERITED, PREFIX, SERVER_SECONDS, brief, log_in, own_environment
 
 PUSH_SECONDS = 900  # how long wandb's server may take to take one part of a run
@@ -57,13 +58,32 @@ def push_all(root: Path) -> None:
                 for before, path in zip([None, *parts], parts, strict=False):
                     if before is not None and not arrived(before, SERVER_SECONDS):
                         push(before)  # the server tells where a part belongs: after nothing, it would replace what came before
-                    if reason := push(path):
+                    if reason := push_once(path):
                         raise UserError(f"wandb did not take {path.parent} ({reason}), {pushed} runs were pushed before: start sync again")
                 pushed += 1
                 print(f"pushed {folder}")
         except Timeout:
             print(f"{folder} is still running: left for the next time")
     print(f"{pushed} of {len(waiting)} runs pushed")
+
+
+def push_once(path: Path) -> str | None:
+    """As `push`, but nothing where an earlier push was cut off after all had arrived: wandb would add the rows to themselves.
+
+    Beside a part stands, while it is pushed, the last step that the server had before.
+    """
+    note = path.with_name(f"{path.name}.pushing")
+    shown, last = last_step_shown(path, SERVER_SECONDS), max(logged_steps(path), default=-1)
+    if shown is not None and note.exists() and shown >= last and note.read_text() in map(str, range(-1, shown)):
+        synced(path).touch()
+    else:
+        note.unlink(missing_ok=True)
+        if shown is not None:
+            write_text(str(shown), note)
+        if reason := push(path):
+            return reason
+    note.unlink(missing_ok=True)
+    return None
 
 
 def push(path: Path) -> str | None:

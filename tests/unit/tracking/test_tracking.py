@@ -31,7 +31,7 @@ from memgrid.tracking import files as tracking_files
 from memgrid.tracking import sync as tracking_sync
 from memgrid.tracking.__main__ import main
 from memgrid.tracking.log import cell_name, log_history, tracked
-from memgrid.tracking.sync import push, sync, sync_command, unsynced
+from memgrid.tracking.sync import push, push_once, sync, sync_command, synced, unsynced
 
 HEADER, BLOCK = 7, 32768  # the file is a LevelDB log: blocks of pieces, each behind a checksum, its length and its type
 KEY = "0123456789" * 4
@@ -514,6 +514,33 @@ def test_what_the_server_refuses_stays_unpushed(offline, server, nobody, tmp_pat
     server.refuses = ()
     assert push(path) is None
     assert unsynced(tmp_path) == {}
+
+
+def test_a_push_that_was_cut_off_is_done_once(offline, server, nobody, tmp_path, monkeypatch):
+    """After all had arrived, before anything had, and with rows of an earlier training on the server, which are no sign of these."""
+    folder = shutil.copytree(offline[0], tmp_path / "runs/toy/rasy" / offline[0].name)
+    (path,) = files(folder)
+    note = path.with_name(f"{path.name}.pushing")
+    for key, value in {**nobody, **server.environment}.items():
+        monkeypatch.setenv(key, value)
+    pushed = []
+    monkeypatch.setattr(tracking_sync, "push", lambda path: pushed.append(note.read_text()))
+    last = max(tracking_files.logged_steps(path))
+    for stood, shown, again in (
+        (None, -1, ["-1"]),
+        ("-1", last, []),
+        ("-1", -1, ["-1"]),
+        (str(last), last, [str(last)]),
+        ("x", last, [str(last)]),
+    ):
+        pushed.clear()
+        synced(path).unlink(missing_ok=True)
+        note.unlink(missing_ok=True) if stood is None else note.write_text(stood)
+        monkeypatch.setattr(tracking_sync, "last_step_shown", lambda *_, shown=shown: shown)
+        assert push_once(path) is None
+        assert pushed == again
+        assert not note.exists()
+        assert synced(path).exists() == (not again)
 
 
 def test_a_server_that_stops_answering_is_not_waited_for(offline, nobody, tmp_path, monkeypatch):

@@ -97,3 +97,8 @@ def show_warning(message: Warning | str, category: type[Warning], *where: object
     """Our own warnings as a sentence, without the line of code that Python adds; the others as ever."""
     own = category.__module__.startswith("memgrid.")
     print(f"memgrid: {message}" if own else warnings.formatwarning(message, category, *where[:2]), file=sys.stderr)  # type: ignore[arg-type]
+
+
+def plural(number: int, word: str) -> str:
+    """Such as `3 runs`."""
+    return f"{number:,} {word}{'' if number == 1 else 's'}"

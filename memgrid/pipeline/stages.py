@@ -11,6 +11,7 @@ from memgrid.config.derive import members, protocol
 from memgrid.config.schema import RunConfig
 from memgrid.corpus.splits import fetch_splits, is_on_hub
 from memgrid.errors import UserError
+from memgrid.io.display import plural
 from memgrid.io.files import check_room
 from memgrid.label.code import code_model
 from memgrid.label.select import undecided_rows
@@ -168,9 +169,8 @@ def train_stage(context: RunContext) -> None:
             result = shared.adopt(equal, context.samples, context.folder)
         else:
             panel = members(context.run.cnn, protocol(context.run))
-            context.say(
-                f"train    {len(panel)} networks, {context.run.cnn.epochs} epochs, and {context.run.control.members} on shuffled labels"
-            )
+            sizes = f"{plural(len(panel), 'network')}, {plural(context.run.cnn.epochs, 'epoch')}"
+            context.say(f"train    {sizes}, and {context.run.control.members} on shuffled labels")
             prefix_logprob = context.features["prefix_logprob"].to_numpy()[
                 context.corpus.rows_of(context.samples["sequence_id"].to_numpy())
             ]

@@ -119,8 +119,3 @@ class Report:
         )
         best = table.sort(odd, maintain_order=True).unique("family", keep="first", maintain_order=True)
         return best.sort("min_f1", descending=True, maintain_order=True)
-
-
-def plural(number: int, word: str) -> str:
-    """Such as `3 runs`."""
-    return f"{number:,} {word}{'' if number == 1 else 's'}"

@@ -6,8 +6,9 @@ from functools import partial
 
 import polars as pl
 
+from memgrid.io.display import plural
 from memgrid.report.baseline_tables import ADDS, NOTHING, SIZES, WORSE, grouped, train_samples
-from memgrid.report.facts import Report, plural
+from memgrid.report.facts import Report
 from memgrid.report.figures.baselines import draw_added, draw_learning
 from memgrid.report.page import Fold, Part, Section, interval, listing
 from memgrid.report.sections.scores import DRAWN, MATRICES

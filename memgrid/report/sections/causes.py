@@ -7,9 +7,10 @@ from functools import partial
 import polars as pl
 
 from memgrid.errors import UserError
+from memgrid.io.display import plural
 from memgrid.localize.maps import DecisionMaps, read_decision_maps
 from memgrid.report.cause_tables import RecordedRun, intervened, localized
-from memgrid.report.facts import Report, plural
+from memgrid.report.facts import Report
 from memgrid.report.figures.doses import draw_doses, draw_layers
 from memgrid.report.figures.maps import draw_decision_maps, draw_layer_shares, draw_randomization, draw_teaser
 from memgrid.report.page import Fold, Part, Picture, Section, listing, picture

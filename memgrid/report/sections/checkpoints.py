@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from memgrid.report.facts import Report, plural
+from memgrid.io.display import plural
+from memgrid.report.facts import Report
 from memgrid.report.figures.flow import MOST_COLUMNS, OverSteps, Panel, draw_over_steps, draw_step_flow, shown_steps
 from memgrid.report.page import Fold, Part, Section, listing
 from memgrid.report.rows import CHECKPOINT, NamedRun

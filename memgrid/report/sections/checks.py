@@ -11,9 +11,10 @@ from omegaconf import OmegaConf
 
 from memgrid.config.names import called
 from memgrid.errors import UserError
+from memgrid.io.display import plural
 from memgrid.io.files import copy_file
 from memgrid.io.paths import CONF
-from memgrid.report.facts import Report, plural
+from memgrid.report.facts import Report
 from memgrid.report.figures import ranking as charts
 from memgrid.report.figures.flow import draw_flow, flow
 from memgrid.report.page import ROWS, Fold, Part, Section, interval, listing, picture

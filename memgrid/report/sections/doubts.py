@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from memgrid.report.facts import plural
+from memgrid.io.display import plural
 
 NAMED = 5  # of the rows that a sentence is about
 DOUBTS = {

@@ -15,7 +15,7 @@ import polars as pl
 from memgrid.config.names import LABELS, checkpoint_of, find_home, homes, owner_of, owner_of_labels, short_name, step_of, tensors_file
 from memgrid.errors import DamagedError
 from memgrid.io.digests import read_json, read_table
-from memgrid.report.facts import plural
+from memgrid.io.display import plural
 from memgrid.report.rows import NamedRun
 from memgrid.report.sections.onset import AWAY, History
 from memgrid.taxonomy import Taxonomy, Thresholds

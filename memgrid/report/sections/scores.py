@@ -6,7 +6,8 @@ from functools import partial
 
 import polars as pl
 
-from memgrid.report.facts import NoiseFloor, Report, plural
+from memgrid.io.display import plural
+from memgrid.report.facts import NoiseFloor, Report
 from memgrid.report.figures import ranking as charts
 from memgrid.report.figures.style import draw_confusions
 from memgrid.report.page import Fold, Listing, Part, Picture, Section, interval, listing

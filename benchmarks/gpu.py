@@ -70,7 +70,7 @@ def training(settings: Settings, name: str) -> list[Row]:
     config = paper_panel()
     if settings.quick:
         config.kernel_size, config.features = [8], [10]
-    panel, batch = members(config), config.batch_size
+    panel, batch = members(config), 4 if settings.quick else config.batch_size
     pools = {pool: torch.from_numpy(packed) for pool, packed in random_maps(batch, LAYERS_12B).pools.items()}
     labels = random_labels(batch)
 

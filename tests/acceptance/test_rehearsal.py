@@ -103,7 +103,7 @@ hydra:
 
 select: {{train_per_class: 16, eval_per_class: 8, min_train_per_class: 8, min_eval_per_class: 4}}
 llm: {{batch_tokens: 1024}}
-cnn: {{epochs: 1}}
+cnn: {{epochs: 1, kernel_size: [6], features: [10]}}
 trainer: {{threads: 1, progress: false}}
 """
 

@@ -200,7 +200,7 @@ def test_parts_equal_the_whole(undisturbed, tmp_path):
 @pytest.mark.slow
 def test_a_process_for_each_part_equals_the_whole(undisturbed, tmp_path):
     given = ("-m", "hydra/launcher=local", "hydra.launcher.at_once=2", "part=0,1", "parts=2", f"root={tmp_path}")
-    shown = memgrid(*TINY, *given, module="audit").stdout
+    shown = memgrid(*TINY, *given, module="audit", env=forks.WARM).stdout
     assert shown.count(": done") == 2
     assert_same_audit(tmp_path, undisturbed)
     assert "2 of 2 runs are done" in memgrid(*TINY, *given, module="audit").stdout

@@ -4,8 +4,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,7 +13,7 @@ import numpy as np
 import polars as pl
 import pytest
 from cluster import provided, wait_for
-from conftest import memgrid, memgrid_here
+from conftest import NIGHT, memgrid, memgrid_here
 from job_callbacks import held
 
 pytestmark = [pytest.mark.slow, pytest.mark.slurm]
@@ -88,25 +86,25 @@ class Launched:
         self.cluster, self.root, self.hold = cluster, root, root.with_name(f"{root.name}-hold")
         self.hold.mkdir()
         self.env = env or {**cluster.env, "PYTHONPATH": str(Path(__file__).parents[1])}
-        self.words = [sys.executable, "-m", "memgrid.run", *JOB, f"root={root}", held(self.hold), *overrides]
+        self.printed = root.with_name(f"{root.name}-printed")
+        self.words = ["-m", "memgrid.run", *JOB, f"root={root}", held(self.hold), *overrides]
         self.again()
 
     def again(self) -> None:
         """Type the same command (once more)."""
-        self.process = subprocess.Popen(self.words, env=self.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        with self.printed.open("w") as stream:
+            self.process = forks.Started(self.words, env=self.env, stdout=stream, stderr=stream, light=True)
 
     def output(self, seconds: float = 200) -> str:
-        out, _ = self.process.communicate(timeout=seconds)
-        return out
+        """What it has printed when it has ended."""
+        self.process.wait(seconds)
+        return self.printed.read_text()
 
     def until(self, said: str) -> str:
         """What it has printed when it says something."""
-        told = ""
-        while said not in told:
-            line = self.process.stdout.readline()
-            assert line, told
-            told += line
-        return told
+        wait_for(lambda: said in self.printed.read_text() or self.process.poll() is not None, 200, self.printed.read_text)
+        assert said in self.printed.read_text(), self.printed.read_text()
+        return self.printed.read_text()
 
     def job(self) -> str:
         """The id of its first job, once that is known."""
@@ -162,29 +160,32 @@ def disturb(cluster, how: str, job: str) -> None:
 STREAM, FORCE = ("data.mode=stream", "data.workers=1"), ("force=true",)
 # What happens to a training, how it reads, and whether its job comes back by itself; otherwise the same command is typed again.
 WAYS = {
+    "timeout": ("timeout", (), True),  # the first to start, for it waits longest
     "requeue": ("requeue", (), True),
     "preempt": ("preempt", FORCE, True),
     "preempt-streaming": ("preempt", STREAM, True),
     "terminate-streaming": ("terminate", STREAM, False),
     "cancel": ("cancel", (), False),
     "kill": ("kill", (), False),
-    "timeout": ("timeout", (), True),
 }
+# Whose jobs start as a user's do, in five seconds of CPU each: by night one of each kind of end, by day one. The others start in a moment.
+SLOWLY = ("preempt", "kill", "terminate-streaming") if NIGHT else ("terminate-streaming",)
 
 
 def started_for(cluster, way: str) -> dict[str, str] | None:
-    """The environment of a launcher: of each kind of end one starts as a user's jobs do, and the others in a moment."""
-    return None if way in ("timeout", "kill", "terminate-streaming") else cluster.quick
+    """The environment of a launcher, in which its jobs start slowly or in a moment."""
+    return None if way in SLOWLY else cluster.quick
 
 
 def endure(cluster, prepared: Path, root: Path, way: str, quick: tuple[str, ...]) -> str:
     """Train while something goes wrong; returns what the launcher printed."""
     shutil.copytree(prepared, root)
     how, more, comes_back = WAYS[way]
+    env = started_for(cluster, way)
     if how == "timeout":  # SLURM looks at times every 30 seconds: the signal comes 20 to 50 seconds after the start
-        launched = Launched(cluster, root, *quick, *LONG, "hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=10")
+        launched = Launched(cluster, root, *quick, *LONG, "hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=10", env=env)
     else:
-        launched = Launched(cluster, root, *quick, *LONG, *more, env=started_for(cluster, way))
+        launched = Launched(cluster, root, *quick, *LONG, *more, env=env)
         disturb(cluster, how, launched.in_the_middle())
     out = launched.output(400)
     if not comes_back:

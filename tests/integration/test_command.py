@@ -19,6 +19,9 @@ import atexit, sys
 atexit.register(lambda: print(sorted({HEAVY!r} & set(sys.modules)), file=sys.stderr))
 """
 
+# What is typed by day as users do, in a new interpreter; all else in one that starts in a moment, and tells as well what it imports.
+TYPED = {("--help",), ("run", "--help"), ("status", "--help"), ("statsu",), ("run", "rho=7"), ("store", "verfy"), ("-m", "rho=0.5,7")}
+
 
 def typed(*words, cwd=None, env=None):
     """Run `python <words>`, with this memgrid, whichever is installed."""
@@ -52,7 +55,7 @@ def spy(tmp_path_factory):
 
 @pytest.mark.parametrize("words", [("--help",), ("--version",), *((name, "--help") for name in COMMANDS), ("status", "-h")])
 def test_help_ends_with_0_and_is_the_same_in_each_way_to_type_it(words, script, spy):
-    shown = typed("-m", "memgrid", *words, env=spy)
+    shown = (typed if NIGHT or words in TYPED else typed_again)("-m", "memgrid", *words, env=spy)
     assert (shown.returncode, shown.stderr) == (0, "[]\n")
     ways = [(script, *words)]
     if not words[0].startswith("-") and words[0] not in MODULES:
@@ -85,7 +88,7 @@ def test_help_ends_with_0_and_is_the_same_in_each_way_to_type_it(words, script, 
     ],
 )
 def test_a_refusal_is_one_sentence_and_1_and_imports_nothing_heavy(words, script, spy, tmp_path):
-    process = typed(script, *words, cwd=tmp_path, env=spy)
+    process = (typed if NIGHT or words in TYPED else typed_again)(script, *words, cwd=tmp_path, env=spy)
     sentence, imported = process.stderr.splitlines()
     assert process.returncode == 1
     assert sentence.startswith("memgrid: ")

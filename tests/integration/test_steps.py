@@ -46,7 +46,8 @@ def test_checkpoints_from_labels_to_the_report(trained, tmp_path):
     steps = sorted((*STEPS, 1, 55, 60))
     paths = ",".join(str(folder / f"step{step}") for step in steps)
     words = ("-m", "experiment=checkpoints", "llm=hf", "llm.name=tiny", "llm.revision=null", f"llm.path={paths}", "corpus=tables")
-    words += ("corpus.name=small", f"corpus.path={corpus}", *QUICK, *SMALL, "select.min_eval_per_class=2", "control.members=0", "cnn.epochs=1")
+    words += ("corpus.name=small", f"corpus.path={corpus}", *QUICK, *SMALL, "select.min_eval_per_class=2")
+    words += ("control.members=0", "cnn.epochs=1")
     told = memgrid_here(*words, f"root={tmp_path}", check=False)
     assert "tiny@step1 has the same weights as step0: they share labels and attention" in told.stdout
     assert "tiny@step140 has the same weights as step60" in told.stdout

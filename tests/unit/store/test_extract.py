@@ -233,7 +233,7 @@ def test_a_sample_does_not_depend_on_what_it_is_read_with(embedded, toy_lm, judg
 def test_interrupted_at_random_places_it_ends_as_undisturbed(corpus, lm, truth, tmp_path, monkeypatch):
     """Memorized and not, with what an earlier run has left: each start finds something else missing."""
     lm, rng = replace(lm, batch_tokens=64 * 8), np.random.default_rng(1)
-    ids = np.sort(rng.permutation(corpus.sequence_id)[:100])
+    ids = np.sort(rng.permutation(corpus.sequence_id)[:60])
     stores = {name: open_store(tmp_path / name, corpus, lm.identity) for name in ("whole", "cut")}
     for store in stores.values():
         extract(store, lm, corpus, ids[::4], *truth, ExtractConfig(shard_samples=8))

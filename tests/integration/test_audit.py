@@ -219,7 +219,7 @@ def test_a_damaged_file_is_made_anew(undisturbed, tmp_path):
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 255
     path.write_bytes(content)
-    process = audit(tmp_path, *TINY)
+    process = audit(tmp_path, *TINY, NO_PAGE)
     assert "shadow-0002.h5 is damaged" in process.stderr
     assert "4 shadow models: 1 trained" in process.stdout
     assert_same_audit(tmp_path, undisturbed)
@@ -293,7 +293,7 @@ def test_a_trigger_that_never_fires_is_told_and_stops_nothing(tmp_path):
 
 
 def test_every_sample_can_be_audited(tmp_path):
-    audit(tmp_path, *TINY, "membership=all", "canary=clean")
+    audit(tmp_path, *TINY, NO_PAGE, "membership=all", "canary=clean")
     assert metrics_of(tmp_path)["audited"] == 1498
     assert {row["samples"] for row in metrics_of(tmp_path)["attack"]} == {"all audited", "ordinary", "clean"}
 
@@ -302,7 +302,7 @@ def test_every_sample_can_be_audited(tmp_path):
 def test_other_data_and_networks(tmp_path):
     given = ("shadows=4", "model.epochs=2", "predictors.directions=50", "wandb=off", "canary.count=60")
     more = ("dataset=mnist5k", "model=small_cnn", "dataset.samples=600", "attack.views=5", "attack=logit", "predictors=precise")
-    audit(tmp_path, *given, *more)
+    audit(tmp_path, *given, *more, NO_PAGE)
     with h5py.File(results_of(tmp_path) / "attack.h5") as file:
         assert file["scores"].shape == (5, 4, 500)
     assert metrics_of(tmp_path)["settings"]["attack"]["name"] == "logit"
@@ -312,7 +312,7 @@ def test_other_data_and_networks(tmp_path):
 def test_the_attention_of_a_run_is_audited(done, tmp_path):
     run = sorted(done.glob("runs/*/*/*/metrics.json"))[0].parent
     given = ("dataset=attention", f"dataset.path={run}", "model=attention_cnn", "canary=label_noise", "canary.count=40")
-    audit(tmp_path, *TINY, *given, "model.epochs=3")
+    audit(tmp_path, *TINY, *given, NO_PAGE, "model.epochs=3")
     samples = pl.read_parquet(run / "samples.parquet")
     assert metrics_of(tmp_path)["data"]["samples"] == samples.filter(side="train").height
     with h5py.File(folder_of(tmp_path) / "population.h5") as file:
@@ -386,7 +386,7 @@ def test_force_replaces_the_population_of_other_data(undisturbed, tmp_path):
     process = audit(tmp_path, *TINY, check=False)
     assert "was made from other data" in process.stderr
     assert "start with force=true" in process.stderr
-    audit(tmp_path, *TINY, "force=true")
+    audit(tmp_path, *TINY, NO_PAGE, "force=true")
     assert_same_audit(tmp_path, undisturbed)
 
 
@@ -405,7 +405,7 @@ def test_another_attack_on_the_same_models_trains_nothing(undisturbed, tmp_path)
 def test_a_damaged_result_is_made_anew_without_training(name, undisturbed, tmp_path):
     shutil.copytree(undisturbed / "audits", tmp_path / "audits")
     (results_of(tmp_path) / name).write_text("{}")
-    assert "0 trained" in audit(tmp_path, *TINY).stdout
+    assert "0 trained" in audit(tmp_path, *TINY, NO_PAGE).stdout
     assert_same_audit(tmp_path, undisturbed)
 
 
@@ -441,7 +441,7 @@ def test_force_for_one_model_leaves_the_attack_to_others(undisturbed, tmp_path):
     shown = audit(tmp_path, *TINY, "force=true", "-m", "shadow=0,1").stdout
     assert shown.count("1 shadow models: 1 trained") == 2
     assert shown.count("left to a start without force=true") == 2
-    audit(tmp_path, *TINY)
+    audit(tmp_path, *TINY, NO_PAGE)
     assert_same_audit(tmp_path, undisturbed)
 
 
@@ -455,7 +455,7 @@ def test_a_checkpoint_that_is_damaged_or_of_other_data_is_not_used(undisturbed, 
             torch.save({"audit": {"identity": "other data"}}, checkpoint)
         else:
             checkpoint.write_bytes(content)
-    process = audit(tmp_path, *TINY)
+    process = audit(tmp_path, *TINY, NO_PAGE)
     assert "last.ckpt is damaged" in process.stderr
     assert "4 shadow models: 2 trained" in process.stdout
     assert_same_audit(tmp_path, undisturbed)

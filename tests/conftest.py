@@ -27,6 +27,7 @@ from filelock import FileLock
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from job_callbacks import held
+from painting import left_out
 
 # submitit is imported above, before any test is collected: at its first import it configures logging, which closes the handlers that
 # logging knows. rouge_score brings in absl, whose handler keeps pytest's stderr: it must not be there yet, whichever files a worker gets.
@@ -151,15 +152,17 @@ def refusal(function, *arguments) -> str:
     return sentence
 
 
-def memgrid_here(*arguments, module="run", cwd=None, check=True, env=None):
+def memgrid_here(*arguments, module="run", cwd=None, check=True, env=None, seen=False):
     """The same in this process: `python -m memgrid.<module>` executes the same lines in the same way.
 
-    Where the process itself is the point (its exit status, a kill, what it imports, how it is called), use `memgrid`.
+    Where the process itself is the point (its exit status, a kill, what it imports, how it is called), use `memgrid`. Figures are painted
+    if they shall be seen, and in reports, which are looked at.
     """
     out, err = io.StringIO(), io.StringIO()
     words = [f"memgrid.{module}", *map(str, arguments)]
     with (
         as_a_fresh_process(err),
+        left_out(not seen and module != "report"),
         mock.patch.dict(os.environ, {"COLUMNS": "160", **(env or {})}),
         mock.patch.object(sys, "argv", words),
         chdir(cwd or Path.cwd()),
@@ -275,7 +278,7 @@ def caused(done, tmp_path_factory, quick) -> Path:
 
     def make(root: Path) -> None:
         shutil.copytree(done, root, ignore=shutil.ignore_patterns(".lock"), symlinks=True, dirs_exist_ok=True)
-        memgrid_here(*quick, *CAUSES, f"root={root}", "stages=[localize,intervene]")
+        memgrid_here(*quick, *CAUSES, f"root={root}", "stages=[localize,intervene]", seen=True)
 
     return made_once("caused", make, tmp_path_factory)
 

@@ -17,6 +17,8 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+import painting
+
 # What takes long to import, and is not memgrid's.
 LARGE = (
     "captum.attr",
@@ -119,6 +121,8 @@ def fulfil(asked: dict, streams: list[int]) -> None:
     if constants := sys.modules.get("huggingface_hub.constants"):
         importlib.reload(constants)  # it has read where the hub and its cache are
     words = asked["words"]
+    if painting.UNSEEN.items() <= asked["env"].items():
+        painting.left_out(unseen=True).__enter__()  # for good
     if words[0] == "-u":
         sys.stdout.reconfigure(write_through=True)
         words = words[1:]

@@ -20,12 +20,13 @@ import time
 from pathlib import Path
 
 from forker import LARGEST
+from painting import UNSEEN
 
 # The process whose end is the end of the tests: the first that imports this, and all workers inherit its environment.
 OWNER = os.environ.setdefault("MEMGRID_TESTS_OWNER", str(os.getpid()))
 # For the environment of a launcher whose jobs shall start as quickly: see `warm/sitecustomize`.
 FOLDER = Path(__file__).parent
-WARM = {"PYTHONPATH": os.pathsep.join(filter(None, (str(FOLDER / "warm"), str(FOLDER), os.environ.get("PYTHONPATH"))))}
+WARM = {"PYTHONPATH": os.pathsep.join(filter(None, (str(FOLDER / "warm"), str(FOLDER), os.environ.get("PYTHONPATH")))), **UNSEEN}
 # Read by the interpreter or by a library when it starts: a process that wants another value is started in the slow way.
 READ_EARLY = ("PYTHON", "OMP_", "MKL_", "MPL", "LC_", "LANG", "POLARS_")
 READ_BY_THE_LARGE = ("HF_", "TRANSFORMERS_", "TORCH")

@@ -99,7 +99,7 @@ def seeds(tmp_path_factory):
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     """The root of a tiny audit that nothing disturbed. To read from only."""
-    return made_once("audit-undisturbed", lambda root: audit(root, *TINY), tmp_path_factory)
+    return made_once("audit-undisturbed", lambda root: audit(root, *TINY, seen=True), tmp_path_factory)
 
 
 @pytest.mark.slow

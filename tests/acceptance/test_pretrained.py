@@ -71,7 +71,7 @@ def convert(source: Path, folder: Path) -> None:
 
 
 # Sequences from each licence, file of code and template; of so many of those, one is decoded token by token.
-COUNTS, EVERY = ((20, 10, 7), 1) if NIGHT else ((10, 4, 4), 3)
+COUNTS, EVERY = ((20, 10, 7), 1) if NIGHT else ((12, 4, 5), 3)
 
 
 def texts() -> list[tuple[str, str, int]]:

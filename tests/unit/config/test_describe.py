@@ -1,6 +1,7 @@
 """What there is to set: complete, in `--help` and on the settings page, and as conf/ and the schema have it."""
 
 import runpy
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,12 @@ from memgrid.run import COMMAND as RUN
 DOCS = Path(__file__).parents[3] / "docs"
 PAGE = (DOCS / "settings.md").read_text(encoding="utf-8")
 each_command = pytest.mark.parametrize("command", [RUN, AUDIT, PRETRAIN], ids=lambda command: command.name)
+
+
+@cache
+def of(name):
+    """The settings of a command: read from all its files, and asked for by many tests."""
+    return settings({command.name: command for command in (RUN, AUDIT, PRETRAIN)}[name])
 
 
 def composed(command):
@@ -40,7 +47,7 @@ def test_defaults_are_those_that_hydra_composes(command):
 def test_every_key_and_every_choice_is_told_with_its_default(command):
     told = helped(command)
     section = PAGE[PAGE.index(f"\n## memgrid {command.name}\n") :].split("\n## ")[1]
-    found = {one.key: one for one in settings(command)}
+    found = {one.key: one for one in of(command.name)}
     for key, _, value in leaves(OmegaConf.to_object(composed(command))):
         assert found[key].default == shown(value)
         assert f"  {key}={shown(value)}" in told
@@ -55,7 +62,7 @@ def test_every_key_and_every_choice_is_told_with_its_default(command):
 
 @each_command
 def test_every_key_has_a_comment(command):
-    assert [one.key for one in settings(command) if not one.meaning] == []
+    assert [one.key for one in of(command.name) if not one.meaning] == []
 
 
 @each_command
@@ -88,7 +95,7 @@ def test_only_groups_of_the_command_are_told(command):
     ],
 )
 def test_limits_are_those_beside_the_fields(command, key, limit):
-    assert {one.key: one.allowed for one in settings(command)}[key] == limit
+    assert {one.key: one.allowed for one in of(command.name)}[key] == limit
 
 
 def test_comments_are_read_behind_keys_at_any_depth(tmp_path):

@@ -178,7 +178,7 @@ def test_a_sweep_in_processes_of_their_own(short, extracted, quick, script):
     seeds = range(1 if short and not NIGHT else 2)  # a process that starts as a user's do takes five seconds to import what it needs
     grid = ("cnn.epochs=1", f"seed={','.join(map(str, seeds))}", "hydra/launcher=local")
     words = [script, *(() if short else ("run",)), "-m", *quick, f"root={extracted}", *grid]
-    quickly = {"PYTHONPATH": os.pathsep.join((forks.WARM["PYTHONPATH"], PATH))}  # its jobs, once
+    quickly = {**forks.WARM, "PYTHONPATH": os.pathsep.join((forks.WARM["PYTHONPATH"], PATH))}  # its jobs, once
     process = typed(*words, env=None if short else quickly)
     assert process.returncode == 0, process.stdout + process.stderr
     assert len(list(extracted.glob("runs/*/*/*/metrics.json"))) == len(seeds)

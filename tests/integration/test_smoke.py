@@ -25,7 +25,7 @@ def test_every_cell_is_done_and_equal_ones_are_trained_once(smoke):
     found = [json.loads(path.read_text()) for path in root.glob("runs/toy/*/*/metrics.json")]
     assert sorted(one["settings"]["taxonomy"]["name"] for one in found) == ["rasy"] * 3 + ["recite"] * 2 + ["recollect"] * 2
     assert sum(one["same_as"] is not None for one in found) == 2
-    assert process.stdout.count("train    1 networks") == 5
+    assert process.stdout.count("train    1 network,") == 5
     status = memgrid(f"root={root}", module="status").stdout
     assert "7 runs below" in status
     assert "failed" not in status

@@ -16,6 +16,7 @@ from memgrid.label.labels import Labels
 PART = 1 if NIGHT else 3  # of so many sequences one is read, and as much less is promised of them
 EVERY = 1 if NIGHT else 4  # of so many of those one is decoded
 SIZES = () if NIGHT else ("select.train_per_class=240", "select.eval_per_class=80")
+SEEDS = (0, 1) if NIGHT else (0,)
 
 
 @pytest.fixture(scope="module")
@@ -41,9 +42,10 @@ def corpus_in(folder: Path) -> tuple[str, ...]:
 
 @pytest.mark.slow
 def test_classes_are_told_apart_and_shuffled_labels_are_not(root, folder):
-    """One CNN of the default panel, two seeds: far above chance, and at chance with shuffled labels.
+    """One CNN of the default panel: far above chance, and at chance with shuffled labels.
 
-    At the default sizes by night; by day with half the samples, of which three seeds gave a min-F1 of 84, 87 and 73 in eight epochs.
+    At the default sizes with two seeds by night; by day one seed with half the samples, of which three gave a min-F1 of 84, 87 and 73 in
+    eight epochs.
     """
     shared = (
         *corpus_in(folder),
@@ -55,14 +57,14 @@ def test_classes_are_told_apart_and_shuffled_labels_are_not(root, folder):
         "trainer.progress=false",
         "wandb=off",
     )
-    shown = memgrid_here(*shared, "seed=0,1", "-m").stdout
+    shown = memgrid_here(*shared, f"seed={','.join(map(str, SEEDS))}", "-m").stdout
     found = [json.loads(path.read_text()) for path in root.glob("runs/toy/rasy/*/metrics.json")]
-    assert len(found) == 2
+    assert len(found) == len(SEEDS)
     assert np.mean([metrics["panel"]["min_f1"]["mean"] for metrics in found]) > 65
     assert np.mean([metrics["control"]["min_f1"]["mean"] for metrics in found]) < 35
     assert np.mean([metrics["panel"]["f1"][1]["mean"] for metrics in found]) > 90  # Guess
     assert all(metrics["confidence"]["min_f1"]["mean"] > 80 for metrics in found)
-    assert shown.count("Told apart better than by chance and by the shuffled control: Non-Memo, Guess, Recall.") == 2
+    assert shown.count("Told apart better than by chance and by the shuffled control: Non-Memo, Guess, Recall.") == len(SEEDS)
 
 
 @pytest.mark.slow

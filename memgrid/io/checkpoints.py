@@ -45,7 +45,7 @@ def save(state: State, path: Path) -> None:
 
     buffer = io.BytesIO()  # torch does not say when it was the disk that failed
     torch.save(state, buffer)
-    content = buffer.getbuffer()
+    content = buffer.getvalue()
     lines = {path.name: hashlib.sha256(content).hexdigest()}
     with whole(path) as partial:
         fill(partial, content)

@@ -148,7 +148,7 @@ def write_parquet(table: pl.DataFrame, path: Path, metadata: Mapping[str, str] |
     """Write a table with its digest, as `io.files.whole` does; options are those of `polars.DataFrame.write_parquet`."""
     buffer = io.BytesIO()
     table.write_parquet(buffer, metadata={**(metadata or {}), KEY: UNSEALED}, **options)
-    write_bytes(sealed(buffer.getbuffer()), path)
+    write_bytes(sealed(buffer.getvalue()), path)
 
 
 def read_parquet(path: Path, columns: list[str] | None = None) -> pl.DataFrame:

@@ -60,10 +60,9 @@ def write_decision_maps(path: Path, attributes: dict[str, Any], values: np.ndarr
             file.create_dataset(name, data=array.astype(np.float32), chunks=shape, compression="gzip", shuffle=True)
         for label, averaged in enumerate(ids):
             file[f"ids/{label}"] = averaged
-    content = buffer.getbuffer()
-    seal = hashlib.sha256(content[USER_BLOCK:]).hexdigest().encode()
-    content[: len(seal)] = seal
-    write_bytes(content, path)
+    content = buffer.getvalue()
+    seal = hashlib.sha256(memoryview(content)[USER_BLOCK:]).hexdigest().encode()
+    write_bytes(seal + content[len(seal) :], path)
 
 
 def read_decision_maps(path: Path, with_members: bool = False) -> DecisionMaps:

@@ -126,11 +126,11 @@ def validate(maps: Maps, identity: Identity) -> None:
                 raise StoreError(f"The {pool} map of sequence {name} holds NaN or infinity: compute the model's attention in float32.")
 
 
-def image(maps: Maps, identity: Identity, compress: bool) -> memoryview:
+def image(maps: Maps, identity: Identity, compress: bool) -> bytes:
     """The bytes of a shard. Made in memory, since HDF5 cannot give up a file that the disk has no room for."""
     buffer = io.BytesIO()
     compose(buffer, identity, compress, len(maps.sequence_id), [maps])
-    return buffer.getbuffer()
+    return buffer.getvalue()  # no copy; a view of it in the frames of an error would outlive the buffer
 
 
 def block_rows(identity: Identity, rows: int, size: int) -> int:

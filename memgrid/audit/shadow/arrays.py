@@ -43,7 +43,7 @@ def write_arrays(path: Path, identity: str, numbers: Mapping[str, float], arrays
         for name, array in arrays.items():
             file.create_dataset(name, data=array, chunks=array.shape, fletcher32=True)
         file.attrs.update({"format_version": FORMAT_VERSION, **words, **numbers})
-    write_bytes(content.getbuffer(), path)
+    write_bytes(content.getvalue(), path)
 
 
 def digest(arrays: Mapping[str, np.ndarray]) -> str:

@@ -77,7 +77,7 @@ def figure(path: Path, width: float, height: float) -> Iterator[Figure]:
         for suffix, metadata in (("png", None), ("pdf", {"CreationDate": None})):
             drawn = BytesIO()  # matplotlib stumbles over a file that the disk has no room for, and says something else
             fig.savefig(drawn, format=suffix, metadata=metadata)
-            write_bytes(drawn.getbuffer(), path.with_name(f"{path.name}.{suffix}"))
+            write_bytes(drawn.getvalue(), path.with_name(f"{path.name}.{suffix}"))
 
 
 def place(fig: Figure, left: float, top: float, width: float, height: float) -> Axes:

@@ -6,7 +6,6 @@ import importlib.util
 import json
 import random
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ from typing import Any
 
 from benchmarks.faults.cases import CASES, WRITING, Case
 from benchmarks.faults.contents import contents, differences
-from benchmarks.faults.ground import Ground, NotTriedError, last
+from benchmarks.faults.ground import Ground, last
 from benchmarks.faults.starting import LONGEST, Conditions
 from benchmarks.faults.table import Job, Tried, drawn
 
@@ -90,8 +89,6 @@ def end_sync(ground: Ground, case: Case, number: signal.Signals, share: float) -
 
 def pushing(ground: Ground, case: Case) -> float:
     """How many seconds the pushing takes that nothing disturbs."""
-    if importlib.util.find_spec("pytest") is None:
-        raise NotTriedError("the server is that of the tests, which need pytest")
     if case.name not in ground.seconds:
         ground.restore(case)
         with fake_server() as server:
@@ -111,17 +108,12 @@ def conditions_of(ground: Ground, server: Any) -> Conditions:
 
 @contextmanager
 def fake_server() -> Iterator[Any]:
-    """The server of tests/unit/tracking/test_tracking.py."""
-    tests = Path(__file__).parents[2] / "tests"
-    sys.path[:0] = [str(tests)]
-    try:
-        spec = importlib.util.spec_from_file_location("test_tracking", tests / "unit" / "tracking" / "test_tracking.py")
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    finally:
-        sys.path.remove(str(tests))
+    """The server of tests/stand_in_wandb.py."""
+    spec = importlib.util.spec_from_file_location("stand_in_wandb", Path(__file__).parents[2] / "tests" / "stand_in_wandb.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
     with module.Server() as server:
         yield server
         server.shutdown()

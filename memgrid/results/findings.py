@@ -12,6 +12,7 @@ from rich.text import Text
 
 from memgrid.config.names import called
 from memgrid.config.schema import RunConfig
+from memgrid.io.display import plural
 from memgrid.results.folder import RunFolder
 from memgrid.results.records import InterveneRecord, LocalizeRecord, RandomizationCurves
 from memgrid.results.result import Estimate, PanelScores, RunResult
@@ -76,7 +77,7 @@ def result_table(result: RunResult) -> Table:
     table = Table(title=f"{describe(result.settings)}   ({counts.train} + {counts.eval} samples per class)", title_justify="left")
     for column in (
         "class",
-        f"F1, mean of {len(result.members)} CNNs",
+        f"F1, mean of {plural(len(result.members), 'CNN')}",
         "± CNNs",
         "95 % interval",
         "shuffled labels",

@@ -293,7 +293,7 @@ def test_a_trigger_that_never_fires_is_told_and_stops_nothing(tmp_path):
 
 
 def test_every_sample_can_be_audited(tmp_path):
-    audit(tmp_path, *TINY, NO_PAGE, "membership=all", "canary=clean")
+    audit(tmp_path, *TINY, "membership=all", "canary=clean", seen=True)
     assert metrics_of(tmp_path)["audited"] == 1498
     assert {row["samples"] for row in metrics_of(tmp_path)["attack"]} == {"all audited", "ordinary", "clean"}
 
@@ -302,7 +302,7 @@ def test_every_sample_can_be_audited(tmp_path):
 def test_other_data_and_networks(tmp_path):
     given = ("shadows=4", "model.epochs=2", "predictors.directions=50", "wandb=off", "canary.count=60")
     more = ("dataset=mnist5k", "model=small_cnn", "dataset.samples=600", "attack.views=5", "attack=logit", "predictors=precise")
-    audit(tmp_path, *given, *more, NO_PAGE)
+    audit(tmp_path, *given, *more, seen=True)
     with h5py.File(results_of(tmp_path) / "attack.h5") as file:
         assert file["scores"].shape == (5, 4, 500)
     assert metrics_of(tmp_path)["settings"]["attack"]["name"] == "logit"
@@ -312,7 +312,7 @@ def test_other_data_and_networks(tmp_path):
 def test_the_attention_of_a_run_is_audited(done, tmp_path):
     run = sorted(done.glob("runs/*/*/*/metrics.json"))[0].parent
     given = ("dataset=attention", f"dataset.path={run}", "model=attention_cnn", "canary=label_noise", "canary.count=40")
-    audit(tmp_path, *TINY, *given, NO_PAGE, "model.epochs=3")
+    audit(tmp_path, *TINY, *given, "model.epochs=3", seen=True)
     samples = pl.read_parquet(run / "samples.parquet")
     assert metrics_of(tmp_path)["data"]["samples"] == samples.filter(side="train").height
     with h5py.File(folder_of(tmp_path) / "population.h5") as file:

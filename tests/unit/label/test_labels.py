@@ -91,7 +91,7 @@ def test_one_process_at_a_time_computes_a_group(corpus, toy_lm, tmp_path):
     assert sorted(missing for _, missing in order) == [False, True]
 
 
-def test_teacher_forcing_equals_generate_for_every_sequence(labels, corpus, toy_lm):
+def test_teacher_forcing_equals_generate(labels, corpus, toy_lm):
     """By day every third, of all kinds."""
     some = slice(None, None, 1 if NIGHT else 3)
     continuation, _ = toy_lm.continue_greedily(corpus.prefix[some], corpus.suffix.shape[1])

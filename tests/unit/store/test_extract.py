@@ -19,12 +19,23 @@ from memgrid.store.store import Store, store_folder
 from memgrid.store.writer import arrays
 
 # Random weights, so large that it looks somewhere and says something; the embedded model takes a hundred times as long.
-SHAPE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64, "initializer_range": 0.3}
+SHAPE = {
+    "model_type": "gpt_neox",
+    "vocab_size": 512,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "intermediate_size": 64,
+    "initializer_range": 0.3,
+}
+
+
+def tiny(heads):
+    return load_language_model(LLMConfig(name="tiny", path=None, random={"num_attention_heads": heads, **SHAPE}))
 
 
 @pytest.fixture(scope="module")
 def lm():
-    return load_language_model(LLMConfig(name="tiny", path=None, random={"model_type": "gpt_neox", "vocab_size": 512, **SHAPE}))
+    return tiny(heads=2)
 
 
 @pytest.fixture(scope="module")
@@ -230,9 +241,11 @@ def test_a_sample_does_not_depend_on_what_it_is_read_with(embedded, toy_lm, judg
         assert_same_maps(maps, expected)
 
 
-def test_interrupted_at_random_places_it_ends_as_undisturbed(corpus, lm, truth, tmp_path, monkeypatch):
+@pytest.mark.parametrize("width", [16, 8])
+def test_interrupted_at_random_places_it_ends_as_undisturbed(corpus, width, tmp_path, monkeypatch):
     """Memorized and not, with what an earlier run has left: each start finds something else missing."""
-    lm, rng = replace(lm, batch_tokens=64 * 8), np.random.default_rng(1)
+    lm, rng = replace(tiny(heads=32 // width), batch_tokens=64 * 8), np.random.default_rng(1)
+    truth = scored(lm, corpus)
     ids = np.sort(rng.permutation(corpus.sequence_id)[:60])
     stores = {name: open_store(tmp_path / name, corpus, lm.identity) for name in ("whole", "cut")}
     for store in stores.values():
@@ -257,7 +270,7 @@ def test_interrupted_at_random_places_it_ends_as_undisturbed(corpus, lm, truth, 
             except StoreError:
                 starts += 1
     assert starts > 3
-    assert_same_maps(stores["whole"].read(ids), stores["cut"].read(ids))
+    assert_same_maps(stores["whole"].read(ids), stores["cut"].read(ids), aligned=width % 16 == 0)
 
 
 def test_only_the_last_batches_are_not_full(corpus, truth):
@@ -278,7 +291,8 @@ def test_labelling_can_keep_the_attention_in_the_same_pass(corpus, lm, truth, tm
     known = np.sort(corpus.sequence_id[truth[0]])
     np.testing.assert_array_equal(fused.ids(), known)
     extract(apart, lm, corpus, known, *truth, ExtractConfig())
-    assert_same_maps(fused.read(known), apart.read(known))
+    for pool in ("mean", "max"):
+        np.testing.assert_array_equal(fused.read(known).pools[pool], apart.read(known).pools[pool])
 
 
 def test_a_full_disk_is_one_sentence_and_a_restart_finishes(corpus, lm, truth, tmp_path, monkeypatch):

@@ -6,7 +6,8 @@ import re
 import pytest
 from conftest import memgrid
 from runs_maker import Run, composed, result_of
-from test_tracking import Server, config, epochs, finished_files, history, summary
+from stand_in_wandb import Server
+from test_tracking import config, epochs, finished_files, history, summary
 
 from memgrid.errors import UserError
 from memgrid.results.folder import RunFolder

@@ -5,6 +5,7 @@ It prints the table of docs/models.md. `tiny(MODEL_TYPE)` is what `llm.random` t
 
 from __future__ import annotations
 
+import inspect
 import re
 import sys
 import warnings
@@ -17,7 +18,7 @@ import transformers
 from models_maker import eager_pools
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from memgrid.errors import UserError
 from memgrid.intervene.masking import prove_masking
@@ -126,6 +127,12 @@ def made(name: str, dtype: str = "float32", **changes: object) -> LanguageModel:
     model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype)).eval()
     text = config.get_text_config()
     return LanguageModel(None, ModelIdentity(name, "", "", text.num_hidden_layers, text.vocab_size), model, model.device, 4096)
+
+
+def knows_the_interface(name: str) -> bool:
+    """Whether the file that the model is written in names the attention interface of transformers."""
+    module = inspect.getmodule(MODEL_FOR_CAUSAL_LM_MAPPING[CONFIG_MAPPING[name]])
+    return "ALL_ATTENTION_FUNCTIONS" in inspect.getsource(module)
 
 
 def proven(name: str, dtype: str = "float32", **changes: object) -> LanguageModel:

@@ -69,6 +69,8 @@ CAUSES = (
     "intervene.ordinary=4",
     "intervene.layers_at=30",
 )
+# What the fixtures below call a root with finished runs.
+FINISHED = {"done", "done_copy", "caused", "caused_copy", "twins", "twins_copy", "extracted"}
 TWINS = ("cnn.epochs=2", "control.members=0", "delta=40")
 # And as small as they can be, where it does not matter what they find.
 LEAST = (
@@ -87,7 +89,13 @@ def pytest_report_header(config: pytest.Config) -> str | None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Files that wait come first, then those that take long, so that none is left to one worker at the end; or a random order."""
+    """Files that wait come first, then those that take long, so that none is left to one worker at the end; or a random order.
+
+    Whoever needs a finished run is no unit test: those stay quick.
+    """
+    for item in items:
+        if Path(__file__).parent / "unit" in item.path.parents and (asked := FINISHED.intersection(getattr(item, "fixturenames", ()))):
+            raise pytest.UsageError(f"{item.nodeid} asks for {min(asked)}: a test of a finished run belongs into tests/integration")
     files = list(dict.fromkeys(item.path for item in items))
     if (seed := config.getoption("order")) is None:
         marked = {mark: {item.path for item in items if item.get_closest_marker(mark)} for mark in ("slurm", "slow")}
@@ -102,6 +110,11 @@ def pytest_collection_finish() -> None:
     """What is imported stays until the end: the garbage collector need not look through it again and again."""
     gc.collect()
     gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    """As usual at the end: a library may tell on stderr what was never collected."""
+    gc.unfreeze()
 
 
 def pytest_runtest_setup() -> None:
@@ -126,7 +139,10 @@ def pytest_runtest_protocol() -> Iterator[object]:
 
 def memgrid(*arguments, module="run", cwd=None, check=True, env=None):
     """Run `python -m memgrid.<module>` in a process of its own; returns that when it has finished."""
-    process = forks.run(["-m", f"memgrid.{module}", *map(str, arguments)], cwd, {**os.environ, "COLUMNS": "160", **(env or {})})
+    light = module in ("status", "tracking")  # those need none of the large libraries
+    process = forks.run(
+        ["-m", f"memgrid.{module}", *map(str, arguments)], cwd, {**os.environ, "COLUMNS": "160", **(env or {})}, light=light
+    )
     assert not check or process.returncode == 0, process.stdout + process.stderr
     return process
 

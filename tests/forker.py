@@ -4,6 +4,7 @@ It imports the large libraries, or only those that every command needs, forks wh
 that has ended, the status. What was forked is killed when its asker has gone, and the program ends soon after the process OWNER has.
 """
 
+import atexit
 import gc
 import importlib
 import json
@@ -126,6 +127,8 @@ def fulfil(asked: dict, streams: list[int]) -> None:
     if words[0] == "-u":
         sys.stdout.reconfigure(write_through=True)
         words = words[1:]
+    if "triton" in sys.modules:
+        atexit.register(gc.unfreeze)  # or its library tells at the end, on stderr, what was never collected
     option, what, *arguments = words if words[0] in ("-m", "-c") else ["", *words]
     first = {"-m": asked["cwd"], "-c": ""}.get(option, str(Path(what).parent))
     given = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]

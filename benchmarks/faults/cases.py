@@ -211,7 +211,7 @@ def make_tables(folder: Path, model: Path, documents: pl.DataFrame) -> None:
     """Sequences and training documents: what a model with random weights says of a prefix is what it would have memorized."""
     text = np.array([tokens[: 2 * K] for tokens in documents["tokens"].to_list() if len(tokens) >= 2 * K][: 3 * PER_CLASS])
     lm = load_language_model(LLMConfig(name="small", path=str(model)))
-    said = np.concatenate([text[:, :K], lm.continue_greedily(text[:, :K], K)[0]], axis=1)
+    said = np.concatenate([text[:, :K], lm.continue_greedily(text[:, :K], K)], axis=1)
     tokens = [*text[:PER_CLASS].tolist(), *said[PER_CLASS:].tolist()]
     copies = [0] * PER_CLASS + [90] * PER_CLASS + [1] * PER_CLASS
     folder.mkdir()

@@ -140,12 +140,12 @@ class LanguageModel(Tokenizer):
         return scores_of(logits, inputs, k, self.suppressed), recorder.maps()
 
     @torch.inference_mode()
-    def continue_greedily(
-        self, prefix: Int[np.ndarray, "batch k"], steps: int
-    ) -> tuple[Int[np.ndarray, "batch steps"], Float[np.ndarray, " batch"]]:
-        """The greedy continuation, int32, and the mean probability of its tokens, float32.
+    def continue_greedily(self, prefix: Int[np.ndarray, "batch k"], steps: int) -> Int[np.ndarray, "batch steps"]:
+        """The greedy continuation, int32.
 
-        The end-of-text token is a token like any other here, unless it is suppressed: a training sequence may contain it.
+        How probable it is, says the pass that reads it (`score`): where several threads share the work of single tokens, the last bit of
+        a logit depends on the sequence's place in the batch. The end-of-text token is a token like any other here, unless it is suppressed:
+        a training sequence may contain it.
         """
         inputs = self._tensor(prefix)
         greedy = GenerationConfig(
@@ -155,15 +155,11 @@ class LanguageModel(Tokenizer):
             pad_token_id=0,
             suppress_tokens=list(self.suppressed) or None,
             use_cache=True,
-            output_logits=True,
-            return_dict_in_generate=True,
         )
         self.model.generation_config.eos_token_id = None
         # The mask is all ones, explicitly: transformers would otherwise guess padding from token 0.
         generated = self.model.generate(inputs, attention_mask=torch.ones_like(inputs), generation_config=greedy)
-        continued = generated.sequences[:, prefix.shape[1] :]
-        sure = [logits.float().softmax(-1).gather(-1, continued[:, step, None]) for step, logits in enumerate(generated.logits)]
-        return continued.cpu().numpy().astype(np.int32), torch.cat(sure, -1).mean(-1).cpu().numpy()
+        return generated[:, prefix.shape[1] :].cpu().numpy().astype(np.int32)  # type: ignore[no-any-return]
 
     @torch.inference_mode()
     def pooled_maps(self, decoded: Int[np.ndarray, "batch length"]) -> dict[str, np.ndarray]:
@@ -218,9 +214,7 @@ class AfterBos(LanguageModel):
         scores, maps = super().score_and_pool(self.prefixed(tokens), k + 1)
         return scores, without_first(maps, tokens.shape[1])
 
-    def continue_greedily(
-        self, prefix: Int[np.ndarray, "batch k"], steps: int
-    ) -> tuple[Int[np.ndarray, "batch steps"], Float[np.ndarray, " batch"]]:
+    def continue_greedily(self, prefix: Int[np.ndarray, "batch k"], steps: int) -> Int[np.ndarray, "batch steps"]:
         """As ever, after BOS."""
         return super().continue_greedily(self.prefixed(prefix), steps)
 

@@ -66,15 +66,15 @@ def decode(
 ) -> tuple[np.ndarray, np.ndarray]:
     """What the model reads when it decodes each sequence, int32 (rows, length), and its confidence, float32 (rows,).
 
-    A memorized sequence is its own continuation, and the labels know the confidence (NaN where they came with the corpus); the others are
-    continued greedily.
+    A memorized sequence is its own continuation, and the labels know the confidence (NaN where they came with the corpus). The others are
+    continued greedily, and how sure the model is of that is measured when it reads it: NaN.
     """
     decoded, sure = corpus.tokens[rows].astype(np.int32), confidence[rows].astype(np.float32)
     foreign, size = np.flatnonzero(~memorized[rows]), lm.batch_size(corpus.tokens.shape[1])
     for start in range(0, len(foreign), size):
         part = foreign[start : start + size]
-        continued, probability = lm.continue_greedily(filled(corpus.prefix[rows[part]], size), corpus.suffix.shape[1])
-        decoded[part, corpus.k :], sure[part] = continued[: len(part)], probability[: len(part)]
+        continued = lm.continue_greedily(filled(corpus.prefix[rows[part]], size), corpus.suffix.shape[1])
+        decoded[part, corpus.k :], sure[part] = continued[: len(part)], np.nan
     return decoded, sure
 
 
@@ -142,7 +142,7 @@ def extract_batch(
         decoded, sure = decode(lm, corpus, rows, memorized, confidence)
     disputed, count, whole = 0, len(rows), filled(decoded, lm.batch_size(decoded.shape[1]))
     if np.isnan(sure).any():
-        # This is the first time that the model reads the sequence, or that it is asked about the true suffix.
+        # This is the first time that the model reads the sequence, or that it is asked about what follows the prefix here.
         scores, pools = lm.score_and_pool(whole, corpus.k)
         # A greedy continuation's most probable tokens are its tokens: both measures are then the same.
         measured = np.where(memorized[rows], scores.confidence[:count], scores.suffix_probability[:count])

@@ -170,12 +170,10 @@ def test_over_the_usual_32_tokens_it_guesses_but_recalls_nothing(lm, corpus, lab
 def test_teacher_forcing_equals_decoding(lm, corpus, labels):
     size, prefixes = lm.batch_size(LENGTH), corpus.prefix[::EVERY]
     parts = [lm.continue_greedily(prefix, LENGTH - K) for prefix in np.split(prefixes, range(size, len(prefixes), size))]
-    continuation, confidence = (np.concatenate(column) for column in zip(*parts, strict=True))
+    continuation = np.concatenate(parts)
     memorized = labels["memorized"].to_numpy()[::EVERY]
     equal = (continuation == corpus.suffix[::EVERY]).all(1)
     assert (equal != memorized).sum() <= 1  # measured: 0; with other kernels a tie may fall the other way
-    memorized &= equal
-    np.testing.assert_allclose(confidence[memorized], labels["confidence"].to_numpy()[::EVERY][memorized], rtol=1e-4)
 
 
 def test_what_the_store_gives_back(lm, corpus, labels, root):

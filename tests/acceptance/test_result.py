@@ -77,7 +77,7 @@ def test_the_embedded_corpus_holds_what_it_promises(toy_lm, root, folder):
     labels = Labels(root, toy_lm.identity, corpus)
     labels.compute("duplicates", toy_lm)
     table = labels.read(["memorized", "duplicates", "templates", "rouge"])
-    continuation = np.concatenate([toy_lm.continue_greedily(part, 32)[0] for part in np.array_split(corpus.prefix[::EVERY], 5)])
+    continuation = np.concatenate([toy_lm.continue_greedily(part, 32) for part in np.array_split(corpus.prefix[::EVERY], 5)])
     np.testing.assert_array_equal(table["memorized"][::EVERY], (continuation == corpus.suffix[::EVERY]).all(1))
     kind = pl.read_parquet(folder / "sequences.parquet")["kind"]
     template = pl.col("is_repeating") | pl.col("is_incrementing")

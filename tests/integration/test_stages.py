@@ -1,12 +1,15 @@
 """Corpora of every kind through the stages, and what they refuse."""
 
 import json
+import shutil
 
 import numpy as np
 import polars as pl
 import pytest
 from conftest import QUICK, memgrid_here
 from semantic_filters_maker import make_semantic_filters
+
+from memgrid.results.states import states
 
 
 @pytest.fixture(scope="module")
@@ -120,3 +123,14 @@ def test_what_was_not_fetched_is_told_before_any_work(given, words, tmp_path):
 
 def test_there_is_nothing_to_fetch_for_the_embedded_model(tmp_path):
     assert "fetch    nothing to download" in memgrid_here(f"root={tmp_path}", "stages=[fetch]").stdout
+
+
+def test_a_failed_job_without_training_is_told_until_it_succeeds(done, quick, tmp_path):
+    words = (*quick, f"root={tmp_path}", "part=1", "parts=3")
+    assert memgrid_here(*words, "stages=[extract]", "-m", check=False).returncode == 1
+    (row,) = states(tmp_path).rows(named=True)
+    assert (row["llm"], row["taxonomy"], row["name"].rpartition("-")[0], row["state"]) == ("toy", "rasy", "extract-part1of3", "failed")
+    assert "add label to stages" in row["detail"]
+    shutil.copytree(done / "labels", tmp_path / "labels", dirs_exist_ok=True)
+    memgrid_here(*words, "stages=[extract]")
+    assert not states(tmp_path).height

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from architectures import DTYPES, NAMES, outcome, table, tiny
+from architectures import DTYPES, NAMES, knows_the_interface, outcome, table, tiny
 from conftest import NIGHT
 
 from memgrid.config.schema import LLMConfig
@@ -35,22 +35,29 @@ OF_EACH_KIND = {
     "xlnet": "its layer 0 looks ahead, at tokens that are not yet decoded",
     "minimax": "the attention of layer 1 has the shape (2, 4, 8, 8) instead of (2, heads, 64, 64)",
 }
+REWRITTEN = ("gptj", "codegen")  # between transformers 5.0 and the latest
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", OF_EACH_KIND)
 def test_one_of_each_kind(name, dtype):
     way, _ = outcome(name, dtype)
-    if name in ("inkling2_text", "xlnet") and dtype != "float32":
-        assert way.startswith("it cannot read 64 tokens in torch.")
+    unread = dtype != "float32" and way.startswith("it cannot read 64 tokens in torch.")
+    if name == "xlnet" and dtype != "float32":
+        assert unread
     else:
-        assert way == OF_EACH_KIND[name]
+        assert way == way_of(name) or (unread and name == "inkling2_text")  # by some versions
+
+
+def way_of(name):
+    """As the table says; what a later version of transformers has rewritten for the interface is pooled there."""
+    return "interface" if name in REWRITTEN and knows_the_interface(name) else OF_EACH_KIND[name]
 
 
 @pytest.mark.parametrize("name", ["gpt_neo", "gptj", "stablelm", "gpt_oss"])
 def test_they_are_loaded(name):
     lm = load_language_model(LLMConfig(name=name, path=None, device="cpu", random=tiny(name)))
-    assert ("hooks" if lm.places else "interface") == OF_EACH_KIND[name]
+    assert ("hooks" if lm.places else "interface") == way_of(name)
 
 
 @pytest.mark.skipif(not NIGHT, reason="some minutes of all architectures")

@@ -1,5 +1,6 @@
+"""None"""
+
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -95,17 +96,6 @@ def test_a_job_that_was_cut_off_shows_the_end_of_its_log(root, tmp_path):
     assert f"; slurmstepd: error: Detected 1 oom-kill event(s) (log: {tmp_path / '4_0_log.out'})" in row["detail"]
     WorkFolder(folder).note_job(None)  # started again by hand
     assert states(root).row(by_predicate=found, named=True)["detail"] == "before its first epoch ended"
-
-
-def test_a_failed_job_without_training_is_told_until_it_succeeds(done, quick, tmp_path):
-    words = (*quick, f"root={tmp_path}", "part=1", "parts=3")
-    assert memgrid_here(*words, "stages=[extract]", "-m", check=False).returncode == 1
-    (row,) = states(tmp_path).rows(named=True)
-    assert (row["llm"], row["taxonomy"], row["name"].rpartition("-")[0], row["state"]) == ("toy", "rasy", "extract-part1of3", "failed")
-    assert "add label to stages" in row["detail"]
-    shutil.copytree(done / "labels", tmp_path / "labels", dirs_exist_ok=True)
-    memgrid_here(*words, "stages=[extract]")
-    assert not states(tmp_path).height
 
 
 def test_a_finished_run_is_done_unless_a_later_stage_is_under_way(root):

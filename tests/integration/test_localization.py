@@ -1,4 +1,4 @@
-"""From a finished run to its Δ maps on disk: right networks, right classes, whole files, nothing computed twice."""
+"""Localization of finished runs: which networks, which samples, what is computed again, and what is refused."""
 
 import io
 import shutil

@@ -7,7 +7,7 @@ import pytest
 from conftest import memgrid
 from runs_maker import Run, composed, result_of
 from stand_in_wandb import Server
-from test_tracking import config, epochs, finished_files, history, summary
+from wandb_files import config, epochs, finished_files, history, summary
 
 from memgrid.errors import UserError
 from memgrid.results.folder import RunFolder

@@ -39,7 +39,7 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 if Path("/dev/nvidiactl").exists():  # a GPU computes other last bits, and what is tested here bit for bit is the CPU
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
-from memgrid.config.schema import LLMConfig
+from memgrid.config.schema import CorpusConfig, LLMConfig
 from memgrid.errors import UserError
 from memgrid.io.paths import TOY
 
@@ -268,6 +268,34 @@ def mini(tmp_path_factory) -> Path:
         (folder / "documents.parquet").symlink_to(TOY / "documents.parquet")
 
     return made_once("mini", make, tmp_path_factory)
+
+
+def scored(lm, corpus):
+    """Which sequences of a corpus a model continues word for word, and how sure it is."""
+    scores = [lm.score(part, corpus.k) for part in np.array_split(corpus.tokens, 8)]
+    return np.concatenate([s.memorized for s in scores]), np.concatenate([s.confidence for s in scores])
+
+
+@pytest.fixture(scope="module")
+def some(mini, tmp_path_factory):
+    """A folder with a hundred sequences of the embedded corpus, of all kinds."""
+    folder = tmp_path_factory.mktemp("some")
+    pl.read_parquet(mini / "sequences.parquet").gather_every(4).write_parquet(folder / "sequences.parquet")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def embedded(some):
+    """Their corpus."""
+    from memgrid.corpus.corpus import load_corpus
+
+    return load_corpus(CorpusConfig(name="some", path=str(some)))
+
+
+@pytest.fixture(scope="module")
+def judged(embedded, toy_lm):
+    """What the embedded model makes of them, as `scored`."""
+    return scored(toy_lm, embedded)
 
 
 @pytest.fixture(scope="session")

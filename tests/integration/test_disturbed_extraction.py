@@ -3,37 +3,10 @@
 import forks
 import h5py
 import numpy as np
-import polars as pl
 import pytest
 from same_maps import assert_same_maps
 
-from memgrid.config.schema import CorpusConfig
-from memgrid.corpus.corpus import load_corpus
 from memgrid.store.extract import open_store
-
-
-def scored(lm, corpus):
-    scores = [lm.score(part, corpus.k) for part in np.array_split(corpus.tokens, 8)]
-    return np.concatenate([s.memorized for s in scores]), np.concatenate([s.confidence for s in scores])
-
-
-@pytest.fixture(scope="module")
-def some(mini, tmp_path_factory):
-    """A folder with a hundred sequences of the embedded corpus, of all kinds."""
-    folder = tmp_path_factory.mktemp("some")
-    pl.read_parquet(mini / "sequences.parquet").gather_every(4).write_parquet(folder / "sequences.parquet")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def embedded(some):
-    return load_corpus(CorpusConfig(name="some", path=str(some)))
-
-
-@pytest.fixture(scope="module")
-def judged(embedded, toy_lm):
-    return scored(toy_lm, embedded)
-
 
 SCRIPT = """
 import os, random, signal, sys, time

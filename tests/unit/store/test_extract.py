@@ -1,14 +1,14 @@
 from dataclasses import replace
 
 import numpy as np
-import polars as pl
 import pytest
 import torch
+from conftest import scored
 from same_maps import assert_same_maps
 
 from memgrid.config.names import MODEL
-from memgrid.config.schema import CorpusConfig, ExtractConfig, LLMConfig
-from memgrid.corpus.corpus import Corpus, load_corpus
+from memgrid.config.schema import ExtractConfig, LLMConfig
+from memgrid.corpus.corpus import Corpus
 from memgrid.errors import StoreError
 from memgrid.label.labels import memorized_columns
 from memgrid.lm.load import load_language_model
@@ -47,34 +47,11 @@ def corpus(lm):
     return Corpus("made", np.sort(rng.permutation(1000)[:400]).astype(np.int64), tokens, 32, None)
 
 
-def scored(lm, corpus):
-    scores = [lm.score(part, corpus.k) for part in np.array_split(corpus.tokens, 8)]
-    return np.concatenate([s.memorized for s in scores]), np.concatenate([s.confidence for s in scores])
-
-
 @pytest.fixture(scope="module")
 def truth(lm, corpus):
     memorized, confidence = scored(lm, corpus)
     assert memorized.sum() == 200
     return memorized, confidence
-
-
-@pytest.fixture(scope="module")
-def some(mini, tmp_path_factory):
-    """A folder with a hundred sequences of the embedded corpus, of all kinds."""
-    folder = tmp_path_factory.mktemp("some")
-    pl.read_parquet(mini / "sequences.parquet").gather_every(4).write_parquet(folder / "sequences.parquet")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def embedded(some):
-    return load_corpus(CorpusConfig(name="some", path=str(some)))
-
-
-@pytest.fixture(scope="module")
-def judged(embedded, toy_lm):
-    return scored(toy_lm, embedded)
 
 
 def test_decoded_is_prefix_and_continuation(embedded, toy_lm, judged):

@@ -61,21 +61,18 @@ def arranged(rows: np.ndarray, memorized: np.ndarray, size: int) -> tuple[np.nda
     return np.concatenate(parts), sum(cuts)
 
 
-def decode(
-    lm: LanguageModel, corpus: Corpus, rows: np.ndarray, memorized: np.ndarray, confidence: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """What the model reads when it decodes each sequence, int32 (rows, length), and its confidence, float32 (rows,).
+def decode(lm: LanguageModel, corpus: Corpus, rows: np.ndarray, memorized: np.ndarray) -> np.ndarray:
+    """What the model reads when it decodes each sequence, int32 (rows, length).
 
-    A memorized sequence is its own continuation, and the labels know the confidence (NaN where they came with the corpus). The others are
-    continued greedily, and how sure the model is of that is measured when it reads it: NaN.
+    A memorized sequence is its own continuation; the others are continued greedily.
     """
-    decoded, sure = corpus.tokens[rows].astype(np.int32), confidence[rows].astype(np.float32)
+    decoded = corpus.tokens[rows].astype(np.int32)
     foreign, size = np.flatnonzero(~memorized[rows]), lm.batch_size(corpus.tokens.shape[1])
     for start in range(0, len(foreign), size):
         part = foreign[start : start + size]
         continued = lm.continue_greedily(filled(corpus.prefix[rows[part]], size), corpus.suffix.shape[1])
-        decoded[part, corpus.k :], sure[part] = continued[: len(part)], np.nan
-    return decoded, sure
+        decoded[part, corpus.k :] = continued[: len(part)]
+    return decoded
 
 
 def extract(
@@ -134,15 +131,11 @@ def extract_batch(
     lm: LanguageModel, corpus: Corpus, rows: np.ndarray, memorized: np.ndarray, confidence: np.ndarray, read: str = "continuation"
 ) -> tuple[Maps, int]:
     """A batch's maps, and how many of its sequences the corpus calls memorized that the model does not continue word for word."""
-    if read == "suffix":
-        decoded, sure = corpus.tokens[rows].astype(np.int32), confidence[rows].astype(np.float32)
-        # The labels know how sure the model was of its own words: not of these.
-        sure[~memorized[rows]] = np.nan
-    else:
-        decoded, sure = decode(lm, corpus, rows, memorized, confidence)
+    decoded = corpus.tokens[rows].astype(np.int32) if read == "suffix" else decode(lm, corpus, rows, memorized)
+    # How sure the model is of what is memorized, labels know that did not come with the corpus; of the others, the pass that reads them.
+    sure = np.where(memorized[rows], confidence[rows], np.nan).astype(np.float32)
     disputed, count, whole = 0, len(rows), filled(decoded, lm.batch_size(decoded.shape[1]))
     if np.isnan(sure).any():
-        # This is the first time that the model reads the sequence, or that it is asked about what follows the prefix here.
         scores, pools = lm.score_and_pool(whole, corpus.k)
         # A greedy continuation's most probable tokens are its tokens: both measures are then the same.
         measured = np.where(memorized[rows], scores.confidence[:count], scores.suffix_probability[:count])

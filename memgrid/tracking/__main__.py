@@ -8,7 +8,8 @@ from pathlib import Path
 from memgrid.config.schema import RunConfig
 from memgrid.errors import UserError
 from memgrid.io.commands import HELP, Command, explained, key, parsed, start
-from memgrid.tracking.log import log_in, own_environment
+from memgrid.tracking.log import own_environment
+from memgrid.tracking.server import log_in
 from memgrid.tracking.sync import sync
 
 

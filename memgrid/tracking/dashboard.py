@@ -11,6 +11,7 @@ from wandb_workspaces import expr
 from memgrid.config.derive import Member
 from memgrid.errors import UserError
 from memgrid.taxonomy import ROUGE_NAMES
+from memgrid.tracking.server import server
 
 NAME = "memgrid"
 SCORE = panels.SummaryMetric("min_f1")
@@ -124,10 +125,8 @@ def save(entity: str | None, project: str) -> str:
     Raises:
         UserError: there is no such project, or it may not be changed.
     """
-    import wandb
-
     try:
-        saved = workspace(entity or wandb.Api().default_entity, project).save()
+        saved = workspace(entity or server().default_entity, project).save()
     except Exception:  # whatever the server answers, or does not
         where = f"{entity}/{project}" if entity else project
         raise UserError(

@@ -1,15 +1,13 @@
-"""Reading wandb's own files, `run-<id>.wandb`: which run they belong to, which epochs they hold, and whether those have arrived."""
+"""Reading wandb's own files, `run-<id>.wandb`: which run they belong to and which epochs they hold."""
 
 from __future__ import annotations
 
 import struct
-import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 HEADER, BLOCK, WHOLE, LAST = 7, 32768, 1, 4
-ARRIVAL_SECONDS = 20
 
 
 def records(path: Path) -> Iterator[tuple[Any, int]]:
@@ -53,31 +51,3 @@ def logged_epochs(parts: Iterable[Path]) -> set[int]:
     """The epochs that the parts of a run hold."""
     items = (item for path in parts for record, _ in records(path) for item in record.history.item)
     return {int(item.value_json) for item in items if "epoch" in (item.key, *item.nested_key)}
-
-
-def arrived(path: Path, timeout: int) -> bool:
-    """Whether the server shows the last step of a part within ARRIVAL_SECONDS; also True where it cannot be asked.
-
-    wandb's client was once seen to report success for rows that never arrived.
-
-    Args:
-        timeout: seconds that the server may take for an answer.
-    """
-    last, deadline = max(logged_steps(path), default=-1), time.monotonic() + ARRIVAL_SECONDS
-    while (shown := last_step_shown(path, timeout)) is not None and shown < last:
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(1)
-    return True
-
-
-def last_step_shown(path: Path, timeout: int) -> int | None:
-    """The last step that the server has of the run that a part belongs to, -1 before the first; None where it cannot be asked."""
-    import wandb
-
-    run = next(record.run for record, _ in records(path) if record.HasField("run"))
-    try:
-        api = wandb.Api(timeout=timeout)
-        return int(api.run("/".join((run.entity or str(api.default_entity), run.project, run.run_id))).lastHistoryStep)
-    except (wandb.Error, ValueError):
-        return None

@@ -29,7 +29,6 @@ from memgrid.tracking.files import begun, logged_epochs
 if TYPE_CHECKING:
     from pytorch_lightning.loggers import WandbLogger
 
-SERVER_SECONDS = 10  # how long wandb's server may take to answer
 FLUSH_SECONDS = 1.0  # wandb's own interval is 15: a training that is killed would leave an empty file
 PREFIX = "WANDB_"
 # What wandb may take from the environment: who we are, how its server is reached, where its own files lie, and what people note of a run.
@@ -229,25 +228,3 @@ def confusion_table(titles: list[str], counts: list[list[int]]) -> str:
 def brief(message: object) -> str:
     """The first clause of a message of wandb's, fit to stand within a sentence."""
     return re.split(r"\. |\n", str(message).strip())[0].rstrip(".") or type(message).__name__
-
-
-def log_in(verify: bool) -> None:
-    """Take the user's wandb login; with `verify`, ask the server whether it is valid.
-
-    Raises:
-        UserError: there is none, or the server cannot be reached or refuses it.
-    """
-    if not find_spec("wandb"):
-        raise UserError("wandb is not installed: pip install wandb")
-    import wandb
-
-    server = os.environ.get("WANDB_BASE_URL", "its server")
-    try:
-        with own_environment():  # where it is offline, wandb does not look for a login
-            has_login = wandb.login(prompt=False, verify=False)
-            if has_login and verify:
-                wandb.Api(timeout=SERVER_SECONDS)  # asks the server, which a second login() does not
-    except (wandb.Error, ValueError):  # ValueError: an address that is none
-        raise UserError(f"wandb cannot reach {server} or is refused there: check the network and `wandb login --relogin`") from None
-    if not has_login:
-        raise UserError(f"there is no login for wandb at {server}: log in with `wandb login` first")

@@ -13,8 +13,9 @@ from filelock import Timeout
 from memgrid.errors import UserError
 from memgrid.io.files import write_text
 from memgrid.results.work import WorkFolder
-from memgrid.tracking.files import arrived, begun, last_step_shown, logged_steps, records
-from memgrid.tracking.log import INHERITED, PREFIX, SERVER_SECONDS, brief, log_in, own_environment
+from memgrid.tracking.files import begun, logged_steps, records
+from memgrid.tracking.log import INHERITED, PREFIX, brief, own_environment
+from memgrid.tracking.server import arrived, last_step_shown, log_in
 
 PUSH_SECONDS = 900  # how long wandb's server may take to take one part of a run
 
@@ -56,7 +57,7 @@ def push_all(root: Path) -> None:
         try:
             with WorkFolder(folder).lock(0):  # held by a run that is going on
                 for before, path in zip([None, *parts], parts, strict=False):
-                    if before is not None and not arrived(before, SERVER_SECONDS):
+                    if before is not None and not arrived(before):
                         push(before)  # the server tells where a part belongs: after nothing, it would replace what came before
                     if reason := push_once(path):
                         raise UserError(f"wandb did not take {path.parent} ({reason}), {pushed} runs were pushed before: start sync again")
@@ -73,7 +74,7 @@ def push_once(path: Path) -> str | None:
     Beside a part stands, while it is pushed, the last step that the server had before.
     """
     note = path.with_name(f"{path.name}.pushing")
-    shown, last = last_step_shown(path, SERVER_SECONDS), max(logged_steps(path), default=-1)
+    shown, last = last_step_shown(path), max(logged_steps(path), default=-1)
     if shown is not None and note.exists() and shown >= last and note.read_text() in map(str, range(-1, shown)):
         synced(path).touch()
     else:

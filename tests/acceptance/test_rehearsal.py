@@ -120,9 +120,14 @@ class Terminal:
         words = ["bash", "-c", f'set -ae\n{line}\nenv -0 > "$0"', str(after)]
         process = subprocess.run(words, cwd=self.folder, env=self.env, capture_output=True, text=True, timeout=600)
         print("$", line, process.stdout, process.stderr, sep="\n")
-        assert process.returncode == 0, line
+        assert process.returncode == 0, f"{line}\n{process.stdout[-2000:]}\n{self.told_by_jobs()}"
         self.env = dict(entry.split("=", 1) for entry in after.read_text().split("\0") if entry)
         return process.stdout
+
+    def told_by_jobs(self) -> str:
+        """The ends of what the jobs of the last sweep printed."""
+        sweeps = sorted((self.folder / "memgrid-runs" / "multirun").glob("*"))[-1:]
+        return "\n".join(f"{log}:\n{log.read_text()[-3000:]}" for sweep in sweeps for log in sorted(sweep.glob("*_log.*")))
 
 
 def typed(heading: str) -> list[str]:

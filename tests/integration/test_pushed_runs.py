@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import struct
 from pathlib import Path
 
@@ -172,8 +173,8 @@ def nobody(tmp_path):
 
 # The command, which waits two seconds for what it usually waits for ten or twenty.
 IMPATIENT = """
-from memgrid.tracking import files, log
-files.ARRIVAL_SECONDS = log.SERVER_SECONDS = 2
+from memgrid.tracking import server
+server.ARRIVAL_SECONDS = server.SERVER_SECONDS = 2
 from memgrid.io.commands import start
 from memgrid.tracking.__main__ import main
 start(main)
@@ -286,12 +287,21 @@ def test_not_logged_in(command, nobody, offline):
     assert re.fullmatch(r"memgrid: there is no login for wandb at .*: log in with `wandb login` first\n", process.stderr)
 
 
-def test_an_unreachable_server(nobody, offline):
-    environment = {**nobody, "WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_API_KEY": KEY}
-    process = impatient("sync", f"root={offline[0].parents[3]}", env=environment)
+@pytest.mark.parametrize("way", ["closed", "silent"])
+def test_an_unreachable_server(way, nobody, offline, tmp_path):
+    with socket.socket() as port:
+        port.bind(("127.0.0.1", 0))
+        if way == "silent":
+            port.listen()  # who connects is never answered
+        address = f"http://127.0.0.1:{port.getsockname()[1]}"
+        environment = {**nobody, "WANDB_BASE_URL": address, "WANDB_API_KEY": KEY}
+        process = impatient("sync", f"root={offline[0].parents[3]}", env=environment)
     assert process.returncode == 1
-    assert re.fullmatch(r"memgrid: wandb cannot reach http://127.0.0.1:9 or is refused there: .*\n", process.stderr)
+    assert re.fullmatch(rf"memgrid: wandb cannot reach {address} or is refused there: .*\n", process.stderr)
     assert unsynced(offline[0].parents[3])
+    (log,) = tmp_path.glob(".cache/wandb/logs/core-debug-*.log")
+    assert "retrying" in log.read_text()
+    assert "cancelling" not in log.read_text()  # after which wandb's service now and then outlives its process, which waits for it
 
 
 AGENT = """

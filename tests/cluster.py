@@ -24,7 +24,7 @@ SlurmdUser={user}
 SlurmctldPort={ports[0]}
 SlurmdPort={ports[1]}
 AuthType=auth/munge
-AuthInfo=socket={folder}/munge/munge.sock,cred_expire=5
+AuthInfo=socket={folder}/munge/munge.sock,cred_expire={patience}
 CredType=cred/munge
 StateSaveLocation={folder}/ctld
 SlurmdSpoolDir={folder}/slurmd
@@ -112,24 +112,29 @@ def wait_for(condition, seconds: float, told=lambda: "") -> None:
         time.sleep(0.1)
 
 
+# Seconds that a node has to start what a job asks for, else srun gives up and the job is lost: SLURM's own, and as few as a busy machine
+# allows where jobs are requeued, which wait as long.
+PATIENT, REQUEUES_SOON = 120, 10
+
+
 @contextmanager
-def provided(folder: Path):
+def provided(folder: Path, patience: int = PATIENT):
     """A running cluster; where its programs are not installed the test is skipped, or fails if they should be."""
     if missing := lacking():
         reason = f"there is no {', '.join(missing)}: install slurm-wlm and munge"
         (pytest.fail if os.environ.get("MEMGRID_NEEDS_SLURM") else pytest.skip)(reason)
-    with started(folder) as running:
+    with started(folder, patience) as running:
         yield running
 
 
 @contextmanager
-def started(folder: Path):
+def started(folder: Path, patience: int):
     """A running cluster whose files all lie in `folder`."""
     host, user, ports = socket.gethostname().split(".")[0], getpass.getuser(), free_ports(2)
     for name in ("munge", "ctld", "slurmd", "run", "log"):
         (folder / name).mkdir(parents=True)
         (folder / name).chmod(0o700 if name == "ctld" else 0o755)
-    (folder / "slurm.conf").write_text(CONF.format(host=host, user=user, ports=ports, folder=folder))
+    (folder / "slurm.conf").write_text(CONF.format(host=host, user=user, ports=ports, folder=folder, patience=patience))
     (folder / "gres.conf").write_text(GRES)
     (folder / "cgroup.conf").write_text("CgroupPlugin=cgroup/v1\n")
     key = folder / "munge" / "key"

@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 import polars as pl
 import pytest
-from cluster import provided, wait_for
+from cluster import REQUEUES_SOON, provided, wait_for
 from conftest import NIGHT, memgrid, memgrid_here
 from job_callbacks import held
 
@@ -34,7 +34,7 @@ SHARDS = ("stages=[extract]", "extract.shard_samples=16")
 @pytest.fixture(scope="module")
 def slurm(tmp_path_factory):
     """A SLURM of the tests' own."""
-    with provided(tmp_path_factory.mktemp("slurm")) as running:
+    with provided(tmp_path_factory.mktemp("slurm"), REQUEUES_SOON) as running:
         yield running
 
 

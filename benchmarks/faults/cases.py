@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import struct
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -67,14 +69,11 @@ SMALL_MODEL = (
     "model.intermediate_size=32",
     "model.num_attention_heads=2",
     "model.vocab_size=600",
-    "optimizer.compile=false",
     "optimizer.checkpoint_every=2",
-    "mix.recalled_chunks=6",
-    "mix.negative_chunks=4",
-    "mix.held_out=10",
-    "mix.repeats=20",
-    "mix.increments=20",
-    "offer={stream: 20, seen_repeats: 5, unseen_repeats: 5, seen_increments: 5, unseen_increments: 5}",
+    "mix={seldom_chunks: 2, seldom_copies: [1, 2], middle_chunks: 2, middle_copies: [3, 4], often_chunks: 4, often_copies: [5, 6], "
+    "most_chunks: 2, most_copies: [7, 8], near_duplicates: 2, near_copies: [3, 4], once: 10, held_out: 10, "
+    "repeats: 20, increments: 20}",
+    *(f"offer.{part}_{kind}s=5" for part in ("seen", "renamed", "unseen") for kind in ("repeat", "increment")),
     "windows=256",
     "threads=1",
 )
@@ -129,7 +128,10 @@ def of_audit(name: str, stages: str, after: str | None) -> Case:
 
 EVERY_STAGE = "label,extract,train,localize,intervene"
 STORE = "ROOT/attention/small/small"
-SOURCES = [f"sources.{name}=GIVEN/{path}" for name, path in (("kjv", "kjv.jsonl"), ("python_docs", "docs"), ("python_code", "code"))]
+SOURCES = [
+    f"sources.{name}=GIVEN/{path}"
+    for name, path in (("kjv", "kjv.jsonl"), ("web", "web"), ("python_docs", "docs"), ("python_code", "code"))
+]
 TEXT = ("corpus=text", "corpus.name=mine", "corpus.path=GIVEN/docs")
 CASES = {
     case.name: case
@@ -186,12 +188,18 @@ def make_given(folder: Path) -> None:
     make_model(folder / "model")
     make_tables(folder / "tables", folder / "model", documents)
     tokenizer = Tokenizer.from_file(str(TOY / "tokenizer.json"))
+    streams = documents.filter(pl.col("tokens").list.len() > 640)
     texts = {
-        source: [tokenizer.decode(t.to_list()) for t in documents.filter(pl.col("source") == source)["tokens"].head(SOURCE_TEXTS)]
+        source: [tokenizer.decode(t.to_list()) for t in streams.filter(pl.col("source") == source)["tokens"].head(SOURCE_TEXTS)]
         for source in ("kjv", "python_docs", "python_code")
     }
     verses = [json.dumps({"book": f"Book {number // 3}", "text": line}) for number, line in enumerate(texts["kjv"])]
     (folder / "kjv.jsonl").write_text("\n".join(verses))
+    (folder / "web").mkdir()
+    for testament, text in zip(("ot", "nt"), texts["kjv"], strict=False):
+        packed = zlib.compress(text.encode())
+        (folder / "web" / f"{testament}.bzs").write_bytes(struct.pack("<III", 0, len(packed), len(text)))
+        (folder / "web" / f"{testament}.bzz").write_bytes(packed)
     for name, source, ending in (("docs", "python_docs", "rst.txt"), ("code", "python_code", "py")):
         (folder / name).mkdir()
         for number, text in enumerate(texts[source]):

@@ -17,9 +17,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from memgrid.config.derive import taxonomy
 from memgrid.config.limits import Limits, refuse_outside_limits
-from memgrid.config.schema import OWN_STAGES, STAGES, LabelConfig, RunConfig, WandbConfig
+from memgrid.config.schema import OWN_STAGES, STAGES, LabelConfig, LLMConfig, RunConfig, WandbConfig
 from memgrid.errors import UserError
 from memgrid.io.commands import refusal_of_home
+from memgrid.io.paths import embedded_models
 
 LONGEST_NAME = 100  # bytes: the name of a folder is also part of longer names, of which file systems take 255
 LONGEST_TITLE = 100  # characters: in figures there is no room for more
@@ -116,12 +117,20 @@ def validate(run: RunConfig) -> None:
     if run.localize.method == "gradcam" and run.cnn.kind == "linear":
         raise UserError("localize.method=gradcam needs a convolution and cnn.kind=linear has none: use gradient or integrated_gradients")
     validate_counts(run.label)
-    if run.llm.revision is not None and run.llm.path is None and run.llm.random is None:
-        raise UserError(
-            f"llm.revision={run.llm.revision} does not go with the embedded model, which has one: leave it out, or set llm.path"
-        )
+    if run.llm.path is None and run.llm.random is None:
+        validate_embedded(run.llm)
     if not run.intervene.percent:
         raise UserError("intervene.percent=[] masks nothing: give shares above 0 and up to 100, such as [1,10]")
+
+
+def validate_embedded(llm: LLMConfig) -> None:
+    """Refuse a model without path and weights that is none of the embedded ones, or a training step that it does not have."""
+    models = embedded_models()
+    if llm.name not in models:
+        raise UserError(f"llm.name={llm.name} is none of the embedded models, {' and '.join(models)}: use one of these, or set llm.path")
+    if llm.revision is not None and llm.revision not in models[llm.name]:
+        known = f"it has {', '.join(models[llm.name])}" if models[llm.name] else "it has none"
+        raise UserError(f"llm.revision={llm.revision} is no training step of the embedded model {llm.name}: {known}, or leave it out")
 
 
 def validate_counts(label: LabelConfig) -> None:

@@ -21,6 +21,8 @@ PART_TOKENS = 1 << 22  # of documents that are read at once, about ...
 FIRST_ROWS = 256  # ... and how many documents before it is known how long they are
 LONGEST_WORD = 60  # characters of what another column says of a document, which may be its whole text
 DOCUMENTS = {"tokens": "lists of integers", "copies": "integers"}
+SEQUENCES = {"sequence_id": "integers", "tokens": "lists of integers"}
+TOGETHER = "split_group"  # a column of sequences that may be there
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +72,7 @@ class Corpus:
             is_incrementing (bool), or some of them.
         left_out: rows of its files that are no sequences of it, since they have a null.
         texts: the texts that the corpus brings, or None.
+        together: int64 (N,) or None; sequences of equal numbers from 0 on never stand on both sides of a split.
     """
 
     name: str
@@ -80,6 +83,7 @@ class Corpus:
     given: Mapping[str, np.ndarray] = field(default_factory=dict)
     left_out: int = 0
     texts: Texts | None = None
+    together: np.ndarray | None = None
 
     @property
     def prefix(self) -> np.ndarray:
@@ -93,11 +97,11 @@ class Corpus:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A digest of ids, tokens and given labels: labels and attention made from other sequences are not taken for these."""
+        """A digest of ids, tokens and what else is given: labels and attention made from other sequences are not taken for these."""
         digest = hashlib.sha256(np.ascontiguousarray(self.sequence_id).data)
         for start in range(0, len(self.tokens), BLOCK_ROWS):
             digest.update(np.ascontiguousarray(self.tokens[start : start + BLOCK_ROWS], np.int32).data)
-        for name, column in sorted(self.given.items()):
+        for name, column in sorted({**self.given, **({} if self.together is None else {TOGETHER: self.together})}.items()):
             digest.update(name.encode())
             digest.update(np.ascontiguousarray(column).data)
         return digest.hexdigest()[:16]
@@ -157,7 +161,9 @@ def load_corpus(config: CorpusConfig) -> Corpus:
     path = folder / "sequences.parquet"
     if not path.is_file():
         raise UserError(f"corpus {config.name!r} has no file {path}: set corpus.path to a folder with sequences.parquet")
-    table = read_table(path, {"sequence_id": "integers", "tokens": "lists of integers"})
+    require_columns(path, SEQUENCES)
+    brought = TOGETHER in pl.scan_parquet(path, glob=False).collect_schema()
+    table = read_table(path, SEQUENCES | ({TOGETHER: "integers"} if brought else {}))
     if not table["sequence_id"].is_first_distinct().all():
         raise UserError(f"{path} has a sequence_id twice: every sequence needs an id of its own")
     documents = folder / "documents.parquet"
@@ -167,7 +173,8 @@ def load_corpus(config: CorpusConfig) -> Corpus:
     if not whole.all():
         raise UserError(f"column 'tokens' of {path} has a null within a list: every token needs an id")
     sequence_id = table["sequence_id"].to_numpy(writable=True)
-    return Corpus(config.name, sequence_id, tokens, config.k, documents if documents.is_file() else None)
+    together = table[TOGETHER].to_numpy() if brought else None
+    return Corpus(config.name, sequence_id, tokens, config.k, documents if documents.is_file() else None, together=together)
 
 
 def document_parts(path: Path, start: int, stop: int) -> Iterator[pl.DataFrame]:

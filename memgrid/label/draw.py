@@ -15,7 +15,7 @@ import numpy as np
 
 from memgrid.config.schema import SelectConfig
 from memgrid.corpus.ngrams import seeded_hashes, sequence_hashes
-from memgrid.label.groups import content_groups
+from memgrid.label.groups import split_groups
 
 GROUP_NGRAM = 32  # sequences that share this many consecutive tokens (half a sequence) are near-duplicates
 SPLIT_SALT = 0x5EED  # lots are drawn independently of the priorities ...
@@ -47,8 +47,10 @@ class Draw:
         return [int((ordered == label).sum()) for label in range(number)]
 
 
-def draw(sequence_id: np.ndarray, tokens: np.ndarray, config: SelectConfig, seed: int) -> Draw:
+def draw(sequence_id: np.ndarray, tokens: np.ndarray, config: SelectConfig, seed: int, together: np.ndarray | None = None) -> Draw:
     """Fix priorities and lots for a whole corpus: tokens integers (N, length), sequence_id int64 (N,).
+
+    `together`, int64 (N,): rows of equal numbers from 0 on are on one side.
 
     `leak_free`: exact copies are one sample, and content decides the order and the lot. Otherwise the id does, for every row.
     """
@@ -56,7 +58,7 @@ def draw(sequence_id: np.ndarray, tokens: np.ndarray, config: SelectConfig, seed
     priority, side = seeded_hashes(decides, seed, seed ^ SPLIT_SALT)
     rows = distinct(priority, sequence_id) if config.leak_free else np.argsort(priority, kind="stable")
     if config.leak_free:
-        side = group_hashes(side, tokens, seed ^ SPLIT_SALT)
+        side = group_hashes(side, tokens, seed ^ SPLIT_SALT, together)
     lots = (side >> np.uint64(32)).astype(np.uint32)
     return Draw(rows.astype(np.int32 if len(tokens) < 2**31 else np.int64), lots[rows])
 
@@ -80,15 +82,15 @@ def distinct(priority: np.ndarray, sequence_id: np.ndarray) -> np.ndarray:
     return rows
 
 
-def group_hashes(hashes: np.ndarray, tokens: np.ndarray, seed: int) -> np.ndarray:
-    """One uniform hash per content group, uint64 (N,): the same for all sequences that share a long n-gram, directly or through others.
+def group_hashes(hashes: np.ndarray, tokens: np.ndarray, seed: int, together: np.ndarray | None) -> np.ndarray:
+    """One uniform hash per group, uint64 (N,): the same for all that share a long n-gram or a pattern, directly or through others.
 
     Args:
-        hashes: uint64 (N,), the sequences' own with this seed.
+        hashes: uint64 (N,), the sequences' own with this seed. together: as `draw`.
     """
     if not len(tokens):
         return hashes
-    groups = content_groups(tokens, min(GROUP_NGRAM, tokens.shape[1]))
+    groups = split_groups(tokens, min(GROUP_NGRAM, tokens.shape[1]), together)
     # A group's draw is its members' lowest hash, so that it depends on content alone and not on the order of rows.
     lowest = np.full(len(tokens), np.iinfo(np.uint64).max, np.uint64)
     np.minimum.at(lowest, groups, hashes)

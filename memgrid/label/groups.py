@@ -1,4 +1,4 @@
-"""Content groups: which sequences share a long run of tokens, so that no near-duplicates stand on both sides of a split."""
+"""Groups of sequences that belong on one side of a split: those that share a long run of tokens, and repetitions of one pattern."""
 
 from __future__ import annotations
 
@@ -12,6 +12,52 @@ from memgrid.corpus.ngrams import row_blocks, window_hashes
 
 WINDOWS_PER_PASS = 1 << 23
 PAIRS_PER_BLOCK = 1 << 22
+
+
+def split_groups(sequences: np.ndarray, n: int, together: np.ndarray | None = None) -> np.ndarray:
+    """`content_groups`, in which repetitions of one pattern are together too, whatever tokens they repeat, and what else is told.
+
+    A pattern is what is left when tokens get other names: `a b a b` and `x y x y` have one, `a b b a b b` another, wherever it starts.
+
+    Args:
+        together: int64 (rows,); rows of equal numbers from 0 on are together.
+    """
+    groups = content_groups(sequences, n)
+    rows = np.flatnonzero(has_period(sequences))
+    found = content_groups(distances(sequences[rows]), n)
+    groups = join_groups(groups, groups[rows], groups[rows[found]])
+    if together is not None:
+        rows = np.flatnonzero(together >= 0)
+        _, first, places = np.unique(together[rows], return_index=True, return_inverse=True)
+        groups = join_groups(groups, groups[rows], groups[rows[first[places]]])
+    return groups
+
+
+def has_period(sequences: np.ndarray) -> np.ndarray:
+    """Which rows repeat a run of at most half their length to their end, bool (rows,)."""
+    rows, length = sequences.shape
+    answers = np.zeros(rows, bool)
+    for block in row_blocks(rows, length):
+        tokens = sequences[block]
+        places = tokens.T.copy()  # so that one comparison runs over contiguous rows
+        for period in range(1, length // 2 + 1):
+            # Nearly all rows fail at their last tokens, so that few are compared as a whole.
+            likely = places[-1] == places[-1 - period]
+            likely &= places[period] == places[0]
+            some = np.flatnonzero(likely)
+            answers[block.start + some] |= (tokens[some, period:] == tokens[some, :-period]).all(axis=1)
+    return answers
+
+
+def distances(sequences: np.ndarray) -> np.ndarray:
+    """How many places before each token the same one stood last, 0 where there was none: what no renaming changes; as `sequences`.
+
+    Baker 1993, "A Theory of Parameterized Pattern Matching".
+    """
+    steps = np.zeros_like(sequences)
+    for step in reversed(range(1, sequences.shape[1])):
+        steps[:, step:][sequences[:, step:] == sequences[:, :-step]] = step
+    return steps
 
 
 def content_groups(sequences: np.ndarray, n: int) -> np.ndarray:

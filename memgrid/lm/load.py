@@ -27,7 +27,7 @@ TOKENIZERS = ("tokenizer.json", "vocab.json", "*.model")
 
 
 def model_folder(config: LLMConfig) -> Path | None:
-    """The local folder of the model's files: the embedded one, a user's, or a snapshot in the hub cache; None for random weights.
+    """The local folder of the model's files: an embedded one, a user's, or a snapshot in the hub cache; None for random weights.
 
     Raises:
         UserError: neither a folder nor in the hub cache.
@@ -35,7 +35,7 @@ def model_folder(config: LLMConfig) -> Path | None:
     if config.random:
         return None
     if config.path is None:
-        return TOY
+        return TOY.parent / config.name / (config.revision or "")  # config.validate has seen that it is there
     folder = Path(config.path)
     snapshot = folder if folder.is_dir() else cached_as(config.path, "model", config.revision, FORMS)
     if snapshot is None:

@@ -96,7 +96,7 @@ def open_corpus(
 
 def draw_from(corpus: Corpus, seed: int, leak_free: bool) -> Draw:
     """Priorities and lots, which no taxonomy, threshold or number of samples changes."""
-    return draw(corpus.sequence_id, corpus.tokens, SelectConfig(leak_free=leak_free), seed)
+    return draw(corpus.sequence_id, corpus.tokens, SelectConfig(leak_free=leak_free), seed, corpus.together)
 
 
 def kin_of(config: LLMConfig, own: ModelIdentity, root: Path, corpus: str) -> list[str]:

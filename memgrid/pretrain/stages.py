@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -25,11 +27,13 @@ from memgrid.pretrain.config import PretrainConfig
 from memgrid.pretrain.documents import END_OF_TEXT, build_documents, train_tokenizer, training_windows
 from memgrid.pretrain.sequences import build_sequences
 from memgrid.pretrain.sources import read_sources
-from memgrid.pretrain.train import train_model
+from memgrid.pretrain.train import in_batches, train_model
 
 UNFINISHED = ".model-"
+WEIGHTS = "model.safetensors"
 LIKELY = -1.0  # nats: a suffix whose log-probability in bfloat16 is below that is not continued word for word
-SMALLEST: dict[str, Any] = {"compression": "zstd", "compression_level": 19}  # these tables are shipped
+# These tables are shipped: in large pages zstd finds the same text again.
+SMALLEST: dict[str, Any] = {"compression": "zstd", "compression_level": 19, "data_page_size": 1 << 25, "row_group_size": 1 << 13}
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ class ModelFolder:
     @property
     def weights(self) -> Path:
         """The trained model, in float16."""
-        return self.path / "model.safetensors"
+        return self.path / WEIGHTS
 
     @property
     def checkpoint(self) -> Path:
@@ -117,19 +121,32 @@ def make_documents(config: PretrainConfig, folder: ModelFolder) -> None:
 
 
 def make_model(config: PretrainConfig, documents: pl.DataFrame, tokenizer: Tokenizer, folder: ModelFolder) -> None:
-    """Train, and save in float16; a model of few `windows` is a trial."""
-    windows = training_windows(documents, config.length)
+    """Train, and save in float16, at the steps that are asked for too; a model of few `windows` is a trial."""
+    windows, until = training_windows(documents, config.length, config.reference)
     if config.windows is not None:
-        windows = windows[np.random.default_rng(config.seed).permutation(len(windows))[: config.windows]]
-    model: GPTNeoXForCausalLM = train_model(windows, config.model, config.optimizer, config.seed, folder.checkpoint, log)
-    for left in folder.path.glob(f"{UNFINISHED}*"):  # by a process that was killed
+        some = np.random.default_rng(config.seed).permutation(len(windows))[: config.windows]
+        windows, until = windows[some], until[some]
+    batches = in_batches(windows, until, config.optimizer.batch_size, config.seed)
+    if late := [step for step in config.steps if not 0 < step < len(batches)]:
+        raise UserError(f"steps={late[0]} is none at which a model can be kept: this training has {len(batches)}, the last of which is")
+
+    def keep(step: int, model: GPTNeoXForCausalLM) -> None:
+        save_model(model, tokenizer, folder.path / f"step{step}")
+
+    model = train_model(batches, config, folder.checkpoint, log, {step: partial(keep, step) for step in config.steps})
+    save_model(model, tokenizer, folder.path)
+
+
+def save_model(model: GPTNeoXForCausalLM, tokenizer: Tokenizer, folder: Path) -> None:
+    """A copy of the model in float16 with its tokenizer; the weights come last: they say that the others are there."""
+    folder.mkdir(exist_ok=True)
+    for left in folder.glob(f"{UNFINISHED}*"):  # by a process that was killed
         shutil.rmtree(left, ignore_errors=True)
-    with TemporaryDirectory(dir=folder.path, prefix=UNFINISHED) as unfinished:
+    with TemporaryDirectory(dir=folder, prefix=UNFINISHED) as unfinished:
         PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=END_OF_TEXT, eos_token=END_OF_TEXT).save_pretrained(unfinished)
-        model.half().save_pretrained(unfinished)
-        # The weights are the last: they say that the others are there.
-        for file in sorted(Path(unfinished).iterdir(), key=lambda file: file.name == folder.weights.name):
-            copy_file(file, folder.path / file.name)
+        deepcopy(model).cpu().half().save_pretrained(unfinished)
+        for file in sorted(Path(unfinished).iterdir(), key=lambda file: file.name == WEIGHTS):
+            copy_file(file, folder / file.name)
 
 
 def make_sequences(config: PretrainConfig, documents: pl.DataFrame, tokenizer: Tokenizer, folder: ModelFolder) -> None:

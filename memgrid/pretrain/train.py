@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -14,45 +15,62 @@ from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
 from memgrid.io.checkpoints import keep_last, newest, save
 from memgrid.io.display import progress_bar
-from memgrid.pretrain.config import ModelConfig, OptimizerConfig
+from memgrid.pretrain.config import OptimizerConfig, PretrainConfig
+
+Keeper = Callable[[GPTNeoXForCausalLM], None]
+NONE: Mapping[int, Keeper] = MappingProxyType({})
 
 
 def train_model(
-    windows: np.ndarray, shape: ModelConfig, recipe: OptimizerConfig, seed: int, checkpoint: Path, log: Callable[[str], None]
+    batches: list[np.ndarray], config: PretrainConfig, checkpoint: Path, log: Callable[[str], None], kept: Mapping[int, Keeper] = NONE
 ) -> GPTNeoXForCausalLM:
-    """Train on every window once, in a seeded order; goes on from the checkpoint if it is there.
+    """Train on every batch once; goes on from the checkpoint if it is there.
 
     Args:
-        windows: token ids, uint16 (windows, length).
+        batches: token ids, uint16 (batch, length), a step each.
+        config: its `model`, `optimizer`, `seed` and `device`; the weights that training starts from are the same on each device.
         checkpoint: replaced atomically every `checkpoint_every` steps.
         log: called with a line about every checkpoint.
+        kept: by step, what is done with the model as it is then; done again if a cut fell between it and the next checkpoint.
     """
-    torch.manual_seed(seed)
-    model = GPTNeoXForCausalLM(GPTNeoXConfig(**asdict(shape), bos_token_id=0, eos_token_id=0, use_cache=False, attn_implementation="eager"))
+    torch.manual_seed(config.seed)
+    recipe = config.optimizer
+    shape = GPTNeoXConfig(**asdict(config.model), bos_token_id=0, eos_token_id=0, use_cache=False, attn_implementation="eager")
+    model: GPTNeoXForCausalLM = GPTNeoXForCausalLM(shape).to(torch.device(config.device))
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=recipe.learning_rate, betas=recipe.betas, weight_decay=recipe.weight_decay, fused=True
     )
-    order = np.random.default_rng(seed).permutation(len(windows))
-    batches = [order[start : start + recipe.batch_size] for start in range(0, len(order), recipe.batch_size)]
     resumed = restore(model, optimizer, checkpoint)
     if resumed:
         log(f"continuing at step {resumed} of {len(batches)}")
-    loss_of = torch.compile(window_loss) if recipe.compile else window_loss
-    recent: list[float] = []
+    recent: list[Tensor] = []
     with progress_bar() as progress:
         task = progress.add_task("pretraining", total=len(batches), completed=resumed)
         for step in range(resumed + 1, len(batches) + 1):
             rate = learning_rate(step - 1, len(batches), recipe)
-            loss = loss_of(model, torch.from_numpy(windows[batches[step - 1]].astype(np.int64)))
+            loss = window_loss(model, torch.from_numpy(batches[step - 1].astype(np.int64)).to(model.device))
             take_step(model, optimizer, loss, rate, recipe.clip)
-            recent.append(loss.item())
+            recent.append(loss.detach())
             progress.advance(task)
+            if step in kept:
+                kept[step](model)
             if step % recipe.checkpoint_every == 0 or step == len(batches):
                 save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step}, checkpoint)
-                log(f"step {step} of {len(batches)}, training loss {np.mean(recent):.3f} nats per token")
+                log(f"step {step} of {len(batches)}, training loss {torch.stack(recent).mean():.3f} nats per token")
                 recent = []
     keep_last(checkpoint)
     return model
+
+
+def in_batches(windows: np.ndarray, until: np.ndarray, size: int, seed: int) -> list[np.ndarray]:
+    """Every window once, in a seeded order, in batches of `size`.
+
+    Args:
+        windows: token ids, uint16 (windows, length).
+        until: the share of the training within which each window is read, above 0 and at most 1, float64 (windows,): 1 is anywhere.
+    """
+    order = np.argsort(np.random.default_rng(seed).random(len(windows)) * until, kind="stable")
+    return [windows[order[start : start + size]] for start in range(0, len(order), size)]
 
 
 def restore(model: nn.Module, optimizer: torch.optim.Optimizer, checkpoint: Path) -> int:
@@ -77,7 +95,7 @@ def take_step(model: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor, 
 
 def window_loss(model: nn.Module, tokens: Tensor) -> Tensor:
     """Mean next-token cross-entropy of tokens int64 (windows, length), in nats, computed in bfloat16 and reduced in float32."""
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with torch.autocast(tokens.device.type, dtype=torch.bfloat16):
         logits = model(input_ids=tokens).logits
     return nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1).float(), tokens[:, 1:].flatten())
 

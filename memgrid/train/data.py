@@ -107,6 +107,11 @@ class AttentionData(pl_.LightningDataModule):
         needed = self.samples.height * len(Triangle(length)) * layers * 2 * len(self.pools)
         return self.config.mode == "resident" or (self.config.mode == "auto" and needed <= self.config.memory_gb * 1e9)
 
+    @property
+    def steps(self) -> int:
+        """How many batches an epoch has."""
+        return len(SeededBatches(self.side("train").height, self.batch_size, self.seed))
+
     def side(self, side: str) -> pl.DataFrame:
         """The samples of one side."""
         return self.samples.filter(pl.col("side") == side)

@@ -125,7 +125,8 @@ class Panel(pl.LightningModule):
         optimizer = self.optimizer()
         if self.config.schedule == "constant":
             return optimizer
-        steps = int(self.trainer.estimated_stepping_batches)
+        # Not what Lightning offers: it would begin to read before the epoch is known from which a training goes on.
+        steps = self.config.epochs * self.trainer.datamodule.steps  # type: ignore[attr-defined]
         falling = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: max(0.0, 1 - step / steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": falling, "interval": "step"}}
 

@@ -151,6 +151,6 @@ def test_damage_is_measured_on_what_the_model_never_read(caused, quick, mini):
     context = RunContext(composed((*quick, f"root={caused}")), Workspace(Console(quiet=True)))
     kinds = dict(pl.read_parquet(mini / "sequences.parquet").select("sequence_id", "kind").iter_rows())
     assert len(context.unseen) > 50
-    assert {kinds[number] for number in context.unseen.tolist()} == {"held_out"}
+    assert {kinds[number] for number in context.unseen.tolist()} == {"held_out", "unseen_repeat", "unseen_increment"}
     elsewhere = RunContext(replace(context.run, root=str(mini)), Workspace(Console(quiet=True)))
     assert not len(elsewhere.unseen)  # nothing is labelled there

@@ -198,7 +198,7 @@ CHANGES = {
     "cnn.features": "3",
     "cnn.pooling": "max",
     "cnn.scale": "raw",
-    "cnn.dropout": "0.1",
+    "cnn.dropout": "0.2",
     "cnn.epochs": "2",
     "cnn.batch_size": "4",
     "cnn.learning_rate": "0.01",

@@ -18,7 +18,6 @@ from memgrid.audit.config import HELD_OUT, DatasetConfig
 from memgrid.config.overrides import read_config
 from memgrid.config.schema import RunConfig
 from memgrid.errors import UserError
-from memgrid.label.select import SIDES
 from memgrid.results.folder import RunFolder
 
 if TYPE_CHECKING:
@@ -201,7 +200,7 @@ def load_attention(config: DatasetConfig) -> Dataset:
     pool = members(run.cnn, protocol(run))[0].reads
     store = RunContext(run, Workspace(Console(quiet=True))).store
     sides = {}
-    for side in SIDES:
+    for side in ("train", "eval"):
         of_side = samples.filter(pl.col("side") == side)[: config.samples]
         if lacking := len(store.missing(of_side["sequence_id"].to_numpy())):
             raise UserError(f"attention of {lacking} samples of dataset.path={config.path} is not in {store.folder}: extract it again")

@@ -9,12 +9,14 @@ from runs_maker import composed
 
 from memgrid.config.names import run_folder, settings
 
+EARLIER = ("cnn.epochs=10", "cnn.dropout=0.25", "cnn.schedule=constant")  # what the default was
+
 
 @pytest.mark.parametrize(
     ("overrides", "name"),
     [
-        ((), "rho0.5-both-seed0-e23e725aca"),
-        (("select.non_memorized=any", "select.decoded=continuation"), "rho0.5-both-seed0-e23e725aca"),
+        (EARLIER, "rho0.5-both-seed0-e23e725aca"),
+        ((*EARLIER, "select.non_memorized=any", "select.decoded=continuation"), "rho0.5-both-seed0-e23e725aca"),
     ],
 )
 def test_settings_that_came_later_do_not_rename_older_runs(overrides, name):

@@ -91,8 +91,14 @@ def test_titles_fit_into_figures_and_lines(tmp_path):
     assert list(composed(words[0], "taxonomy=fits").taxonomy.classes) == ["A", "n" * 100]
 
 
-def test_the_embedded_model_has_no_revisions():
-    assert refusal(composed, "llm.revision=step1000").startswith("llm.revision=step1000 does not go with the embedded model")
+def test_a_model_without_a_path_is_an_embedded_one_at_one_of_its_steps(monkeypatch):
+    monkeypatch.setattr("memgrid.config.validate.embedded_models", lambda: {"toy": ["step300", "step2600"], "toy_reference": []})
+    assert composed("llm.revision=step300").llm.revision == "step300"
+    assert refusal(composed, "llm.revision=step1000") == (
+        "llm.revision=step1000 is no training step of the embedded model toy: it has step300, step2600, or leave it out"
+    )
+    assert "toy_reference: it has none, or leave it out" in refusal(composed, "llm=toy_reference", "llm.revision=step300")
+    assert refusal(composed, "llm.name=mine").startswith("llm.name=mine is none of the embedded models, toy and toy_reference: use one")
     assert composed("llm.revision=step1000", "llm.path=someone/model").llm.revision == "step1000"
     assert composed("llm=tiny_random", "llm.revision=step1000").llm.revision == "step1000"  # a corpus may have splits of the step
 

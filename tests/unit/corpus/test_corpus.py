@@ -30,7 +30,7 @@ def test_the_embedded_corpus_loads():
 
 
 def test_the_embedded_files_are_small():
-    assert sum(path.stat().st_size for path in TOY.iterdir()) <= 25e6
+    assert sum(path.stat().st_size for path in TOY.parent.rglob("*")) <= 64e6
 
 
 @pytest.mark.parametrize(
@@ -63,6 +63,16 @@ def test_missing_and_foreign_files(tmp_path):
     (tmp_path / "sequences.parquet").write_text("not parquet at all")
     with pytest.raises(UserError, match="cannot be read as parquet"):
         load(tmp_path)
+
+
+def test_groups_that_stay_together_are_read_where_they_are_brought(tmp_path):
+    table().write_parquet(tmp_path / "sequences.parquet")
+    plain = load(tmp_path)
+    table().with_columns(split_group=pl.Series([3, -1])).write_parquet(tmp_path / "sequences.parquet")
+    grouped = load(tmp_path)
+    assert plain.together is None
+    assert grouped.together.tolist() == [3, -1]
+    assert grouped.fingerprint != plain.fingerprint
 
 
 def test_damaged_rows_are_named(tmp_path):

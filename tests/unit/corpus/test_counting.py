@@ -40,7 +40,7 @@ def corpus_of(folder: Path, documents, sequences, row_group_size: int = 16) -> C
 def embedded(tmp_path_factory) -> tuple[Corpus, LabelConfig]:
     """A part of the embedded corpus, some documents of which have many copies, and an index of the same text."""
     table = pl.read_parquet(TOY / "documents.parquet").filter(pl.col("copies") > 0)
-    table = pl.concat([table.head(80), table.filter(pl.col("copies") > 20).head(12), table.sort("copies").head(20)])
+    table = pl.concat([table.head(80), table.filter(pl.col("copies") > 20).head(30), table.sort("copies").head(20)])
     documents = [(tokens.to_numpy(), copies) for tokens, copies in zip(table["tokens"], table["copies"], strict=True)]
     sequences = np.array(pl.read_parquet(TOY / "sequences.parquet")["tokens"].to_list()[:1500])
     folder = tmp_path_factory.mktemp("embedded")

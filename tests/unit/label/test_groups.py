@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 
 from memgrid.corpus import ngrams
 from memgrid.label import groups
-from memgrid.label.groups import content_groups, sharing_rows
+from memgrid.label.groups import content_groups, has_period, sharing_rows, split_groups
 
 
 def tables(rows: int = 8, length: int = 12) -> st.SearchStrategy[np.ndarray]:
@@ -62,3 +62,31 @@ def test_few_rows_are_looked_at_that_share_nothing() -> None:
     found = sharing_rows(rows, 32).tolist()
     assert {1000, 2000} <= set(found)
     assert len(found) < 20
+
+
+@settings(max_examples=150, deadline=None)
+@given(tables(rows=10))
+def test_a_period_is_found_wherever_there_is_one(sequences: np.ndarray) -> None:
+    naive = [any(row[p:] == row[:-p] for p in range(1, len(row) // 2 + 1)) for row in sequences.tolist()]
+    assert has_period(sequences).tolist() == naive
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=8), min_size=1, max_size=6), st.integers(0, 2**32 - 1))
+def test_repetitions_of_one_pattern_are_together_and_no_others(periods: list[list[int]], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    shapes, rows = [], []
+    for period in periods:
+        for _ in range(2):  # once more, with other tokens and from another place on
+            names = rng.choice(50_000, 4, replace=False)
+            rows.append(np.roll(np.resize(names[period], 64 * len(period)), rng.integers(8))[:64])
+            shapes.append(min(repr(naive_shape(np.roll(period, shift).tolist() * 24)) for shift in range(len(period))))
+    loose = rng.integers(0, 50_000, (3, 64))
+    found = split_groups(np.concatenate([np.stack(rows), loose]), 32)
+    assert found[:-3].tolist() == [shapes.index(shape) for shape in shapes]
+    assert found[-3:].tolist() == [len(rows), len(rows) + 1, len(rows) + 2]
+
+
+def naive_shape(tokens: list[int]) -> list[int]:
+    """Tokens by the order in which they first come, as many as tell any two shapes of up to 8 apart."""
+    return [tokens.index(token) for token in tokens[:24]] if len(set(tokens)) > 1 else [0]

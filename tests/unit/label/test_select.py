@@ -75,6 +75,16 @@ def test_no_near_duplicates_on_both_sides(seed):
     assert not train & evaluate
 
 
+def test_what_is_told_to_be_together_has_one_lot():
+    ids, tokens, _ = population(seed=3)
+    together = np.random.default_rng(0).integers(-1, 5, len(ids))
+    drawn = draw(ids, tokens, CONFIG, 0, together)
+    lots = [set(drawn.lots[together[drawn.rows] == number]) for number in range(-1, 5)]
+    assert [len(lot) for lot in lots[1:]] == [1] * 5
+    assert len(set.union(*lots[1:])) == 5
+    assert len(lots[0]) == (together == -1).sum()
+
+
 def test_without_leak_free_each_row_is_drawn_for_itself_even_a_copy():
     tokens = np.tile(np.arange(64, dtype=np.int32), (200, 1))
     tokens[100:, -1] = np.arange(100)

@@ -50,7 +50,7 @@ def test_changes_name_the_setting_and_both_values():
     assert changes(run, replace(run, delta=7)) == "delta changed from 50 to 7"
     other = composed("cnn.epochs=3", "taxonomy=prashanth", "llm=tiny_random")
     told = changes(run, other)
-    assert told.startswith("cnn.epochs changed from 10 to 3, ")
+    assert told.startswith("cnn.epochs changed from 15 to 3, ")
     assert "more changed" in told
 
 

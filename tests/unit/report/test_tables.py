@@ -239,7 +239,7 @@ def test_what_is_usual_is_told(tmp_path):
     runs = [Run(tmp_path, seed=seed, overrides=over) for seed, over in ((0, ()), (1, ()), (2, ("cnn.epochs=3", "cnn.scale=raw")))]
     texts, usual = variants([run.settings for run in runs])
     assert texts == ["", "", "cnn.epochs=3, cnn.scale=raw"]
-    assert usual == {"cnn.epochs": "10", "cnn.scale": "log"}
+    assert usual == {"cnn.epochs": "15", "cnn.scale": "log"}
 
 
 def test_a_judge_of_code_matters_only_where_code_is_read(tmp_path):

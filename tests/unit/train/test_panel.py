@@ -67,9 +67,9 @@ def run_config(**changes):
     )
 
 
-def fitted(planted, folder, panel=MEMBERS, shuffled=False, stopped_at=None, **changes):
+def fitted(planted, folder, panel=MEMBERS, shuffled=False, stopped_at=None, mode="auto", **changes):
     store, corpus, samples = planted
-    data = AttentionData(store, corpus, samples, ("mean", "max"), DataConfig(), 16, seed=0, shuffled=shuffled)
+    data = AttentionData(store, corpus, samples, ("mean", "max"), DataConfig(mode=mode, workers=1), 16, seed=0, shuffled=shuffled)
 
     def stop(module):
         """Somebody ends the training when that epoch begins."""
@@ -208,7 +208,8 @@ def test_another_corpus_under_the_same_ids_is_refused(planted):
         AttentionData(store, other, samples, ("mean",), DataConfig(), 16, seed=0).setup()
 
 
-def test_a_learning_rate_that_falls_ends_at_nothing_and_goes_on_where_it_was(planted, tmp_path):
+@pytest.mark.parametrize("mode", ["resident", "stream"])
+def test_a_learning_rate_that_falls_ends_at_nothing_and_goes_on_where_it_was(mode, planted, tmp_path):
     """The first step is taken at the full rate and none at 0; a training that is cut off ends as one that was not, to the last bit."""
     rates, given = [], Panel.on_train_batch_start
 
@@ -218,12 +219,12 @@ def test_a_learning_rate_that_falls_ends_at_nothing_and_goes_on_where_it_was(pla
 
     one = MEMBERS[:1]
     with mock.patch.object(Panel, "on_train_batch_start", note):
-        through = fitted(planted, tmp_path / "through", one, schedule="linear")
+        through = fitted(planted, tmp_path / "through", one, mode=mode, schedule="linear")
     steps = 4 * 5  # epochs × batches
     np.testing.assert_allclose(rates, [1e-3 * (1 - step / steps) for step in range(steps)])
     with pytest.raises(Killed):
-        fitted(planted, tmp_path / "cut", one, schedule="linear", stopped_at=2)
-    history, probabilities = fitted(planted, tmp_path / "cut", one, schedule="linear")
+        fitted(planted, tmp_path / "cut", one, mode=mode, schedule="linear", stopped_at=2)
+    history, probabilities = fitted(planted, tmp_path / "cut", one, mode=mode, schedule="linear")
     assert history == through[0]
     np.testing.assert_array_equal(probabilities, through[1])
     assert history != fitted(planted, tmp_path / "constant", one)[0]

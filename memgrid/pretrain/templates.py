@@ -97,14 +97,13 @@ def part_of_repeat(period: np.ndarray) -> str:
 
 
 def draw_lists(tokenizer: Tokenizer, count: int, length: int, part: str, rng: np.random.Generator) -> np.ndarray:
-    """`count` lists of numbers that grow or fall by a step, cut to `length` tokens, int64 (count, length); `part`: one of `PARTS`."""
+    """`count` lists of numbers that grow by a step, cut to `length` tokens, int64 (count, length); `part`: one of `PARTS`."""
     texts: list[str] = []
     while len(texts) < count:
         form, separator = FORMATS[rng.integers(len(FORMATS))], SEPARATORS[rng.integers(len(SEPARATORS))]
         step, start = int(rng.choice(STEPS)), int(rng.integers(*STARTS))
         if part_of_list(form, separator, step, start) == part:
-            first = start if step > 0 else start - length * step
-            texts.append(separator.join(form.format(first + step * place) for place in range(length)))
+            texts.append(separator.join(form.format(start + step * place) for place in range(length)))
     return np.array([encoding.ids[:length] for encoding in tokenizer.encode_batch(texts)], np.int64).reshape(-1, length)
 
 

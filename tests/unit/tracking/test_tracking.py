@@ -15,6 +15,7 @@ from wandb_files import HEADER, config, epochs, finished_files, history, named, 
 from memgrid.errors import UserError
 from memgrid.results.folder import RunFolder
 from memgrid.tracking import files as tracking_files
+from memgrid.tracking import server as tracking_server
 from memgrid.tracking import sync as tracking_sync
 from memgrid.tracking.__main__ import main
 from memgrid.tracking.log import cell_name, log_history, tracked
@@ -144,6 +145,28 @@ def test_the_command(tmp_path):
 def test_wrong_words(arguments, told):
     with pytest.raises(UserError, match=re.escape(told)):
         main(arguments)
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_only_who_asks_the_server_is_impatient(ends, monkeypatch):
+    """wandb's service has two tries of so many seconds, and our process waits longer; a run that begins later has wandb's own patience."""
+    settings, seen = wandb.setup().settings, []
+    before = settings.model_dump()
+
+    def asked(timeout):
+        seen.append((timeout, settings.x_graphql_timeout_seconds, settings.x_graphql_retry_max))
+        if not ends:
+            raise wandb.Error("out of reach")
+
+    monkeypatch.setattr(wandb, "Api", asked)
+    try:
+        tracking_server.server()
+    except wandb.Error:
+        assert not ends
+    ((patience, seconds, again),) = seen
+    assert (seconds, again) == (tracking_server.SERVER_SECONDS, 1)
+    assert patience > seconds * (again + 1)
+    assert settings.model_dump() == before
 
 
 def test_wrong_words_end_with_one_line():

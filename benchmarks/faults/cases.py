@@ -72,7 +72,8 @@ SMALL_MODEL = (
     "optimizer.checkpoint_every=2",
     "mix={seldom_chunks: 2, seldom_copies: [1, 2], middle_chunks: 2, middle_copies: [3, 4], often_chunks: 4, often_copies: [5, 6], "
     "most_chunks: 2, most_copies: [7, 8], near_duplicates: 2, near_copies: [3, 4], once: 10, held_out: 10, "
-    "repeats: 20, increments: 20}",
+    "repeats: 20, increments: 20, often_repeats: 5, often_increments: 5, often_template_copies: [2, 4]}",
+    *(f"offer.often_{kind}s=5" for kind in ("repeat", "increment")),
     *(f"offer.{part}_{kind}s=5" for part in ("seen", "renamed", "unseen") for kind in ("repeat", "increment")),
     "windows=256",
     "threads=1",

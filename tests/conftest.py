@@ -26,6 +26,7 @@ import submitit  # noqa: F401
 from filelock import FileLock
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hypothesis import settings
 from job_callbacks import held
 from painting import left_out
 
@@ -46,6 +47,9 @@ from memgrid.io.paths import TOY
 sys.dont_write_bytecode = False  # what was compiled is kept for the other workers, for processes started here, and for the next time
 
 NIGHT = os.environ.get("MEMGRID_NIGHT") == "1"  # no hurry: `.ci/run night` takes everything, where the day takes a part
+# By day always the same examples, by night others; how long one takes says what else the machine does.
+settings.register_profile("memgrid", deadline=None, derandomize=not NIGHT)
+settings.load_profile("memgrid")
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM, signal.SIGCONT, signal.SIGUSR1, signal.SIGUSR2)
 PER_KIND = {"chunk": 170, "held_out": 100, "repeat": 52, "unseen_repeat": 26, "increment": 26, "unseen_increment": 26}
 QUICK = (

@@ -22,7 +22,9 @@ from memgrid.config.names import digest_of, run_folder, settings
 from memgrid.config.schema import TaxonomyConfig
 from memgrid.io.digests import write_json
 from memgrid.io.paths import CONF
-from memgrid.metrics import confusion_matrix, panel_scores, scores
+from memgrid.metrics.intervals import panel_scores
+from memgrid.metrics.pairs import pair_scores
+from memgrid.metrics.scores import confusion_matrix, scores
 from memgrid.results.folder import RunFolder
 from memgrid.results.result import from_json, to_json
 
@@ -125,6 +127,7 @@ def scored(classes, members, share, seed):
         "members_min_f1": [scores(confusion)["min_f1"] for confusion in confusions[-1]],
         "paper_protocol": {**scores(summed), "confusion": summed.tolist(), "mean_eval_loss": 1.05 * loss / 16},
         "confusion": confusions[-1].sum(0).tolist(),
+        "pairs": pair_scores(labels, np.eye(classes)[predicted[-1]].mean(0)),
         "control": panel_scores(labels, shuffled, classes, seed, rounds=20),
         "confidence": panel_scores(labels, confidence, classes, seed, rounds=20),
         "eval_loss": loss,

@@ -39,7 +39,7 @@ class Protocol:
     """What `compat` changes beside the settings of its file in conf/compat. The defaults are ours, `compat=paper` is `PAPER`.
 
     The paper's protocol, for whoever must compare numbers with its tables: its file asks for the paper's networks, its numbers of samples
-    `select.leak_free=false`, a split that does not look at content, and float32, also on a GPU; the four fields here are what its code
+    `select.leak_free=false`, a split that does not look at content, and float32, also on a GPU; the five fields here are what its code
     and its authors did, and no setting says.
 
     Attributes:
@@ -49,16 +49,18 @@ class Protocol:
         seeds_every_setting: another seed for every setting, made from it: there no seed was set.
         suppresses_end: the model never continues with its end-of-text token, so that a suffix that holds it is not extractable. Labels
             and attention made so are kept apart from the others.
+        maximum_anywhere: decision maps are shares of the largest C wherever it lies, above the diagonal, too.
     """
 
     members_read_means: bool = False
     shares_trainings: bool = True
     seeds_every_setting: bool = False
     suppresses_end: bool = False
+    maximum_anywhere: bool = False
 
 
 OURS = Protocol()
-PAPER = Protocol(members_read_means=True, shares_trainings=False, seeds_every_setting=True, suppresses_end=True)
+PAPER = Protocol(members_read_means=True, shares_trainings=False, seeds_every_setting=True, suppresses_end=True, maximum_anywhere=True)
 PROTOCOLS = {"none": OURS, "paper": PAPER}
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Bool
 
-from memgrid.metrics import bootstrap, middle
+from memgrid.metrics.resampling import bootstrap, middle
 
 RESAMPLES, SEED = 2000, 0
 LEVEL = 0.95

@@ -12,7 +12,8 @@ image ln(a + 1e-4)/4 + 1 is multiplied by its slope 1 / (4(a + 1e-4)). That slop
 by A makes up for it: a position counts by about the gradient by the image, faded out below 1e-4. What remains is one factor for each
 sample, by its max C, which then lies where attention is almost zero. Positions above the diagonal are no variables: a causal model has no
 weights there, and they take no part in max C. (On the embedded model they would hold it in 30 to 81 % of a class's samples, by that
-slope; Δ would be smaller and otherwise the same, with a rank correlation of 0.999. With `raw` they never hold it.)
+slope; Δ would be smaller and otherwise the same, with a rank correlation of 0.999. With `raw` they never hold it.) The paper's code takes
+the maximum over all positions, and with `compat=paper` so do we.
 """
 
 from __future__ import annotations
@@ -163,14 +164,20 @@ def slope(attention: Tensor, method: str, scale: str) -> Tensor:
     return 1 / (4 * (attention + LOG_FLOOR))
 
 
-def decisiveness(contrasts: Images) -> Images:
-    """D of each sample, in 0..1: C over its maximum, clipped at 0; all zero where nothing speaks for the class."""
-    contrasts = contrasts.tril()
-    largest = contrasts.amax((1, 2, 3), keepdim=True)
-    return torch.where(largest > 0, contrasts / largest, 0).clamp_min(0)
+def decisiveness(contrasts: Images, everywhere: bool = False) -> Images:
+    """D of each sample, in 0..1: C over its maximum, clipped at 0; all zero where nothing speaks for the class.
+
+    Args:
+        everywhere: the maximum is one over all positions, and not over those alone at which a causal model has weights.
+    """
+    lower = contrasts.tril()
+    largest = (contrasts if everywhere else lower).amax((1, 2, 3), keepdim=True)
+    return torch.where(largest > 0, lower / largest, 0).clamp_min(0)
 
 
-def panel_sums(panel: Panel, pools: dict[str, Tensor], own: int, method: str) -> Float[Tensor, "2 members layers length length"]:
+def panel_sums(
+    panel: Panel, pools: dict[str, Tensor], own: int, method: str, everywhere: bool = False
+) -> Float[Tensor, "2 members layers length length"]:
     """Of each member Δ, and D by the image, summed over samples of one class, in float64: so that no size of batches matters.
 
     D by the image is what a network alone decides. D by the attention weight has the slope of the image in it, a function of the attention
@@ -179,7 +186,7 @@ def panel_sums(panel: Panel, pools: dict[str, Tensor], own: int, method: str) ->
     Args:
         panel: in evaluation mode.
         pools: packed maps (batch, positions, layers): `max`, and every pooling that a member reads.
-        own: the logit of the samples' class.
+        own: the logit of the samples' class. everywhere: see `decisiveness`.
     """
     scale = panel.config.scale
     raw = Unpack(panel.unpack.length, "raw").to(panel.device)
@@ -188,16 +195,16 @@ def panel_sums(panel: Panel, pools: dict[str, Tensor], own: int, method: str) ->
     sums = []
     for member in panel.members:
         by_image = contrast(panel.nets[member.name], images[member.reads], own, method, scale)
-        decision = decisiveness(by_image * slope(attention[member.reads], method, scale)) * attention["max"]
-        sums.append(torch.stack([maps.sum(0, dtype=torch.float64) for maps in (decision, decisiveness(by_image))]))
+        decision = decisiveness(by_image * slope(attention[member.reads], method, scale), everywhere) * attention["max"]
+        sums.append(torch.stack([maps.sum(0, dtype=torch.float64) for maps in (decision, decisiveness(by_image, everywhere))]))
     return torch.stack(sums, 1)
 
 
-def panel_means(panel: Panel, batches: Iterable[dict[str, Tensor]], own: int, method: str) -> np.ndarray:
+def panel_means(panel: Panel, batches: Iterable[dict[str, Tensor]], own: int, method: str, everywhere: bool = False) -> np.ndarray:
     """As `panel_sums`, averaged over the samples of all batches: float64 (2, members, layers, query, key)."""
     total: Any = 0.0
     count = 0
     for pools in batches:
-        total = total + panel_sums(panel, pools, own, method).cpu().numpy()
+        total = total + panel_sums(panel, pools, own, method, everywhere).cpu().numpy()
         count += len(pools["max"])
     return total / count

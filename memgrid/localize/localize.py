@@ -16,6 +16,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from memgrid.config.derive import protocol
 from memgrid.config.names import digest_of, training_key
 from memgrid.config.schema import RunConfig
 from memgrid.corpus.corpus import Corpus
@@ -90,7 +91,8 @@ def localize(
         return path
     by_class = []
     for label, ids in enumerate(chosen):
-        by_class.append(panel_means(trained.panel, batches(trained, corpus, store, ids, batch_size), trained.logit_of(label), method)[0])
+        read, everywhere = batches(trained, corpus, store, ids, batch_size), protocol(run).maximum_anywhere
+        by_class.append(panel_means(trained.panel, read, trained.logit_of(label), method, everywhere)[0])
     write_decision_maps(path, origin, np.stack(by_class, 1), chosen)
     return path
 
@@ -108,6 +110,8 @@ def provenance(trained: TrainedPanel, corpus: Corpus, store: Store, chosen: list
         "training": training_key(trained.run),
         "weights": trained.digest,
     }
+    if protocol(trained.run).maximum_anywhere:
+        origin["maximum"] = "anywhere"
     fingerprints = store.identity.fingerprint, corpus.fingerprint, [ids.tolist() for ids in chosen], trained.logits, STEPS
     return {**origin, "inputs": digest_of([origin, fingerprints]), "memgrid": VERSION}
 
@@ -136,7 +140,8 @@ def one_sample(trained: TrainedPanel, corpus: Corpus, store: Store, sequence_id:
     check_method(method)
     ids = np.array([sequence_id], np.int64)
     maps = store.read(ids, ("max",))
-    means = panel_means(trained.panel, batches(trained, corpus, store, ids, 1), trained.logit_of(label), method)
+    read, everywhere = batches(trained, corpus, store, ids, 1), protocol(trained.run).maximum_anywhere
+    means = panel_means(trained.panel, read, trained.logit_of(label), method, everywhere)
     values = means[0].mean(0).astype(np.float32)
     attention = Triangle(store.identity.length).unpack(maps.pools["max"][0].T.astype(np.float32))
     return SampleDecision(sequence_id, trained.titles[label], maps.decoded[0], attention, values)

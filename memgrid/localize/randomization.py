@@ -1,14 +1,16 @@
-"""The randomization test: what becomes of the maps when the networks get random weights (Adebayo et al. 2018)."""
+"""What speaks for maps being about the networks: they change with random weights (Adebayo et al. 2018), and networks agree on them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations
 
 import numpy as np
 import torch
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
+from memgrid.config.derive import protocol
 from memgrid.corpus.corpus import Corpus
 from memgrid.lm.triangle import Triangle
 from memgrid.localize.attribution import check_method, panel_means
@@ -16,8 +18,12 @@ from memgrid.localize.localize import batches
 from memgrid.store.store import Store
 from memgrid.train.panel import Panel, TrainedPanel, member_seed
 
+TOP = 0.03  # of the positions of a map: those on which networks may agree
 
-def randomization(panel: Panel, batches: Sequence[dict[str, Tensor]], own: int, method: str, seed: int = 0) -> dict[str, dict[int, float]]:
+
+def randomization(
+    panel: Panel, batches: Sequence[dict[str, Tensor]], own: int, method: str, seed: int = 0, everywhere: bool = False
+) -> dict[str, dict[int, float]]:
     """Cascading randomization (Adebayo et al. 2018, "Sanity Checks for Saliency Maps"): maps about the networks must change with them.
 
     The layers of all members get random weights, one after the other from the last to the first. Each time the panel's maps are computed
@@ -35,7 +41,7 @@ def randomization(panel: Panel, batches: Sequence[dict[str, Tensor]], own: int, 
     try:
         for layers in range(len(with_weights(panel.nets[panel.members[0].name])) + 1):
             randomize(panel, layers, seed)
-            maps = panel_means(panel, batches, own, method).mean(1)[..., lower].reshape(2, -1)
+            maps = panel_means(panel, batches, own, method, everywhere).mean(1)[..., lower].reshape(2, -1)
             trained = maps if trained is None else trained
             for name, before, after in zip(correlations, trained, maps, strict=True):
                 correlations[name][layers] = rank_correlation(before, after)
@@ -64,9 +70,32 @@ def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
     return float(spearmanr(first, second).statistic) if np.ptp(first) > 0 and np.ptp(second) > 0 else 0.0
 
 
+def agreement(maps: np.ndarray, share: float = TOP) -> tuple[float, float]:
+    """How far the maps of several networks agree, means over pairs of them; NaN for one network.
+
+    Args:
+        maps: float (members, layers, query, key), of one class; lower triangles count.
+        share: of the positions, the most decisive ones.
+
+    Returns:
+        Spearman's correlation, and the share of each one's most decisive positions that the other has, too: `share` by chance.
+    """
+    lower = maps[..., Triangle(maps.shape[-1]).mask].reshape(len(maps), -1)
+    count = max(1, round(share * lower.shape[1]))
+    # Ties, which exact zeros are, fall differently in each network, or they would agree on them.
+    ties = np.random.default_rng(0).permuted(np.tile(np.arange(lower.shape[1]), (len(maps), 1)), axis=1)
+    first = [set(np.lexsort((tie, -values))[:count].tolist()) for tie, values in zip(ties, lower, strict=True)]
+    pairs = list(combinations(range(len(maps)), 2))
+    if not pairs:
+        return float("nan"), float("nan")
+    correlations = [rank_correlation(lower[one], lower[other]) for one, other in pairs]
+    return float(np.mean(correlations)), float(np.mean([len(first[one] & first[other]) / count for one, other in pairs]))
+
+
 def randomization_test(
     trained: TrainedPanel, corpus: Corpus, store: Store, ids: np.ndarray, label: int, method: str = "guided", seed: int = 0
 ) -> dict[str, dict[int, float]]:
     """`memgrid.localize.randomization.randomization` on some samples of class `label`, which are kept in memory: a few dozen are enough."""
     check_method(method)
-    return randomization(trained.panel, list(batches(trained, corpus, store, ids, 16)), trained.logit_of(label), method, seed)
+    read, everywhere = list(batches(trained, corpus, store, ids, 16)), protocol(trained.run).maximum_anywhere
+    return randomization(trained.panel, read, trained.logit_of(label), method, seed, everywhere)

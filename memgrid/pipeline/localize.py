@@ -17,7 +17,7 @@ from memgrid.lm.model import Tokenizer
 from memgrid.lm.triangle import Triangle
 from memgrid.localize.localize import eval_samples, localize, one_sample
 from memgrid.localize.maps import DecisionMaps, read_decision_maps
-from memgrid.localize.randomization import randomization_test
+from memgrid.localize.randomization import agreement, randomization_test
 from memgrid.report.figures.maps import draw_decision_maps, draw_layer_shares, draw_randomization, draw_sequence, draw_teaser
 from memgrid.results.findings import mean_curves, stage_sentences
 from memgrid.results.folder import RunFolder
@@ -49,7 +49,7 @@ def locate(run: RunConfig, corpus: Corpus, store: Store, folder: RunFolder, toke
     if lacking := len(store.missing(np.concatenate(chosen))):
         raise UserError(f"attention of {lacking} samples is not in {store.folder}: add extract to stages")
     method = run.localize.method
-    maps = read_decision_maps(localize(run, corpus, store, samples, folder, method, run.localize.samples))
+    maps = read_decision_maps(localize(run, corpus, store, samples, folder, method, run.localize.samples), with_members=True)
     trained = load_panel(run, store, folder)
     draw_maps(maps, folder.figures)
     draw_sequences(trained, maps, corpus, store, tokenizer, folder.figures)
@@ -59,9 +59,7 @@ def locate(run: RunConfig, corpus: Corpus, store: Store, folder: RunFolder, toke
             of_class = randomization_test(trained, corpus, store, maps.ids[label][: run.localize.sanity], label, method, run.seed)
             curves[title] = RandomizationCurves(decision_map=of_class["delta"], decisiveness=of_class["decisiveness"])
         draw_randomization(mean_curves(curves), folder.figures / f"randomisation-{method}")
-    classes = [
-        class_regions(title, of_class, maps.k, n) for title, of_class, n in zip(maps.classes, maps.values, maps.samples, strict=True)
-    ]
+    classes = [class_regions(maps, label) for label in range(len(maps.classes))]
     samples_used = f"{min(maps.samples)} eval samples per class"
     folder.write_record(LocalizeRecord(method, stage_settings(run, "localize"), maps.inputs, samples_used, classes, curves))
 
@@ -89,8 +87,9 @@ def file_name(title: str) -> str:
     return re.sub(r"[^\w.+-]+", "-", title).strip("-.")[:40] or "class"
 
 
-def class_regions(title: str, decision_map: np.ndarray, k: int, samples: int) -> ClassRegions:
-    """What there is to tell of one class's decision map, (layers, query, key)."""
+def class_regions(maps: DecisionMaps, label: int) -> ClassRegions:
+    """What there is to tell of one class's decision map."""
+    decision_map, k = maps.values[label], maps.k
     total = float(decision_map.sum(dtype=np.float64)) or 1.0
     layers = 100 * decision_map.sum((1, 2), dtype=np.float64) / total
 
@@ -98,9 +97,11 @@ def class_regions(title: str, decision_map: np.ndarray, k: int, samples: int) ->
         return 100 * float(part.sum(dtype=np.float64)) / total
 
     order = np.sort(Triangle(decision_map.shape[1]).pack(decision_map).ravel())[::-1].cumsum(dtype=np.float64)
+    several = [of_member[label] for of_member in maps.members.values()] if len(maps.members) > 1 else []
+    agreed = agreement(np.stack(several)) if several else None
     return ClassRegions(
-        title=title,
-        samples=samples,
+        title=maps.classes[label],
+        samples=maps.samples[label],
         layers=len(decision_map),
         layer=int(layers.argmax()) + 1,
         layer_share=float(layers.max()),
@@ -109,4 +110,6 @@ def class_regions(title: str, decision_map: np.ndarray, k: int, samples: int) ->
         within_suffix=share(decision_map[:, k:, k:]),
         half=100 * float((order < order[-1] / 2).sum() + 1) / len(order),
         layer_shares=layers.tolist(),
+        agreement=agreed and agreed[0],
+        shared=agreed and 100 * agreed[1],
     )

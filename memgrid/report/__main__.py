@@ -17,7 +17,7 @@ from memgrid.io.display import PlainConsole, visible
 from memgrid.report.facts import Report
 from memgrid.report.report import gather, write_report
 from memgrid.report.sections.doubts import doubt_text, null_text
-from memgrid.report.tables import ranking
+from memgrid.report.tables import RANKED, ranking
 
 # Columns of the table in the terminal, narrow enough for 80 characters; the files have them all.
 SHOWN = {
@@ -26,7 +26,7 @@ SHOWN = {
     "min_f1": "min-F1",
     "spread": "±",
     "interval": "95 % interval",
-    "mean_f1": "mean",
+    "worst_pair": "worst pair",
     "shuffled_min_f1": "shuffled",
     "confidence_min_f1": "confidence",
 }
@@ -43,12 +43,20 @@ def pair_of(word: str) -> tuple[str, ...]:
     return pair
 
 
+def column_of(word: str) -> str:
+    """What a ranking may be sorted by; UserError if that is another thing."""
+    if word not in RANKED:
+        raise UserError(f"sort={word} is nothing that a ranking is sorted by: use {' or '.join(f'sort={name}' for name in RANKED)}")
+    return word
+
+
 @dataclass(frozen=True)
 class Words:
     """What `memgrid report` understands."""
 
     root: Path = key("<folder>", "where runs are kept", Path(RunConfig().root), Path)
     out: Path | None = key("<folder>", "where the report is written; <root>/report if nothing is said", None, Path)
+    sort: str = key("min_f1|worst_pair", "what the best setting is: by its worst F1, or by its worst pair of classes", "min_f1", column_of)
     flow: tuple[str, str] = key("<taxonomy>,<taxonomy>", "the two whose classes are compared", PAIR, pair_of)
 
 
@@ -67,7 +75,7 @@ COMMAND = Command(
 def ranking_table(report: Report, width: int) -> Table:
     """The first rows of the ranking, for a terminal of so many characters; a narrow one has no room for the interval."""
     columns = {name: heading for name, heading in SHOWN.items() if width >= WIDE or name != "interval"}
-    table = ranking(report.benchmark)
+    table = ranking(report.benchmark, by=report.by)
     table = table.with_columns(
         pl.when(pl.col("doubt") == "").then("label").otherwise(pl.format("{} ({})", "label", "doubt")).alias("label")
     )
@@ -96,7 +104,7 @@ def remarks(report: Report) -> list[str]:
         lines.append(f"and {len(shown) - ROWS} more rows in {out}/ranking.csv")
     if len(shown) < len(report.rows):
         lines.append(f"{len(report.rows) - len(shown)} rows of the sweep over ρ are in {out}/rho.csv")
-    table = ranking(shown)
+    table = ranking(shown, by=report.by)
     lines += [*doubt_text(table), *null_text(table)]
     if noise := report.noise:
         lines.append(f"Trainings of the same partition differ by {noise.mean:.1f} points on average, {noise.largest:.1f} at most.")
@@ -109,7 +117,7 @@ def main(arguments: list[str]) -> None:
         print(explained(COMMAND))
         return
     words = parsed(COMMAND, arguments)
-    report = gather(words.root, words.out or words.root / "report", words.flow)
+    report = gather(words.root, words.out or words.root / "report", words.flow, words.sort)
     write_report(report)
     console = PlainConsole()
     console.print(ranking_table(report, console.width))

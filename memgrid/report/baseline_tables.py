@@ -6,7 +6,6 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from itertools import combinations
 from typing import Any
 
@@ -14,8 +13,9 @@ import numpy as np
 import polars as pl
 
 from memgrid.config.names import CAME_LATER
-from memgrid.metrics import bootstrap, middle
-from memgrid.report.read import read_or_told
+from memgrid.metrics import stacking
+from memgrid.metrics.resampling import mean_interval
+from memgrid.report.read import Answers, read_answers
 from memgrid.report.rows import NamedRun, Row, flattened
 from memgrid.report.tables import REFERENCES, mean, reference_min_f1, score_row
 from memgrid.results.folder import BASELINES
@@ -24,8 +24,10 @@ from memgrid.taxonomy import Taxonomy
 SIZES = ("select.train_per_class", "select.min_train_per_class")
 HARD = tuple(f"select.{key}" for key in CAME_LATER["select"])
 READ = {"continuation": "own words", "suffix": "true suffix"}
-ROUNDS, SEED = 1000, 0  # of the bootstrap
-ADDS, NOTHING, WORSE = "adds", "nothing seen", "worse"
+SEED, FLOOR = 0, 1e-3
+EVERY = "every"  # all baselines at once
+ADDS, NOTHING = "adds", "nothing seen"
+BETTER, ALIKE, WORSE = "better", "not seen to differ", "worse"
 BESIDE = ("together", "confidence", "probe")  # references beside a learning curve
 NEGATIVES = (
     *("group", "setting", "drawn", "read", "train", "runs", "min_f1", "low", "high"),
@@ -39,39 +41,6 @@ LEARNING = pl.Schema(
 )
 
 
-@dataclass(frozen=True)
-class Answers:
-    """What was said of a run's eval samples.
-
-    Attributes:
-        labels: int64 (n,).
-        panel: float64 (members, n, classes).
-        others: float64 (n, classes) by baseline.
-    """
-
-    labels: np.ndarray
-    panel: np.ndarray
-    others: dict[str, np.ndarray]
-
-
-def read_answers(run: NamedRun) -> Answers | None:
-    """A run's predictions and those of its baselines; None where an older version left none, or a file is damaged."""
-    classes = len(run.result.classes)
-    files = (run.folder.predictions, run.folder.baselines)
-    if not all(path.exists() for path in files):
-        return None
-    panel, others = (read_or_told(partial(run.folder.table, path)) for path in files)
-    if panel is None or others is None:
-        return None
-    try:
-        baselines = {name: others[name].list.to_array(classes).to_numpy() for name in BASELINES if name in others.columns}
-        members = np.stack([panel[name].list.to_array(classes).to_numpy() for name in run.result.members])
-    except pl.exceptions.PolarsError:
-        return None
-    same = panel["sequence_id"].equals(others["sequence_id"]) and bool(baselines)
-    return Answers(panel["label"].to_numpy().astype(np.int64), members, baselines) if same else None
-
-
 def right(probabilities: np.ndarray, labels: np.ndarray, pair: tuple[int, int]) -> np.ndarray:
     """Who is right on the samples of two classes, asked which of the two it is: float64 (..., n) of 0, 1, and 0.5 for a tie."""
     inside = np.isin(labels, pair)
@@ -80,43 +49,55 @@ def right(probabilities: np.ndarray, labels: np.ndarray, pair: tuple[int, int]) 
     return (np.sign(lead) + 1) / 2
 
 
-def paired_interval(difference: np.ndarray) -> tuple[float, float]:
-    """The middle 95 % of the mean difference per sample, float64 (n,), when samples are drawn again."""
-    low, high = middle(bootstrap(lambda drawn: difference[drawn].mean(1), len(difference), ROUNDS, seed=SEED))
-    return float(low), float(high)
-
-
 def added(rows: Iterable[Row]) -> pl.DataFrame:
-    """A record per row and pair of its classes: accuracy in percent of the panel and of the best without attention, and their difference.
+    """A record per row and pair of its classes: what attention adds to what needs none, and how good it is instead of that.
 
-    Columns: setting, pair, runs, attention, best (of `BASELINES`), without, difference, low, high (95 %, paired over eval samples; means
-    over runs), verdict, meaning (a sentence), and the accuracy of each baseline. Rows whose runs have no answers on disk are left out.
-    The best is chosen on the same samples: that is to attention's disadvantage.
+    Columns: setting, pair, runs, verdict, meaning (a sentence), then for `EVERY` baseline together and for each by itself the nats per
+    sample by which the log-loss falls when attention is seen, too (`adds_<name>`, with `_low` and `_high`, 95 %); and for attention instead
+    of the best baseline accuracies in percent (attention, best, without, that of each baseline), their difference with low and high, and
+    `instead`, what that says. Means over runs; intervals are paired over eval samples. Rows whose runs have no answers on disk are left
+    out. The best baseline is chosen on the same samples: that is to attention's disadvantage.
     """
     records: list[dict[str, Any]] = []
     for row in rows:
         answered = [(run, answers) for run in row.runs if (answers := read_answers(run)) is not None]
         titles = row.first.result.classes
-        for first, second in combinations(range(len(titles)), 2) if answered else ():
-            comparison = compare(row, answered, (first, second))
-            records.append({"setting": row.label, "pair": f"{titles[first]} or {titles[second]}", **comparison.columns()})
+        for pair in combinations(range(len(titles)), 2) if answered else ():
+            names = {"setting": row.label, "pair": f"{titles[pair[0]]} or {titles[pair[1]]}"}
+            records.append({**names, **compared(row, answered, pair).columns()})
     return pl.DataFrame(records, infer_schema_length=None)
 
 
 @dataclass(frozen=True)
+class Gain:
+    """A mean over samples and runs, with its 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, gains: Sequence[np.ndarray]) -> Gain:
+        """From what each sample gained in each run; resamples are of samples, the ends are means over runs."""
+        low, high = (mean(side) for side in zip(*map(mean_interval, gains), strict=True))
+        return cls(mean(gain.mean() for gain in gains), low, high)
+
+
+@dataclass(frozen=True)
 class Comparison:
-    """Attention against what needs none, on the samples of two classes; accuracies and differences in percent, means over runs.
+    """Attention against what needs none, on the samples of two classes.
 
     Attributes:
-        attention: the accuracy of the CNNs. baselines: of each baseline that all runs have.
-        low, high: the 95 % interval of the difference from the best baseline, paired over eval samples.
+        adds: by `EVERY` and each baseline that all runs have, in nats per sample.
+        attention: the accuracy of the CNNs, in percent. baselines: of each baseline.
+        instead: the difference from the best baseline, in points.
     """
 
     runs: int
+    adds: dict[str, Gain]
     attention: float
     baselines: dict[str, float]
-    low: float
-    high: float
+    instead: Gain
 
     @property
     def best(self) -> str:
@@ -124,34 +105,37 @@ class Comparison:
         return highest(self.baselines)
 
     @property
-    def without(self) -> float:
-        """The accuracy of the best baseline."""
-        return self.baselines[self.best]
-
-    @property
-    def difference(self) -> float:
-        """By how many points attention is better than the best baseline."""
-        return self.attention - self.without
-
-    @property
     def verdict(self) -> str:
-        """What the interval allows to say."""
-        return ADDS if self.low > 0 else WORSE if self.high < 0 else NOTHING
+        """What the interval allows to say of what attention adds to all that needs none."""
+        return ADDS if self.adds[EVERY].low > 0 else NOTHING
 
     @property
     def meaning(self) -> str:
-        """The same as a sentence."""
-        best, size = REFERENCES[self.best].phrase, abs(self.difference)
-        if self.verdict == ADDS:
-            return f"attention adds {size:.1f} points ({self.low:.1f} to {self.high:.1f}) to {best}"
-        if self.verdict == WORSE:
-            return f"attention is worse than {best} by {size:.1f} points ({-self.high:.1f} to {-self.low:.1f})"
-        return f"attention adds nothing that can be seen to {best} ({self.difference:+.1f} points, {self.low:.1f} to {self.high:.1f})"
+        """The same as a sentence, and what attention is instead of the best baseline."""
+        gain, other = self.adds[EVERY], REFERENCES[self.best].phrase
+        numbers = f"{gain.mean:+.3f} nats per sample, {gain.low:+.3f} to {gain.high:+.3f}"
+        first = (
+            "attention adds to all that needs none"
+            if self.verdict == ADDS
+            else "nothing is seen that attention adds to all that needs none"
+        )
+        alone = f"{self.attention:.1f} % right against {self.baselines[self.best]:.1f} by {other}"
+        return f"{first} ({numbers}); instead of it, it is {self.alone} ({alone})"
+
+    @property
+    def alone(self) -> str:
+        """What attention is instead of the best baseline."""
+        return BETTER if self.instead.low > 0 else WORSE if self.instead.high < 0 else ALIKE
 
     def columns(self) -> dict[str, Any]:
         """As columns of the table; a baseline that is not known is None."""
-        names = ("runs", "attention", "best", "without", "difference", "low", "high", "verdict", "meaning")
-        columns: dict[str, Any] = {name: getattr(self, name) for name in names}
+        columns: dict[str, Any] = {"runs": self.runs, "verdict": self.verdict, "meaning": self.meaning}
+        for name in (EVERY, *BASELINES):
+            gain = self.adds.get(name)
+            columns[f"adds_{name}"] = None if gain is None else gain.mean
+            columns |= {f"adds_{name}_{end}": None if gain is None else getattr(gain, end) for end in ("low", "high")}
+        columns |= {"attention": self.attention, "best": self.best, "without": self.baselines[self.best]}
+        columns |= {"difference": self.instead.mean, "low": self.instead.low, "high": self.instead.high, "instead": self.alone}
         return {**columns, **{name: self.baselines.get(name) for name in BASELINES}}
 
 
@@ -160,10 +144,12 @@ def highest(accuracies: dict[str, float]) -> str:
     return max(accuracies, key=lambda name: accuracies[name])
 
 
-def compare(row: Row, answered: Sequence[tuple[NamedRun, Answers]], pair: tuple[int, int]) -> Comparison:
+def compared(row: Row, answered: Sequence[tuple[NamedRun, Answers]], pair: tuple[int, int]) -> Comparison:
     """One pair of classes, over the runs of a row that have answers."""
+    names = [name for name in BASELINES if all(name in answers.others for _, answers in answered)]
+    gains: dict[str, list[np.ndarray]] = {name: [] for name in (EVERY, *names)}
     panels: list[np.ndarray] = []
-    others: dict[str, list[np.ndarray]] = {name: [] for name in BASELINES if all(name in answers.others for _, answers in answered)}
+    others: dict[str, list[np.ndarray]] = {name: [] for name in names}
     for run, answers in answered:
         # Equal partitions may have their classes in another order.
         place = np.array(run.divided.order)[np.argsort(row.first.divided.order)]
@@ -171,11 +157,30 @@ def compare(row: Row, answered: Sequence[tuple[NamedRun, Answers]], pair: tuple[
         panels.append(right(answers.panel, answers.labels, here).mean(0))
         for name, hits in others.items():
             hits.append(right(answers.others[name], answers.labels, here))
+        for name, gain in gained(answers, names, here).items():
+            gains[name].append(gain)
     accuracies = {name: 100 * mean(by_sample.mean() for by_sample in hits) for name, hits in others.items()}
     best = others[highest(accuracies)]
-    intervals = [paired_interval(panel - baseline) for panel, baseline in zip(panels, best, strict=True)]
-    low, high = (100 * mean(side) for side in zip(*intervals, strict=True))
-    return Comparison(len(answered), 100 * mean(panel.mean() for panel in panels), accuracies, low, high)
+    instead = Gain.of([100 * (panel - baseline) for panel, baseline in zip(panels, best, strict=True)])
+    adds = {name: Gain.of(gain) for name, gain in gains.items()}
+    return Comparison(len(answered), adds, 100 * mean(panel.mean() for panel in panels), accuracies, instead)
+
+
+def gained(answers: Answers, names: list[str], pair: tuple[int, int]) -> dict[str, np.ndarray]:
+    """By how many nats each sample of two classes gains when attention is seen beside a baseline, float64 (n,), and beside all at once."""
+    inside = np.isin(answers.labels, pair)
+    first = answers.labels[inside] == pair[0]
+    odds = {name: log_odds(answers.others[name][inside], pair) for name in names}
+    attention = log_odds(answers.panel.mean(0)[inside], pair)
+    each = stacking.added(first, np.stack(list(odds.values()))[..., None], attention, SEED)
+    every = stacking.added(first, np.stack(list(odds.values()), 1), attention, SEED)
+    return {EVERY: every, **dict(zip(names, each, strict=True))}
+
+
+def log_odds(probabilities: np.ndarray, pair: tuple[int, int]) -> np.ndarray:
+    """The log-odds of the first of two classes against the second, float64 (n,); no probability counts as less than `FLOOR`."""
+    mine, other = (np.log(np.maximum(probabilities[:, at].astype(float), FLOOR)) for at in pair)
+    return mine - other
 
 
 def alike(row: Row, but_for: Sequence[str]) -> str:

@@ -53,6 +53,7 @@ class Report:
         series: models that have labels at several steps of their training, each a `sections.labelled.Series`.
         left_out: folders of runs that could not be read → why.
         pair: names of the two taxonomies of the flow.
+        by: what rows are ranked by, a column of `tables.RANKED`.
     """
 
     root: Path
@@ -65,6 +66,7 @@ class Report:
     left_out: dict[str, str]
     pair: tuple[str, str]
     series: tuple[Any, ...] = ()
+    by: str = "min_f1"
 
     @cached_property
     def benchmark(self) -> list[Row]:
@@ -96,7 +98,7 @@ class Report:
 
     def ranked(self, llm: str | None = None) -> pl.DataFrame:
         """The ranking with what the page puts beside the names."""
-        table = ranking(self.benchmark, llm)
+        table = ranking(self.benchmark, llm, self.by)
         if not table.height:
             return table
         every = ", ".join(self.models)

@@ -14,13 +14,17 @@ import jinja2
 import polars as pl
 from PIL import Image
 
+from memgrid.io.display import markdown_text
+from memgrid.io.files import write_text
 from memgrid.io.paths import PACKAGE, VERSION
-from memgrid.report.tables import shown
 
 ROWS = 200  # of a table on the page; the files have them all
 CSS_WIDTH = 0.62  # CSS pixels per pixel of a figure at 200 dpi: its text of 8 pt comes out as 13 px
 LONG = {"setting", "detail", "error", "meaning"}  # columns that need room
 MONO = {"folder", "run"}
+
+# How columns of floats are written that are no scores.
+DIGITS = {"rho": "g", "q": "g", "eval_loss": ".3f", "paper_eval_loss": ".4f", "sanity_delta": ".2f", "sanity_decisiveness": ".2f"}
 
 
 @dataclass
@@ -175,3 +179,20 @@ def render(title: str, subtitle: str, sections: Sequence[Section], footer: str) 
     environment.filters["curly"] = curly
     template = environment.get_template("report.html.j2")
     return template.render(title=title, subtitle=subtitle, sections=sections, footer=footer, version=VERSION)
+
+
+def write_markdown(table: pl.DataFrame, path: Path) -> None:
+    """The table as Markdown, values as `shown` gives them."""
+    write_text(markdown_text(table, shown), path)
+
+
+def shown(column: str, value: Any) -> str:
+    """A table's value for people: scores with one decimal, losses with three (the paper's with four), nothing for None."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        digits = "+.3f" if column.startswith("adds_") else DIGITS.get(column, ".1f")
+        return f"{value:{digits}}"
+    return str(value)

@@ -5,11 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+import polars as pl
+
 from memgrid.errors import UserError
-from memgrid.results.folder import RunFolder, folders_below
+from memgrid.results.folder import BASELINES, RunFolder, folders_below
 from memgrid.results.result import RunResult, from_json
 
 T = TypeVar("T")
@@ -84,3 +88,36 @@ def read_or_told(read: Callable[[], T]) -> T | None:
     except UserError as error:
         tell_left_out(error)
         return None
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What was said of a run's eval samples.
+
+    Attributes:
+        labels: int64 (n,).
+        panel: float64 (members, n, classes).
+        others: float64 (n, classes) by baseline.
+    """
+
+    labels: np.ndarray
+    panel: np.ndarray
+    others: dict[str, np.ndarray]
+
+
+def read_answers(run: FinishedRun) -> Answers | None:
+    """A run's predictions and those of its baselines; None where an older version left none, or a file is damaged."""
+    classes = len(run.result.classes)
+    files = (run.folder.predictions, run.folder.baselines)
+    if not all(path.exists() for path in files):
+        return None
+    panel, others = (read_or_told(partial(run.folder.table, path)) for path in files)
+    if panel is None or others is None:
+        return None
+    try:
+        baselines = {name: others[name].list.to_array(classes).to_numpy() for name in BASELINES if name in others.columns}
+        members = np.stack([panel[name].list.to_array(classes).to_numpy() for name in run.result.members])
+    except pl.exceptions.PolarsError:
+        return None
+    same = panel["sequence_id"].equals(others["sequence_id"]) and bool(baselines)
+    return Answers(panel["label"].to_numpy().astype(np.int64), members, baselines) if same else None

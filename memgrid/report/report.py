@@ -24,7 +24,6 @@ from memgrid.report.tables import (
     rho_table,
     runs_table,
     sizes_table,
-    write_markdown,
 )
 from memgrid.results.folder import prepare_folder
 
@@ -32,13 +31,13 @@ if TYPE_CHECKING:
     from memgrid.report.facts import Report
 
 
-def make_tables(runs: list[NamedRun], rows: list[Row], states: pl.DataFrame) -> dict[str, pl.DataFrame]:
+def make_tables(runs: list[NamedRun], rows: list[Row], states: pl.DataFrame, by: str = "min_f1") -> dict[str, pl.DataFrame]:
     """All tables by the stem of their files."""
     models = models_of(runs)
     return {
         "runs": runs_table(runs),
-        "ranking": ranking(rows),
-        **{f"ranking-{llm}": ranking(rows, llm) for llm in models if len(models) > 1},
+        "ranking": ranking(rows, by=by),
+        **{f"ranking-{llm}": ranking(rows, llm, by) for llm in models if len(models) > 1},
         "sizes": sizes_table(rows),
         "rho": rho_table(rows),
         "confusions": confusions_table(rows),
@@ -56,6 +55,8 @@ def make_tables(runs: list[NamedRun], rows: list[Row], states: pl.DataFrame) -> 
 
 def write_tables(tables: dict[str, pl.DataFrame], out: Path) -> None:
     """Every table as CSV and Markdown; what an earlier report wrote of one that is empty now is removed."""
+    from memgrid.report.page import write_markdown  # imports what draws
+
     for name, table in tables.items():
         if table.height:
             write_text(csv_text(table), out / f"{name}.csv")
@@ -65,7 +66,7 @@ def write_tables(tables: dict[str, pl.DataFrame], out: Path) -> None:
                 (out / f"{name}{suffix}").unlink(missing_ok=True)
 
 
-def gather(root: Path, out: Path, pair: tuple[str, str]) -> Report:
+def gather(root: Path, out: Path, pair: tuple[str, str], by: str = "min_f1") -> Report:
     """Read all finished runs below `root` and make their tables; warns of runs that cannot be read.
 
     Raises:
@@ -83,8 +84,8 @@ def gather(root: Path, out: Path, pair: tuple[str, str]) -> Report:
     rows, run_states = ranking_rows(runs), states(root)
     usual = variants([run.settings for run in finished])[1]
     series = labelled.every_series(root, runs, (classes, usual_of(classes, runs)))
-    tables = make_tables(runs, rows, run_states) | checkpoints.tables(series, runs)
-    return Report(root, out, runs, rows, tables, usual, run_states, left_out, pair, tuple(series))
+    tables = make_tables(runs, rows, run_states, by) | checkpoints.tables(series, runs)
+    return Report(root, out, runs, rows, tables, usual, run_states, left_out, pair, tuple(series), by)
 
 
 def write_report(report: Report) -> None:

@@ -6,17 +6,16 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 
 from memgrid.config.derive import PROTOCOLS
-from memgrid.io.display import markdown_text
-from memgrid.io.files import write_text
-from memgrid.metrics import scores
+from memgrid.metrics.intervals import over_runs
+from memgrid.metrics.scores import scores
 from memgrid.report.rows import USUAL, NamedRun, Row, models_of, setting_name
+from memgrid.results.findings import is_told_apart
 from memgrid.results.result import PanelScores, RunResult
 
 ALL = "all"  # in the column llm: over all LLMs
@@ -48,8 +47,8 @@ REFERENCES = {
     "probe": Reference("linear probe", legend="linear probe on attention", curve="attention, linear probe"),
 }
 BESIDE = {f"{name}_min_f1": pl.Float64 for name in REFERENCES}  # columns of their min-F1
-# How columns of floats are written that are no scores.
-DIGITS = {"rho": "g", "q": "g", "eval_loss": ".3f", "paper_eval_loss": ".4f", "sanity_delta": ".2f", "sanity_decisiveness": ".2f"}
+PAIRS = {"worst_pair": pl.Float64, "apart": pl.Int64}
+RANKED = {"min_f1": "min-F1", "worst_pair": "their worst pair of classes"}  # what a ranking may be sorted by
 
 
 def runs_table(runs: Sequence[NamedRun]) -> pl.DataFrame:
@@ -87,8 +86,12 @@ def runs_table(runs: Sequence[NamedRun]) -> pl.DataFrame:
     return pl.DataFrame(rows, infer_schema_length=None).sort("min_f1", "folder", descending=[True, False])
 
 
-def ranking(rows: Iterable[Row], llm: str | None = None) -> pl.DataFrame:
-    """A record per row, best min-F1 first, over all LLMs and seeds or for one LLM; scores as `score_row` and `paper_row` give them."""
+def ranking(rows: Iterable[Row], llm: str | None = None, by: str = "min_f1") -> pl.DataFrame:
+    """A record per row, best first, over all LLMs and seeds or for one LLM; scores as `score_row` and `paper_row` give them.
+
+    Args:
+        by: a column of `RANKED`. Chance gives a lower min-F1 the more classes there are, and 50 to the worst pair whatever they are.
+    """
     records = []
     for row in rows:
         runs = row.of(llm)
@@ -110,7 +113,8 @@ def ranking(rows: Iterable[Row], llm: str | None = None) -> pl.DataFrame:
         records.append({**names, **place, **many, **score_row(runs), **beside, **paper_row(row, runs)})
     if not records:
         return pl.DataFrame()
-    return pl.DataFrame(records, infer_schema_length=None, schema_overrides=BESIDE).sort("min_f1", "label", descending=[True, False])
+    table = pl.DataFrame(records, infer_schema_length=None, schema_overrides={**BESIDE, **PAIRS})
+    return table.sort(by, "min_f1", "label", descending=[True, True, False], nulls_last=True)
 
 
 def doubt(runs: Sequence[NamedRun]) -> str:
@@ -124,21 +128,27 @@ def beside_row(runs: Sequence[NamedRun]) -> dict[str, float | None]:
     return {f"{name}_min_f1": reference_min_f1(runs, name) for name in REFERENCES}
 
 
-def score_row(runs: Sequence[NamedRun]) -> dict[str, float]:
-    """Means over runs; `spread`: standard deviation over all CNNs of all runs; `low`, `high`: mean of the runs' 95 % intervals.
+def score_row(runs: Sequence[NamedRun]) -> dict[str, Any]:
+    """Means over runs; `spread`: standard deviation over all CNNs of all runs; `low`, `high`: see `over_runs`.
 
-    The interval would be narrower if the runs' eval samples were independent; they overlap, so it is not narrowed.
+    `worst_pair`: the mean balanced accuracy of the pair that is told apart least, None where a run does not know it; `apart`: in how many
+    runs each class is told apart from each other.
     """
     panels = [run.result.panel for run in runs]
+    own = ([getattr(panel.min_f1, key) for panel in panels] for key in ("mean", "low", "high"))
+    min_f1, low, high = over_runs(*own)
+    pairs = [pair for run in runs if (pair := run.result.worst_pair()) is not None]
     by_class = {
         "precision": [[estimate.mean for estimate in panel.precision] for panel in panels],
         "recall": [[estimate.mean for estimate in panel.recall] for panel in panels],
     }
     columns = {
-        "min_f1": mean(panel.min_f1.mean for panel in panels),
+        "min_f1": min_f1,
         "spread": float(np.std([score for run in runs for score in run.result.members_min_f1])),
-        "low": mean(panel.min_f1.low for panel in panels),
-        "high": mean(panel.min_f1.high for panel in panels),
+        "low": low,
+        "high": high,
+        "worst_pair": mean(pair.accuracy for pair in pairs) if len(pairs) == len(runs) else None,
+        "apart": sum(is_told_apart(run.result) for run in runs) if len(pairs) == len(runs) else None,
         "mean_f1": mean(panel.mean_f1.mean for panel in panels),
     }
     for score, values in by_class.items():
@@ -211,7 +221,7 @@ def rho_table(rows: Sequence[Row]) -> pl.DataFrame:
     llms = [ALL, *models_of(run for row in rows for run in row.runs)]
     place = pl.col("llm").replace_strict({llm: index for index, llm in enumerate(llms)}, return_dtype=pl.Int64)
     order = ["setting", "taxonomy", "corpus", "compat", "variant", place, -pl.col("min_f1"), "rho", "rouge"]
-    return pl.DataFrame(records, infer_schema_length=None, schema_overrides=BESIDE).sort(order)
+    return pl.DataFrame(records, infer_schema_length=None, schema_overrides={**BESIDE, **PAIRS}).sort(order)
 
 
 def controls(rows: Iterable[Row]) -> pl.DataFrame:
@@ -276,20 +286,3 @@ def confusions_table(rows: Sequence[Row]) -> pl.DataFrame:
 def mean(values: Iterable[float]) -> float:
     """The arithmetic mean."""
     return float(np.mean(list(values)))
-
-
-def write_markdown(table: pl.DataFrame, path: Path) -> None:
-    """The table as Markdown, values as `shown` gives them."""
-    write_text(markdown_text(table, shown), path)
-
-
-def shown(column: str, value: Any) -> str:
-    """A table's value for people: scores with one decimal, losses with three (the paper's with four), nothing for None."""
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        digits = DIGITS.get(column, ".1f")
-        return f"{value:{digits}}"
-    return str(value)

@@ -26,6 +26,8 @@ class ClassRegions:
         layer: the most decisive one, counted from 1; layer_share: how much of the map lies there; layer_shares: in every layer.
         within_prefix, suffix_to_prefix, within_suffix: by query and key.
         half: so many of all positions, the most decisive ones, hold half of the map.
+        agreement: the rank correlation of two networks' maps; shared: how much of the most decisive 3 % of one is among those of the other,
+            in percent (3 by chance). Means over pairs of networks; None for one network, and in records that are older than these.
     """
 
     __pydantic_config__ = NAMED_AS_IN_FILES
@@ -39,6 +41,8 @@ class ClassRegions:
     within_suffix: float
     half: float
     layer_shares: list[float]
+    agreement: float | None = None
+    shared: float | None = None
 
 
 @dataclass(frozen=True)

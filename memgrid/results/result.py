@@ -21,7 +21,11 @@ BEHIND = 0.05
 
 @dataclass(frozen=True)
 class Estimate:
-    """A score in percent: its mean over the networks, its standard deviation over them, and a 95 % interval over eval samples."""
+    """A score in percent: its mean over the networks, its standard deviation over them, and a 95 % interval.
+
+    The interval is one over trainings and eval samples: see `memgrid.metrics.intervals`. In results that are older than version 0.3 it is
+    over eval samples alone.
+    """
 
     mean: float
     std: float
@@ -42,7 +46,7 @@ class PanelScores:
 
     @classmethod
     def of(cls, summary: Mapping[str, Any]) -> PanelScores:
-        """From the plain numbers that `memgrid.metrics.panel_scores` gives."""
+        """From the plain numbers that `memgrid.metrics.intervals.panel_scores` gives."""
         by_class: dict[str, Any] = {name: [Estimate(**score) for score in summary[name]] for name in BY_CLASS}
         overall: dict[str, Any] = {name: Estimate(**summary[name]) for name in ("min_f1", "mean_f1", "accuracy")}
         return cls(**by_class, **overall)
@@ -124,6 +128,38 @@ class MemberTraining:
 
 
 @dataclass(frozen=True)
+class Pair:
+    """How well two classes are told apart on the eval samples of both; see `memgrid.metrics.pairs`.
+
+    Attributes:
+        first, second: their places among the classes.
+        accuracy: balanced, in percent, of the panel's mean probabilities when asked which of the two it is; a guess has 50.
+        chance: how probable so much is if labels are permuted among these samples. adjusted: the same by Holm over all pairs of the run.
+    """
+
+    first: int
+    second: int
+    accuracy: float
+    chance: float
+    adjusted: float
+
+
+@dataclass(frozen=True)
+class ProbeTest:
+    """Whether attention says anything of the classes: a linear classifier against the same one fitted on permuted labels.
+
+    Attributes:
+        accuracy: of the classifier on the eval side, in percent. permuted: the mean over permutations.
+        permutations: their number. chance: the share of all these fits that reach `accuracy`, its own among them.
+    """
+
+    accuracy: float
+    permuted: float
+    permutations: int
+    chance: float
+
+
+@dataclass(frozen=True)
 class RunResult:
     """What a finished run found: the content of `metrics.json`. Scores are in percent, classes in the order of the run's taxonomy.
 
@@ -142,7 +178,8 @@ class RunResult:
         order: the place of each class in the order of the partition, which equal partitions share. origin: what it was made from. None in
             results that are older than these.
         baselines, probes: what needs no attention, and linear probes of attention; None or absent where one could not be fitted.
-        training: of each network; empty in results that are older than this.
+        training: of each network. pairs: how well each two classes are told apart. probe_test: whether attention says anything of them, by
+            the probe of the first pooling. Empty or None in results that are older than these.
         memgrid: the version that wrote it; empty before versions were noted.
     """
 
@@ -164,6 +201,8 @@ class RunResult:
     baselines: dict[str, PanelScores | None] = field(default_factory=dict)
     probes: dict[str, PanelScores | None] = field(default_factory=dict)
     training: list[MemberTraining] = field(default_factory=list)
+    pairs: list[Pair] = field(default_factory=list)
+    probe_test: ProbeTest | None = None
     memgrid: str = ""
 
     @property
@@ -182,6 +221,11 @@ class RunResult:
         """Why its scores are none of what the classes are like, in a word or two: `constant`, `undertrained`, or empty."""
         return "constant" if self.of_one_answer else "undertrained" if self.behind else ""
 
+    def worst_pair(self, place: int | None = None) -> Pair | None:
+        """The two classes that are told apart least, of all or of those with the class at a place; None where that is not known."""
+        mine = [pair for pair in self.pairs if place is None or place in (pair.first, pair.second)]
+        return min(mine, key=lambda pair: (pair.accuracy, -pair.adjusted), default=None)
+
     def in_order(self, place: Sequence[int]) -> RunResult:
         """The same with the classes in another order, but for `classes` and `order`, which say what the order is."""
 
@@ -197,12 +241,20 @@ class RunResult:
             confidence=moved(self.confidence),
             baselines={name: moved(scores) for name, scores in self.baselines.items()},
             probes={name: moved(scores) for name, scores in self.probes.items()},
+            pairs=pairs_in_order(self.pairs, place),
         )
 
 
 def matrix_in_order(matrix: list[list[int]], place: Sequence[int]) -> list[list[int]]:
     """A confusion matrix with its classes in another order: class c comes from where `place[c]` says."""
     return [[matrix[row][column] for column in place] for row in place]
+
+
+def pairs_in_order(pairs: Sequence[Pair], place: Sequence[int]) -> list[Pair]:
+    """The same pairs with the classes in another order: class c comes from where `place[c]` says."""
+    new = {old: c for c, old in enumerate(place)}
+    moved = ((sorted((new[pair.first], new[pair.second])), pair) for pair in pairs)
+    return [replace(pair, first=first, second=second) for (first, second), pair in sorted(moved, key=lambda entry: entry[0])]
 
 
 def to_json(result: RunResult) -> dict[str, Any]:

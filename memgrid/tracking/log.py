@@ -20,7 +20,7 @@ import numpy as np
 from memgrid.config.names import called, settings
 from memgrid.config.schema import RunConfig, WandbConfig
 from memgrid.errors import UserError
-from memgrid.metrics import scores
+from memgrid.metrics.scores import scores
 from memgrid.results.folder import RunFolder
 from memgrid.results.result import MemberEpoch, RunResult
 from memgrid.taxonomy import Thresholds

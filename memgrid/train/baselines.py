@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import csr_array
 from sklearn.base import BaseEstimator
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import log_loss
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import Pipeline, make_pipeline
@@ -29,14 +29,15 @@ from sklearn.tree import DecisionTreeClassifier
 from threadpoolctl import threadpool_limits
 
 from memgrid.label.rouge import LONGEST, rouge_scores
-from memgrid.metrics import panel_scores
-from memgrid.results.result import PanelScores
+from memgrid.metrics.intervals import panel_scores
+from memgrid.results.result import PanelScores, ProbeTest
 
 # The optimum that a fit ends at differs in its last bits with the number of threads: on a cluster it would not be the same as here.
 ONE_THREAD = threadpool_limits.wrap(limits=1, user_api="blas")
 # Strength of regularisation: fixed. Token counts share one unit and are not scaled: rare tokens would become the loudest.
 BAG_C, MANY_C, NUMBERS_C = 0.1, 0.1, 1.0
 FOLDS, ROUNDS = 5, 1000
+PERMUTATIONS, AT_ONCE = 999, 100
 FLOOR = 1e-3  # of a probability whose logarithm is taken
 
 Probabilities = dict[str, np.ndarray | None]
@@ -127,6 +128,31 @@ def linear(both: Sides, labels: np.ndarray, seed: int) -> tuple[np.ndarray, floa
     answers = out_of_fold(model, both[0], labels, seed)
     loss = float(np.log(labels.max() + 1)) if answers is None else float(log_loss(labels, answers))
     return model.fit(both[0], labels).predict_proba(both[1]), loss
+
+
+@ONE_THREAD
+def permuted(both: Sides, labels: Sides, seed: int) -> ProbeTest:
+    """A linear classifier against the same one fitted on permuted train labels, by their accuracies on the true eval labels.
+
+    It is least squares on one-hot labels with a ridge: for all permutations at once it costs little more than for one. It asks whether what
+    it learned says anything of the classes. A leak between the sides would look like something said: the split by content is what guards
+    that.
+
+    Args:
+        both: features of both sides, float (n, features). labels: of both sides, int (n,).
+    """
+    random, scaler = np.random.default_rng(seed), StandardScaler().fit(both[0])
+    train, evaluate = (scaler.transform(side) for side in both)
+    classes, reached = int(labels[0].max()) + 1, []
+    for start in range(0, 1 + PERMUTATIONS, AT_ONCE):
+        orders = [random.permutation(labels[0]) for _ in range(AT_ONCE)]
+        if not start:
+            orders[0] = labels[0]
+        targets = np.eye(classes)[np.stack(orders, 1)].reshape(len(train), -1)
+        said = Ridge(alpha=1 / MANY_C).fit(train, targets).predict(evaluate).reshape(len(evaluate), -1, classes).argmax(-1)
+        reached += (100 * (said == labels[1][:, None]).mean(0)).tolist()
+    mine, others = reached[0], np.array(reached[1:])
+    return ProbeTest(mine, float(others.mean()), PERMUTATIONS, float((1 + (others >= mine).sum()) / (1 + PERMUTATIONS)))
 
 
 def tree(both: Sides, labels: np.ndarray, classes: int, seed: int) -> np.ndarray:

@@ -18,7 +18,7 @@ from memgrid.config.schema import CNNConfig, RunConfig
 from memgrid.errors import DamagedError, UserError
 from memgrid.io.checkpoints import load
 from memgrid.io.files import reason
-from memgrid.metrics import scores
+from memgrid.metrics.scores import scores
 from memgrid.results.folder import RunFolder
 from memgrid.store.store import Store
 from memgrid.train.data import Batch

@@ -16,15 +16,18 @@ from memgrid.config.derive import Member, members, partition, protocol
 from memgrid.config.names import settings, training_key, training_seed
 from memgrid.config.schema import RunConfig
 from memgrid.corpus.corpus import Corpus
+from memgrid.errors import UserError
 from memgrid.io.checkpoints import keep_last
 from memgrid.io.digests import write_parquet
 from memgrid.label.select import SIDES
-from memgrid.metrics import class_scores, confusion_matrix, panel_scores, scores
+from memgrid.metrics.intervals import panel_scores
+from memgrid.metrics.pairs import pair_scores
+from memgrid.metrics.scores import class_scores, confusion_matrix, scores
 from memgrid.results.folder import CHECKPOINT, RunFolder
-from memgrid.results.result import MemberEpoch, MemberTraining, Origin, PanelScores, PaperProtocol, RunResult, SampleCounts
+from memgrid.results.result import MemberEpoch, MemberTraining, Origin, Pair, PanelScores, PaperProtocol, ProbeTest, RunResult, SampleCounts
 from memgrid.store.store import Store
 from memgrid.tracking.log import log_history, summarise, tracked
-from memgrid.train.baselines import Probabilities, Side, linear, scored, without_attention
+from memgrid.train.baselines import Probabilities, Side, linear, permuted, scored, without_attention
 from memgrid.train.data import AttentionData, Batch
 from memgrid.train.networks import LinearProbe, Unpack
 from memgrid.train.panel import Panel
@@ -62,8 +65,8 @@ def train(
     with tracked(run, folder) as logger:
         history, probabilities = fit(run, panel, data, folder.checkpoints, logger)
         control = shuffled_control(run, panel[: run.control.members], data, folder)
-        others, probe_losses = references(run, data, prefix_logprob)
-        result = summary(run, data, origin, history, probabilities, control, others)
+        others, probe_losses, probe_test = references(run, data, prefix_logprob)
+        result = summary(run, data, origin, history, probabilities, control, others, probe_test)
         result = replace(result, training=how_far(run, history, probabilities, probe_losses)).in_order(place.tolist())
         folder.write_epochs([epoch.in_order(place.tolist()) for epoch in history])
         write_predictions(samples, probabilities[..., place], result.members, folder.predictions)
@@ -81,6 +84,7 @@ def summary(
     probabilities: np.ndarray,
     control: PanelScores | None,
     others: Probabilities,
+    probe_test: ProbeTest,
 ) -> RunResult:
     """The result of a training, its scores in the partition's order of classes."""
     labels, classes = data.side("eval")["label"].to_numpy(), len(run.taxonomy.classes)
@@ -102,6 +106,8 @@ def summary(
         members_min_f1=class_scores(confusions)["f1"].min(-1).tolist(),
         paper_protocol=paper_protocol(history, run.cnn.batch_size),
         confusion=confusions.sum(0).tolist(),
+        pairs=[Pair(**pair) for pair in pair_scores(labels, probabilities.mean(0))],
+        probe_test=probe_test,
         control=control,
         confidence=scores_of["confidence"],
         baselines={name: scores for name, scores in scores_of.items() if not name.startswith(PROBE)},
@@ -118,11 +124,11 @@ def how_far(run: RunConfig, history: list[MemberEpoch], probabilities: np.ndarra
     ]
 
 
-def references(run: RunConfig, data: AttentionData, prefix_logprob: np.ndarray) -> tuple[Probabilities, dict[str, float]]:
+def references(run: RunConfig, data: AttentionData, prefix_logprob: np.ndarray) -> tuple[Probabilities, dict[str, float], ProbeTest]:
     """Eval probabilities, float64 (n, classes), of all that the panel is compared with: the baselines, and a linear probe per pooling.
 
-    Beside them the loss of each pooling's probe on train samples that it was not fitted on. A probe's statistics are the same in every
-    epoch: they are computed once, and its weights are those of the optimum.
+    Beside them the loss of each pooling's probe on train samples that it was not fitted on, and a test of the first one against permuted
+    labels. A probe's statistics are the same in every epoch: they are computed once, and its weights are those of the optimum.
     """
     classes, sides = len(run.taxonomy.classes), {}
     for side in SIDES:
@@ -134,7 +140,8 @@ def references(run: RunConfig, data: AttentionData, prefix_logprob: np.ndarray) 
     losses = {}
     for pool in data.pools:
         probabilities[f"{PROBE}{pool}"], losses[pool] = linear([read[side][pool] for side in SIDES], sides["train"].labels, run.seed)
-    return probabilities, losses
+    first = [read[side][data.pools[0]] for side in SIDES]
+    return probabilities, losses, permuted(first, [sides[side].labels for side in SIDES], run.seed)
 
 
 @torch.inference_mode()
@@ -188,7 +195,20 @@ def fit(
         keep_last(checkpoints / CHECKPOINT)
         batches = trainer.predict(module, data.val_dataloader())
     assert batches is not None
-    return history_of(module.history), torch.cat(batches, 1).float().cpu().numpy()  # type: ignore[arg-type]
+    probabilities = torch.cat(batches, 1).float().cpu().numpy()  # type: ignore[arg-type]
+    refuse_what_diverged(probabilities, [member.name for member in panel], run)
+    return history_of(module.history), probabilities
+
+
+def refuse_what_diverged(probabilities: np.ndarray, names: list[str], run: RunConfig) -> None:
+    """Raise UserError where a network's answers are no numbers: they would count as answers of the first class."""
+    for name, answers in zip(names, probabilities, strict=True):
+        if lost := int((~np.isfinite(answers)).any(-1).sum()):
+            raise UserError(
+                f"the network {name} gives no numbers for {lost} of {len(answers)} eval samples, because its training diverged: use a "
+                f"lower cnn.learning_rate than {run.cnn.learning_rate:g}"
+                + ("" if run.trainer.precision == "32-true" else f", or trainer.precision=32-true instead of {run.trainer.precision}")
+            )
 
 
 def history_of(rows: list[dict[str, Any]]) -> list[MemberEpoch]:

@@ -17,7 +17,7 @@ from memgrid.lm.load import load_language_model
 
 PART = 1 if NIGHT else 3  # of so many sequences one is read, and as much less is promised of them
 EVERY = 1 if NIGHT else 4  # of so many of those one is decoded
-SIZES = () if NIGHT else ("select.train_per_class=200", "select.eval_per_class=80")
+SIZES = () if NIGHT else ("select.train_per_class=150", "select.eval_per_class=60")
 SEEDS = (0, 1) if NIGHT else (0,)
 
 
@@ -46,15 +46,15 @@ def corpus_in(folder: Path) -> tuple[str, ...]:
 def test_classes_are_told_apart_and_shuffled_labels_are_not(root, folder):
     """One CNN of the default panel: far above chance, and at chance with shuffled labels.
 
-    At the default sizes with two seeds by night; by day one seed with two fifths of the samples, of which three gave a mean F1 of 64, 61
-    and 65 in twelve epochs, and one of 79, 78 and 74 for Guess; Non-Memo is not told apart with so few.
+    At the default sizes with two seeds by night; by day one seed of the smallest CNN with a third of the samples, of which three gave a
+    mean F1 of 65, 69 and 61 in sixteen epochs, and one of 78, 83 and 71 for Guess.
     """
     shared = (
         *corpus_in(folder),
         *SIZES,
         f"root={root}",
         "cnn=single",
-        *(() if NIGHT else ("cnn.epochs=12",)),
+        *(() if NIGHT else ("cnn.kernel_size=6", "cnn.features=10", "cnn.epochs=16")),
         "trainer.threads=1",
         "trainer.progress=false",
         "wandb=off",
@@ -68,9 +68,9 @@ def test_classes_are_told_apart_and_shuffled_labels_are_not(root, folder):
     assert means["panel"][1] > 68  # Guess
     assert means["panel"].min() > (52 if NIGHT else 30)
     assert all(metrics["baselines"]["together"]["min_f1"]["mean"] > 85 for metrics in found)
-    told = [line for line in shown.splitlines() if line.startswith("Told apart better than by chance and by the shuffled control:")]
+    told = [line for line in shown.splitlines() if line.startswith("Told apart from each other class:")]
     assert len(told) == len(SEEDS)
-    assert all(title in line for line in told for title in (("Non-Memo", "Guess", "Recall") if NIGHT else ("Guess",)))
+    assert all(title in line for line in told for title in ("Non-Memo", "Guess", "Recall"))
 
 
 @pytest.mark.slow

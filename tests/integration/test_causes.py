@@ -14,6 +14,7 @@ from rich.console import Console
 from runs_maker import composed
 
 from memgrid.launch.workspace import Workspace
+from memgrid.localize.maps import DecisionMaps
 from memgrid.pipeline.context import RunContext
 from memgrid.pipeline.localize import class_regions, file_name
 
@@ -134,12 +135,17 @@ def test_a_killed_intervention_goes_on_with_the_same_result(caused, caused_copy,
 def test_numbers_of_a_map_are_shares():
     delta = np.zeros((3, 8, 8))
     delta[0, 2, 1], delta[1, 6, 2], delta[1, 7, 7] = 1, 2, 1
-    regions = class_regions("A", delta, 4, 9)
+    names = dict.fromkeys(("method", "llm", "corpus", "training", "weights", "inputs", "memgrid"), "")
+    maps = DecisionMaps(values=np.stack([delta, 0 * delta]), members={}, classes=("A", "B"), ids=(), samples=(9, 9), k=4, **names)
+    regions = class_regions(maps, 0)
     assert regions.layer_shares == [25, 75, 0]
     assert (regions.layer, regions.layer_share, regions.layers, regions.samples) == (2, 75, 3, 9)
     assert (regions.within_prefix, regions.suffix_to_prefix, regions.within_suffix) == (25, 50, 25)
     assert regions.half == pytest.approx(100 / (3 * 36))
-    dead = class_regions("A", 0 * delta, 4, 9)
+    assert regions.agreement is regions.shared is None
+    both = class_regions(replace(maps, members={"a": maps.values, "b": maps.values}), 0)
+    assert (both.agreement, both.shared) == (pytest.approx(1), 100)  # the three that are not zero
+    dead = class_regions(maps, 1)
     assert (dead.layer_share, dead.within_prefix) == (0, 0)
 
 

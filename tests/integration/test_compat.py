@@ -1,6 +1,7 @@
 """`compat=paper`: the paper's protocol, its errors included."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -14,9 +15,10 @@ from memgrid.config.names import run_folder, training_key, training_seed
 from memgrid.config.overrides import overrides
 from memgrid.config.schema import CNNConfig
 from memgrid.launch.workspace import Workspace
-from memgrid.metrics import scores
+from memgrid.localize import localize
+from memgrid.metrics.scores import scores
 from memgrid.pipeline.context import RunContext
-from memgrid.train.panel import Panel
+from memgrid.train.panel import Panel, TrainedPanel
 
 
 def test_its_numbers_are_the_papers_and_can_be_overridden():
@@ -85,6 +87,19 @@ def test_a_run_by_the_papers_protocol(extracted, quick):
     # The two members saw the same maps and differ by their seeds alone.
     predictions = pl.read_parquet(path.parent / "predictions.parquet")
     assert predictions["k6-f10-mean"].to_list() != predictions["k6-f10-max"].to_list()
+
+
+def test_decision_maps_are_shares_of_the_maximum_anywhere(monkeypatch):
+    seen = []
+    monkeypatch.setattr(localize, "panel_means", lambda *given: seen.append(given[-1]) or np.zeros((2, 1, 1, 4, 4)))
+    monkeypatch.setattr(localize, "batches", lambda *_: [])
+    store = SimpleNamespace(
+        read=lambda *_: SimpleNamespace(pools={"max": np.zeros((1, 10, 1))}, decoded=np.zeros((1, 4))), identity=SimpleNamespace(length=4)
+    )
+    for words in ((), ("compat=paper",)):
+        trained = TrainedPanel(composed(*words), None, ("A",), (0,), "")
+        localize.one_sample(trained, None, store, 0, 0)
+    assert seen == [False, True]
 
 
 def test_a_member_that_reads_means_only_needs_no_other_map():

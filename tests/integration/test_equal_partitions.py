@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 from conftest import TWINS, memgrid_here
 
-from memgrid.metrics import confusion_matrix, scores
+from memgrid.metrics.scores import confusion_matrix, scores
 
 
 def test_the_second_of_two_equal_partitions_takes_over_the_result(twins_copy, quick):

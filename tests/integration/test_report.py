@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import polars as pl
 import pytest
 from conftest import NIGHT, memgrid
@@ -11,6 +12,7 @@ from rich.console import Console
 from runs_maker import Run, finish, make_runs, result_of, rewrite
 
 from memgrid.errors import UserError
+from memgrid.metrics.pairs import pair_scores
 from memgrid.report.__main__ import PAIR, ROWS, main, ranking_table, remarks
 from memgrid.report.read import finished_runs
 from memgrid.report.report import gather
@@ -22,12 +24,10 @@ from memgrid.results.result import from_json
 
 @pytest.fixture
 def metrics(done):
-    """A real run's metrics, with the panel's interval lifted well above every control."""
+    """A real run's metrics, as if all its classes were told apart."""
     found = json.loads(next(done.glob("runs/*/*/*/metrics.json")).read_text())
-    for entry in found["panel"]["f1"]:
-        entry["low"] = 80.0
-    for entry in found["control"]["f1"]:
-        entry["mean"] = 30.0
+    for pair in found["pairs"]:
+        pair["adjusted"] = 0.01
     found["training"] = []  # three epochs are too few, which is told first
     del found["digest"]  # it is another content now
     return found
@@ -38,7 +38,7 @@ def verdicts_of(metrics):
 
 
 def test_all_classes_told_apart_is_said(metrics):
-    assert verdicts_of(metrics)[0] == "Told apart better than by chance and by the shuffled control: Non-Memo, Guess, Recall."
+    assert verdicts_of(metrics)[0] == "Told apart from each other class: Non-Memo, Guess, Recall."
 
 
 def test_a_root_without_runs_is_one_sentence(tmp_path):
@@ -53,7 +53,11 @@ def test_a_root_without_runs_is_one_sentence(tmp_path):
 @pytest.mark.parametrize(
     ("argument", "told"),
     [
-        ("rot=here", "the report knows only root=<folder>, out=<folder> and flow=<taxonomy>,<taxonomy>, not rot=here"),
+        (
+            "rot=here",
+            "the report knows only root=<folder>, out=<folder>, sort=min_f1|worst_pair and flow=",
+        ),
+        ("sort=f1", "sort=f1 is nothing that a ranking is sorted by: use sort=min_f1 or sort=worst_pair"),
         ("flow=rasy", "flow=rasy does not name two taxonomies"),
         ("flow=rasy,raisy", "flow=raisy is no known taxonomy: use two of code, "),
         ("out=/dev/null/x", "out=/dev/null/x cannot be written to (Not a directory)"),
@@ -144,17 +148,34 @@ def test_the_table_repeats_the_metrics(done, metrics):
     assert row["taxonomy"] == "rasy"
 
 
-def test_a_class_no_better_than_the_control_is_said_in_plain_words(metrics):
-    metrics["control"]["f1"][1]["mean"] = 100.0
-    said = " ".join(verdicts_of(metrics))
-    assert f"NOT told apart better than by chance or the shuffled control: {metrics['classes'][1]}" in said
+def test_classes_that_are_alike_are_said_in_plain_words(metrics):
+    next(pair for pair in metrics["pairs"] if (pair["first"], pair["second"]) == (0, 2))["adjusted"] = 0.051
+    assert verdicts_of(metrics)[:2] == [
+        "Told apart from each other class: Guess.",
+        "NOT told apart from each other class: Non-Memo (from Recall), Recall (from Non-Memo).",
+    ]
 
 
-def test_a_control_that_collapsed_is_not_an_easy_bar(metrics):
-    for entry in metrics["control"]["f1"]:
-        entry["mean"] = 0.0
-    metrics["panel"]["f1"][2]["low"] = 49.0  # always answering one of three balanced classes gives it an F1 of 50
-    assert f"NOT told apart better than by chance or the shuffled control: {metrics['classes'][2]}" in " ".join(verdicts_of(metrics))
+def test_the_pairs_are_those_of_the_predictions(metrics, done):
+    table = pl.read_parquet(next(done.glob("runs/*/*/*/predictions.parquet")))
+    answers = np.mean([table[name].list.to_array(3).to_numpy() for name in metrics["members"]], 0)
+    expected = pair_scores(table["label"].to_numpy(), answers)
+    assert [[pair[key] for key in ("first", "second", "accuracy", "chance")] for pair in metrics["pairs"]] == [
+        pytest.approx([pair[key] for key in ("first", "second", "accuracy", "chance")]) for pair in expected
+    ]
+
+
+def test_what_a_probe_sees_is_said(metrics):
+    metrics["probe_test"] = {"accuracy": 61.2, "permuted": 33.4, "permutations": 39, "chance": 0.025}
+    said = "a linear classifier is right for 61.2 %, and for 33.4 % where labels are permuted (p = 0.025, 39 permutations)."
+    assert f"Attention says something of the classes: {said}" in verdicts_of(metrics)
+    metrics["probe_test"]["chance"] = 0.2
+    assert verdicts_of(metrics)[1].startswith("NOTHING of the classes is seen in attention by a linear classifier: it is right for 61.2 %")
+
+
+def test_results_of_before_say_nothing_of_pairs(metrics):
+    del metrics["pairs"], metrics["probe_test"]
+    assert not any("apart" in line or "linear" in line for line in verdicts_of(metrics))
 
 
 def test_confidence_is_compared(metrics):

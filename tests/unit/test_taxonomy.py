@@ -186,7 +186,7 @@ def taxonomies(draw):
     return Taxonomy.of("t", {"A": "non_memorized", "B": "memorized"})
 
 
-@settings(max_examples=150 if NIGHT else 50, deadline=None)
+@settings(max_examples=150 if NIGHT else 50)
 @given(taxonomies(), taxonomies(), st.sampled_from(DELTAS), st.sampled_from(RHOS), st.sampled_from(ROUGES))
 def test_partitions_are_equal_exactly_where_the_classes_of_all_rows_are(rows, first, second, delta, rho, rouge):
     t = Thresholds(delta, rho, rouge)
@@ -201,7 +201,7 @@ def test_partitions_are_equal_exactly_where_the_classes_of_all_rows_are(rows, fi
         assert {(i, j) for i, j in zip(p.order, q.order, strict=True)} == {pair for pair in pairs if pair[0] != NO_CLASS}
 
 
-@settings(max_examples=60 if NIGHT else 20, deadline=None)
+@settings(max_examples=60 if NIGHT else 20)
 @given(taxonomies(), st.sampled_from(DELTAS), st.sampled_from(RHOS), st.sampled_from(ROUGES))
 def test_thresholds_that_are_none_change_nothing(rows, made, delta, rho, rouge):
     partition, table = made.partition(Thresholds(delta, rho, rouge)), pl.DataFrame(rows)
@@ -219,7 +219,6 @@ THRESHOLDS = st.builds(
 )
 
 
-@settings(deadline=None)
 @given(THRESHOLDS)
 def test_thresholds_are_spelled_as_ever(t):
     """What is written of them, as it was spelled out in five modules."""

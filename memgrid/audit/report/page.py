@@ -21,7 +21,6 @@ from memgrid.io.display import csv_text
 from memgrid.io.files import reason, write_text
 from memgrid.io.paths import VERSION
 from memgrid.report import page
-from memgrid.report.tables import write_markdown
 from memgrid.results.audit_folder import AttackFolder
 
 FEW = 16  # models: with fewer, a ratio that leaves one out is visibly biased
@@ -48,7 +47,7 @@ class Tables:
         """Leave each as CSV, and as Markdown in percent."""
         for name, rows in (("predictions", self.predictions), ("attack", self.attack), ("below-zero", self.below_zero)):
             write_text(csv_text(rows), folder.table(name, "csv"))
-            write_markdown(in_percent(rows), folder.table(name, "md"))
+            page.write_markdown(in_percent(rows), folder.table(name, "md"))
 
 
 def write_report(run: AuditConfig, result: AuditResult, evidence: Evidence, folder: AttackFolder) -> None:

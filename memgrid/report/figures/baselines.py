@@ -10,7 +10,7 @@ import polars as pl
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
-from memgrid.report.baseline_tables import ADDS, NOTHING, WORSE
+from memgrid.report.baseline_tables import ADDS, EVERY, NOTHING
 from memgrid.report.figures.ranking import GREY, dot, number_text, numbers, points
 from memgrid.report.figures.style import (
     COLOURS,
@@ -30,9 +30,8 @@ from memgrid.report.tables import REFERENCES
 
 # Verdict on a pair → what it means, colour, marker.
 VERDICTS = {
-    ADDS: ("attention adds", COLOURS[2], "o"),
-    NOTHING: ("no difference can be seen", GREY, "s"),
-    WORSE: ("attention is worse", COLOURS[3], "D"),
+    ADDS: ("attention adds something", COLOURS[2], "o"),
+    NOTHING: ("nothing is seen that it adds", GREY, "s"),
 }
 # Column of the learning curve → name, colour, marker, line.
 LINES: dict[str, tuple[str, str, str, str]] = {
@@ -41,30 +40,30 @@ LINES: dict[str, tuple[str, str, str, str]] = {
     "together": (REFERENCES["together"].curve, COLOURS[1], "s", "--"),
     "confidence": (REFERENCES["confidence"].curve, COLOURS[2], "D", ":"),
 }
-NARROWEST = 6.0  # axis of differences, in points
+NARROWEST = 0.02  # axis of what is added, in nats
 
 
 def draw_added(table: pl.DataFrame, path: Path) -> None:
-    """By how many points of accuracy attention is better than the best without it, with a 95 % interval, a row per pair of classes.
+    """By how many nats attention lowers the log-loss of all that needs none, with a 95 % interval, a row per pair of classes.
 
     Args:
-        table: pair, difference, low, high, verdict (a key of `VERDICTS`).
+        table: pair, adds_every, adds_every_low, adds_every_high, verdict (a key of `VERDICTS`).
     """
-    difference, low, high = (numbers(table, name) for name in ("difference", "low", "high"))
+    adds, low, high = (numbers(table, f"adds_{EVERY}{end}") for end in ("", "_low", "_high"))
     drawn = [verdict for verdict in VERDICTS if verdict in set(table["verdict"])]
     legend: Legend = [
         [(dot(*VERDICTS[verdict][1:]), VERDICTS[verdict][0]) for verdict in drawn] + [(Line2D([], [], color="0.2"), "95 % interval")]
     ]
     least, most = min(0.0, low.min()), max(0.0, high.max())
     air = max(0.06 * (most - least), (NARROWEST - (most - least)) / 2)
-    shown = [number_text(value, "+.1f") for value in difference]
-    with rows(path, table["pair"].to_list(), legend, (least - air, most + air), ("points", shown)) as axes:
-        axes.set_xlabel("accuracy with attention − best accuracy without (points)")
+    shown = [number_text(value, "+.3f") for value in adds]
+    with rows(path, table["pair"].to_list(), legend, (least - air, most + air), ("nats", shown)) as axes:
+        axes.set_xlabel("what attention adds to all that needs none (nats per sample)")
         axes.axvline(0, color="0.3", linewidth=0.8, zorder=1)
         for verdict in drawn:
             y = np.flatnonzero(table["verdict"] == verdict)
             axes.hlines(y, low[y], high[y], color=VERDICTS[verdict][1], linewidth=1.2, zorder=3)
-            points(axes, difference[y], y, *VERDICTS[verdict][1:])
+            points(axes, adds[y], y, *VERDICTS[verdict][1:])
 
 
 def draw_learning(table: pl.DataFrame, path: Path) -> None:

@@ -16,7 +16,7 @@ from matplotlib.patches import PathPatch, Rectangle
 from matplotlib.path import Path as Curve
 from matplotlib.ticker import MaxNLocator
 
-from memgrid.metrics import confusion_matrix
+from memgrid.metrics.scores import confusion_matrix
 from memgrid.report.figures.ranking import GAP, GREY
 from memgrid.report.figures.style import (
     COLOURS,

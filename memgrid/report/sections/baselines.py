@@ -7,15 +7,26 @@ from functools import partial
 import polars as pl
 
 from memgrid.io.display import plural
-from memgrid.report.baseline_tables import ADDS, NOTHING, SIZES, WORSE, grouped, train_samples
+from memgrid.report.baseline_tables import ADDS, ALIKE, BETTER, EVERY, SIZES, WORSE, grouped, train_samples
 from memgrid.report.facts import Report
 from memgrid.report.figures.baselines import draw_added, draw_learning
-from memgrid.report.page import Fold, Part, Section, interval, listing
+from memgrid.report.page import Fold, Listing, Part, Section, interval, listing
 from memgrid.report.sections.scores import DRAWN, MATRICES
 from memgrid.report.tables import REFERENCES
 from memgrid.results.folder import BASELINES
 
 AGAIN = "run them again with force=true, such as python -m memgrid.run force=true"
+ADDED = (
+    "By how many nats the log-loss of a sample of two classes falls when a logistic regression that sees the answers of all that needs no "
+    "attention (a bag of the decoded tokens, the overlap of prefix and suffix, the model's own confidence, how likely the prefix is to the "
+    "model, and a classifier on all of these) sees those of the CNNs, too: cross-fitted over eval samples, with a 95 % interval over them; "
+    "and the same beside one of them alone. What says nothing adds a little less than 0. A dash: not known."
+)
+INSTEAD = (
+    "Accuracy in percent on the eval samples of two classes, asked which of the two it is (a guess: 50): of the CNNs, and of what needs no "
+    "attention. The difference is that from the best of them on the same samples, which favours them a little; its 95 % interval is drawn "
+    "over eval samples, paired."
+)
 HEADINGS = {name: REFERENCES[name].heading for name in BASELINES}
 
 
@@ -25,7 +36,7 @@ def sections(report: Report) -> list[Section]:
 
 
 def adds(report: Report) -> Section:
-    """Each pair of classes: attention against the best that needs no attention."""
+    """Each pair of classes: what attention adds to all that needs none, and how good it is instead of that."""
     title, table = "What attention adds", report.tables["added"]
     # Of a learning curve, only the run with most samples.
     fewer = {row.label for group in grouped(report.rows, SIZES) for row in sorted(group, key=train_samples)[:-1]}
@@ -35,12 +46,6 @@ def adds(report: Report) -> Section:
     missing = f"{plural(without, 'setting')} {'has' if without == 1 else 'have'} no answers of baselines on disk: {AGAIN}."
     if not table.height:
         return Section("adds", title, [missing[0].upper() + missing[1:]])
-    caption = (
-        "Accuracy in percent on the eval samples of two classes, asked which of the two it is (a guess: 50): of the CNNs, and of what "
-        "needs no attention: a bag of the decoded tokens, the overlap of prefix and suffix, the model's own confidence, how likely the "
-        "prefix is to the model, and all of these together. The difference is that from the best of them on the same samples, which "
-        "favours them a little; its 95 % interval is drawn over eval samples, paired. A dash: not known."
-    )
     order = {label: place for place, label in enumerate(report.ranked()["label"])}
     table = table.sort(pl.col("setting").replace_strict(order, default=len(order)), maintain_order=True)
     several = table["setting"].n_unique() > 1
@@ -54,28 +59,48 @@ def adds(report: Report) -> Section:
     )
     drawn = table.head(DRAWN).with_columns(pair=pl.format("{}{}", "pair", besides) if several else pl.col("pair"))
     first = f" The first {DRAWN} of {table.height} pairs." if table.height > DRAWN else ""
-    what = f"A point right of 0: attention tells the two classes apart better than the best that needs none, on the same samples.{first}"
+    what = (
+        "A point whose line lies right of 0: attention knows something of which of the two classes it is that all that needs none does "
+        f"not know.{first}"
+    )
     figure = report.drawn("added", partial(draw_added, drawn), title, what)
-    columns = {"pair": "pair", "attention": "attention", **HEADINGS, "difference": "difference", "interval": "95 % interval"}
+    return Section("adds", title, [counted(table), *([missing] if without else [])], [figure, *pair_lists(table, several)])
+
+
+def pair_lists(table: pl.DataFrame, several: bool) -> list[Listing]:
+    """What attention adds for each pair of classes, and what it is instead of what needs none; under their settings where need be."""
     whole = pl.col("pair").str.replace_all(" ", "\u00a0").str.replace_all("-", "\u2011")  # names of a few words stay in one line
+    every = [pl.col(f"adds_{EVERY}{end}").map_elements("{:+.3f}".format, pl.String) for end in ("", "_low", "_high")]
     ends = [pl.col(name).round(1).cast(pl.String) for name in ("low", "high")]  # a dash between negative numbers could not be read
-    shown = table.with_columns(pl.format("{} to {}", *ends).alias("interval"), pair=whole)
-    numbers = listing(shown, {**columns, "meaning": "what it says"}, "Pairs of classes", caption, "added", "setting" if several else None)
-    return Section("adds", title, [counted(table), *([missing] if without else [])], [figure, numbers])
+    shown = table.with_columns(
+        pl.format("{} ({} to {})", *every).alias("every_interval"), pl.format("{} to {}", *ends).alias("interval"), pair=whole
+    )
+    group = "setting" if several else None
+    known = {f"adds_{name}": heading for name, heading in HEADINGS.items() if table[f"adds_{name}"].count()}
+    columns = {"pair": "pair", "every_interval": "all of it (95 % interval)", **known, "meaning": "what it says"}
+    numbers = listing(shown, columns, "Nats that attention adds", ADDED, "added", group)
+    columns = {"pair": "pair", "attention": "attention", **HEADINGS, "difference": "difference", "interval": "95 % interval"}
+    return [
+        numbers,
+        listing(shown, {**columns, "instead": "attention is"}, "Attention instead of what needs none", INSTEAD, "added", group),
+    ]
 
 
 def counted(table: pl.DataFrame) -> str:
-    """How many pairs of each verdict there are, and the clearest of the two that matter most."""
-    number = {verdict: table.filter(pl.col("verdict") == verdict) for verdict in (ADDS, NOTHING, WORSE)}
+    """How many pairs of each verdict there are, the clearest one, and what attention is instead of what needs none."""
+    adding = table.filter(verdict=ADDS)
+    alone = {word: table.filter(instead=word).height for word in (BETTER, ALIKE, WORSE)}
     text = (
-        f"Of {plural(table.height, 'pair')} of classes, attention adds something to the best that needs no attention in "
-        f"{number[ADDS].height}, nothing that can be seen in {number[NOTHING].height}, and is worse than it in {number[WORSE].height}."
+        f"Of {plural(table.height, 'pair')} of classes, attention adds something to all that needs no attention in {adding.height}; of "
+        "pairs to which it adds nothing, one in forty at most would be counted by chance."
     )
-    for verdict, highest in ((ADDS, True), (WORSE, False)):
-        if number[verdict].height:
-            row = number[verdict].sort("difference", descending=highest).row(0, named=True)
-            text += f" The largest: {row['pair']} ({row['setting']}): {row['meaning']}."
-    return text
+    if adding.height:
+        row = adding.sort(f"adds_{EVERY}", descending=True).row(0, named=True)
+        text += f" The largest: {row['pair']} ({row['setting']}): {row['meaning']}."
+    return (
+        f"{text} Instead of the best that needs no attention it is better in {alone[BETTER]}, worse in {alone[WORSE]}, and not seen to "
+        f"differ in {alone[ALIKE]}."
+    )
 
 
 def hard(report: Report) -> Section:
@@ -126,7 +151,7 @@ def curve(report: Report) -> Section:
         way = "python -m memgrid.run -m select.train_per_class=50,100,200,400"
         return Section("learning", title, [f"No setting was run with several numbers of samples per class: {way} does."])
     caption = (
-        "Min-F1 over the train samples per class: of the CNNs, with the 95 % interval over eval samples, of a linear probe on attention, "
+        "Min-F1 over the train samples per class: of the CNNs, with the 95 % interval, of a linear probe on attention, "
         "of the model's confidence, and of all that needs no attention. A curve that still rises says that more samples would help."
     )
     parts: list[Part] = []

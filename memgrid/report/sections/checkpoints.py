@@ -11,13 +11,13 @@ import numpy as np
 import polars as pl
 
 from memgrid.io.display import plural
+from memgrid.metrics.intervals import over_runs
 from memgrid.report.facts import Report
 from memgrid.report.figures.flow import MOST_COLUMNS, OverSteps, Panel, draw_over_steps, draw_step_flow, shown_steps
 from memgrid.report.page import Fold, Part, Section, listing
 from memgrid.report.rows import CHECKPOINT, NamedRun
 from memgrid.report.sections.labelled import Series
 from memgrid.report.sections.onset import SHARES, History, class_rows, flows, step_rows
-from memgrid.report.tables import mean
 
 SHOWN = 4  # models whose figures are on the page
 CURVES = 8  # settings whose min-F1 is drawn
@@ -63,7 +63,7 @@ def scores_over_steps(series: Sequence[Series], runs: Sequence[NamedRun]) -> pl.
         for (name, at), found in sorted(groups.items(), key=lambda item: item[0]):
             assert each.history is not None
             panels = [run.result.panel.min_f1 for run in found.values()]
-            scores = (mean(panel.mean for panel in panels), mean(panel.low for panel in panels), mean(panel.high for panel in panels))
+            scores = over_runs(*([getattr(panel, key) for panel in panels] for key in ("mean", "low", "high")))
             train = min(run.result.samples.train for run in found.values())
             records.append((each.llm, each.corpus, name, each.history.steps[at], each.history.names[at], len(found), *scores, train))
     return pl.DataFrame(records, schema=SCORES, orient="row") if records else pl.DataFrame()
@@ -189,7 +189,7 @@ def min_f1_of(report: Report, where: str, table: pl.DataFrame, suffix: str) -> P
         curves.append(OverSteps(name, *(own[column].to_list() for column in ("step", "min_f1", "low", "high"))))
     least = f" The first {CURVES} of {len(steps)} settings." if len(steps) > CURVES else ""
     caption = (
-        f"Min-F1 of the CNNs on {where} at each step whose run is finished, with the 95 % interval over eval samples. Where a class has "
+        f"Min-F1 of the CNNs on {where} at each step whose run is finished, with the 95 % interval. Where a class has "
         "too few sequences there is no run. Each step has samples of its own, as many of each class as its smallest has: see "
         f"steps-min-f1.csv.{least}"
     )

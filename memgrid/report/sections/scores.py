@@ -13,7 +13,7 @@ from memgrid.report.figures.style import draw_confusions
 from memgrid.report.page import Fold, Listing, Part, Picture, Section, interval, listing
 from memgrid.report.rows import OWN_NAMES
 from memgrid.report.sections.doubts import doubt_text, null_text
-from memgrid.report.tables import ALL, REFERENCES, ranking
+from memgrid.report.tables import ALL, RANKED, REFERENCES, ranking
 
 DRAWN = 80  # rows of a chart
 MATRICES = 6
@@ -32,6 +32,7 @@ SCORES = {
     "min_f1": "min-F1",
     "spread": "±",
     "interval": "95 % interval",
+    "worst_pair": "worst pair",
     "mean_f1": "mean-F1",
     "min_precision": "min P",
     "mean_precision": "mean P",
@@ -40,6 +41,7 @@ SCORES = {
     "eval_loss": "loss",
     "paper_min_f1": "paper's min-F1",
 }
+FIRST = ("min_f1", "spread", "interval", "worst_pair")  # beside the names
 # Beside each row of the ranking: what else reaches which min-F1.
 CONTROLS = {f"{name}_min_f1": reference.heading for name, reference in REFERENCES.items()}
 FOLDED = ("overlap_min_f1", "likelihood_min_f1")  # a page has no room for all: the section on controls has
@@ -102,7 +104,7 @@ def chart(report: Report, table: pl.DataFrame, name: str, where: str) -> Picture
     shade = " Settings in the grey band are no worse than the best by more than the noise." if band else ""
     caption = (
         f"Each dot is a setting's min-F1, the mean over its CNNs{where}; the thick bar is one standard deviation over the CNNs, the thin "
-        f"line the 95 % interval from drawing the eval samples again. Colours and shapes tell the families; small and grey, what the "
+        f"line the 95 % interval over trainings and eval samples. Colours and shapes tell the families; small and grey, what the "
         f"controls reach on the same samples.{shade}{first}"
     )
     drawn = table.head(DRAWN).select(pl.col("label").alias("setting"), "family", "doubt", "min_f1", "spread", "low", "high", *CONTROLS)
@@ -123,7 +125,7 @@ def beside_list(table: pl.DataFrame, title: str, caption: str, file: str) -> Lis
 def beside(table: pl.DataFrame) -> dict[str, str]:
     """Columns of the min-F1 and of what else reaches which, as far as that is known."""
     known = {key: name for key, name in CONTROLS.items() if table[key].count() and key not in FOLDED}
-    return {**{key: SCORES[key] for key in list(SCORES)[:3]}, **known}
+    return {**{key: SCORES[key] for key in FIRST if table[key].count()}, **known}
 
 
 def scores_list(table: pl.DataFrame, file: str) -> Listing:
@@ -137,7 +139,9 @@ def overall(report: Report) -> Section:
     table = report.ranked()
     caption = (
         "Min-F1 in percent, means over runs (seeds and models) of the last epoch: ± is the standard deviation over all CNNs, the interval "
-        "is drawn over eval samples. Beside it what else reaches which min-F1 on the same samples: the CNN on shuffled labels, what needs "
+        "is one over trainings and eval samples. The worst pair are the two classes that are told apart least when asked which of the two "
+        "it is, by the share that is right: a guess has 50 however many classes there are, so that it compares settings of three classes "
+        "and of four. Beside it what else reaches which min-F1 on the same samples: the CNN on shuffled labels, what needs "
         "no attention, and a linear probe on attention. Classes after “= also” divide the sequences alike, so they are one row."
     )
     hidden = len(report.rows) - len(report.benchmark)
@@ -147,7 +151,7 @@ def overall(report: Report) -> Section:
         beside_list(table, "Ranking over all runs", caption, "ranking"),
         Fold("More scores of each setting", [scores_list(table, "ranking")]),
     ]
-    return Section("ranking", "Taxonomies ranked by min-F1", [*doubt_text(table), *null_text(table), *text], parts)
+    return Section("ranking", f"Taxonomies ranked by {RANKED[report.by]}", [*doubt_text(table), *null_text(table), *text], parts)
 
 
 def sizes(report: Report) -> Section:
@@ -184,7 +188,7 @@ def rho(report: Report) -> Section:
         suffix = f"-{index + 1}" if index else ""
         caption = (
             f"Min-F1 of {setting} over ρ: a memorized sequence counts as Guess when the ROUGE between its prefix and suffix is at least ρ. "
-            "A line for each score that ρ is applied to; the band is the 95 % interval over eval samples."
+            "A line for each score that ρ is applied to; the band is the 95 % interval over trainings and eval samples."
         )
         parts.append(report.drawn(f"rho{suffix}", partial(charts.draw_rho_curve, swept), "Min-F1 over ρ", caption))
         whole = swept.filter(pl.col("llm") == ALL).with_columns(interval())

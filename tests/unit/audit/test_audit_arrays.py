@@ -64,7 +64,7 @@ def test_what_is_written_is_read(written):
     assert believed(*written)
 
 
-@settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     content=st.dictionaries(
         st.sampled_from(["logits", "members", "start/psmi", "end/loss", "curve"]),

@@ -262,7 +262,7 @@ def test_the_folder_is_named_by_what_one_looks_for():
     assert re.fullmatch(r"ood-all-8-seed5-[0-9a-f]{10}", folder.name)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60)
 @given(half=st.integers(2, 60), draw=st.data())
 def test_parts_share_the_models_out_evenly(half, draw):
     parts = draw.draw(st.integers(1, 2 * half))

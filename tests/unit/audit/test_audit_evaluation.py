@@ -188,7 +188,7 @@ def test_zero_itself_is_not_below_zero():
     assert (point.tpr, point.fpr) == (0, 0)
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=150)
 @given(
     pairs=st.lists(st.tuples(st.booleans(), st.integers(-3, 3)), min_size=2, max_size=40),
     rate=st.sampled_from([0.001, 0.05, 0.1, 0.2, 0.25, 0.5, 0.9]),

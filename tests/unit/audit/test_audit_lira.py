@@ -79,7 +79,7 @@ def test_the_attack_is_its_definition(models, views):
     np.testing.assert_allclose(ratio, naive(scores, members), rtol=1e-10, atol=1e-10)
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=40)
 @given(
     models=st.sampled_from([4, 6, 16, 18]),
     samples=st.integers(1, 6),
@@ -175,7 +175,7 @@ def test_in_noise_nothing_is_found(models):
     assert abs(roc_auc_score(members.ravel(), lira(scores, members).ravel()) - 0.5) < 0.04
 
 
-@settings(max_examples=20, deadline=None, derandomize=True)
+@settings(max_examples=20)
 @given(models=st.sampled_from([4, 8, 20]), seed=st.integers(0, 2**31))
 def test_the_order_of_models_and_samples_does_not_matter(models, seed):
     rng = np.random.default_rng(seed)
@@ -193,7 +193,7 @@ def test_where_scores_begin_and_their_unit_do_not_matter(models):
     np.testing.assert_allclose(lira(5 * scores + 3, members), lira(scores, members), rtol=1e-7, atol=1e-7)
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=40)
 @given(
     shape=st.tuples(st.integers(1, 3), st.integers(1, 6), st.integers(2, 5)),
     seed=st.integers(0, 2**31),

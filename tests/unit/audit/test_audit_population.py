@@ -24,7 +24,7 @@ def of_kind(drawn, name):
     return drawn.kind == KINDS.index(name)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60)
 @given(
     canary=st.sampled_from(list(CANARIES)),
     membership=st.sampled_from(["canaries", "all"]),

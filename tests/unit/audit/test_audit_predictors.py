@@ -58,7 +58,7 @@ def test_psmi_is_that_of_the_package(counts, width, directions):
     np.testing.assert_allclose(values, expected, rtol=0, atol=1e-10)
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=40)
 @given(
     counts=st.lists(st.integers(2, 25), min_size=1, max_size=6),
     width=st.integers(1, 12),
@@ -184,7 +184,7 @@ def test_the_names_of_classes_do_not_matter():
     np.testing.assert_allclose(mahalanobis(features, renamed), mahalanobis(features, labels), rtol=1e-11)
 
 
-@settings(max_examples=30, deadline=None, derandomize=True)
+@settings(max_examples=30)
 @given(count=st.integers(1, 60), width=st.integers(1, 40), seed=st.integers(0, 2**63 - 1))
 def test_directions_are_units_that_a_seed_decides(count, width, seed):
     drawn = random_directions(count, width, seed)
@@ -201,7 +201,7 @@ def test_directions_are_uniform_on_the_sphere():
     np.testing.assert_allclose(drawn.T @ drawn / len(drawn), np.eye(3) / 3, atol=0.02)
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=40)
 @given(
     logits=st.lists(st.lists(st.floats(-(2.0**99), 2.0**99, width=32), min_size=3, max_size=3), min_size=1, max_size=8),
     seed=st.integers(0, 2**31),

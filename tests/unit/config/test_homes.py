@@ -110,7 +110,7 @@ def test_processes_that_start_at_once_get_folders_of_their_own(tmp_path):
     assert {owner.fingerprint for _, owner in homes(tmp_path / LABELS, "m", "c", nobody)} == {weights.fingerprint for weights in every}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.sampled_from("mn"), st.integers(0, 3), st.sampled_from(["", "a", "b", "x/a"])), max_size=12))
 def test_no_two_weights_ever_share_a_folder_and_each_finds_its_own(tmp_path_factory, uses):
     root, places = tmp_path_factory.mktemp("root"), {}

@@ -5,7 +5,7 @@ from dataclasses import fields, is_dataclass
 from functools import reduce
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import MISSING
 
@@ -83,7 +83,6 @@ def test_a_value_below_at_and_above_each_limit(schema, path, limited):
         assert all(word in told for word in (*limited.choices, *map(plain, numbers))), told
 
 
-@settings(deadline=None)
 @given(st.floats(-100, 100), st.floats(-50, 0), st.floats(0, 50))
 def test_only_what_is_within_is_allowed(value, least, most):
     assert Limits(least=least, most=most).allow(value) == (least <= value <= most)

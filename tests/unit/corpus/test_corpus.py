@@ -99,7 +99,7 @@ def test_a_folder_whose_name_is_a_pattern(tmp_path):
     assert len(load(folder).tokens) == 2
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.lists(st.integers(0, 2**31 - 1), min_size=3, max_size=3), min_size=1, max_size=9), st.sampled_from(["list", "array"]))
 def test_tokens_are_read_as_they_were_written(tmp_path_factory, rows, stored):
     folder = tmp_path_factory.mktemp("tokens")
@@ -121,7 +121,7 @@ def test_only_the_wanted_columns_are_read(tmp_path):
         read_table(tmp_path / "t.parquet", {"body": "strings"}, ": look elsewhere")
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.tuples(st.lists(st.integers(0, 2**31 - 1), max_size=9), st.integers(0, 3)), max_size=20), st.data())
 def test_documents_come_as_they_were_written_whatever_the_parts(tmp_path_factory, documents, data):
     folder = tmp_path_factory.mktemp("documents")

@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 
 from memgrid.corpus import ngrams
 
-SETTINGS = settings(max_examples=150, deadline=None)
+SETTINGS = settings(max_examples=150)
 DTYPES = (np.uint16, np.int32, np.int64)
 Documents = list[tuple[np.ndarray, int]]
 
@@ -100,7 +100,7 @@ def test_counts_equal_the_naive_count(sequences: np.ndarray, documents: Document
     assert ngrams.count_occurrences(sequences.astype(np.int32), narrow).tolist() == counts.tolist()
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(tables(length=5), corpora(), st.integers(1, 9), st.integers(1, 9))
 def test_counts_do_not_depend_on_buffers_nor_on_hash_collisions(
     sequences: np.ndarray, documents: Documents, buffer: int, block: int

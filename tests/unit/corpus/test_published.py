@@ -42,7 +42,7 @@ def test_rows_and_labels_are_the_files(dataset):
     assert (corpus.tokens.dtype, corpus.sequence_id.dtype, corpus.documents_path) == (np.uint16, np.int64, None)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=8), min_size=1, max_size=3))
 def test_of_rows_with_the_same_id_the_first_stays(tmp_path_factory, splits):
     folder = tmp_path_factory.mktemp("splits")
@@ -90,7 +90,7 @@ def test_wrong_files_get_one_sentence(tmp_path, made, words):
     assert all(word in sentence for word in [*words, str(tmp_path / "one.parquet")]), sentence
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     st.lists(st.tuples(st.integers(0, 6), st.sampled_from([None, None, "within", *FORMATS["semantic_filters"].columns])), max_size=16),
     st.data(),
@@ -135,7 +135,7 @@ def test_token_ids_take_four_bytes_where_two_are_too_few(tmp_path):
     assert (narrow.token_range, wide.token_range) == ((1, 65_535), (1, 2**31 - 1))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.integers(0, 8), min_size=1, max_size=25), st.lists(st.integers(0, 30), max_size=12), st.integers(1, 9))
 def test_the_texts_are_those_of_the_rows(tmp_path_factory, ids, asked, part):
     folder = tmp_path_factory.mktemp("texts")

@@ -57,7 +57,7 @@ def ids_of(tokenizer, document):
 documents_strategy = st.lists(st.sampled_from(["", "a", WORDS, WORDS[:60], WORDS[4:]]) | st.text("ab é\n\t한<|>", max_size=60), max_size=12)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(documents_strategy, st.integers(2, 7))
 def test_documents_and_sequences_are_what_they_are_defined_to_be(tmp_path_factory, tokenizer, documents, length):
     folder = tmp_path_factory.mktemp("text")
@@ -271,7 +271,7 @@ def trained(prose):
 
 
 @pytest.mark.parametrize(("setting", "algorithm"), KINDS)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(data=st.data())
 def test_seams_are_proven_for_every_kind_of_tokenizer(trained, prose, setting, algorithm, data):
     """Whatever the tokenizer: the tokens are those of the whole text."""
@@ -305,7 +305,7 @@ def test_nothing_is_added_nor_cut_nor_warned_of(monkeypatch, caplog, prose):
     assert not caplog.records
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.text(" \n\ta한", max_size=60), st.integers(1, 9))
 def test_pieces_are_the_text(tokenizer, given_text, size):
     with pytest.MonkeyPatch.context() as patch:

@@ -42,7 +42,11 @@ def test_what_is_typed_becomes_typed_values():
         (STATUS, ["root="], "root= gives status no value: write root=<folder>, or leave it out"),
         (STATUS, ["root=a", "root=b"], "root= is given 2 times to status: give it once"),
         (STATUS, ["state=lost"], "state=lost is unknown: use done, running, failed, stopped, missing"),
-        (REPORT, ["owt=x"], "the report knows only root=<folder>, out=<folder> and flow=<taxonomy>,<taxonomy>, not owt=x"),
+        (
+            REPORT,
+            ["owt=x"],
+            "the report knows only root=<folder>, out=<folder>, sort=min_f1|worst_pair and flow=<taxonomy>,<taxonomy>, not owt=x",
+        ),
         (REPORT, ["flow=rasy"], "flow=rasy does not name two taxonomies: write them with a comma, such as flow=prashanth,rasy"),
         (STORE, [], "'' is no command: use verify, info, export, such as `python -m memgrid.store verify`"),
         (

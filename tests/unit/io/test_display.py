@@ -76,7 +76,7 @@ def test_markdown_shows_text_as_it_stands(text):
     assert kinds <= {"text", "text_special"}
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.text(st.sampled_from("ab12 _*`[]()<>|\\&;#~!$:/.-\n\r\t=") | st.characters(categories=["L", "P", "S"]), max_size=12))
 def test_whatever_the_text_it_is_one_cell_of_text(text):
     shown, kinds = cells(markdown_text(pl.DataFrame({"x": [f"a{text}b"]}), lambda _, value: value))

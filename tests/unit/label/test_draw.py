@@ -29,7 +29,7 @@ CONFIGS = st.builds(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(lots(), CONFIGS)
 def test_evaluation_is_served_first_and_training_keeps_its_least(classes, config):
     bound = reserved(classes, config)
@@ -47,7 +47,7 @@ def test_evaluation_is_served_first_and_training_keeps_its_least(classes, config
         assert min(int(np.searchsorted(own, bound - 1)) for own in classes) < wanted or bound == bears
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.integers(0, 100_000), CONFIGS)
 def test_what_a_class_spares(samples, config):
     kept = spared(samples, config)
@@ -78,7 +78,7 @@ def test_coins_are_fair_independent_and_of_the_tokens_alone():
     np.testing.assert_array_equal(coins(tokens[:1].repeat(3, 0), 0), tossed[0][:1].repeat(3))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.tuples(st.integers(0, 6), st.booleans()), min_size=1, max_size=60))
 def test_ranks_are_those_of_a_plain_loop(rows):
     duplicates, memorized = np.array([row[0] for row in rows]), np.array([row[1] for row in rows])

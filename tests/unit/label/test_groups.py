@@ -30,7 +30,7 @@ def naive_groups(sequences: np.ndarray, n: int) -> list[int]:
         groups = spread
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(tables(), st.integers(1, 13), st.sampled_from((np.uint16, np.int32, np.int64)))
 def test_groups_equal_the_naive_groups(sequences: np.ndarray, n: int, dtype: type) -> None:
     found = content_groups(sequences.astype(dtype), n)
@@ -38,7 +38,7 @@ def test_groups_equal_the_naive_groups(sequences: np.ndarray, n: int, dtype: typ
     assert found.tolist() == naive_groups(sequences, n)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(tables(rows=12), st.integers(1, 7), st.integers(1, 9), st.integers(1, 30), st.integers(1, 9))
 def test_groups_do_not_depend_on_passes_and_blocks(sequences: np.ndarray, n: int, windows: int, block: int, pairs: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
@@ -64,14 +64,14 @@ def test_few_rows_are_looked_at_that_share_nothing() -> None:
     assert len(found) < 20
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(tables(rows=10))
 def test_a_period_is_found_wherever_there_is_one(sequences: np.ndarray) -> None:
     naive = [any(row[p:] == row[:-p] for p in range(1, len(row) // 2 + 1)) for row in sequences.tolist()]
     assert has_period(sequences).tolist() == naive
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=8), min_size=1, max_size=6), st.integers(0, 2**32 - 1))
 def test_repetitions_of_one_pattern_are_together_and_no_others(periods: list[list[int]], seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -54,7 +54,7 @@ def test_bit_equal_to_the_package_at_other_lengths(k: int, m: int) -> None:
     assert_bit_equal(rows[:, :k], np.roll(rows, -k, axis=1)[:, :m])
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.data(), st.integers(1, 64), st.integers(1, 64), st.sampled_from([2, 5, 2**31]), st.integers(0, 3))
 def test_bit_equal_to_the_package_on_anything(data: st.DataObject, k: int, m: int, alphabet: int, rows: int) -> None:
     ids = st.integers(0, alphabet - 1)

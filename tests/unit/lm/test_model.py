@@ -11,6 +11,7 @@ from memgrid.config.schema import LLMConfig
 from memgrid.errors import UserError
 from memgrid.io.paths import CONF, TOY
 from memgrid.lm.load import identify, load_language_model
+from memgrid.lm.model import scores_of
 from memgrid.lm.pooling import AttentionRecorder
 
 
@@ -49,6 +50,26 @@ def test_teacher_forcing_equals_decoding_on_a_random_model():
     changed = continuation.copy()
     changed[:, 17] = (changed[:, 17] + 1) % 2048
     assert not lm.score(np.concatenate([prefix, changed], 1), 32).memorized.any()
+
+
+@pytest.mark.parametrize("k", [1, 5, 11])
+def test_scores_by_hand_token_by_token(k):
+    """Every token of the suffix counts, the first one too, and none of the prefix does; the prefix's own likelihood ends before it."""
+    length, words = 12, 7
+    random = np.random.default_rng(k)
+    inputs = random.integers(0, words, (1, length))
+    logits = random.normal(size=(1, length, words)).astype(np.float32)
+    logits[0, np.arange(length - 1), inputs[0, 1:]] = 5  # what comes next is the most probable, everywhere
+    chances = np.log(np.exp(logits[0, :-1]) / np.exp(logits[0, :-1]).sum(-1, keepdims=True))[np.arange(length - 1), inputs[0, 1:]]
+    made = scores_of(torch.from_numpy(logits), torch.from_numpy(inputs), k)
+    assert made.memorized.tolist() == [True]
+    np.testing.assert_allclose(made.suffix_logprob, chances[k - 1 :].mean(), rtol=1e-5)
+    np.testing.assert_allclose(made.suffix_probability, np.exp(chances[k - 1 :]).mean(), rtol=1e-5)
+    np.testing.assert_allclose(made.prefix_logprob, chances[: k - 1].mean() if k > 1 else 0, rtol=1e-5)
+    for place in range(1, length):  # the token there becomes one that is not expected
+        other = logits.copy()
+        other[0, place - 1, (inputs[0, place] + 1) % words] = 9
+        assert scores_of(torch.from_numpy(other), torch.from_numpy(inputs), k).memorized.tolist() == [place < k]
 
 
 def test_the_end_of_text_token_does_not_stop_decoding(toy_lm):

@@ -107,7 +107,7 @@ class Kept:
 OWN = {"plain": "llama", "softcap": "gemma2", "sinks": "gpt_oss"}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 10**6),
     kind=st.sampled_from(sorted(OWN)),

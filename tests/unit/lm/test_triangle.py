@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from memgrid.lm.triangle import Triangle
@@ -10,7 +10,6 @@ from memgrid.lm.triangle import Triangle
 LENGTHS = st.integers(1, 96)
 
 
-@settings(deadline=None)
 @given(LENGTHS)
 def test_the_order_is_that_of_numpy_and_torch(length):
     triangle = Triangle(length)
@@ -20,7 +19,6 @@ def test_the_order_is_that_of_numpy_and_torch(length):
     assert triangle.queries.dtype == triangle.keys.dtype == triangle.flat.dtype == triangle.source.dtype == np.int64
 
 
-@settings(deadline=None)
 @given(LENGTHS, st.integers(0, 3), st.integers(0, 2**32 - 1))
 def test_packing_and_unpacking_are_each_others_inverse(length, axes, seed):
     triangle, random = Triangle(length), np.random.default_rng(seed)
@@ -34,7 +32,6 @@ def test_packing_and_unpacking_are_each_others_inverse(length, axes, seed):
     np.testing.assert_array_equal(triangle.pack(full), full.reshape(*packed.shape[:-1], -1)[..., triangle.flat])
 
 
-@settings(deadline=None)
 @given(LENGTHS, st.data())
 def test_a_position_is_a_query_and_a_key(length, data):
     triangle = Triangle(length)
@@ -44,7 +41,6 @@ def test_a_position_is_a_query_and_a_key(length, data):
     assert triangle.number(query, key) == position == triangle.source[query * length + key]
 
 
-@settings(deadline=None)
 @given(LENGTHS)
 def test_above_the_diagonal_is_what_one_says(length):
     triangle = Triangle(length)

@@ -1,5 +1,8 @@
 """Attribution against brute force over single heads, by hand on a tiny net, and on planted maps."""
 
+import copy
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -9,9 +12,19 @@ from torch import nn
 
 from memgrid.config.derive import Member
 from memgrid.config.schema import CNNConfig
-from memgrid.localize.attribution import METHODS, check_method, contrast, decisiveness, panel_means, receptive_field, slope, versus_others
-from memgrid.localize.randomization import randomization
-from memgrid.train.networks import LOG_FLOOR, AttentionCNN, LinearProbe
+from memgrid.localize.attribution import (
+    METHODS,
+    check_method,
+    contrast,
+    decisiveness,
+    panel_means,
+    panel_sums,
+    receptive_field,
+    slope,
+    versus_others,
+)
+from memgrid.localize.randomization import agreement, randomization, randomize, with_weights
+from memgrid.train.networks import LOG_FLOOR, AttentionCNN, LinearProbe, Unpack
 from memgrid.train.panel import Panel
 
 LAYERS, LENGTH, CLASSES = 3, 20, 4
@@ -150,6 +163,9 @@ def test_awkward_maps_give_finite_shares(method, scale):
 def test_decisiveness_is_zero_where_nothing_speaks_for_the_class():
     found = torch.tensor([[-1.0, 9, -2, -3], [0, 9, 0, 0], [-1, 9, 2, 4]]).reshape(3, 1, 2, 2)
     assert decisiveness(found).flatten(1).tolist() == [[0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0.5, 1]]
+    # The paper's maximum is that of all positions.
+    torch.testing.assert_close(decisiveness(found, True)[2].flatten(), torch.tensor([0, 0, 2 / 9, 4 / 9]))
+    assert decisiveness(found, True)[:2].sum() == 0
 
 
 def test_methods_are_refused_in_one_sentence():
@@ -275,6 +291,25 @@ def test_the_linear_probe_is_localized_by_its_regions():
         assert delta.sum() > 0
 
 
+@pytest.mark.filterwarnings("ignore:Setting backward hooks")
+@pytest.mark.parametrize("scale", ["raw", "log"])
+@pytest.mark.parametrize("method", ["guided", "gradient"])
+def test_a_panels_sums_are_those_of_single_heads(trained, method, scale):
+    """Where Δ runs: each member reads its own pooling, and all are multiplied by the max-pooled attention."""
+    heads = (256 * some_heads("usual")).round() / 256  # means of four are exact as float16
+    pools = {"mean": heads.mean(2), "max": heads.amax(2)}
+    packed = {name: maps[..., *np.tril_indices(LENGTH)].permute(0, 2, 1).half() for name, maps in pools.items()}
+    panel = copy.deepcopy(trained)
+    panel.config, panel.unpack = dataclasses.replace(panel.config, scale=scale), Unpack(LENGTH, scale)
+    for own in range(CLASSES):
+        decision, _ = panel_sums(panel, packed, own, method)
+        for found, member in zip(decision, panel.members, strict=True):
+            expected = brute_force(panel.nets[member.name], heads, own, member.pooling, scale, method).sum(0)
+            assert expected.max() > 0
+            torch.testing.assert_close(found.float(), expected, rtol=1e-3, atol=1e-6)
+    assert {member.pooling for member in panel.members} == {"mean", "max"}
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_batches_of_any_size_give_the_same(trained, method):
     whole = of_class(1)
@@ -302,3 +337,25 @@ def test_randomised_layers_lower_the_correlation(trained, method):
         assert found == randomization(trained, batches, 0, method, seed=1)
         assert found != randomization(trained, batches, 0, method, seed=2)
     assert all(torch.equal(before[name], weights) for name, weights in trained.state_dict().items())
+
+
+def test_the_last_layers_are_randomised_first(trained):
+    panel = copy.deepcopy(trained)
+    randomize(panel, 1, seed=1)
+    for member in panel.members:
+        before, after = (with_weights(one.nets[member.name]) for one in (trained, panel))
+        same = [torch.equal(old.weight, new.weight) for old, new in zip(before, after, strict=True)]
+        assert same == [True] * (len(same) - 1) + [False]
+        assert before[-1].weight.shape[0] == CLASSES
+
+
+def test_networks_agree_on_equal_maps_and_by_chance_on_others():
+    random = np.random.default_rng(0)
+    one = np.tril(random.random((LAYERS, LENGTH, LENGTH)))
+    assert agreement(np.stack([one, one])) == (pytest.approx(1), 1)
+    others = np.tril(random.random((20, LAYERS, LENGTH, LENGTH)))
+    correlation, shared = agreement(others, 0.1)
+    assert abs(correlation) < 0.02
+    assert shared == pytest.approx(0.1, abs=0.02)
+    assert agreement(np.zeros((20, LAYERS, LENGTH, LENGTH)), 0.1)[1] == pytest.approx(0.1, abs=0.02)  # zeros agree on nothing
+    assert np.isnan(agreement(one[None])).all()

@@ -6,9 +6,9 @@ from memgrid.report.figures.baselines import draw_added, draw_learning, ticks
 
 
 def test_what_attention_adds_is_drawn(tmp_path):
-    verdicts = ["adds", "nothing seen", "worse"]
-    table = pl.DataFrame({"pair": ["a or b"] * 3, "difference": [5.0, 0, -30], "low": [1.0, -2, -40], "high": [9.0, 3, -20]})
-    draw_added(table.with_columns(verdict=pl.Series(verdicts)), tmp_path / "added")
+    verdicts = ["adds", "nothing seen"]
+    gains = {"adds_every": [0.05, -0.001], "adds_every_low": [0.01, -0.002], "adds_every_high": [0.09, 0.003]}
+    draw_added(pl.DataFrame({"pair": ["a or b"] * 2, **gains, "verdict": verdicts}), tmp_path / "added")
     assert imread(tmp_path / "added.png").shape[1] == 1400
     assert (tmp_path / "added.pdf").stat().st_size > 1000
 

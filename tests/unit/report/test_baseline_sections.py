@@ -1,3 +1,4 @@
+import polars as pl
 from runs_maker import Run, finish, rewrite
 from test_baseline_tables import finished
 
@@ -5,6 +6,7 @@ from memgrid.report.__main__ import PAIR
 from memgrid.report.page import render
 from memgrid.report.report import gather
 from memgrid.report.sections.baselines import AGAIN, adds, curve, hard, sections
+from memgrid.results.folder import RunFolder
 
 
 def report_of(root):
@@ -20,14 +22,18 @@ def test_older_runs_are_named_and_nothing_breaks(tmp_path):
 
 
 def test_what_is_worse_is_said(tmp_path):
-    finished(tmp_path, 0.6, {"tokens": 0.95})
+    path = RunFolder(finished(tmp_path, 0.6, {"tokens": 0.95})).predictions
+    nothing = pl.lit(pl.Series([[0.3, 0.3, 0.4]], dtype=pl.List(pl.Float32))).first()
+    table = pl.read_parquet(path)
+    table.with_columns(**dict.fromkeys(set(table.columns) - {"sequence_id", "label"}, nothing)).write_parquet(path)
     finish(Run(tmp_path, taxonomy="recite"))
     made = adds(report_of(tmp_path))
-    assert "attention adds something to the best that needs no attention in 0, nothing that can be seen in 0, and is worse" in made.text[0]
+    assert "Of 3 pairs of classes, attention adds something to all that needs no attention in 0;" in made.text[0]
+    assert "it is better in 0, worse in 3, and not seen to differ in 0." in made.text[0]
     assert "1 setting has no answers" in made.text[1]
     page = render("t", "s", [made], "f")
     assert "what it says" in page
-    assert "attention is worse than a bag of the tokens by" in page
+    assert "instead of it, it is worse (50.0 % right against" in page
 
 
 def test_what_hard_negatives_change_is_said_from_the_numbers(tmp_path):

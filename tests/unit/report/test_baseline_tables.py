@@ -7,7 +7,8 @@ import polars as pl
 import pytest
 from runs_maker import Run, finish, rewrite
 
-from memgrid.report.baseline_tables import added, learning, negatives, paired_interval, right
+from memgrid.metrics.resampling import mean_interval
+from memgrid.report.baseline_tables import added, learning, negatives, right
 from memgrid.report.read import read_runs
 from memgrid.report.rows import named, ranking_rows
 from memgrid.report.tables import REFERENCES, controls
@@ -41,24 +42,28 @@ def rows_of(root):
 
 
 @pytest.mark.parametrize(
-    ("panel", "tokens", "verdict", "words"),
+    ("panel", "tokens", "verdict", "instead", "words"),
     [
-        (0.95, 0.6, "adds", "attention adds "),
-        (0.6, 0.95, "worse", "attention is worse than a bag of the tokens by "),
-        (0.9, 0.9, "nothing seen", "attention adds nothing that can be seen to a bag of the tokens (+0.0 points, 0.0 to 0.0)"),
+        (0.95, 0.6, "adds", "better", "attention adds to all that needs none (+0."),
+        (0.6, 0.95, "nothing seen", "worse", "nothing is seen that attention adds to all that needs none ("),
+        (0.9, 0.9, "nothing seen", "not seen to differ", "nothing is seen that attention adds to all that needs none ("),
     ],
 )
-def test_the_verdict_follows_the_numbers(tmp_path, panel, tokens, verdict, words):
+def test_the_verdict_follows_the_numbers(tmp_path, panel, tokens, verdict, instead, words):
     finished(tmp_path, panel, {"tokens": tokens, "overlap": 0.5})
     table = added(rows_of(tmp_path))
     assert table["pair"].to_list() == ["Non-Memo or Guess", "Non-Memo or Recall", "Guess or Recall"]
     row = table.row(0, named=True)
     assert row["verdict"] == verdict
+    assert row["instead"] == instead
     assert row["meaning"].startswith(words)
+    assert f"instead of it, it is {instead} (" in row["meaning"]
+    for name in ("every", "tokens", "overlap"):
+        assert row[f"adds_{name}_low"] <= row[f"adds_{name}"] <= row[f"adds_{name}_high"]
     assert row["best"] == "tokens"
     assert row["low"] <= row["difference"] <= row["high"]
     assert row["difference"] == pytest.approx(row["attention"] - row["without"])
-    assert row["confidence"] is None
+    assert row["confidence"] is row["adds_confidence"] is None
 
 
 def test_two_classes_are_asked_alone_and_a_tie_is_half_right():
@@ -72,11 +77,11 @@ def test_pairing_narrows_the_interval():
     rng = np.random.default_rng(0)
     both = rng.random(400) < 0.6
     gained = both | (rng.random(400) < 0.2)
-    low, high = paired_interval(gained.astype(float) - both)
+    low, high = mean_interval(gained.astype(float) - both)
     assert low > 0
-    apart = paired_interval(gained.astype(float) - rng.permutation(both))
+    apart = mean_interval(gained.astype(float) - rng.permutation(both))
     assert high - low < (apart[1] - apart[0]) / 2
-    assert paired_interval(np.zeros(30)) == (0.0, 0.0)
+    assert mean_interval(np.zeros(30)) == (0.0, 0.0)
 
 
 def test_older_runs_have_no_pairs_and_are_still_read(tmp_path):
@@ -102,7 +107,7 @@ def test_classes_in_another_order_are_put_right(tmp_path):
     finished(tmp_path / "two", 0.9, {"tokens": 0.5}, taxonomy="recite", delta=50)
     both, alone = (added(rows_of(tmp_path / name)) for name in ("one", "two"))
     assert both["runs"].to_list() == [2, 2, 2]
-    for name in ("attention", "without", "difference"):
+    for name in ("attention", "without", "difference", "adds_every", "adds_tokens"):
         np.testing.assert_allclose(both[name], alone[name])
 
 

@@ -36,7 +36,7 @@ def onset_by_hand(column):
     return next((at for at in range(len(column)) if all(place != AWAY for place in column[at:])), len(column))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(histories())
 def test_onsets_classes_and_flows_equal_counting_by_hand(history):
     columns = history.classes.T.tolist()
@@ -57,7 +57,7 @@ def test_onsets_classes_and_flows_equal_counting_by_hand(history):
                 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(histories())
 def test_rows_of_steps_and_classes_equal_counting_by_hand(history):
     columns, steps = history.classes.T.tolist(), len(history.steps)
@@ -92,7 +92,7 @@ def test_rows_of_steps_and_classes_equal_counting_by_hand(history):
             assert row[f"onset_{share:.0%}"] == interval_text(history.steps, by)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(histories())
 def test_what_comes_and_goes_adds_up(history):
     """At every step: memorized = before + new - forgotten; onsets of all steps are all that is memorized in the end."""

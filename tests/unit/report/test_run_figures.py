@@ -3,7 +3,7 @@ import re
 import matplotlib
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.colors import to_rgb
@@ -199,7 +199,6 @@ def pooled(values):
     return np.repeat([mean for mean, _ in groups], [n for _, n in groups])
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(-5, 5), st.floats(0.01, 2)), min_size=1, max_size=30))
 def test_labels_lie_where_pooling_by_hand_puts_them(boxes):
     wanted, heights = np.array(boxes).T

@@ -9,9 +9,11 @@ import pytest
 from conftest import NIGHT
 from runs_maker import Run, finish, grid, make_runs, result_of, rewrite
 
-from memgrid.metrics import scores
+from memgrid.metrics.intervals import over_runs
+from memgrid.metrics.scores import scores
 from memgrid.report.facts import noise_floor
 from memgrid.report.figures.flow import flow
+from memgrid.report.page import shown, write_markdown
 from memgrid.report.read import FinishedRun, finished_runs, read_runs
 from memgrid.report.rows import family, named, panel_text, partition_of, ranking_rows, setting_name, title_with_delta, variants
 from memgrid.report.tables import (
@@ -23,10 +25,8 @@ from memgrid.report.tables import (
     ranking,
     rho_table,
     runs_table,
-    shown,
     sizes_table,
     sweeps,
-    write_markdown,
 )
 from memgrid.results.folder import RunFolder
 from memgrid.taxonomy import Taxonomy, Thresholds
@@ -128,8 +128,11 @@ def test_means_over_seeds_and_models_by_hand(tmp_path):
     assert row["min_f1"] == pytest.approx(np.mean([one["panel"]["min_f1"]["mean"] for one in found]))
     assert row["min_f1"] == pytest.approx(np.mean([one["members_min_f1"] for one in found]))
     assert row["spread"] == pytest.approx(np.std([one["members_min_f1"] for one in found]))
-    assert row["low"] == pytest.approx(np.mean([one["panel"]["min_f1"]["low"] for one in found]))
-    assert row["high"] == pytest.approx(np.mean([one["panel"]["min_f1"]["high"] for one in found]))
+    assert (row["low"], row["high"]) == over_runs(*([one["panel"]["min_f1"][key] for one in found] for key in ("mean", "low", "high")))[1:]
+    assert row["low"] < row["min_f1"] < row["high"]
+    worst = [min(pair["accuracy"] for pair in one["pairs"]) for one in found]
+    assert row["worst_pair"] == pytest.approx(np.mean(worst))
+    assert row["apart"] == sum(all(pair["adjusted"] <= 0.05 for pair in one["pairs"]) for one in found)
     assert row["mean_f1"] == pytest.approx(np.mean([one["panel"]["mean_f1"]["mean"] for one in found]))
     precision = np.array([[entry["mean"] for entry in one["panel"]["precision"]] for one in found])
     assert row["min_precision"] == pytest.approx(precision.min(1).mean())

@@ -279,7 +279,7 @@ def harmed(raw: bytes, kind: str, where: float, amount: int) -> bytes:
     return raw[:at] + fill + raw[at + len(fill) :]
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(damage=st.tuples(DAMAGE, st.booleans()))
 def test_no_damage_passes_for_data(sound: tuple[Path, bytes, Maps], damage: tuple[tuple[str, float, int], bool]) -> None:
     """Each of 2 x 150 damaged shards is either set aside and named, or still gives every bit of the original."""

@@ -50,7 +50,7 @@ PRESENT = [*range(40), *range(100, 110)]
 # Reading and writing
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(ids=st.lists(st.sampled_from(PRESENT), max_size=40))
 def test_read_returns_rows_in_the_order_of_the_ids(shelf: Path, ids: list[int]) -> None:
     assert same(Store(shelf, SMALL).read(ids), make(ids))

@@ -1,6 +1,7 @@
 """Training on planted maps: members equal themselves trained alone, resuming equals going through, shuffled labels fall to chance."""
 
 import os
+import re
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from unittest import mock
@@ -9,6 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from conftest import refusal
 
 from memgrid.config.derive import Member
 from memgrid.config.schema import CNNConfig, CorpusConfig, DataConfig, LLMConfig, RunConfig, TaxonomyConfig, TrainerConfig, WandbConfig
@@ -158,6 +160,12 @@ def test_losses_are_means_per_sample(planted, tmp_path):
     history, _ = fitted(planted, tmp_path, epochs=1)
     assert all(0.3 < row.eval_loss < 1.0 for row in history)  # ln 2 = 0.69 before anything is learned
     assert all(np.sum(row.confusion) == 40 for row in history)
+
+
+def test_a_training_that_diverged_is_no_result(planted, tmp_path):
+    said = refusal(lambda: fitted(planted, tmp_path, learning_rate=1e30))
+    assert re.search(r"the network k\S+ gives no numbers for \d+ of \d+ eval samples", said)
+    assert "use a lower cnn.learning_rate than 1e+30" in said
 
 
 def test_the_linear_probe_trains(planted, tmp_path):

@@ -1,0 +1,1 @@
+"""Scores of classifiers, how sure they are, and whether classes are told apart."""

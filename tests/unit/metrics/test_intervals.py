@@ -1,0 +1,150 @@
+"""Intervals of scores hold what they are of as often as they say: the score of other trainings on other samples."""
+
+import numpy as np
+import pytest
+from conftest import NIGHT
+from hypothesis import given
+from hypothesis import strategies as st
+
+from memgrid.metrics.intervals import over_runs, panel_scores, resampled_confusions
+from memgrid.metrics.scores import confusion_matrix, scores, summary_values
+
+SIMULATED = 400 if NIGHT else 80
+ALIKE = 0.6  # the share of samples on which two networks find the same thing hard
+
+
+def population(kind: str, classes: int) -> np.ndarray:
+    """How probable each answer is to a sample of each class, (classes, classes)."""
+    right = {"equal": np.full(classes, 0.65), "unequal": np.linspace(0.45, 0.9, classes), "easy": np.full(classes, 0.97)}[kind]
+    answers = np.repeat((1 - right)[:, None] / (classes - 1), classes, 1)
+    np.fill_diagonal(answers, right)
+    return answers
+
+
+def trained(answers: np.ndarray, spread: float, random: np.random.Generator) -> np.ndarray:
+    """A network of such a population: trainings differ by so much, in log-odds."""
+    raw = answers * np.exp(random.normal(0, spread, answers.shape))
+    return raw / raw.sum(1, keepdims=True)
+
+
+def answered(networks: list[np.ndarray], labels: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """What networks say of samples, int (members, n)."""
+    luck, same = random.random(len(labels)), random.random(len(labels)) < ALIKE
+    lots = [np.where(same, luck, random.random(len(labels))) for _ in networks]
+    return np.stack(
+        [(lot[:, None] > network[labels].cumsum(1)).sum(1).clip(0, len(network) - 1) for network, lot in zip(networks, lots, strict=True)]
+    )
+
+
+def true_min_f1(network: np.ndarray) -> float:
+    """The min-F1 of a network on endless samples."""
+    return summary_values((network * 1e6).astype(np.int64)[None])["min_f1"][0]
+
+
+def covered(kind, classes, samples, members, runs, spread, seed):
+    """How often the interval of min-F1 holds what it is of: the mean over trainings, or, of a single network, its own."""
+    random = np.random.default_rng(seed)
+    answers, labels = population(kind, classes), np.repeat(np.arange(classes), samples)
+    over_trainings = np.mean([true_min_f1(trained(answers, spread, random)) for _ in range(1500 if spread else 1)])
+    held = []
+    for again in range(SIMULATED):
+        made = []
+        for _ in range(runs):
+            networks = [trained(answers, spread, random) for _ in range(members)]
+            made.append(panel_scores(labels, answered(networks, labels, random), classes, again, rounds=200)["min_f1"])
+        low, high = over_runs(*([one[key] for one in made] for key in ("mean", "low", "high")))[1:]
+        sought = true_min_f1(networks[0]) if members == runs == 1 else over_trainings
+        held.append(low <= sought <= high)
+    return np.mean(held)
+
+
+SETTINGS = [("equal", 3, 20), ("unequal", 3, 160), ("equal", 5, 160), ("unequal", 5, 20), ("easy", 4, 20)]
+MORE = [(kind, classes, n) for kind in ("equal", "unequal", "easy") for classes in (3, 4, 5) for n in (20, 80, 160, 2000)]
+
+
+@pytest.mark.parametrize(("kind", "classes", "samples"), MORE if NIGHT else SETTINGS)
+@pytest.mark.parametrize(("members", "runs", "spread"), [(1, 1, 0.3), (4, 1, 0.3), (1, 3, 0.3), (1, 1, 0.0)])
+def test_an_interval_holds_what_it_is_of(kind, classes, samples, members, runs, spread):
+    assert covered(kind, classes, samples, members, runs, spread, seed=0) >= 0.9
+
+
+def test_two_runs_that_differ_much_say_next_to_nothing():
+    mean, low, high = over_runs([15.6, 66.7], [12.0, 63.0], [20.0, 71.0])
+    assert mean == pytest.approx(41.15)
+    assert low < 15
+    assert high > 67
+
+
+def test_runs_that_agree_say_no_more_than_one():
+    """They may look at the same samples."""
+    assert over_runs([60.0, 60.0, 60.0], [55.0] * 3, [66.0] * 3) == pytest.approx((60, 55, 66))
+
+
+@pytest.mark.parametrize("samples", [5, 20, 400])
+def test_who_is_always_right_has_a_width(samples):
+    labels = np.repeat(np.arange(3), samples)
+    made = panel_scores(labels, labels[None], 3, 0, rounds=20)
+    for name in ("min_f1", "accuracy"):
+        assert made[name]["mean"] == made[name]["high"] == 100
+        assert 100 - 500 / samples < made[name]["low"] < 100
+
+
+def test_a_class_without_a_sample_is_never_scored():
+    for labels in ([0, 0, 2], []):
+        with pytest.raises(ValueError, match=r"none of class [01]"):
+            panel_scores(np.array(labels, int), np.zeros((1, len(labels)), int), 3, 0)
+
+
+def test_a_class_that_nobody_answers_has_an_interval_from_0():
+    made = panel_scores(np.repeat([0, 1], 30), np.zeros((2, 60), int), 2, 0, rounds=20)
+    assert made["f1"][1]["mean"] == made["f1"][1]["low"] == made["min_f1"]["low"] == 0
+    assert 0 < made["min_f1"]["high"] < 30
+
+
+@given(st.integers(2, 5), st.integers(1, 19), st.integers(1, 60), st.integers(0, 2**48))
+def test_scores_are_means_and_lie_within_their_intervals(classes, members, samples, seed):
+    rng = np.random.default_rng(seed)
+    labels = rng.permutation(np.arange(samples + classes) % classes)
+    predicted = rng.integers(0, classes, (members, len(labels)))
+    made = panel_scores(labels, predicted, classes, seed, rounds=20)
+    for name, value in summary_values(confusion_matrix(labels, predicted, classes)).items():
+        entries = made[name] if isinstance(made[name], list) else [made[name]]
+        mean, std, low, high = (np.array([entry[key] for entry in entries]) for key in ("mean", "std", "low", "high"))
+        np.testing.assert_array_equal(mean, np.atleast_1d(value.mean(0)))
+        np.testing.assert_array_equal(std, np.atleast_1d(value.std(0)))
+        assert ((low >= 0) & (low <= mean + 1e-9) & (mean <= high + 1e-9) & (high <= 100)).all()
+
+
+@given(st.integers(2, 5), st.integers(1, 19), st.integers(1, 60), st.integers(0, 2**48))
+def test_resampled_matrices_are_those_of_a_loop(classes, members, samples, seed):
+    rng = np.random.default_rng(seed)
+    labels, predicted = rng.integers(0, classes, samples), rng.integers(0, classes, (members, samples))
+    drawn = rng.integers(0, samples, (7, samples))
+    expected = [confusion_matrix(labels[rows], predicted[:, rows], classes) for rows in drawn]
+    np.testing.assert_array_equal(resampled_confusions(labels, predicted, classes, drawn), expected)
+
+
+def test_of_one_network_and_many_samples_it_is_wilsons():
+    labels = np.repeat([0, 1], 1000)
+    predicted = np.concatenate([np.repeat([0, 1], [640, 360]), np.repeat([1, 0], [640, 360])])
+    made = panel_scores(labels, predicted[None], 2, 0, rounds=4000)
+    for name, share, answers in (("accuracy", 0.64, 2000), ("recall", 0.64, 1000)):
+        square = 1.959964**2 / answers
+        centre, reach = (
+            (share + square / 2) / (1 + square),
+            1.959964 / (1 + square) * np.sqrt(share * (1 - share) / answers + square / 4 / answers),
+        )
+        entry = made[name] if name == "accuracy" else made[name][0]
+        np.testing.assert_allclose((entry["low"], entry["high"]), (100 * (centre - reach), 100 * (centre + reach)), atol=0.1 * 100 * reach)
+
+
+def test_members_that_differ_widen_the_interval():
+    """Of samples enough that nothing but the networks is unsure."""
+    labels = np.repeat(np.arange(3), 3000)
+    random = np.random.default_rng(0)
+    wrong = (labels + 1) % 3
+    members = [np.where(random.random(len(labels)) < share, labels, wrong) for share in (0.5, 0.6, 0.7, 0.8)]
+    apart = panel_scores(labels, np.stack(members), 3, 0, rounds=100)["min_f1"]
+    alike = panel_scores(labels, np.stack([members[1]] * 4), 3, 0, rounds=100)["min_f1"]
+    assert apart["high"] - apart["low"] > 5 * (alike["high"] - alike["low"])
+    assert apart["mean"] == np.mean([scores(confusion_matrix(labels, one, 3))["min_f1"] for one in members])

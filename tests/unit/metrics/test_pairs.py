@@ -1,0 +1,87 @@
+"""Classes that are alike are not told apart, whatever else is; classes that differ a little are, with samples enough."""
+
+import numpy as np
+import pytest
+from conftest import NIGHT
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import fisher_exact
+
+from memgrid.metrics.pairs import balanced_accuracy, chance, holm, leads, pair_scores, pairs
+
+LEVEL, SIMULATED = 0.05, 1000 if NIGHT else 300
+# Which classes are alike: inside a group nothing but a coin tells them.
+ALIKE = [[[0, 1]], [[0, 1, 2]], [[0], [1, 2]], [[0, 1], [2, 3]], [[0, 1, 2, 3]], [[0, 1], [2, 3], [4]], [[0, 1, 2, 3, 4]]]
+
+
+def answers(groups, samples, random, difference=0.0):
+    """Labels and probabilities: groups are told from each other, classes of a group by `difference` (in log-odds, beside noise of 1)."""
+    classes = sum(map(len, groups))
+    labels = np.repeat(np.arange(classes), samples)
+    group = np.array([place for place, members in enumerate(groups) for _ in members])
+    seen = random.normal(size=(len(labels), len(groups))) + 2 * (group[labels][:, None] == np.arange(len(groups)))
+    logits = 2 * seen[:, group] + random.normal(size=(len(labels), classes))
+    logits[np.arange(len(labels)), labels] += difference
+    return labels, np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+
+
+@pytest.mark.parametrize("samples", [20, 160])
+@pytest.mark.parametrize("groups", ALIKE, ids=str)
+def test_classes_that_are_alike_are_told_apart_in_one_of_twenty_at_most(groups, samples):
+    """Not more often than by chance more than the level, of so many simulations, with everything else told apart."""
+    random = np.random.default_rng(samples)
+    same = {(a, b) for group in groups for a in group for b in group if a < b}
+    wrong = different = 0
+    for _ in range(SIMULATED):
+        found = {(pair["first"], pair["second"]): pair["adjusted"] <= LEVEL for pair in pair_scores(*answers(groups, samples, random))}
+        wrong += any(found[pair] for pair in same)
+        different += all(apart for pair, apart in found.items() if pair not in same)
+    assert wrong / SIMULATED <= LEVEL + 2 * np.sqrt(LEVEL * (1 - LEVEL) / SIMULATED)
+    assert different > 0.9 * SIMULATED
+
+
+@pytest.mark.parametrize("classes", [2, 3, 4, 5])
+def test_who_always_gives_one_answer_tells_nothing_apart(classes):
+    labels = np.repeat(np.arange(classes), 50)
+    for constant in (np.full((len(labels), classes), 1 / classes), np.eye(classes)[np.zeros(len(labels), int)]):
+        made = pair_scores(labels, constant)
+        assert {pair["accuracy"] for pair in made} == {50}
+        assert {pair["adjusted"] for pair in made} == {1}
+
+
+@pytest.mark.parametrize(("samples", "difference", "least"), [(80, 0.5, 0.8), (160, 0.5, 0.97), (20, 1.0, 0.5)])
+def test_a_weak_difference_is_found(samples, difference, least):
+    """Classes whose log-odds differ by half a standard deviation of their noise, in a run of three classes; measured: .95, 1, .79."""
+    random = np.random.default_rng(0)
+    found = [
+        next(pair["adjusted"] for pair in pair_scores(*answers([[0], [1, 2]], samples, random, difference)) if pair["first"] == 1) <= LEVEL
+        for _ in range(100)
+    ]
+    assert np.mean(found) >= least
+
+
+@given(st.integers(1, 15), st.integers(1, 15), st.integers(0, 2**32))
+def test_the_chance_is_fishers(first, second, seed):
+    random = np.random.default_rng(seed)
+    labels, lead = np.repeat([True, False], [first, second]), random.choice([-1.0, 1.0], first + second)
+    table = [[(lead[labels] > 0).sum(), (lead[labels] < 0).sum()], [(lead[~labels] > 0).sum(), (lead[~labels] < 0).sum()]]
+    assert chance(labels, lead) == pytest.approx(fisher_exact(table, alternative="greater").pvalue)
+    # Whoever swaps the two classes finds the same.
+    assert chance(~labels, -lead) == pytest.approx(chance(labels, lead))
+    assert balanced_accuracy(~labels, -lead) == pytest.approx(balanced_accuracy(labels, lead))
+
+
+def test_only_the_samples_and_the_chances_of_both_classes_count():
+    labels, probabilities = np.array([0, 0, 1, 2]), np.array([[0.4, 0.1, 0.5], [0.1, 0.2, 0.7], [0.0, 0.3, 0.7], [0.9, 0.1, 0.0]])
+    first, lead = leads(labels, probabilities, (0, 1))
+    assert first.tolist() == [True, True, False]
+    assert balanced_accuracy(first, lead) == 75
+    assert pairs(3) == [(0, 1), (0, 2), (1, 2)]
+    assert np.isnan(balanced_accuracy(np.array([True, True]), np.array([1.0, -1.0])))
+    assert chance(np.array([True, True]), np.array([1.0, -1.0])) == 1
+
+
+def test_holm_by_hand():
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.5, 0.9]) == [1.0, 1.0]
+    assert holm([]) == []

@@ -1,0 +1,37 @@
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from memgrid.intervene.statistics import RESAMPLES, difference, interval, share_interval
+from memgrid.metrics.resampling import bootstrap, how_often, mean_interval, middle
+
+
+@given(st.integers(1, 80), st.integers(1, 5), st.integers(0, 2**32))
+def test_intervals_are_those_of_a_loop(samples, seeds, seed):
+    rng = np.random.default_rng(seed)
+    target, control = rng.random(samples) < 0.4, rng.random((seeds, samples)) < 0.6
+    drawn = np.random.default_rng(0).multinomial(samples, np.full(samples, 1 / samples), RESAMPLES)
+    masks = np.random.default_rng(1).multinomial(seeds, np.full(seeds, 1 / seeds), RESAMPLES)
+    assert share_interval(target) == interval(drawn @ target / samples, samples, 0.0)
+    values = (drawn @ target - ((masks @ control) * drawn).sum(1) / seeds) / samples
+    assert difference(target, control) == (float(target.mean() - control.mean()), *interval(values, samples, -1.0))
+    gap = rng.normal(size=samples)
+    rows = np.random.default_rng(0).integers(0, samples, (1000, samples))
+    assert mean_interval(gap) == tuple(np.percentile(gap[rows].mean(1), [2.5, 97.5]))
+
+
+@given(st.integers(1, 30), st.integers(1, 20), st.integers(0, 2**32))
+def test_rows_and_counts_say_the_same(samples, rounds, seed):
+    rows = np.random.default_rng(seed).integers(0, samples, (rounds, samples))
+    np.testing.assert_array_equal(how_often(rows), [np.bincount(row, minlength=samples) for row in rows])
+
+
+def test_resamples_spread_as_the_mean_does():
+    """The bootstrap of a mean has the standard error of the mean, drawn in either way."""
+    values = np.random.default_rng(0).normal(size=400)
+    by_rows = bootstrap(lambda rows: values[rows].mean(1), 400, 4000, 0)
+    by_counts = bootstrap(lambda counts: counts @ values / 400, 400, 4000, 0, counted=True)
+    for means in (by_rows, by_counts):
+        low, high = middle(means)
+        np.testing.assert_allclose(means.std(), values.std() / 20, rtol=0.05)
+        np.testing.assert_allclose((low, high), values.mean() + np.array([-1.96, 1.96]) * values.std() / 20, atol=0.01)

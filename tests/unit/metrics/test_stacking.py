@@ -1,0 +1,78 @@
+"""What a source adds to others is seen where there is something, and seldom where there is nothing."""
+
+import numpy as np
+import pytest
+from conftest import NIGHT
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from memgrid.metrics.resampling import mean_interval
+from memgrid.metrics.stacking import FOLDS, RIDGE, added, cross_fitted_loss, stratified
+
+SIMULATED = 1000 if NIGHT else 200
+
+
+def drawn(samples, columns, apart, random):
+    labels = np.repeat([True, False], samples // 2)
+    return labels, random.normal(size=(samples, columns)) + labels[:, None] * apart / np.sqrt(columns)
+
+
+def test_losses_are_those_of_scikit_learn():
+    random = np.random.default_rng(0)
+    labels, others = drawn(150, 3, 1.0, random)
+    others = np.column_stack([others * [1, 100, 0.01], np.ones(150)])  # of any scale, and one that says nothing
+    folds = stratified(labels, 0)
+    expected = np.empty(150)
+    for fold in range(FOLDS):
+        model = make_pipeline(StandardScaler(), LogisticRegression(C=1 / RIDGE, tol=1e-10, max_iter=1000))
+        chances = model.fit(others[folds != fold], labels[folds != fold]).predict_proba(others[folds == fold])
+        expected[folds == fold] = -np.log(chances[np.arange(len(chances)), labels[folds == fold].astype(int)])
+    np.testing.assert_allclose(cross_fitted_loss(labels, others, folds), expected, atol=1e-5)
+
+
+def test_folds_have_as_many_of_either_label():
+    labels = np.arange(53) < 13
+    folds = stratified(labels, 3)
+    counts = np.array([np.bincount(folds[labels == label], minlength=FOLDS) for label in (False, True)])
+    assert (np.ptp(counts, axis=1) <= 1).all()
+    assert np.ptp(counts.sum(0)) <= 1
+    assert not np.array_equal(folds, stratified(labels, 4))
+
+
+@pytest.mark.parametrize(("samples", "columns", "apart"), [(40, 1, 0.5), (160, 1, 3.0), (160, 6, 1.5)])
+def test_what_says_nothing_adds_something_in_one_of_twenty_at_most(samples, columns, apart):
+    """Measured on 300 each: in two of a thousand; a source that says something it finds in most of them."""
+    random = np.random.default_rng(samples + columns)
+    wrong = 0
+    for seed in range(SIMULATED):
+        labels, others = drawn(samples, columns, apart, random)
+        wrong += mean_interval(added(labels, others, random.normal(size=samples), seed))[0] > 0
+    assert wrong <= 0.05 * SIMULATED
+
+
+@pytest.mark.parametrize("apart", [1.0, 4.0, 6.0])
+@pytest.mark.parametrize("noise", [0.0, 1.0])
+def test_what_others_say_already_adds_nothing(apart, noise):
+    """However right it is alone: a copy, or one that is blurred."""
+    random, gained = np.random.default_rng(0), []
+    for seed in range(40):
+        labels, others = drawn(160, 1, apart, random)
+        gained.append(mean_interval(added(labels, others, others[:, 0] * 3 + 1 + noise * random.normal(size=160), seed))[0] > 0)
+    assert np.mean(gained) <= 0.05
+
+
+def test_several_sets_of_others_at_once():
+    random = np.random.default_rng(0)
+    labels, others = drawn(90, 4, 1.0, random)
+    source = random.normal(size=90) + labels
+    sets = others.T[:, :, None]
+    np.testing.assert_allclose(added(labels, sets, source, 0), [added(labels, own, source, 0) for own in sets], atol=1e-12)
+
+
+def test_what_is_worse_alone_may_add_something():
+    random, gained = np.random.default_rng(0), []
+    for seed in range(40):
+        labels, others = drawn(320, 1, 1.5, random)
+        gained.append(mean_interval(added(labels, others, random.normal(size=320) + 0.8 * labels, seed))[0] > 0)
+    assert np.mean(gained) > 0.7

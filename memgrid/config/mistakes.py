@@ -106,6 +106,9 @@ def unfit(key: str, error: ValidationError) -> str | None:
         return f"{key}={value} is one word, and a list is wanted: write {key}=[{value}]"
     if "is not a valid bool" in message:
         return f"{key}={value} is neither true nor false: write {key}=true or {key}=false"
+    if wanted := re.search(r"could not be converted to (Integer|Float)", message):
+        number = "whole number" if wanted[1] == "Integer" else "number"
+        return f"{key}={value} is no {number}, and one is wanted: write {key}=<{number}>"
     if "is not Optional" in message:
         return f"{key}=null leaves {key} without a value, and it needs one: leave {key} out for its default"
     if "is not a subclass of" in message:

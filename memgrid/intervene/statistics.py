@@ -37,7 +37,7 @@ def interval(values: np.ndarray, samples: int, least: float) -> tuple[float, flo
 def share_interval(kept: Bool[np.ndarray, " samples"]) -> tuple[float, float]:
     """A 95 % bootstrap interval over samples for the share that is true."""
     samples = len(kept)
-    return interval(bootstrap(lambda drawn: drawn @ kept / samples, samples, RESAMPLES, SEED, counted=True), samples, 0.0)
+    return interval(bootstrap(lambda drawn: drawn @ kept / samples, samples, RESAMPLES, SEED), samples, 0.0)
 
 
 def difference(target: Bool[np.ndarray, " samples"], control: Bool[np.ndarray, "seeds samples"]) -> tuple[float, float, float]:
@@ -46,12 +46,12 @@ def difference(target: Bool[np.ndarray, " samples"], control: Bool[np.ndarray, "
     Paired: a resample draws samples, each with its outcomes under all masks, and the control's seeds.
     """
     seeds, samples = control.shape
-    masked = bootstrap(lambda masks: masks @ control, seeds, RESAMPLES, SEED + 1, counted=True)
+    masked = bootstrap(lambda masks: masks @ control, seeds, RESAMPLES, SEED + 1)
 
     def gap(drawn: np.ndarray) -> np.ndarray:
         return (drawn @ target - (masked * drawn).sum(1) / seeds) / samples
 
-    values = bootstrap(gap, samples, RESAMPLES, SEED, counted=True)
+    values = bootstrap(gap, samples, RESAMPLES, SEED)
     return float(target.mean() - control.mean()), *interval(values, samples, -1.0)
 
 

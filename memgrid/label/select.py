@@ -181,7 +181,9 @@ def select(
     matched: Match | None = None,
     advise: Advice = lambda _: "change delta, rho or the taxonomy",
 ) -> pl.DataFrame:
-    """The samples of a run, sorted by sequence_id: sequence_id int64, label int8, title, side ("train" or "eval").
+    """The samples of a run, sorted by sequence_id: sequence_id int64, label int8, title, side ("train" or "eval"), and the group uint32.
+
+    Near-duplicates have one group; with `leak_free=false` each sample has its own.
 
     Args:
         classes: int8 (N,), index into `titles`, negative for sequences that no class took.
@@ -191,8 +193,7 @@ def select(
     Raises:
         UserError: a class has fewer samples than the least that is allowed; it says what every class has, and what would help.
     """
-    wanted = {"train": config.train_per_class, "eval": config.eval_per_class}
-    labels = range(len(titles))
+    wanted, labels = {"train": config.train_per_class, "eval": config.eval_per_class}, range(len(titles))
     bound = bound_of(drawn, classes, len(titles), config)
 
     def enough(side: str, found: Places) -> bool:
@@ -204,13 +205,12 @@ def select(
         places = in_pairs([found.of(label) for label in labels], drawn, matched)
         count = min(wanted[side], *map(len, places))
         if count < getattr(config, f"min_{side}_per_class"):
-            short = int(np.argmin([len(inside) for inside in places]))
-            have = dict(zip(titles, drawn.counts(classes, len(titles)), strict=True))
+            short, have = int(np.argmin(list(map(len, places)))), dict(zip(titles, drawn.counts(classes, len(titles)), strict=True))
             like = likeness(titles, short, matched)
             raise UserError(refusal(titles[short], len(places[short]), side, config, have, like, MATCHED if like else advise(short)))
-        for label, inside in enumerate(places):
-            own = {"label": np.full(count, label, np.int8), "title": [titles[label]] * count, "side": side}
-            parts.append(pl.DataFrame({"sequence_id": sequence_id[drawn.rows[inside[:count]]], **own}))
+        for label, inside in enumerate(place[:count] for place in places):
+            ids, own = sequence_id[drawn.rows[inside]], {"title": [titles[label]] * count, "side": side, "group": drawn.lots[inside]}
+            parts.append(pl.DataFrame({"sequence_id": ids, "label": np.full(count, label, np.int8), **own}))
     return pl.concat(parts).sort("sequence_id")
 
 

@@ -2,31 +2,34 @@
 
 A score has two reasons to be another one next time: other samples, and other networks. The first is seen by the bootstrap over samples, the
 second by how far the members of a panel differ beyond what few samples make of equal networks, or by how far runs of several seeds differ.
-Both variances are added; where there is one network the interval speaks of that network.
+Both variances are added; where there is one network the interval speaks of that network. Near-duplicates are drawn together: a hundred
+copies of a text are one sample of what texts there are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
 from scipy.special import ndtri, stdtrit
 
-from memgrid.metrics.resampling import bootstrap, how_often
+from memgrid.metrics.resampling import group_counts
 from memgrid.metrics.scores import confusion_matrix, summary_values
 
 LEVEL = 0.95
 SIDE = (1 + LEVEL) / 2  # of a quantile: as much is left out above as below
 
 
-def panel_scores(labels: np.ndarray, predicted: np.ndarray, classes: int, seed: int, rounds: int = 1000) -> dict[str, Any]:
+def panel_scores(
+    labels: np.ndarray, predicted: np.ndarray, classes: int, seed: int, rounds: int = 1000, groups: np.ndarray | None = None
+) -> dict[str, Any]:
     """The panel on one eval set: mean over members, spread over members, and a 95 % interval, in percent.
 
     Args:
         labels: int (n,).
         predicted: int (members, n), each member's class.
+        groups: int (n,), equal for near-duplicates, which are drawn together; without, each sample is a group of its own.
 
     Raises:
         ValueError: a class has no sample, so that nothing can be said of it.
@@ -39,10 +42,12 @@ def panel_scores(labels: np.ndarray, predicted: np.ndarray, classes: int, seed: 
     """
     if absent := sorted(set(range(classes)) - set(np.unique(labels).tolist())):
         raise ValueError(f"{len(labels)} samples, but none of class {absent[0]}")
+    groups = np.arange(len(labels)) if groups is None else groups
     confusion = confusion_matrix(labels, predicted, classes)
     values = summary_values(confusion)
-    again = summary_values(bootstrap(partial(resampled_confusions, labels, predicted, classes), len(labels), rounds, seed))
-    decisions = decided(confusion, values["f1"].mean(0))
+    again = summary_values(resampled_confusions(labels, predicted, classes, group_counts(groups, rounds, seed)))
+    apart = np.bincount(np.unique(np.stack([labels, groups], 1), axis=0)[:, 0], minlength=classes)  # groups of each class
+    decisions = decided(confusion, values["f1"].mean(0), apart / np.bincount(labels, minlength=classes))
     result: dict[str, Any] = {}
     for name, value in values.items():
         low, high = ends(value, again[name], decisions[name], SIDE)
@@ -83,10 +88,10 @@ def over_runs(mean: Sequence[float], low: Sequence[float], high: Sequence[float]
     divided by their number. It is what runs differ by beyond their own intervals: two runs that differ much say next to nothing.
     """
     centre, between = float(np.mean(mean)), float(np.var(mean, ddof=1)) if len(mean) > 1 else 0.0
-    reached = []
-    for side in (low, high):
-        own = float(np.mean((np.subtract(side, mean) / ndtri(SIDE)) ** 2))
-        training = max(between - own, 0.0) / len(mean)
+    owns = [float(np.mean((np.subtract(side, mean) / ndtri(SIDE)) ** 2)) for side in (low, high)]
+    # An end that is farther away than the other is so for its bias, which makes no runs differ.
+    training, reached = max(between - min(owns), 0.0) / len(mean), []
+    for own in owns:
         variance = np.array(own + training)
         times = quantile(SIDE, degrees(variance, np.array(training), len(mean)))
         reached.append(float(times * np.sqrt(variance)))
@@ -124,7 +129,7 @@ def wilson(mean: np.ndarray, variance: np.ndarray, decisions: np.ndarray, times:
     return 100 * np.where(known, np.clip(middle - reach, 0, share), 0.0), 100 * np.where(known, np.clip(middle + reach, share, 1), 1.0)
 
 
-def decided(confusion: np.ndarray, f1: np.ndarray) -> dict[str, np.ndarray]:
+def decided(confusion: np.ndarray, f1: np.ndarray, independent: np.ndarray) -> dict[str, np.ndarray]:
     """How many answers each score is a share of, means over members: (classes,) or of all.
 
     F1 is a function of a share: of the samples that are of a class or called so, those that are both (Hand et al. 2021). So many answers
@@ -132,22 +137,30 @@ def decided(confusion: np.ndarray, f1: np.ndarray) -> dict[str, np.ndarray]:
 
     Args:
         confusion: int (members, classes, classes). f1: their mean, in percent, (classes,).
+        independent: groups for each sample of a class, in 0..1, (classes,): so many of its answers are independent.
     """
     hits = np.diagonal(confusion, axis1=1, axis2=2).mean(0)
     predicted, true = confusion.sum(1).mean(0), confusion.sum(2).mean(0)
-    of_f1 = 2 * (predicted + true - hits) / (2 - f1 / 100) ** 2
-    every = np.array(true.sum())
-    return {"precision": predicted, "recall": true, "f1": of_f1, "min_f1": of_f1[f1.argmin()], "mean_f1": every, "accuracy": every}
+    of_f1 = independent * 2 * (predicted + true - hits) / (2 - f1 / 100) ** 2
+    every = np.array((independent * true).sum())
+    return {
+        "precision": independent * predicted,
+        "recall": independent * true,
+        "f1": of_f1,
+        "min_f1": of_f1[f1.argmin()],
+        "mean_f1": every,
+        "accuracy": every,
+    }
 
 
-def resampled_confusions(labels: np.ndarray, predicted: np.ndarray, classes: int, drawn: np.ndarray) -> np.ndarray:
+def resampled_confusions(labels: np.ndarray, predicted: np.ndarray, classes: int, counts: np.ndarray) -> np.ndarray:
     """The matrices of each resample, int64 (rounds, members, classes, classes); the arguments are those of `panel_scores`.
 
     Args:
-        drawn: which samples each resample has, int (rounds, n).
+        counts: how often each resample has every sample, int (rounds, n).
     """
     kinds = labels * classes + predicted  # (members, n), of classes² kinds
     each = (kinds[..., None] == np.arange(classes**2)).transpose(1, 0, 2).reshape(len(labels), -1)
     # One product for all resamples: whole numbers far below 2^53 are exact as float64, and only these have a fast product.
-    total = how_often(drawn).astype(float) @ each.astype(float)
-    return total.astype(np.int64).reshape(len(drawn), len(kinds), classes, classes)
+    total = counts.astype(float) @ each.astype(float)
+    return total.astype(np.int64).reshape(len(counts), len(kinds), classes, classes)

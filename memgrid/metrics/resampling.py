@@ -7,17 +7,25 @@ from collections.abc import Callable
 import numpy as np
 
 
-def bootstrap(statistic: Callable[[np.ndarray], np.ndarray], samples: int, rounds: int, seed: int, *, counted: bool = False) -> np.ndarray:
+def bootstrap(statistic: Callable[[np.ndarray], np.ndarray], samples: int, rounds: int, seed: int) -> np.ndarray:
     """A statistic when samples are drawn again, with as many as there are: its value in each resample, (rounds, ...).
 
     Args:
-        statistic: of all resamples at once. It is given which samples each of them has, int64 (rounds, samples), or, with `counted`, how
-            often each has every sample (see `how_often`). The two are drawn in ways of their own, by the same law.
+        statistic: of all resamples at once. It is given how often each has every sample, int64 (rounds, samples).
     """
-    random = np.random.default_rng(seed)
-    if counted:
-        return statistic(random.multinomial(samples, np.full(samples, 1 / samples), rounds))
-    return statistic(random.integers(0, samples, (rounds, samples)))
+    return statistic(np.random.default_rng(seed).multinomial(samples, np.full(samples, 1 / samples), rounds))
+
+
+def group_counts(groups: np.ndarray, rounds: int, seed: int) -> np.ndarray:
+    """How often each of some resamples has every sample, int64 (rounds, n), when whole groups are drawn, as many as there are.
+
+    Near-duplicates are no independent samples: a group stays together, and resamples of unequal groups differ in size.
+
+    Args:
+        groups: int (n,), the group of each sample.
+    """
+    names, member = np.unique(groups, return_inverse=True)
+    return how_often(np.random.default_rng(seed).integers(0, len(names), (rounds, len(names))))[:, member]
 
 
 def how_often(drawn: np.ndarray) -> np.ndarray:
@@ -31,7 +39,8 @@ def middle(values: np.ndarray, low: float = 0.025, high: float = 0.975) -> np.nd
     return np.quantile(values, [low, high], axis=0)
 
 
-def mean_interval(values: np.ndarray, rounds: int = 1000, seed: int = 0) -> tuple[float, float]:
-    """The middle 95 % of the mean of some values, float64 (n,), when they are drawn again."""
-    low, high = middle(bootstrap(lambda drawn: values[drawn].mean(1), len(values), rounds, seed))
+def mean_interval(values: np.ndarray, groups: np.ndarray | None = None, rounds: int = 1000, seed: int = 0) -> tuple[float, float]:
+    """The middle 95 % of the mean of some values, float64 (n,), when they are drawn again, whole groups of them where there are such."""
+    counts = group_counts(np.arange(len(values)) if groups is None else groups, rounds, seed)
+    low, high = middle(counts @ values / counts.sum(1))
     return float(low), float(high)

@@ -11,9 +11,10 @@ import numpy as np
 FOLDS, STEPS = 10, 25
 RIDGE = 0.3  # of all weights but the constant one, on standardised columns: fixed
 LEAST = 1e-6  # a column that varies less does not vary
+GAIN = 1e-3  # nats per sample: whose interval does not begin above this has added nothing that is seen
 
 
-def added(labels: np.ndarray, others: np.ndarray, source: np.ndarray, seed: int) -> np.ndarray:
+def added(labels: np.ndarray, others: np.ndarray, source: np.ndarray, seed: int, groups: np.ndarray | None = None) -> np.ndarray:
     """By how many nats a sample's log-loss falls when a logistic regression on others also sees a source, float64 (..., n).
 
     Cross-fitted: a sample is judged by regressions that were not fitted on it, both on the same folds. What says nothing adds a little
@@ -21,20 +22,31 @@ def added(labels: np.ndarray, others: np.ndarray, source: np.ndarray, seed: int)
 
     Args:
         labels: bool (n,). others: float (..., n, m), log-odds or other numbers. source: float (n,).
+        groups: int (n,), equal for near-duplicates, which are in one fold; without, each sample is a group of its own.
     """
-    folds = stratified(labels, seed)
+    folds = stratified(labels, np.arange(len(labels)) if groups is None else groups, seed)
     return cross_fitted_loss(labels, others, folds) - cross_fitted_loss(labels, others, folds, source)
 
 
-def stratified(labels: np.ndarray, seed: int) -> np.ndarray:
-    """In which fold a sample is, int (n,): in each as many of either label as can be."""
-    folds = np.empty(len(labels), int)
+def both_ways(odds: np.ndarray) -> np.ndarray:
+    """Log-odds and, beside them, what they are as probabilities (from -1 to 1), float64 (..., m) → (..., 2 m).
+
+    A regression that sees others as log-odds alone can be mended by any source that bends these, and says nothing more: where classes are
+    nearly told apart, a saturated copy of the log-odds would seem to add something in a quarter of all cases.
+    """
+    return np.concatenate([odds, np.tanh(odds / 2)], -1)
+
+
+def stratified(labels: np.ndarray, groups: np.ndarray, seed: int) -> np.ndarray:
+    """In which fold a sample is, int (n,): in each as many groups of either label as can be (a group has that of its first sample)."""
+    _, first, member = np.unique(groups, return_index=True, return_inverse=True)
+    folds = np.empty(len(first), int)
     random, start = np.random.default_rng(seed), 0
     for label in (False, True):
-        mine = np.flatnonzero(labels == label)
+        mine = np.flatnonzero(labels[first] == label)
         folds[random.permutation(mine)] = (start + np.arange(len(mine))) % FOLDS
         start += len(mine)
-    return folds
+    return folds[member]
 
 
 def cross_fitted_loss(labels: np.ndarray, others: np.ndarray, folds: np.ndarray, source: np.ndarray | None = None) -> np.ndarray:

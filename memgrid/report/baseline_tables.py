@@ -14,6 +14,7 @@ import polars as pl
 
 from memgrid.config.names import CAME_LATER
 from memgrid.metrics import stacking
+from memgrid.metrics.pairs import leads, right
 from memgrid.metrics.resampling import mean_interval
 from memgrid.report.read import Answers, read_answers
 from memgrid.report.rows import NamedRun, Row, flattened
@@ -39,14 +40,6 @@ LEARNING = pl.Schema(
         **dict.fromkeys(("min_f1", "low", "high", *BESIDE), pl.Float64),
     }
 )
-
-
-def right(probabilities: np.ndarray, labels: np.ndarray, pair: tuple[int, int]) -> np.ndarray:
-    """Who is right on the samples of two classes, asked which of the two it is: float64 (..., n) of 0, 1, and 0.5 for a tie."""
-    inside = np.isin(labels, pair)
-    mine, other = (probabilities[..., inside, at] for at in pair)
-    lead = np.where(labels[inside] == pair[0], mine - other, other - mine)
-    return (np.sign(lead) + 1) / 2
 
 
 def added(rows: Iterable[Row]) -> pl.DataFrame:
@@ -77,9 +70,9 @@ class Gain:
     high: float
 
     @classmethod
-    def of(cls, gains: Sequence[np.ndarray]) -> Gain:
-        """From what each sample gained in each run; resamples are of samples, the ends are means over runs."""
-        low, high = (mean(side) for side in zip(*map(mean_interval, gains), strict=True))
+    def of(cls, gains: Sequence[np.ndarray], groups: Sequence[np.ndarray]) -> Gain:
+        """From what each sample gained in each run; resamples are of groups of samples, the ends are means over runs."""
+        low, high = (mean(side) for side in zip(*(mean_interval(gain, own) for gain, own in zip(gains, groups, strict=True)), strict=True))
         return cls(mean(gain.mean() for gain in gains), low, high)
 
 
@@ -107,7 +100,7 @@ class Comparison:
     @property
     def verdict(self) -> str:
         """What the interval allows to say of what attention adds to all that needs none."""
-        return ADDS if self.adds[EVERY].low > 0 else NOTHING
+        return ADDS if self.adds[EVERY].low > stacking.GAIN else NOTHING
 
     @property
     def meaning(self) -> str:
@@ -149,31 +142,33 @@ def compared(row: Row, answered: Sequence[tuple[NamedRun, Answers]], pair: tuple
     names = [name for name in BASELINES if all(name in answers.others for _, answers in answered)]
     gains: dict[str, list[np.ndarray]] = {name: [] for name in (EVERY, *names)}
     panels: list[np.ndarray] = []
+    groups: list[np.ndarray] = []
     others: dict[str, list[np.ndarray]] = {name: [] for name in names}
     for run, answers in answered:
         # Equal partitions may have their classes in another order.
         place = np.array(run.divided.order)[np.argsort(row.first.divided.order)]
         here = (int(place[pair[0]]), int(place[pair[1]]))
-        panels.append(right(answers.panel, answers.labels, here).mean(0))
+        panels.append(right(*leads(answers.labels, answers.panel, here)).mean(0))
+        groups.append(answers.groups[np.isin(answers.labels, here)])
         for name, hits in others.items():
-            hits.append(right(answers.others[name], answers.labels, here))
+            hits.append(right(*leads(answers.labels, answers.others[name], here)))
         for name, gain in gained(answers, names, here).items():
             gains[name].append(gain)
     accuracies = {name: 100 * mean(by_sample.mean() for by_sample in hits) for name, hits in others.items()}
     best = others[highest(accuracies)]
-    instead = Gain.of([100 * (panel - baseline) for panel, baseline in zip(panels, best, strict=True)])
-    adds = {name: Gain.of(gain) for name, gain in gains.items()}
+    instead = Gain.of([100 * (panel - baseline) for panel, baseline in zip(panels, best, strict=True)], groups)
+    adds = {name: Gain.of(gain, groups) for name, gain in gains.items()}
     return Comparison(len(answered), adds, 100 * mean(panel.mean() for panel in panels), accuracies, instead)
 
 
 def gained(answers: Answers, names: list[str], pair: tuple[int, int]) -> dict[str, np.ndarray]:
     """By how many nats each sample of two classes gains when attention is seen beside a baseline, float64 (n,), and beside all at once."""
     inside = np.isin(answers.labels, pair)
-    first = answers.labels[inside] == pair[0]
+    first, groups = answers.labels[inside] == pair[0], answers.groups[inside]
     odds = {name: log_odds(answers.others[name][inside], pair) for name in names}
     attention = log_odds(answers.panel.mean(0)[inside], pair)
-    each = stacking.added(first, np.stack(list(odds.values()))[..., None], attention, SEED)
-    every = stacking.added(first, np.stack(list(odds.values()), 1), attention, SEED)
+    alone, together = np.stack(list(odds.values()))[..., None], np.stack(list(odds.values()), 1)
+    each, every = (stacking.added(first, stacking.both_ways(others), attention, SEED, groups) for others in (alone, together))
     return {EVERY: every, **dict(zip(names, each, strict=True))}
 
 

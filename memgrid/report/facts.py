@@ -120,4 +120,4 @@ class Report:
             | (pl.col("compat") != usual[1])
         )
         best = table.sort(odd, maintain_order=True).unique("family", keep="first", maintain_order=True)
-        return best.sort("min_f1", descending=True, maintain_order=True)
+        return best.sort(self.by, descending=True, maintain_order=True)

@@ -98,11 +98,13 @@ class Answers:
         labels: int64 (n,).
         panel: float64 (members, n, classes).
         others: float64 (n, classes) by baseline.
+        groups: int64 (n,), equal for near-duplicates; each sample its own where an older run did not keep them.
     """
 
     labels: np.ndarray
     panel: np.ndarray
     others: dict[str, np.ndarray]
+    groups: np.ndarray
 
 
 def read_answers(run: FinishedRun) -> Answers | None:
@@ -120,4 +122,13 @@ def read_answers(run: FinishedRun) -> Answers | None:
     except pl.exceptions.PolarsError:
         return None
     same = panel["sequence_id"].equals(others["sequence_id"]) and bool(baselines)
-    return Answers(panel["label"].to_numpy().astype(np.int64), members, baselines) if same else None
+    return Answers(panel["label"].to_numpy().astype(np.int64), members, baselines, groups_of(run, panel)) if same else None
+
+
+def groups_of(run: FinishedRun, predictions: pl.DataFrame) -> np.ndarray:
+    """The group of near-duplicates that each eval sample is in, int64 (n,)."""
+    samples = read_or_told(partial(run.folder.table, run.folder.samples)) if run.folder.samples.exists() else None
+    if samples is None or "group" not in samples.columns:
+        return np.arange(predictions.height)
+    known = predictions.join(samples.select("sequence_id", "group"), on="sequence_id", how="left", maintain_order="left")
+    return known["group"].to_numpy().astype(np.int64)

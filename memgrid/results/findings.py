@@ -126,13 +126,13 @@ def score_texts(score: Estimate) -> tuple[str, str, str]:
 def pair_text(result: RunResult, place: int | None = None) -> str:
     """The class that one is told apart from least, with the balanced accuracy, or that of the worst pair; a dash where that is not known.
 
-    Such as `Recall 86.3`, or `Recall 53.1 (p = .21)` where two classes are not told apart.
+    Such as `Recall 86.3`, and in a second line `(p = .21)` where the two are not told apart.
     """
     pair = result.worst_pair(place)
     if pair is None:
         return "–"
     other = "" if place is None else f"{result.classes[pair.second if pair.first == place else pair.first]} "
-    doubtful = f" (p = {pair.adjusted:.2f})".replace("0.", ".") if pair.adjusted > APART else ""
+    doubtful = f"\n(p = {pair.adjusted:.2f})" if pair.adjusted > APART else ""
     return f"{other}{pair.accuracy:.1f}{doubtful}"
 
 
@@ -147,13 +147,13 @@ def doubts(result: RunResult) -> list[str]:
     """What is wrong with the training itself, so that scores say less than they seem to; nothing of results that do not know."""
     lines, number, epochs = [], len(result.training), result.settings["cnn"]["epochs"]
     if one := result.of_one_answer:
-        lines.append(
-            f"NOT TRAINED: {one} of {number} networks give the same answer to every sample: what they score is none of the classes."
-        )
+        gives = f"{one} of {plural(number, 'network')} {'gives' if one == 1 else 'give'}"
+        lines.append(f"NOT TRAINED: {gives} the same answer to every sample: what they score is none of the classes.")
     if behind := result.behind:
         worst = max(behind, key=lambda member: member.train_loss)
-        loss = f"a training loss of {worst.train_loss:.2f} after {epochs} epochs, where a linear probe has {worst.probe_loss:.2f} on others"
-        lines.append(f"UNDERTRAINED: {len(behind)} of {number} networks have not learned what they could ({loss}): use more cnn.epochs.")
+        have = f"{len(behind)} of {plural(number, 'network')} {'has' if len(behind) == 1 else 'have'}"
+        loss = f"a training loss of {worst.train_loss:.2f} after {plural(epochs, 'epoch')}, where a linear probe has {worst.probe_loss:.2f}"
+        lines.append(f"UNDERTRAINED: {have} not learned what they could ({loss} on others): use more cnn.epochs.")
     return lines
 
 

@@ -23,8 +23,8 @@ BEHIND = 0.05
 class Estimate:
     """A score in percent: its mean over the networks, its standard deviation over them, and a 95 % interval.
 
-    The interval is one over trainings and eval samples: see `memgrid.metrics.intervals`. In results that are older than version 0.3 it is
-    over eval samples alone.
+    The interval is one over trainings and eval samples: see `memgrid.metrics.intervals`. In results that do not know `pairs` it is over
+    eval samples alone.
     """
 
     mean: float

@@ -169,9 +169,12 @@ def out_of_fold(model: BaseEstimator, features: np.ndarray | csr_array, labels: 
     return cross_val_predict(model, features, labels, cv=StratifiedKFold(folds, shuffle=True, random_state=seed), method="predict_proba")
 
 
-def scored(answers: Probabilities, labels: np.ndarray, classes: int, seed: int) -> dict[str, PanelScores | None]:
-    """The scores of each, as those of a panel of one; None stays None."""
-    return {
-        name: None if probabilities is None else PanelScores.of(panel_scores(labels, probabilities.argmax(-1)[None], classes, seed))
-        for name, probabilities in answers.items()
-    }
+def scored(
+    answers: Probabilities, labels: np.ndarray, classes: int, seed: int, groups: np.ndarray | None = None
+) -> dict[str, PanelScores | None]:
+    """The scores of each, as those of a panel of one; None stays None. `groups`: as `memgrid.metrics.intervals.panel_scores`."""
+
+    def scores(probabilities: np.ndarray) -> PanelScores:
+        return PanelScores.of(panel_scores(labels, probabilities.argmax(-1)[None], classes, seed, groups=groups))
+
+    return {name: None if probabilities is None else scores(probabilities) for name, probabilities in answers.items()}

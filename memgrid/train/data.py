@@ -76,7 +76,7 @@ class AttentionData(pl_.LightningDataModule):
     """The run's samples: train batches in seeded order, eval batches in the order of `samples`; the same ones resident or streamed.
 
     Args:
-        samples: sequence_id, label, side, as `memgrid.label.select.select` gives them.
+        samples: sequence_id, label, side, group, as `memgrid.label.select.select` gives them.
         pools: which pooled maps the panel reads.
         config: resident or streamed, and with how many processes.
         shuffled: train on labels that were permuted (the control); the eval labels stay true.
@@ -115,6 +115,10 @@ class AttentionData(pl_.LightningDataModule):
     def side(self, side: str) -> pl.DataFrame:
         """The samples of one side."""
         return self.samples.filter(pl.col("side") == side)
+
+    def groups(self, side: str) -> np.ndarray:
+        """The group of near-duplicates that each sample of a side is in, int64 (n,)."""
+        return self.side(side)["group"].to_numpy().astype(np.int64)
 
     def setup(self, stage: str | None = None) -> None:
         """Make both sides' datasets, once.

@@ -90,7 +90,8 @@ def summary(
     labels, classes = data.side("eval")["label"].to_numpy(), len(run.taxonomy.classes)
     predicted = probabilities.argmax(-1)
     confusions = confusion_matrix(labels, predicted, classes)
-    scores_of = scored(others, labels, classes, run.seed)
+    groups = data.groups("eval")
+    scores_of = scored(others, labels, classes, run.seed, groups)
     train_samples, eval_samples = (data.side(side).height // classes for side in ("train", "eval"))
     return RunResult(
         settings=settings(run),
@@ -102,11 +103,11 @@ def summary(
         samples=SampleCounts(train_samples, eval_samples),
         members=[member.name for member in members(run.cnn, protocol(run))],
         eval_loss=float(np.mean([row.eval_loss for row in history if row.epoch == run.cnn.epochs - 1])),
-        panel=PanelScores.of(panel_scores(labels, predicted, classes, run.seed)),
+        panel=PanelScores.of(panel_scores(labels, predicted, classes, run.seed, groups=groups)),
         members_min_f1=class_scores(confusions)["f1"].min(-1).tolist(),
         paper_protocol=paper_protocol(history, run.cnn.batch_size),
         confusion=confusions.sum(0).tolist(),
-        pairs=[Pair(**pair) for pair in pair_scores(labels, probabilities.mean(0))],
+        pairs=[Pair(**pair) for pair in pair_scores(labels, probabilities.mean(0), groups)],
         probe_test=probe_test,
         control=control,
         confidence=scores_of["confidence"],
@@ -222,7 +223,8 @@ def shuffled_control(run: RunConfig, panel: list[Member], data: AttentionData, f
         return None
     _, probabilities = fit(run, panel, data.with_shuffled_labels(), folder.control_checkpoints, None)
     labels = data.side("eval")["label"].to_numpy()
-    return PanelScores.of(panel_scores(labels, probabilities.argmax(-1), len(run.taxonomy.classes), run.seed))
+    groups = data.groups("eval")
+    return PanelScores.of(panel_scores(labels, probabilities.argmax(-1), len(run.taxonomy.classes), run.seed, groups=groups))
 
 
 def write_predictions(samples: pl.DataFrame, probabilities: np.ndarray, names: list[str], path: Path) -> None:

@@ -15,7 +15,7 @@ from memgrid.config.names import run_folder, training_key, training_seed
 from memgrid.config.overrides import overrides
 from memgrid.config.schema import CNNConfig
 from memgrid.launch.workspace import Workspace
-from memgrid.localize import localize
+from memgrid.localize import localize, randomization
 from memgrid.metrics.scores import scores
 from memgrid.pipeline.context import RunContext
 from memgrid.train.panel import Panel, TrainedPanel
@@ -89,7 +89,7 @@ def test_a_run_by_the_papers_protocol(extracted, quick):
     assert predictions["k6-f10-mean"].to_list() != predictions["k6-f10-max"].to_list()
 
 
-def test_decision_maps_are_shares_of_the_maximum_anywhere(monkeypatch):
+def test_decision_maps_are_shares_of_the_maximum_anywhere(monkeypatch, tmp_path):
     seen = []
     monkeypatch.setattr(localize, "panel_means", lambda *given: seen.append(given[-1]) or np.zeros((2, 1, 1, 4, 4)))
     monkeypatch.setattr(localize, "batches", lambda *_: [])
@@ -99,7 +99,18 @@ def test_decision_maps_are_shares_of_the_maximum_anywhere(monkeypatch):
     for words in ((), ("compat=paper",)):
         trained = TrainedPanel(composed(*words), None, ("A",), (0,), "")
         localize.one_sample(trained, None, store, 0, 0)
-    assert seen == [False, True]
+        given = {
+            "load_panel": lambda *_, own=trained: own,
+            "eval_samples": lambda *_: [np.array([0])],
+            "provenance": lambda *_: {"inputs": "new"},
+        }
+        for name, stand_in in {**given, "write_decision_maps": lambda *_: None}.items():
+            monkeypatch.setattr(localize, name, stand_in)
+        localize.localize(trained.run, None, store, None, SimpleNamespace(decision_maps=lambda _: tmp_path / "maps.h5"))
+        monkeypatch.setattr(randomization, "randomization", lambda *given: seen.append(given[-1]))
+        monkeypatch.setattr(randomization, "batches", lambda *_: [])
+        randomization.randomization_test(trained, None, store, np.array([0]), 0)
+    assert seen == [False] * 3 + [True] * 3
 
 
 def test_a_member_that_reads_means_only_needs_no_other_map():

@@ -12,6 +12,7 @@ from rich.console import Console
 from runs_maker import Run, finish, make_runs, result_of, rewrite
 
 from memgrid.errors import UserError
+from memgrid.metrics.intervals import panel_scores
 from memgrid.metrics.pairs import pair_scores
 from memgrid.report.__main__ import PAIR, ROWS, main, ranking_table, remarks
 from memgrid.report.read import finished_runs
@@ -159,10 +160,22 @@ def test_classes_that_are_alike_are_said_in_plain_words(metrics):
 def test_the_pairs_are_those_of_the_predictions(metrics, done):
     table = pl.read_parquet(next(done.glob("runs/*/*/*/predictions.parquet")))
     answers = np.mean([table[name].list.to_array(3).to_numpy() for name in metrics["members"]], 0)
-    expected = pair_scores(table["label"].to_numpy(), answers)
+    samples = pl.read_parquet(next(done.glob("runs/*/*/*/samples.parquet"))).filter(side="eval")
+    assert samples["sequence_id"].equals(table["sequence_id"])
+    assert samples["group"].n_unique() < samples.height  # templates of one pattern are near-duplicates
+    expected = pair_scores(table["label"].to_numpy(), answers, samples["group"].to_numpy().astype(np.int64))
     assert [[pair[key] for key in ("first", "second", "accuracy", "chance")] for pair in metrics["pairs"]] == [
         pytest.approx([pair[key] for key in ("first", "second", "accuracy", "chance")]) for pair in expected
     ]
+
+
+def test_the_intervals_are_those_of_the_predictions(metrics, done):
+    table, samples = (pl.read_parquet(next(done.glob(f"runs/*/*/*/{name}.parquet"))) for name in ("predictions", "samples"))
+    predicted = np.stack([table[name].list.to_array(3).to_numpy().argmax(-1) for name in metrics["members"]])
+    groups = samples.filter(side="eval")["group"].to_numpy()
+    expected = panel_scores(table["label"].to_numpy().astype(int), predicted, 3, metrics["settings"]["seed"], groups=groups)
+    assert metrics["panel"]["accuracy"] == pytest.approx(expected["accuracy"])
+    assert expected["accuracy"] != pytest.approx(panel_scores(table["label"].to_numpy().astype(int), predicted, 3, 0)["accuracy"])
 
 
 def test_what_a_probe_sees_is_said(metrics):

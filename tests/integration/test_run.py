@@ -122,7 +122,7 @@ def test_a_damaged_shard_is_extracted_again(extracted, quick):
     ("given", "words"),
     [
         (["rho=1.5"], ["rho=1.5"]),
-        (["rho=abc"], ["rho=abc", "could not be converted to Float"]),
+        (["rho=abc"], ["rho=abc is no number", "write rho=<number>"]),
         (["nosuch=3"], ["nosuch"]),
         (
             ["experiment=nope"],

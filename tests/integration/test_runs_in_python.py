@@ -86,7 +86,7 @@ def test_settings_and_metrics_are_typed(run):
     assert run.settings.taxonomy.name == run.metrics.settings["taxonomy"]["name"] == "rasy"
     assert run.settings.corpus.k == 32
     assert run.classes == list(run.settings.taxonomy.classes)
-    assert run.samples.columns == ["sequence_id", "label", "title", "side"]
+    assert run.samples.columns == ["sequence_id", "label", "title", "side", "group"]
 
 
 def test_predictions_are_the_mean_over_the_panel_and_agree_with_the_metrics(run):

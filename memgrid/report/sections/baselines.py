@@ -60,7 +60,7 @@ def adds(report: Report) -> Section:
     drawn = table.head(DRAWN).with_columns(pair=pl.format("{}{}", "pair", besides) if several else pl.col("pair"))
     first = f" The first {DRAWN} of {table.height} pairs." if table.height > DRAWN else ""
     what = (
-        "A point whose line lies right of 0: attention knows something of which of the two classes it is that all that needs none does "
+        "A point whose line lies right of 0.001: attention knows something of which of the two classes it is that all that needs none does "
         f"not know.{first}"
     )
     figure = report.drawn("added", partial(draw_added, drawn), title, what)
@@ -92,7 +92,7 @@ def counted(table: pl.DataFrame) -> str:
     alone = {word: table.filter(instead=word).height for word in (BETTER, ALIKE, WORSE)}
     text = (
         f"Of {plural(table.height, 'pair')} of classes, attention adds something to all that needs no attention in {adding.height}; of "
-        "pairs to which it adds nothing, one in forty at most would be counted by chance."
+        "pairs to which it adds nothing, one in twenty at most would be counted by chance."
     )
     if adding.height:
         row = adding.sort(f"adds_{EVERY}", descending=True).row(0, named=True)

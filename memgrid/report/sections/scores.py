@@ -70,7 +70,8 @@ def summary(report: Report) -> Section:
     best = report.best_of_families()
     meaning = pl.col("family").replace_strict(FAMILIES, default="other taxonomies").alias("meaning")
     columns = {"setting": "setting", **{key: SCORES[key] for key in list(SCORES)[:3]}, "family": "family", "meaning": "its nodes"}
-    caption = "The best setting of each family by min-F1, the F1 of the class that is hardest to tell."
+    best_by = "min-F1, the F1 of the class that is hardest to tell" if report.by == "min_f1" else RANKED[report.by]
+    caption = f"The best setting of each family by {best_by}."
     text = [line for line in text if line]
     return Section(
         "summary", "What was run", text, [listing(best.with_columns(meaning), columns, "Best of each family", caption, small=SMALL)]
@@ -108,7 +109,7 @@ def chart(report: Report, table: pl.DataFrame, name: str, where: str) -> Picture
         f"controls reach on the same samples.{shade}{first}"
     )
     drawn = table.head(DRAWN).select(pl.col("label").alias("setting"), "family", "doubt", "min_f1", "spread", "low", "high", *CONTROLS)
-    return report.drawn(name, partial(charts.draw_ranking, drawn, noise=band), "Taxonomies ranked by min-F1", caption)
+    return report.drawn(name, partial(charts.draw_ranking, drawn, noise=band), f"Taxonomies ranked by {RANKED[report.by]}", caption)
 
 
 def by_classes(table: pl.DataFrame) -> pl.DataFrame:

@@ -94,7 +94,8 @@ def test_what_is_neither_true_nor_false_is_told_what_to_write():
 
 
 def test_other_errors_keep_what_hydra_says_of_them():
-    assert told("rho=abc") == "Error merging override rho=abc: Value 'abc' of type 'str' could not be converted to Float"
+    assert told("rho=abc") == "rho=abc is no number, and one is wanted: write rho=<number>"
+    assert told("cnn.epochs=many") == "cnn.epochs=many is no whole number, and one is wanted: write cnn.epochs=<whole number>"
 
 
 # Files of one's own.

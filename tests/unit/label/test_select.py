@@ -71,6 +71,9 @@ def test_no_near_duplicates_on_both_sides(seed):
         tokens[target, b : b + GROUP_NGRAM] = tokens[source, a : a + GROUP_NGRAM]
     made = chosen(ids, tokens, classes, TITLES, CONFIG, 0)
     groups = content_groups(tokens, GROUP_NGRAM)[made["sequence_id"].to_numpy() - 1000]
+    together = pl.DataFrame({"found": groups, "told": made["group"]}).unique()
+    assert together["found"].is_unique().all()  # samples say which near-duplicates they are
+    assert together["told"].is_unique().all()
     train, evaluate = (set(groups[made["side"].to_numpy() == side]) for side in ("train", "eval"))
     assert not train & evaluate
 

@@ -359,3 +359,4 @@ def test_networks_agree_on_equal_maps_and_by_chance_on_others():
     assert shared == pytest.approx(0.1, abs=0.02)
     assert agreement(np.zeros((20, LAYERS, LENGTH, LENGTH)), 0.1)[1] == pytest.approx(0.1, abs=0.02)  # zeros agree on nothing
     assert np.isnan(agreement(one[None])).all()
+    assert agreement(others) == agreement(others, 0.03)  # of which findings and documentation speak

@@ -5,8 +5,10 @@ import pytest
 from conftest import NIGHT
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import t as student
 
-from memgrid.metrics.intervals import over_runs, panel_scores, resampled_confusions
+from memgrid.metrics.intervals import ends, over_runs, panel_scores, resampled_confusions
+from memgrid.metrics.resampling import how_often
 from memgrid.metrics.scores import confusion_matrix, scores, summary_values
 
 SIMULATED = 400 if NIGHT else 80
@@ -75,6 +77,33 @@ def test_two_runs_that_differ_much_say_next_to_nothing():
     assert high > 67
 
 
+def test_an_interval_over_runs_by_hand():
+    """Runs that differ by 10 (standard deviation) with ends 3.92 away: a variance of 4 of samples, and of (100 - 4) / 3 of training."""
+    variance, training = 4 + 96 / 3, 96 / 3
+    reach = student.ppf(0.975, 2 * (variance / training) ** 2) * np.sqrt(variance)
+    made = over_runs([40, 50, 60], [36.08, 46.08, 56.08], [53.92 - 10, 53.92, 63.92])
+    assert made == pytest.approx((50, 50 - reach, 50 + reach), abs=0.01)
+
+
+@pytest.mark.parametrize("spread", [0.0, 3.0])
+def test_what_few_samples_make_of_equal_networks_is_no_spread_of_theirs(spread):
+    """Eight networks, each score off by 2 for its samples: the variance of the mean is (4 + the spread's) / 8, and not 4 / 8 more."""
+    random, variances = np.random.default_rng(0), []
+    for _ in range(300):
+        value = 50 + random.normal(0, 2, 8) + random.normal(0, spread, 8)
+        low, high = ends(value, value + random.normal(0, 2, (200, 8)), np.array(1e9), 0.975)
+        variances.append(((high - low) / 2 / 1.96) ** 2)
+    # Student's quantile is larger than the normal one where the spread is seen on few networks.
+    assert (4 + spread**2) / 8 < np.mean(variances) < 1.45 * (4 + spread**2) / 8
+
+
+def test_the_upper_end_of_the_minimum_is_above_that_of_each_class():
+    """It has to hold for all classes together."""
+    labels = np.repeat(np.arange(3), 50)
+    made = panel_scores(labels, np.where(np.arange(150) % 3 > 0, labels, (labels + 1) % 3)[None], 3, 0)
+    assert made["min_f1"]["high"] > min(entry["high"] for entry in made["f1"]) + 0.5
+
+
 def test_runs_that_agree_say_no_more_than_one():
     """They may look at the same samples."""
     assert over_runs([60.0, 60.0, 60.0], [55.0] * 3, [66.0] * 3) == pytest.approx((60, 55, 66))
@@ -121,7 +150,7 @@ def test_resampled_matrices_are_those_of_a_loop(classes, members, samples, seed)
     labels, predicted = rng.integers(0, classes, samples), rng.integers(0, classes, (members, samples))
     drawn = rng.integers(0, samples, (7, samples))
     expected = [confusion_matrix(labels[rows], predicted[:, rows], classes) for rows in drawn]
-    np.testing.assert_array_equal(resampled_confusions(labels, predicted, classes, drawn), expected)
+    np.testing.assert_array_equal(resampled_confusions(labels, predicted, classes, how_often(drawn)), expected)
 
 
 def test_of_one_network_and_many_samples_it_is_wilsons():
@@ -148,3 +177,14 @@ def test_members_that_differ_widen_the_interval():
     alike = panel_scores(labels, np.stack([members[1]] * 4), 3, 0, rounds=100)["min_f1"]
     assert apart["high"] - apart["low"] > 5 * (alike["high"] - alike["low"])
     assert apart["mean"] == np.mean([scores(confusion_matrix(labels, one, 3))["min_f1"] for one in members])
+
+
+def test_copies_of_samples_leave_the_interval_as_it_was():
+    random = np.random.default_rng(0)
+    labels, predicted = np.arange(90) % 3, random.integers(0, 3, (1, 90))
+    alone = panel_scores(labels, predicted, 3, 0)
+    copied = panel_scores(np.repeat(labels, 4), np.repeat(predicted, 4, 1), 3, 0, groups=np.repeat(np.arange(90), 4))
+    for name in ("min_f1", "accuracy"):
+        assert copied[name] == pytest.approx(alone[name], rel=1e-6)
+    as_samples = panel_scores(np.repeat(labels, 4), np.repeat(predicted, 4, 1), 3, 0)["accuracy"]
+    assert as_samples["high"] - as_samples["low"] < 0.6 * (alone["accuracy"]["high"] - alone["accuracy"]["low"])

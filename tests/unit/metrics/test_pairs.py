@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import fisher_exact
 
-from memgrid.metrics.pairs import balanced_accuracy, chance, holm, leads, pair_scores, pairs
+from memgrid.metrics.pairs import balanced_accuracy, chance, holm, leads, of_groups, pair_scores, pairs, right
 
 LEVEL, SIMULATED = 0.05, 1000 if NIGHT else 300
 # Which classes are alike: inside a group nothing but a coin tells them.
@@ -38,6 +38,28 @@ def test_classes_that_are_alike_are_told_apart_in_one_of_twenty_at_most(groups, 
         different += all(apart for pair, apart in found.items() if pair not in same)
     assert wrong / SIMULATED <= LEVEL + 2 * np.sqrt(LEVEL * (1 - LEVEL) / SIMULATED)
     assert different > 0.9 * SIMULATED
+
+
+@pytest.mark.parametrize("as_groups", [True, False])
+def test_near_duplicates_are_no_evidence_of_their_own(as_groups):
+    """Two classes that are alike, of texts that occur up to twenty times: a text is of one class, and its copies are answered alike.
+
+    Who takes each copy for a sample calls the classes told apart far more often than in one of twenty.
+    """
+    random, wrong = np.random.default_rng(0), 0
+    for _ in range(SIMULATED):
+        copies = random.integers(1, 21, 40)
+        labels, groups = np.repeat(np.arange(40) % 2, copies), np.repeat(np.arange(40), copies)
+        lead = np.repeat(random.normal(size=40), copies) + 0.1 * random.normal(size=copies.sum())
+        answers = 1 / (1 + np.exp(-np.stack([lead, -lead], 1)))
+        wrong += pair_scores(labels, answers, groups if as_groups else None)[0]["adjusted"] <= LEVEL
+    assert (wrong / SIMULATED <= LEVEL + 2 * np.sqrt(LEVEL * (1 - LEVEL) / SIMULATED)) == as_groups
+    assert as_groups or wrong / SIMULATED > 0.2
+
+
+def test_a_group_answers_by_its_mean_and_counts_in_each_class_that_it_has():
+    first, lead = of_groups(np.array([True, True, False, False]), np.array([1.0, -3.0, 2.0, 5.0]), np.array([7, 7, 7, 9]))
+    assert sorted(zip(first.tolist(), lead.tolist(), strict=True)) == [(False, 2.0), (False, 5.0), (True, -1.0)]
 
 
 @pytest.mark.parametrize("classes", [2, 3, 4, 5])
@@ -85,3 +107,10 @@ def test_holm_by_hand():
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert holm([0.5, 0.9]) == [1.0, 1.0]
     assert holm([]) == []
+
+
+def test_two_classes_are_asked_alone_and_a_tie_is_half_right():
+    probabilities = np.array([[0.1, 0.2, 0.7], [0.3, 0.3, 0.4], [0.5, 0.4, 0.1], [0, 0, 1]])
+    labels = np.array([1, 0, 1, 2])
+    assert right(*leads(labels, probabilities, (0, 1))).tolist() == [1, 0.5, 0]
+    assert right(*leads(labels, np.stack([probabilities] * 2), (0, 2))).shape == (2, 2)

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memgrid.intervene.statistics import RESAMPLES, difference, interval, share_interval
-from memgrid.metrics.resampling import bootstrap, how_often, mean_interval, middle
+from memgrid.metrics.resampling import bootstrap, group_counts, how_often, mean_interval, middle
 
 
 @given(st.integers(1, 80), st.integers(1, 5), st.integers(0, 2**32))
@@ -17,7 +17,7 @@ def test_intervals_are_those_of_a_loop(samples, seeds, seed):
     assert difference(target, control) == (float(target.mean() - control.mean()), *interval(values, samples, -1.0))
     gap = rng.normal(size=samples)
     rows = np.random.default_rng(0).integers(0, samples, (1000, samples))
-    assert mean_interval(gap) == tuple(np.percentile(gap[rows].mean(1), [2.5, 97.5]))
+    np.testing.assert_allclose(mean_interval(gap), np.percentile(gap[rows].mean(1), [2.5, 97.5]), rtol=1e-9, atol=1e-12)
 
 
 @given(st.integers(1, 30), st.integers(1, 20), st.integers(0, 2**32))
@@ -29,9 +29,21 @@ def test_rows_and_counts_say_the_same(samples, rounds, seed):
 def test_resamples_spread_as_the_mean_does():
     """The bootstrap of a mean has the standard error of the mean, drawn in either way."""
     values = np.random.default_rng(0).normal(size=400)
-    by_rows = bootstrap(lambda rows: values[rows].mean(1), 400, 4000, 0)
-    by_counts = bootstrap(lambda counts: counts @ values / 400, 400, 4000, 0, counted=True)
-    for means in (by_rows, by_counts):
+    by_groups = group_counts(np.arange(400), 4000, 0) @ values / 400
+    by_counts = bootstrap(lambda counts: counts @ values / 400, 400, 4000, 0)
+    for means in (by_groups, by_counts):
         low, high = middle(means)
         np.testing.assert_allclose(means.std(), values.std() / 20, rtol=0.05)
         np.testing.assert_allclose((low, high), values.mean() + np.array([-1.96, 1.96]) * values.std() / 20, atol=0.01)
+
+
+def test_groups_are_drawn_as_a_whole():
+    """Copies of a sample are no samples more: the interval is that of the groups."""
+    values = np.random.default_rng(0).normal(size=100)
+    copies = np.repeat(values, 5), np.repeat(np.arange(100), 5)
+    counts = group_counts(copies[1], 50, 0)
+    assert (counts.reshape(50, 100, 5) == counts.reshape(50, 100, 5)[..., :1]).all()
+    assert (counts.sum(1) == 500).all()
+    np.testing.assert_allclose(mean_interval(*copies), mean_interval(values), rtol=1e-9)
+    low, high = mean_interval(copies[0])
+    assert high - low < 0.6 * np.diff(mean_interval(*copies))[0]

@@ -8,7 +8,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from memgrid.metrics.resampling import mean_interval
-from memgrid.metrics.stacking import FOLDS, RIDGE, added, cross_fitted_loss, stratified
+from memgrid.metrics.stacking import FOLDS, GAIN, RIDGE, added, both_ways, cross_fitted_loss, stratified
 
 SIMULATED = 1000 if NIGHT else 200
 
@@ -22,7 +22,7 @@ def test_losses_are_those_of_scikit_learn():
     random = np.random.default_rng(0)
     labels, others = drawn(150, 3, 1.0, random)
     others = np.column_stack([others * [1, 100, 0.01], np.ones(150)])  # of any scale, and one that says nothing
-    folds = stratified(labels, 0)
+    folds = stratified(labels, np.arange(150), 0)
     expected = np.empty(150)
     for fold in range(FOLDS):
         model = make_pipeline(StandardScaler(), LogisticRegression(C=1 / RIDGE, tol=1e-10, max_iter=1000))
@@ -33,11 +33,11 @@ def test_losses_are_those_of_scikit_learn():
 
 def test_folds_have_as_many_of_either_label():
     labels = np.arange(53) < 13
-    folds = stratified(labels, 3)
+    folds = stratified(labels, np.arange(53), 3)
     counts = np.array([np.bincount(folds[labels == label], minlength=FOLDS) for label in (False, True)])
     assert (np.ptp(counts, axis=1) <= 1).all()
     assert np.ptp(counts.sum(0)) <= 1
-    assert not np.array_equal(folds, stratified(labels, 4))
+    assert not np.array_equal(folds, stratified(labels, np.arange(53), 4))
 
 
 @pytest.mark.parametrize(("samples", "columns", "apart"), [(40, 1, 0.5), (160, 1, 3.0), (160, 6, 1.5)])
@@ -51,14 +51,25 @@ def test_what_says_nothing_adds_something_in_one_of_twenty_at_most(samples, colu
     assert wrong <= 0.05 * SIMULATED
 
 
-@pytest.mark.parametrize("apart", [1.0, 4.0, 6.0])
-@pytest.mark.parametrize("noise", [0.0, 1.0])
-def test_what_others_say_already_adds_nothing(apart, noise):
-    """However right it is alone: a copy, or one that is blurred."""
+REPEATS = {
+    "copy": lambda odds, _: 3 * odds + 1,
+    "blurred": lambda odds, random: odds + random.normal(size=len(odds)),
+    "saturated": lambda odds, _: np.tanh(odds / 2),
+    "steep": lambda odds, _: odds**3,
+    "flat": lambda odds, _: np.sign(odds) * np.sqrt(np.abs(odds)),
+}
+
+
+@pytest.mark.parametrize("apart", [2.0, 4.0, 5.0, 7.0])
+@pytest.mark.parametrize("repeat", REPEATS)
+def test_what_others_say_already_adds_nothing(apart, repeat):
+    """However right it is alone, and however it is bent; measured on 150 each: at most 3 %."""
     random, gained = np.random.default_rng(0), []
-    for seed in range(40):
-        labels, others = drawn(160, 1, apart, random)
-        gained.append(mean_interval(added(labels, others, others[:, 0] * 3 + 1 + noise * random.normal(size=160), seed))[0] > 0)
+    for seed in range(SIMULATED // 5):
+        labels = np.repeat([True, False], 80)
+        odds = np.clip(apart * (random.normal(size=160) + apart * labels - apart / 2), -6.9, 6.9)
+        gain = added(labels, both_ways(odds[:, None]), REPEATS[repeat](odds, random), seed)
+        gained.append(mean_interval(gain)[0] > GAIN)
     assert np.mean(gained) <= 0.05
 
 
@@ -76,3 +87,19 @@ def test_what_is_worse_alone_may_add_something():
         labels, others = drawn(320, 1, 1.5, random)
         gained.append(mean_interval(added(labels, others, random.normal(size=320) + 0.8 * labels, seed))[0] > 0)
     assert np.mean(gained) > 0.7
+
+
+def test_near_duplicates_are_in_one_fold_and_add_nothing():
+    """A source that knows each text by heart, and nothing of what it has not seen: copies in other folds would look like knowledge."""
+    random, gained = np.random.default_rng(0), {True: 0, False: 0}
+    for seed in range(40):
+        groups = np.repeat(np.arange(20), 16)
+        labels, others = groups % 2 == 0, random.normal(size=(320, 1))
+        source = np.repeat(random.normal(size=20), 16)
+        folds = stratified(labels, groups, seed)
+        assert all(len(set(folds[groups == group])) == 1 for group in range(20))
+        for together in gained:
+            known = groups if together else np.arange(320)
+            gained[together] += mean_interval(added(labels, others, source, seed, known), known)[0] > 0
+    assert gained[True] <= 2
+    assert gained[False] > 8

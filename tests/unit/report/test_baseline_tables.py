@@ -8,7 +8,7 @@ import pytest
 from runs_maker import Run, finish, rewrite
 
 from memgrid.metrics.resampling import mean_interval
-from memgrid.report.baseline_tables import added, learning, negatives, right
+from memgrid.report.baseline_tables import added, learning, negatives
 from memgrid.report.read import read_runs
 from memgrid.report.rows import named, ranking_rows
 from memgrid.report.tables import REFERENCES, controls
@@ -64,13 +64,6 @@ def test_the_verdict_follows_the_numbers(tmp_path, panel, tokens, verdict, inste
     assert row["low"] <= row["difference"] <= row["high"]
     assert row["difference"] == pytest.approx(row["attention"] - row["without"])
     assert row["confidence"] is row["adds_confidence"] is None
-
-
-def test_two_classes_are_asked_alone_and_a_tie_is_half_right():
-    probabilities = np.array([[0.1, 0.2, 0.7], [0.3, 0.3, 0.4], [0.5, 0.4, 0.1], [0, 0, 1]])
-    labels = np.array([1, 0, 1, 2])
-    assert right(probabilities, labels, (0, 1)).tolist() == [1, 0.5, 0]
-    assert right(np.stack([probabilities] * 2), labels, (0, 2)).shape == (2, 2)
 
 
 def test_pairing_narrows_the_interval():

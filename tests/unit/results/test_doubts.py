@@ -52,7 +52,7 @@ def test_the_terminal_names_them(result):
     made = trained(result, FINE, BEHIND_IT, CONSTANT, CONSTANT)
     one, other = doubts(made)
     assert one.startswith("NOT TRAINED: 2 of 4 networks give the same answer")
-    assert "1 of 4 networks have not learned what they could (a training loss of 0.90" in other
+    assert "1 of 4 networks has not learned what they could (a training loss of 0.90" in other
     assert "a linear probe has 0.45 on others): use more cnn.epochs" in other
     assert verdicts(made)[:2] == [one, other]
     with (console := Console(width=120)).capture() as shown:

@@ -123,9 +123,8 @@ def probed(classes, each, signal, seed):
     """The test of a probe that sees as much of a class in each number."""
     random = np.random.default_rng(seed)
     labels = np.repeat(np.arange(classes), each)
-    return permuted(
-        [random.normal(size=(len(labels), 6)) + signal * np.eye(classes, 6)[labels] for _ in range(2)], [labels, labels], 10**6 + seed
-    )
+    seen = [random.normal(size=(len(labels), 6)) + signal * np.eye(classes, 6)[labels] for _ in range(2)]
+    return permuted(seen, [labels, labels], 10**6 + seed)
 
 
 def test_a_linear_classifier_is_tested_against_permuted_labels():
@@ -136,6 +135,17 @@ def test_a_linear_classifier_is_tested_against_permuted_labels():
     assert {test.chance for test in much} == {1 / 1000}
     assert all(test.accuracy > 70 > 45 > test.permuted > 20 for test in much)
     assert {test.permutations for test in much} == {999}
+
+
+def test_near_duplicates_are_no_evidence_for_a_linear_classifier():
+    """Two classes that are alike, of texts with ten copies each, on both sides: whatever is learned, luck is with whole texts."""
+    wrong = []
+    for seed in range(SIMULATED):
+        random = np.random.default_rng(2000 + seed)
+        labels = [np.repeat(random.permutation(24) % 2, 10) for _ in range(2)]
+        seen = [np.repeat(random.normal(size=(24, 6)), 10, axis=0) + 0.1 * random.normal(size=(240, 6)) for _ in range(2)]
+        wrong.append(permuted(seen, labels, seed).chance <= 0.05)
+    assert np.mean(wrong) <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / SIMULATED)
 
 
 def test_the_tree_of_the_confidence_is_a_small_one():

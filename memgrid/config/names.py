@@ -38,7 +38,13 @@ CAME_LATER: dict[str, dict[str, Any]] = {
     "select": {"non_memorized": "any", "decoded": "continuation"},
     "cnn": {"schedule": "constant"},
 }
-HARDWARE = {"llm": {"device", "device_map", "batch_tokens"}, "trainer": {"threads", "progress"}, "label": {"processes"}}
+# How a result is computed, and how often it is looked at on the way.
+HARDWARE = {
+    "llm": {"device", "device_map", "batch_tokens"},
+    "cnn": {"evaluate_every"},
+    "trainer": {"threads", "progress"},
+    "label": {"processes"},
+}
 COUNTING = {"counts", "index"}  # settings of labels that decide nothing without duplicates; the others decide what is code
 
 

@@ -115,7 +115,10 @@ class DataConfig:
 
 @dataclass
 class CNNConfig:
-    """The panel (the product of the three lists; a single value counts as a list of one) and how it is trained."""
+    """The panel (the product of the three lists; a single value counts as a list of one) and how it is trained.
+
+    `evaluate_every`: eval samples are looked at after so many epochs, and after each of the last three, which scores are made of.
+    """
 
     kind: str = field(default="conv", metadata=limits(choices=("conv", "linear")))
     kernel_size: Any = field(default=MISSING, metadata=limits(least=1, most=16, product=int))
@@ -128,6 +131,7 @@ class CNNConfig:
     learning_rate: float = field(default=1e-3, metadata=limits(least=1e-9, most=10))
     weight_decay: float = field(default=0.1, metadata=limits(least=0, most=10))
     schedule: str = field(default="constant", metadata=limits(choices=("constant", "linear")))
+    evaluate_every: int = field(default=1, metadata=limits(least=1))
 
 
 @dataclass

@@ -25,6 +25,8 @@ from memgrid.train.data import Batch
 from memgrid.train.devices import training_device
 from memgrid.train.networks import AttentionCNN, LinearProbe, Unpack
 
+PAPER_EPOCHS = 3  # the paper sums the confusion matrices of the last three epochs
+
 
 class Panel(pl.LightningModule):
     """Trains every member in one pass over the data; a member comes out as if it had been trained alone.
@@ -59,6 +61,14 @@ class Panel(pl.LightningModule):
                 self.confusion[member.name] = MulticlassConfusionMatrix(classes)
         self.losses: dict[str, list[tuple[float, int]]] = {}
         self.history: list[dict[str, Any]] = []
+
+    def on_train_epoch_start(self) -> None:
+        """Look at eval samples after this epoch, or not: nothing is chosen on them, so that the networks come out the same."""
+        self.losses.clear()
+        last = self.current_epoch >= self.config.epochs - PAPER_EPOCHS
+        looks = last or (self.current_epoch + 1) % self.config.evaluate_every == 0
+        # Lightning looks where this number divides that of the epochs so far.
+        self.trainer.check_val_every_n_epoch = 1 if looks else self.config.epochs + 1
 
     def images(self, pools: dict[str, Tensor]) -> dict[str, Tensor]:
         """Packed maps → images, for each pooling that the panel reads."""
@@ -199,12 +209,12 @@ def read_checkpoint(path: Path, epochs: int) -> dict[str, Any]:
         raise UserError(f"{path} is missing, and with it the trained networks: {again}")
     try:
         checkpoint = load(path)
-        seen = {row["epoch"] for row in checkpoint["history"]}
+        seen = max((row["epoch"] + 1 for row in checkpoint["history"]), default=0)
     except OSError as error:
         raise UserError(f"{path} cannot be read ({reason(error)}): set that right, or {again}") from None
     except (DamagedError, KeyError, TypeError) as error:
         fault = error.fault if isinstance(error, DamagedError) else "it is none of this training"
         raise UserError(f"{path} is damaged ({fault}): {again}") from None
-    if len(seen) < epochs:
-        raise UserError(f"{path} has seen {len(seen)} of {epochs} epochs: wait if another process trains this run, or {again}")
+    if seen < epochs:
+        raise UserError(f"{path} has seen {seen} of {epochs} epochs: wait if another process trains this run, or {again}")
     return checkpoint

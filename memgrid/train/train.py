@@ -30,10 +30,9 @@ from memgrid.tracking.log import log_history, summarise, tracked
 from memgrid.train.baselines import Probabilities, Side, linear, permuted, scored, without_attention
 from memgrid.train.data import AttentionData, Batch
 from memgrid.train.networks import LinearProbe, Unpack
-from memgrid.train.panel import Panel
+from memgrid.train.panel import PAPER_EPOCHS, Panel
 from memgrid.train.trainer import resumable, trainer_of
 
-PAPER_EPOCHS = 3  # the paper sums the confusion matrices of the last three epochs
 PROBE = "linear-"  # before the name of a pooling
 
 

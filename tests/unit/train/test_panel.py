@@ -73,10 +73,13 @@ def fitted(planted, folder, panel=MEMBERS, shuffled=False, stopped_at=None, mode
     store, corpus, samples = planted
     data = AttentionData(store, corpus, samples, ("mean", "max"), DataConfig(mode=mode, workers=1), 16, seed=0, shuffled=shuffled)
 
+    begin = Panel.on_train_epoch_start
+
     def stop(module):
         """Somebody ends the training when that epoch begins."""
         if module.current_epoch == stopped_at:
             raise Killed
+        begin(module)
 
     with mock.patch.object(Panel, "on_train_epoch_start", stop):
         return fit(run_config(**changes), panel, data, folder, None)
@@ -107,6 +110,18 @@ def test_resumed_equals_undisturbed(planted, whole, tmp_path):
     assert resumed[0] == whole[0]
     assert [row.epoch for row in resumed[0]] == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
     np.testing.assert_array_equal(resumed[1], whole[1])
+
+
+@pytest.mark.parametrize("stopped_at", [None, 3])
+def test_eval_samples_that_are_looked_at_less_often_change_nothing(stopped_at, planted, tmp_path):
+    """What the last three epochs are made of is there; an epoch that nobody looked at has no row."""
+    often = fitted(planted, tmp_path / "often", MEMBERS[:2], epochs=7)
+    if stopped_at:
+        with pytest.raises(Killed):
+            fitted(planted, tmp_path / "seldom", MEMBERS[:2], stopped_at=stopped_at, epochs=7, evaluate_every=2)
+    seldom = fitted(planted, tmp_path / "seldom", MEMBERS[:2], epochs=7, evaluate_every=2)
+    assert seldom[0] == [row for row in often[0] if row.epoch in (1, 3, 4, 5, 6)]
+    np.testing.assert_array_equal(seldom[1], often[1])
 
 
 @pytest.fixture

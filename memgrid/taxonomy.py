@@ -134,6 +134,11 @@ class Taxonomy:
         """The feature groups that its rules read, besides `memorized`."""
         return tuple(dict.fromkeys(group for names in self.classes.values() for rule in names for group in RULES[rule].needs))
 
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """Those of them that files of labels hold: a null rule's are made from the id."""
+        return tuple(group for group in self.needs if group not in NULL)
+
     def classify(self, features: pl.DataFrame, thresholds: Thresholds) -> np.ndarray:
         """The class of every row as its index, int8 (rows,); `NO_CLASS` where no rule holds, `UNDECIDED` if a null `is_code` decides.
 
@@ -148,6 +153,10 @@ class Taxonomy:
         )
         return np.where(if_code == if_text, if_code, np.int8(UNDECIDED))
 
+    def undecided(self, classes: np.ndarray) -> int:
+        """How many of the classes that `classify` gave are undecided."""
+        return int((classes == UNDECIDED).sum())
+
     def chain(self, thresholds: Thresholds) -> pl.Expr:
         """The first class with a rule that holds."""
         chain = pl.lit(NO_CLASS, pl.Int8)
@@ -159,7 +168,7 @@ class Taxonomy:
     @property
     def is_null(self) -> bool:
         """Whether it splits what is memorized for no reason, by a coin or at a median: every ranking tells where such ones land."""
-        return any(group in NULL for group in self.needs)
+        return self.kept != self.needs
 
     @cached_property
     def cases(self) -> pl.DataFrame:

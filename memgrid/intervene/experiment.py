@@ -1,25 +1,27 @@
 """Causal interventions: switch off where a class's decision comes from, and measure whether the model still reproduces its text.
 
 For a class and a dose q, the most decisive q % of the positions of its decision map (Δ) are masked while the model decodes the class's
-samples, and beside them controls of the same size (see `memgrid.intervene.positions.Regions`). Every mask is a row of the table:
+samples, and beside them controls that take as much attention from each layer (see `memgrid.intervene.positions.Regions`). Every mask is a
+row of the table:
 
     class, q (percent; 0 for the row `none`), masked (see `memgrid.intervene.positions.Trial`), seed (of random masks)
     positions, overlap, decisive, removed: what the mask takes away (see `Regions.describe`)
     samples: how many sequences were read: extractable ones only, so that a class of non-memorized sequences has no rows
     extractable, extractable_low, extractable_high: the share that is still extractable, with a 95 % bootstrap interval over samples
-    suffix_logprob: mean log-probability of the suffix, nats per token
+    suffix_logprob: mean log-probability of the suffix, nats per token; null for all but a few random masks
     damage: by how much the mask raises the loss on the suffix of held-out text, nats per token; null without held-out
-        text, and for masks of a single layer
+        text, for masks of a single layer, and for all but a few random ones
     kept: for each sample, in the order of its id, whether it is still extractable: what `memgrid.intervene.statistics` pairs
 
-Random masks come several times, with different seeds: their spread is that of the draw.
+Random masks come many times, with different seeds: their spread is that of the draw. Of a class whose target is one of the crowd after the
+first of them, the rest is left out (`memgrid.intervene.statistics.settled`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -34,15 +36,16 @@ from memgrid.corpus.corpus import Corpus
 from memgrid.errors import DamagedError, UserError
 from memgrid.intervene.masking import MaskedReader, PositionMask, prove_masking
 from memgrid.intervene.positions import Regions, Trial, candidates
-from memgrid.intervene.statistics import share_interval
+from memgrid.intervene.statistics import LOOKS, RANDOM, settled, share_interval, shares_of
 from memgrid.io.digests import KEY, UNSEALED, is_sound, read_table, sealed, write_parquet
 from memgrid.io.display import progress_bar
 from memgrid.io.files import replace_damaged, write_bytes
 from memgrid.lm.model import LanguageModel
 from memgrid.lm.triangle import Triangle
 
-FORMAT = 1  # raised when what is measured changes: older files are measured again
+FORMAT = 2  # raised when what is measured changes: older files are measured again
 CHOICE_SEED = 0xC401CE
+MEASURED = 3  # random masks of a dose of which more than the samples that survive is measured: its mean is enough, no test asks for more
 
 
 def intervene(
@@ -81,7 +84,7 @@ def intervene(
         raise UserError(f"no sample of {', '.join(classes)} is extractable from llm {lm.identity.name!r}: there is nothing to switch off")
     journal = Journal(journal_file, f"{key} {drawn_digest(held_out, *wanted.values())}")
     trials = experiment.run(wanted, held_out, journal)
-    table = pl.DataFrame([row_of(classes[trial.label], trial, journal.done[trial]) for trial in trials], schema=SCHEMA)
+    table = experiment.rows(trials, journal)
     write_table(table, table_file, {"key": key, "settings": asdict(config), "ids": {classes[c]: ids.tolist() for c, ids in wanted.items()}})
     journal.path.unlink(missing_ok=True)
     return table
@@ -106,18 +109,25 @@ SCHEMA: dict[str, Any] = {
 }
 
 
-def trials_of(label: int, classes: list[str], layers: int, config: InterveneConfig) -> Iterator[Trial]:
-    """All masks of one class, in the order in which they are measured."""
-    yield Trial(label, 0.0, "none")
+def trials_of(label: int, classes: list[str], layers: int, config: InterveneConfig) -> list[Trial]:
+    """The masks of one class that are no draws, in the order in which they are measured."""
+    trials = [Trial(label, 0.0, "none")]
     others = [f"other:{name}" for number, name in enumerate(classes) if number != label]
     for percent in sorted(set(config.percent)):
-        yield Trial(label, percent, "target")
-        yield from (Trial(label, percent, "random", seed) for seed in range(config.seeds))
-        yield from (Trial(label, percent, masked) for masked in (*others, "least", "attended"))
-    if config.layers_at is not None:
+        trials += [Trial(label, percent, masked) for masked in ("target", *others, "least", "attended")]
+    if (at := config.layers_at) is not None:
         for layer in range(1, layers + 1):
-            yield Trial(label, config.layers_at, f"layer:{layer}")
-            yield Trial(label, config.layers_at, f"random-layer:{layer}", 0)
+            trials += [Trial(label, at, f"layer:{layer}"), Trial(label, at, f"random-layer:{layer}", 0)]
+    return trials
+
+
+def draws_of(label: int, config: InterveneConfig) -> list[list[Trial]]:
+    """The random masks of one class, up to each look at them and from there on."""
+    ends = [*(draws for draws in LOOKS if draws < config.seeds), config.seeds]
+    return [
+        [Trial(label, percent, RANDOM, seed) for seed in range(start, end) for percent in sorted(set(config.percent))]
+        for start, end in zip([0, *ends], ends, strict=False)
+    ]
 
 
 def finished_table(path: Path, key: str) -> pl.DataFrame | None:
@@ -181,35 +191,49 @@ class Experiment:
 
     def run(self, wanted: dict[int, np.ndarray], held_out: np.ndarray, journal: Journal) -> list[Trial]:
         """Measure what the journal lacks; returns all trials."""
-        trials = {label: list(trials_of(label, self.classes, len(self.among), self.config)) for label in wanted}
-        every = [trial for part in trials.values() for trial in part]
         damaged = self.reader(held_out) if len(held_out) else None
+        planned = {label: self.planned(label) for label in wanted}
+        every: list[Trial] = []
         with progress_bar() as progress:
-            task = progress.add_task("switching off attention", total=len(every), completed=len(journal.done))
+            task = progress.add_task("switching off attention", total=sum(len(trials) for parts in planned.values() for trials in parts))
             for label, ids in wanted.items():
-                missing = [trial for trial in trials[label] if trial not in journal.done]
-                for trial, record in self.measure(label, ids, damaged, missing):
-                    journal.add(trial, record)
-                    progress.advance(task)
+                reader, regions = self.reader(ids), Regions(self.maps, label, self.classes, self.attention(ids), self.among)
+                mine: list[Trial] = []
+                for number, trials in enumerate(planned[label]):
+                    if number < 2 or not settled(shares_of(self.rows(mine, journal))):
+                        for trial in trials:
+                            if trial not in journal.done:
+                                journal.add(trial, self.measure(trial, regions, reader, damaged))
+                        mine += trials
+                    progress.advance(task, len(trials))
+                every += mine
         return every
 
-    def measure(
-        self, label: int, ids: np.ndarray, held_out: MaskedReader | None, trials: list[Trial]
-    ) -> Iterator[tuple[Trial, dict[str, Any]]]:
-        """What each mask takes away, and what it does to the samples of a class and to held-out text."""
-        if not trials:
-            return
-        reader = self.reader(ids)
-        regions = Regions(self.maps, label, self.classes, mean_attention(self.lm, self.tokens(ids)), self.among)
-        for trial in trials:
-            positions = regions.mask(trial)
-            mask = PositionMask(positions, self.config.heads)
+    def planned(self, label: int) -> list[list[Trial]]:
+        """The masks of a class: those that are no draws, and then the draws from look to look."""
+        return [trials_of(label, self.classes, len(self.among), self.config), *draws_of(label, self.config)]
+
+    def rows(self, trials: Iterable[Trial], journal: Journal) -> pl.DataFrame:
+        """The rows of trials that were measured."""
+        return pl.DataFrame([row_of(self.classes[trial.label], trial, journal.done[trial]) for trial in trials], schema=SCHEMA)
+
+    def attention(self, ids: np.ndarray) -> Float[np.ndarray, "layers length length"]:
+        """Where the model looks in some sequences, see `mean_attention`."""
+        return mean_attention(self.lm, self.tokens(ids))
+
+    def measure(self, trial: Trial, regions: Regions, reader: MaskedReader, held_out: MaskedReader | None) -> dict[str, Any]:
+        """What a mask takes away, and what it does to the samples of its class and to held-out text."""
+        positions = regions.mask(trial)
+        mask = PositionMask(positions, self.config.heads)
+        outcome: dict[str, Any] = {"suffix_logprob": None, "damage": None}
+        if (trial.seed or 0) < MEASURED:
             kept, logprob = reader.read(mask)
-            damage = None
+            outcome["suffix_logprob"] = float(logprob.mean(dtype=np.float64))
             if held_out is not None and trial.layer is None:  # of single layers, only what they do to the class is asked
-                damage = float((held_out.read(self.nothing)[1] - held_out.read(mask)[1]).mean(dtype=np.float64))
-            outcome = {"suffix_logprob": float(logprob.mean(dtype=np.float64)), "damage": damage, "kept": kept.tolist()}
-            yield trial, {**regions.describe(trial, positions), **outcome}
+                outcome["damage"] = float((held_out.read(self.nothing)[1] - held_out.read(mask)[1]).mean(dtype=np.float64))
+        else:
+            kept = reader.extractable(mask)
+        return {**regions.describe(trial, positions), **outcome, "kept": kept.tolist()}
 
 
 def mean_attention(lm: LanguageModel, tokens: np.ndarray) -> Float[np.ndarray, "layers length length"]:

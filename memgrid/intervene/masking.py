@@ -6,7 +6,7 @@ import copy
 import hashlib
 import inspect
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from typing import Any
 
@@ -24,6 +24,7 @@ from memgrid.lm.pooling import attend, attention_of, attention_scores, layer_of,
 from memgrid.lm.triangle import Triangle
 
 MASKED = "memgrid_masked"
+PIECE = 8  # tokens of a suffix that are read before the sequences that differ are dropped
 PREFIX_BYTES = 1 << 30  # keys and values of prefixes that a reader keeps; beyond, they are computed again
 
 
@@ -208,11 +209,8 @@ class MaskedReader:
     @torch.inference_mode()
     def read(self, mask: PositionMask) -> tuple[Bool[np.ndarray, " n"], Float[np.ndarray, " n"]]:
         """Whether the model still decodes each suffix under the mask, and the suffix's mean log-probability (nats per token), float32."""
-        moved = mask.behind(self.first)
-        if self.split and moved.first_query < self.k - 1:
-            raise ValueError("this reader keeps its prefixes: the mask may only have queries from k - 1 on")
         if mask.digest not in self._answers:
-            with masking(self.lm.model, moved, self.lm.places):
+            with self._under(mask):
                 parts = [
                     suffix_scores(self._logits(number, batch), batch[:, self.k :], self.lm.suppressed)
                     for number, batch in enumerate(self.batches)
@@ -220,6 +218,45 @@ class MaskedReader:
             extractable, logprob = (torch.cat(part).cpu().numpy() for part in zip(*parts, strict=True))
             self._answers[mask.digest] = (extractable, logprob)
         return self._answers[mask.digest]
+
+    @torch.inference_mode()
+    def extractable(self, mask: PositionMask) -> Bool[np.ndarray, " n"]:
+        """Whether the model still decodes each suffix, and no more: a sequence is read only until it differs.
+
+        On a GPU, which is done with all of them sooner than with one part after the other, it is what `read` gives.
+        """
+        if not self.split or self.lm.device.type != "cpu" or mask.digest in self._answers:
+            return self.read(mask)[0]
+        parts = []
+        with self._under(mask):
+            for number, batch in enumerate(self.batches):
+                prefix = self._prefix(number, batch[:, : self.k - 1])
+                if prefix is None:
+                    break
+                parts.append(self._as_far_as_right(batch, prefix))
+        return np.concatenate(parts) if len(parts) == len(self.batches) else self.read(mask)[0]
+
+    def _under(self, mask: PositionMask) -> AbstractContextManager[None]:
+        """What is read inside is read under a mask."""
+        moved = mask.behind(self.first)
+        if self.split and moved.first_query < self.k - 1:
+            raise ValueError("this reader keeps its prefixes: the mask may only have queries from k - 1 on")
+        return masking(self.lm.model, moved, self.lm.places)
+
+    def _as_far_as_right(self, batch: Tensor, cache: Any) -> Bool[np.ndarray, " batch"]:
+        """Whether each suffix of a batch is decoded; `cache` holds the first k - 1 tokens, and is used up."""
+        right = torch.arange(len(batch), device=batch.device)
+        for start in range(self.k - 1, batch.shape[1] - 1, PIECE):
+            end = min(start + PIECE, batch.shape[1] - 1)
+            read = torch.ones_like(batch[right, :end])
+            logits = self.lm.model(input_ids=batch[right, start:end], attention_mask=read, past_key_values=cache, use_cache=True).logits
+            same = suffix_scores(logits, batch[right, start + 1 : end + 1], self.lm.suppressed)[0]
+            right = right[same]
+            if not len(right) or end == batch.shape[1] - 1:
+                break
+            if not same.all():
+                cache.batch_select_indices(same.nonzero()[:, 0])
+        return np.isin(np.arange(len(batch)), right.cpu().numpy())
 
     def _logits(self, number: int, batch: Tensor) -> Float[Tensor, "batch suffix vocabulary"]:
         """The logits at the positions from k - 1 on that predict the suffix; the last token is not read, since it predicts nothing."""

@@ -15,6 +15,8 @@ from memgrid.config.schema import InterveneConfig
 
 Mask = Bool[np.ndarray, "layers length length"]
 
+ALIKE = 16  # positions of a stratum, about: of fewer the target would take most, and of more the attention would differ
+
 
 def candidates(layers: int, length: int, k: int, queries: str) -> Mask:
     """The positions that can be masked at all.
@@ -59,42 +61,55 @@ def first_overall(order: np.ndarray, count: int, shape: tuple[int, ...]) -> Mask
     return mask
 
 
-def first_per_layer(order: np.ndarray, like: Mask) -> Mask:
-    """In each layer the first positions of an order, as many as `like` has there."""
-    mask = np.zeros_like(like)
-    layer = order // like[0].size
-    for number, count in enumerate(like.sum((1, 2))):
-        mask.flat[order[layer == number][:count]] = True
+def first_of_mass(order: np.ndarray, attention: np.ndarray, target: Mask) -> Mask:
+    """In each layer the first positions of an order, as many as together get most nearly as much attention as the target's there.
+
+    Args:
+        order: flat indices, not of all candidates where an order ends. attention: float (layers, length, length).
+    """
+    mask = np.zeros_like(target)
+    layer = order // target[0].size
+    for number in np.flatnonzero(target.any((1, 2))):
+        own = order[layer == number]
+        reached = np.concatenate([[0.0], attention.ravel()[own].cumsum()])
+        mask.flat[own[: abs(reached - attention[number][target[number]].sum()).argmin()]] = True
     return mask
 
 
-def matched(target: Mask, among: Mask, random: np.random.Generator) -> Mask:
-    """Random candidates outside the target, in each layer as many as the target has at each distance (query - key).
+def strata(attention: np.ndarray, among: Mask) -> Int[np.ndarray, " candidates"]:
+    """Which candidates are alike: in one layer, about as far back (1, 2-3, 4-7, … tokens), and neighbours in attention; a number for each.
 
-    Where a layer has too few of a distance left, the nearest distances give the rest; where the target takes more than half of a layer's
-    candidates, what is missing is drawn from the target itself. The count per layer is always the target's.
+    Args:
+        attention: float (layers, length, length).
     """
-    control = np.zeros_like(target)
-    for layer in np.flatnonzero(target.any((1, 2))):
-        control[layer] = _matched_layer(target[layer], among[layer], random)
-    return control
+    layer, query, key = np.nonzero(among)
+    octave, weight = np.log2(query - key).astype(int), attention[among]
+    numbers, count = np.empty(len(layer), int), 0
+    for which in np.unique(np.stack([layer, octave], 1), axis=0):
+        mine = np.flatnonzero((layer == which[0]) & (octave == which[1]))
+        mine = mine[np.argsort(-weight[mine], kind="stable")]
+        for neighbours in np.array_split(mine, max(1, round(len(mine) / ALIKE))):
+            numbers[neighbours], count = count, count + 1
+    return numbers
 
 
-def _matched_layer(target: np.ndarray, among: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    free = random.permutation(np.argwhere(among & ~target))
-    distance = free[:, 0] - free[:, 1]
-    wanted = np.bincount(np.subtract(*np.nonzero(target)), minlength=len(target))
-    taken = np.zeros(len(free), bool)
-    for step in np.flatnonzero(wanted):
-        taken[np.flatnonzero(distance == step)[: wanted[step]]] = True
-    lacking = wanted - np.bincount(distance[taken], minlength=len(target))
-    for step in np.flatnonzero(lacking):
-        rest = np.flatnonzero(~taken)
-        taken[rest[np.argsort(abs(distance[rest] - step), kind="stable")][: lacking[step]]] = True
-    own = random.permutation(np.argwhere(target))[: target.sum() - taken.sum()]
-    control = np.zeros_like(target)
-    control[tuple(np.concatenate([free[taken], own]).T)] = True
-    return control
+def exchanged(target: Mask, among: Mask, alike: Int[np.ndarray, " candidates"], random: np.random.Generator) -> Mask:
+    """Random candidates, as many in each stratum as the target has there.
+
+    A target that holds another one gives a mask that holds the other's, from the same random numbers.
+
+    If Δ orders the positions of a stratum no better than by chance, the target is such a mask, too.
+
+    Args:
+        alike: see `strata`.
+    """
+    order = np.lexsort((random.random(len(alike)), alike))
+    wanted = np.bincount(alike, weights=target[among], minlength=alike.max() + 1)
+    place = np.empty(len(alike), int)
+    place[order] = np.arange(len(alike)) - np.searchsorted(alike[order], alike[order])
+    mask = np.zeros_like(target)
+    mask[among] = place < wanted[alike]
+    return mask
 
 
 @dataclass(frozen=True)
@@ -123,12 +138,13 @@ class Trial:
 class Regions:
     """The masks of all trials of one class.
 
-    All have as many positions in each layer as the target, so that only the choice within a layer is compared:
+    All take as much attention from each layer as the target, so that only the choice within a layer is compared: an attentive position
+    matters more than one that is hardly looked at, whatever Δ knows.
 
     - `target`: the most decisive q % of the class, over layers, queries and keys jointly.
-    - `random`: see `matched`.
-    - `other:<class>`: in each layer the most decisive positions of another class.
-    - `least`: in each layer the least decisive of this class.
+    - `random`: as many positions of each stratum, see `exchanged`; a draw of a seed grows with the dose, as the target does.
+    - `other:<class>`: in each layer the most decisive positions of another class, see `first_of_mass`, so far as these decide anything.
+    - `least`: in each layer the least decisive of this class, so far as the target does not have them.
     - `attended`: in each layer those that get most attention from the class's samples: does Δ know more than where the model looks?
     - `layer:<n>`: the target's positions in one layer, and `random-layer:<n>`: those of `random` (its first seed) there.
 
@@ -140,9 +156,11 @@ class Regions:
     def __init__(self, maps: np.ndarray, label: int, classes: list[str], attention: np.ndarray, among: Mask) -> None:
         self.label, self.among, self.importance, self.attention = label, among, maps[label], attention
         # Ties fall differently in each class: common zeros shall not make their masks alike.
-        self.orders = {f"other:{name}": ranked(maps[number], among, number) for number, name in enumerate(classes)}
-        self.order = self.orders[f"other:{classes[label]}"]
+        orders = [ranked(by_class, among, number) for number, by_class in enumerate(maps)]
+        self.order = orders[label]
+        self.orders = {f"other:{name}": order[own.ravel()[order] > 0] for name, order, own in zip(classes, orders, maps, strict=True)}
         self.orders |= {"least": self.order[::-1], "attended": ranked(attention, among, label)}
+        self.alike = strata(attention, among)
 
     def target(self, percent: float) -> Mask:
         """The most decisive q % of the class."""
@@ -154,11 +172,11 @@ class Regions:
             return np.zeros_like(self.among)
         target = self.target(trial.percent)
         if trial.masked in self.orders:
-            return first_per_layer(self.orders[trial.masked], target)
+            order = self.orders[trial.masked]
+            return first_of_mass(order[~target.ravel()[order]] if trial.masked == "least" else order, self.attention, target)
         mask = target
         if trial.masked.startswith("random"):
-            seed = (trial.seed or 0, self.label, round(trial.percent * 1e6))
-            mask = matched(target, self.among, np.random.default_rng(seed))
+            mask = exchanged(target, self.among, self.alike, np.random.default_rng((trial.seed or 0, self.label)))
         return mask if trial.layer is None else mask & (np.arange(1, len(mask) + 1) == trial.layer)[:, None, None]
 
     def describe(self, trial: Trial, mask: Mask) -> dict[str, float]:

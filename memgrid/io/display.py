@@ -40,6 +40,11 @@ class PlainConsole(Console):
         end_without_reader()
 
 
+def probability(p: float) -> str:
+    """A p as sentences give it."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
+
+
 def on_terminal() -> bool:
     """Whether somebody watches."""
     return sys.stdout.isatty()

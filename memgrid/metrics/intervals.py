@@ -84,16 +84,15 @@ def ends(value: np.ndarray, again: np.ndarray, decisions: np.ndarray, side: floa
 def over_runs(mean: Sequence[float], low: Sequence[float], high: Sequence[float]) -> tuple[float, float, float]:
     """The mean of several runs and both ends of its interval, in percent, from theirs.
 
-    Runs of several seeds may look at the same samples, so that the variance of samples is that of one run, while that of training is
-    divided by their number. It is what runs differ by beyond their own intervals: two runs that differ much say next to nothing.
+    Runs of several seeds may look at the same samples, so that the variance of samples is that of one run, while what runs differ by is
+    divided by their number. Runs with other samples differ by these, too: that part is counted twice, on the safe side. Two runs that
+    differ much say next to nothing.
     """
     centre, between = float(np.mean(mean)), float(np.var(mean, ddof=1)) if len(mean) > 1 else 0.0
-    owns = [float(np.mean((np.subtract(side, mean) / ndtri(SIDE)) ** 2)) for side in (low, high)]
-    # An end that is farther away than the other is so for its bias, which makes no runs differ.
-    training, reached = max(between - min(owns), 0.0) / len(mean), []
-    for own in owns:
-        variance = np.array(own + training)
-        times = quantile(SIDE, degrees(variance, np.array(training), len(mean)))
+    training, reached = np.array(between / len(mean)), []
+    for side in (low, high):
+        variance = np.mean((np.subtract(side, mean) / ndtri(SIDE)) ** 2) + training
+        times = quantile(SIDE, degrees(variance, training, len(mean)))
         reached.append(float(times * np.sqrt(variance)))
     return centre, max(centre - reached[0], 0.0), min(centre + reached[1], 100.0)
 

@@ -32,7 +32,6 @@ from memgrid.lm.weights import kinship, tensor_digests
 from memgrid.results.folder import RunFolder
 from memgrid.store.extract import open_store
 from memgrid.store.store import Store
-from memgrid.taxonomy import NULL, UNDECIDED
 
 MOST_KIN = 3  # sentences on what a checkpoint shares with others: what is frozen in training, all of them share
 
@@ -216,7 +215,7 @@ class RunContext:
     def groups(self) -> tuple[str, ...]:
         """The groups of labels that the run reads from the disk."""
         matched = ("duplicates",) if self.run.select.non_memorized == "matched" else ()
-        return tuple(group for group in dict.fromkeys(("memorized", *self.taxonomy.needs, *matched)) if group not in NULL)
+        return tuple(dict.fromkeys(("memorized", *self.taxonomy.kept, *matched)))
 
     @cached_property
     def features(self) -> pl.DataFrame:
@@ -271,7 +270,7 @@ class RunContext:
         labelled = Labelled(self.taxonomy, derive.thresholds(self.run), lambda: self.features[self.drawn.rows], self.run.select)
         samples = select(self.drawn, self.corpus.sequence_id, classes, titles, self.run.select, matched, labelled.advice)
         counts = [f"{title} {int((classes == index).sum())}" for index, title in enumerate(titles)]
-        if undecided := int((classes == UNDECIDED).sum()):
+        if undecided := self.taxonomy.undecided(classes):
             counts.append(f"not judged since nobody needs it {undecided}")
         taken = {side: samples.filter(pl.col("side") == side).height // len(titles) for side in ("train", "eval")}
         self.say(f"select   {', '.join(counts)} labelled; {taken['train']} to train and {taken['eval']} to evaluate on from each")

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 
 import numpy as np
+import polars as pl
 import torch
 
 from memgrid.config.derive import taxonomy
@@ -17,10 +18,11 @@ from memgrid.intervene.statistics import verdict
 from memgrid.lm.model import LanguageModel
 from memgrid.localize.localize import eval_samples
 from memgrid.localize.maps import read_decision_maps
-from memgrid.report.figures.doses import draw_doses, draw_layers
+from memgrid.report.figures.doses import draw_doses, draw_layers, draw_prices
 from memgrid.results.folder import RunFolder
-from memgrid.results.records import InterveneRecord, class_verdicts, stage_settings
+from memgrid.results.records import InterveneRecord, stage_settings
 
+FIGURES = {"doses": draw_doses, "dose-prices": draw_prices, "dose-layers": draw_layers}
 UNSEEN, NOT_MEMORIZED = "text that the model never read", "training text that is not memorized"
 
 
@@ -41,7 +43,7 @@ def switch_off(run: RunConfig, language_model: Callable[[], LanguageModel], corp
         raise UserError(f"the Δ maps of localize.method={run.localize.method} are not in {folder.path}: add localize to stages")
     maps = read_decision_maps(path)
     torch.set_num_threads(run.trainer.threads or len(os.sched_getaffinity(0)))
-    chosen = eval_samples(corpus, folder.table(folder.samples), len(maps.classes), None, run.seed)
+    chosen = eval_samples(corpus, alone(folder.table(folder.samples)), len(maps.classes), None, run.seed)
     rules = taxonomy(run).classes
     excluded = [label for label, title in enumerate(maps.classes) if set(rules[title]) == {"non_memorized"}]
     held_out = np.random.default_rng(run.seed).permutation(np.sort(unseen))[: 2 * run.intervene.ordinary]  # a few may be extractable
@@ -60,7 +62,12 @@ def switch_off(run: RunConfig, language_model: Callable[[], LanguageModel], corp
         folder.intervention,
         folder.intervention_journal,
     )
-    draw_doses(table, folder.figures / "doses")
-    draw_layers(table, folder.figures / "dose-layers")
+    for name, draw in FIGURES.items():
+        draw(table, folder.figures / name)
     settings = stage_settings(run, "intervene")
-    folder.write_record(InterveneRecord(run.localize.method, settings, maps.inputs, class_verdicts(verdict(table)), text))
+    folder.write_record(InterveneRecord(run.localize.method, settings, maps.inputs, verdict(table), text))
+
+
+def alone(samples: pl.DataFrame) -> pl.DataFrame:
+    """One of each group of near-duplicates, which would survive or fall together; runs of earlier versions know of no groups."""
+    return samples.unique("group", keep="first", maintain_order=True) if "group" in samples.columns else samples

@@ -83,8 +83,7 @@ class Run(RunData):
             "layer-shares": partial(self._draw_maps, "shares", method, title),
             "decision-map": partial(self._draw_maps, "layers", method, title),
             "randomization-test": partial(self._draw_randomization, method),
-            "doses": partial(self._draw_trials, False),
-            "dose-layers": partial(self._draw_trials, True),
+            **{name: partial(self._draw_trials, name) for name in ("doses", "dose-prices", "dose-layers")},
         }
         return drawing(name, drawings)
 
@@ -127,12 +126,12 @@ class Run(RunData):
             raise self.lacks("randomization test", f"localize.method={used}", "localize.sanity=16", "stages=[localize]")
         draw_randomization(findings.mean_curves(record.randomization_test), path)
 
-    def _draw_trials(self, layers: bool, path: Path) -> None:
-        from memgrid.report.figures.doses import draw_doses, draw_layers
+    def _draw_trials(self, what: str, path: Path) -> None:
+        from memgrid.report.figures.doses import draw_doses, draw_layers, draw_prices
 
-        if layers and not self.trials["masked"].str.contains(r"^layer:\d+$").any():
+        if what == "dose-layers" and not self.trials["masked"].str.contains(r"^layer:\d+$").any():
             raise self.lacks("intervention on single layers", "intervene.layers_at=3", "stages=[localize,intervene]")
-        (draw_layers if layers else draw_doses)(self.trials, path)
+        {"doses": draw_doses, "dose-prices": draw_prices, "dose-layers": draw_layers}[what](self.trials, path)
 
 
 def runs(root: str | Path = "memgrid-runs") -> Runs:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Generic
 
@@ -20,13 +20,13 @@ WHERE = ("layer_share", "within_prefix", "suffix_to_prefix", "within_suffix", "h
 # The columns `sanity_…` are those of the randomization test.
 RANDOMIZED = ("sanity_decisiveness", "sanity_delta")
 LOCALIZED = pl.Schema({**NAMES, "layer": pl.Int64, **dict.fromkeys((*WHERE, *RANDOMIZED), pl.Float64), "folder": pl.String})
-SHARES = ("target", "random", "difference", "low", "high", "overlap")
-ATTENDED = ("attended", "attended_difference", "attended_low", "attended_high", "attended_overlap")
-VERDICTS = ("verdict", "attended_verdict")
+# In percent; `share` is the control's.
+SHARES = ("target", "removed", "share", "lowest", "highest", "control_removed", "overlap", "difference", "low", "high")
 INTERVENTIONS = pl.Schema(
     {
-        **{**NAMES, "q": pl.Float64, **dict.fromkeys((*SHARES, *ATTENDED), pl.Float64)},
-        **dict.fromkeys((*VERDICTS, "folder"), pl.String),
+        **{**NAMES, "q": pl.Float64, "control": pl.String, "draws": pl.Int64},
+        **dict.fromkeys((*SHARES, "chance", "adjusted"), pl.Float64),
+        **dict.fromkeys(("verdict", "folder"), pl.String),
     }
 )
 
@@ -97,13 +97,13 @@ def localized_table(localizations: Iterable[RecordedRun[LocalizeRecord]]) -> pl.
 
 
 def interventions_table(interventions: Iterable[RecordedRun[InterveneRecord]]) -> pl.DataFrame:
-    """A row per run, class and dose: what stays extractable under the target and under two controls, and the differences."""
+    """A row per run, class, dose and control: what stays extractable under the target and under the control, and how they differ."""
     rows = []
     for intervention in interventions:
         for outcome in intervention.record.verdicts:
             for dose in outcome.doses:
-                shares = {key: None if (share := getattr(dose, key)) is None else 100 * share for key in (*SHARES, *ATTENDED)}
-                verdicts = {"verdict": dose.verdict, "attended_verdict": dose.attended_verdict}
                 place = {"class": outcome.title, "samples": outcome.samples, "q": dose.q}
-                rows.append({**intervention.columns, **place, **shares, **verdicts})
-    return pl.DataFrame(rows, schema=INTERVENTIONS)
+                for one in dose.comparisons:
+                    numbers = {**asdict(one), "control_removed": one.removed, "target": dose.target, "removed": dose.removed}
+                    rows.append({**intervention.columns, **place, **numbers, **{key: 100 * numbers[key] for key in SHARES}})
+    return pl.DataFrame([{key: row[key] for key in INTERVENTIONS} for row in rows], schema=INTERVENTIONS)

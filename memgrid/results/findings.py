@@ -71,8 +71,8 @@ def mean_curves(curves: Mapping[str, RandomizationCurves]) -> dict[str, dict[int
 
 
 def sentences(record: InterveneRecord) -> list[str]:
-    """What an intervention found, two sentences a class."""
-    return [f"{text}." for verdict in record.verdicts for text in (verdict.sentence, verdict.attended_sentence) if text]
+    """What an intervention found: of each class a sentence for every control, and what follows."""
+    return [f"{text}." for verdict in record.verdicts for text in verdict.sentences]
 
 
 def result_table(result: RunResult) -> Table:

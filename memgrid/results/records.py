@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from memgrid.config.schema import RunConfig
 from memgrid.errors import UserError
-from memgrid.results.boundary import adapter, decode, parse
+from memgrid.results.boundary import decode, parse
 
 LATER = ("localize", "intervene")
 # What is called otherwise in the files: `class` is no name in Python, and δ is another thing.
@@ -78,42 +78,58 @@ class LocalizeRecord:
 
 
 @dataclass(frozen=True)
-class Dose:
-    """The most decisive `q` percent of a class's positions switched off, against as many others.
+class Comparison:
+    """The most decisive positions of a class at one dose against one control that takes as much attention from each layer.
 
-    Shares are of samples that stay extractable, in 0..1: under the `target`, and under `random` positions of the same layers and distances
-    (mean over seeds, and the seeds' extremes). `difference` is the target's share less the control's, with a 95 % interval; `overlap`: how
-    much of the control is in the target. The same against what is `attended` most, None where that was not masked.
+    Attributes:
+        control: `random`, `attended`, `least` or `other:<class>`, see `memgrid.intervene.positions.Regions`.
+        share: of the samples that stay extractable, in 0..1, mean over draws; lowest, highest: of the draws. draws: their number, else 1.
+        removed: the attention that the control takes, as a share of what there is. overlap: how much of the control is in the target.
+        difference: the target's share less the control's; low, high: its 95 % interval over samples and draws.
+        chance: p. Of random draws, how often one like them is so far off at any dose; of another control, how often so many of the samples
+            that only one of the two masks leaves extractable would be on one side (McNemar, exact).
+        adjusted: the same by Holm over classes, and, of a control that is not drawn, over doses; of other classes, over all of these.
+        verdict: what the target does, by that and the sign.
+    """
+
+    control: str
+    share: float
+    lowest: float
+    highest: float
+    draws: int
+    removed: float
+    overlap: float
+    difference: float
+    low: float
+    high: float
+    chance: float
+    adjusted: float
+    verdict: str
+
+
+@dataclass(frozen=True)
+class Dose:
+    """The most decisive `q` percent of a class's positions switched off.
+
+    Attributes:
+        target: the share of samples that stay extractable, in 0..1. removed: the attention that lies there, as a share of what there is.
     """
 
     q: float
     target: float
-    random: float
-    random_low: float
-    random_high: float
-    difference: float
-    low: float
-    high: float
-    overlap: float
-    verdict: str
-    attended: float | None = None
-    attended_difference: float | None = None
-    attended_low: float | None = None
-    attended_high: float | None = None
-    attended_overlap: float | None = None
-    attended_verdict: str | None = None
+    removed: float
+    comparisons: list[Comparison]
 
 
 @dataclass(frozen=True)
 class ClassVerdict:
-    """What an intervention says of one class, in numbers and in a sentence against each control."""
+    """What an intervention says of one class: in numbers, in a sentence against each control, and what follows from all of them."""
 
     __pydantic_config__ = NAMED_AS_IN_FILES
     title: str
     samples: int
     doses: list[Dose]
-    sentence: str
-    attended_sentence: str | None = None
+    sentences: list[str]
 
 
 @dataclass(frozen=True)
@@ -136,12 +152,6 @@ class InterveneRecord:
 
 
 Record = TypeVar("Record", LocalizeRecord, InterveneRecord)
-
-
-def class_verdicts(plain: Iterable[dict[str, Any]]) -> list[ClassVerdict]:
-    """From the plain records that `memgrid.intervene.statistics.verdict` gives."""
-    verdicts: list[ClassVerdict] = [adapter(ClassVerdict).validate_python(record) for record in plain]
-    return verdicts
 
 
 def from_json(kind: type[Record], text: bytes | str, name: str) -> Record:

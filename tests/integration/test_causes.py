@@ -52,7 +52,7 @@ def test_a_finished_run_gains_both_without_training_again(done, caused):
 
 def test_every_figure_is_drawn(caused):
     figures = folder_of(caused) / "figures"
-    wanted = {"teaser-guided", "layers-guided", "randomisation-guided", "doses", "dose-layers"}
+    wanted = {"teaser-guided", "layers-guided", "randomisation-guided", "doses", "dose-prices", "dose-layers"}
     for number, title in enumerate(("Non-Memo", "Guess", "Recall"), 1):
         wanted |= {f"delta-guided-{number}-{title}-1", f"sequence-guided-{number}-{title}"}
     assert {path.stem for path in figures.glob("*.png")} == wanted | {"attention", "confusion"}
@@ -69,7 +69,8 @@ def test_a_run_with_all_that_is_asked_for_returns_at_once(caused_copy, quick):
     assert "Most of Δ (guided, 6 eval samples per class) lies for Non-Memo in layer" in shown
     assert "Networks with random weights in all layers give maps" in shown
     for name in ("Guess", "Recall"):
-        assert shown.count(f"\n{name} (") == 2
+        assert shown.count(f"\n{name} (8 samples), its most decisive attention against") == 5
+        assert shown.count(f"\n{name}: ") == 1
     assert stamps(caused_copy) == before
     # Who asks for less is not told of more.
     assert "Most of Δ" not in memgrid_here(*quick, f"root={caused_copy}").stdout

@@ -35,10 +35,12 @@ MEASURES = (
     ("suffix_logprob", "log-probability\n(nats per token)"),
     ("damage", "rise in ordinary loss\n(nats per token)"),
 )
+# What a mask costs.
+PRICES = (("removed", "attention removed"), ("damage", "rise in ordinary loss (nats per token)"))
 # Controls of every class: colour, marker, name in the legend. Other classes take the remaining colours in turn.
 KINDS = {
     "target": (COLOURS[0], "o", "most decisive"),
-    "random": ("0.35", "s", "random, same layers and distances"),
+    "random": ("0.35", "s", "random, alike"),
     "least": (COLOURS[2], "v", "least decisive"),
     "attended": (COLOURS[3], "^", "most attended"),
 }
@@ -70,11 +72,7 @@ def draw_doses(table: pl.DataFrame, path: Path) -> None:
     masks = [kind for kind in doses["masked"].unique(maintain_order=True) if kind != "none"]
     others = [kind for kind in masks if kind.startswith("other:")]
     drawn = [kind for kind in (*KINDS, *others) if kind in masks]
-    entries = []
-    for kind in drawn:
-        colour, marker, style, label = look(kind, others)
-        entries.append((Line2D([], [], color=colour, marker=marker, markersize=3, linewidth=1.2, linestyle=style), wrapped(label, 2.5, 1)))
-    key = key_lines([entries], DOUBLE - 0.2)
+    key = key_lines([key_of(drawn, others)], DOUBLE - 0.2)
     titles = [wrapped(f"{name} ({size} samples)", DOUBLE - 0.2, size=TITLE) for name, size in sizes(doses)]
     measures = [(measure, label) for measure, label in MEASURES if doses[measure].count()]  # damage may not have been measured
     left, gap, tall, below = 0.65, 0.75, 1.45, 0.45
@@ -128,6 +126,64 @@ def draw_measure(axes: Axes, rows: pl.DataFrame, measure: str, drawn: Sequence[s
         axes.yaxis.set_major_locator(MaxNLocator(5, steps=STEPS))
 
 
+def draw_prices(table: pl.DataFrame, path: Path) -> None:
+    """Two panels per class: the share still extractable over the attention that is removed, and over the damage if it was measured.
+
+    A line per kind of mask, a point per dose; of random masks the mean over draws.
+
+    Args:
+        table: as `memgrid.intervene.experiment.intervene` returns it.
+    """
+    doses = table.filter(~pl.col("masked").str.contains(r"^(?:none|(?:random-)?layer:\d+)$"))
+    masks = doses["masked"].unique(maintain_order=True).to_list()
+    others = [kind for kind in masks if kind.startswith("other:")]
+    drawn = [kind for kind in (*KINDS, *others) if kind in masks]
+    key = key_lines([key_of(drawn, others)], DOUBLE - 0.2)
+    prices = [(price, label) for price, label in PRICES if doses[price].count()]
+    titles = [wrapped(f"{name} ({size} samples)", DOUBLE - 0.2, size=TITLE) for name, size in sizes(doses)]
+    left, gap, tall, below = 0.65, 0.35, 1.6, 0.5
+    width = (DOUBLE - left - 0.1 - gap * (len(prices) - 1)) / len(prices)
+    above = 0.18 + 0.16 * max(map(count_lines, titles))
+    top = 0.1 + KEY_LINE * len(key)
+    with figure(path, DOUBLE, top + len(titles) * (above + tall + 0.25) + below - 0.25) as fig:
+        draw_key(fig, key)
+        for row, (name, _) in enumerate(sizes(doses)):
+            upper = top + row * (above + tall + 0.25)
+            write(fig, 0.1, upper + 0.06, titles[row], size=TITLE)
+            for column, (price, label) in enumerate(prices):
+                axes = place(fig, left + column * (width + gap), upper + above, width, tall)
+                draw_price(axes, doses.filter(pl.col("class") == name), price, drawn, others)
+                if not column:
+                    axes.set_ylabel("still extractable")
+                if row == len(titles) - 1:
+                    axes.set_xlabel(label)
+
+
+def draw_price(axes: Axes, rows: pl.DataFrame, price: str, drawn: Sequence[str], others: Sequence[str]) -> None:
+    """One class's share still extractable over one price: a line per kind of mask, means over draws."""
+    means = rows.group_by("masked", "q").agg(pl.col("extractable", price).mean()).sort("q")
+    for level, kind in enumerate(reversed(drawn), 2):
+        colour, marker, style, _ = look(kind, others)
+        curve = means.filter(pl.col("masked") == kind)
+        x, y = curve[price].to_numpy(), curve["extractable"].to_numpy()
+        axes.plot(x, y, color=colour, marker=marker, markersize=3, lw=1.6 if kind == "target" else 1.0, ls=style, zorder=level)
+    axes.set_ylim(-0.04, 1.04)
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.xaxis.set_major_locator(MaxNLocator(5, steps=STEPS))
+    if price == "removed":
+        axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    plain(axes)
+
+
+def key_of(drawn: Sequence[str], others: Sequence[str]) -> list[tuple[Line2D, str]]:
+    """An entry of the legend for each kind of mask."""
+    entries = []
+    for kind in drawn:
+        colour, marker, style, label = look(kind, others)
+        entries.append((Line2D([], [], color=colour, marker=marker, markersize=3, linewidth=1.2, linestyle=style), wrapped(label, 2.5, 1)))
+    return entries
+
+
 def dress(axes: Axes, doses: np.ndarray, width: float, last: bool) -> None:
     """A logarithmic axis of doses, of which as many are named as there is room for; its title below the last row."""
     axes.set_xscale("log")
@@ -145,12 +201,17 @@ def dress(axes: Axes, doses: np.ndarray, width: float, last: bool) -> None:
         axes.xaxis.set_major_locator(FixedLocator(doses.tolist()))
         axes.set_xticks(doses, labels)
     axes.xaxis.set_minor_locator(NullLocator())
+    plain(axes)
+    if last:
+        axes.set_xlabel("positions masked (q %)")
+
+
+def plain(axes: Axes) -> None:
+    """A light grid behind the lines, and no box around them."""
     axes.tick_params(length=2)
     axes.grid(color="0.9", linewidth=0.5)
     axes.set_axisbelow(True)
     axes.spines[["right", "top"]].set_visible(False)
-    if last:
-        axes.set_xlabel("positions masked (q %)")
 
 
 def draw_layers(table: pl.DataFrame, path: Path) -> None:

@@ -11,7 +11,7 @@ from memgrid.io.display import plural
 from memgrid.localize.maps import DecisionMaps, read_decision_maps
 from memgrid.report.cause_tables import RecordedRun, intervened, localized
 from memgrid.report.facts import Report
-from memgrid.report.figures.doses import draw_doses, draw_layers
+from memgrid.report.figures.doses import draw_doses, draw_layers, draw_prices
 from memgrid.report.figures.maps import draw_decision_maps, draw_layer_shares, draw_randomization, draw_teaser
 from memgrid.report.page import Fold, Part, Picture, Section, listing, picture
 from memgrid.report.read import tell_left_out
@@ -27,9 +27,15 @@ WHERE = {
     **{"half": "half of Δ lies on", "sanity_decisiveness": "D, random weights", "sanity_delta": "Δ, random weights"},
 }
 DOSES = {
-    **{"class": "class", "samples": "samples", "q": "q", "target": "most decisive"},
-    **{"random": "random", "difference": "difference", "interval": "95 % interval"},
-    **{"attended": "most attended", "attended_difference": "difference", "attended_interval": "95 % interval"},
+    **{"class": "class", "samples": "samples", "q": "q", "removed": "of attention", "target": "most decisive"},
+    **{
+        "control": "control",
+        "share": "control's",
+        "difference": "difference",
+        "interval": "95 % interval",
+        "adjusted": "p",
+        "verdict": "it",
+    },
 }
 
 
@@ -123,9 +129,10 @@ def causal(report: Report) -> Section:
     if not every:
         return Section("causal", title, [f"No run has an intervention: {CHAIN} makes one."])
     text.append(
-        "The most decisive q % of a class's positions are switched off while the model decodes the class's samples, and beside them as "
-        "many other positions of the same layers. Each sentence compares the shares that stay extractable, sample by sample; intervals "
-        "are for one dose each, and over many doses about one in twenty excludes 0 by chance."
+        "The most decisive q % of a class's positions are switched off while the model decodes the class's samples, and beside them "
+        "other positions that get as much attention in each layer. Each sentence compares the shares that stay extractable; p is "
+        "corrected for all doses and classes, so that one in twenty runs at most claims something against a kind of control where there "
+        "is nothing."
     )
     shown = looked_at = 0
     for intervention in every:
@@ -143,13 +150,14 @@ def causal(report: Report) -> Section:
         parts += doses_of(report, intervention, table, shown)
     text += rest(len(every) - looked_at, "interventions", "doses and dose-layers")
     caption = (
-        "Percent of samples that stay extractable when the most decisive attention is masked, and under two controls: random positions of "
-        "the same layers and distances (mean over seeds), and those of the same layers that are attended most. Differences are most "
-        "decisive less control: below 0, the decisive matters more."
+        "Percent of samples that stay extractable when the most decisive attention is masked, and under controls of as much attention in "
+        "each layer: random positions that are alike in layer, distance and attention (mean over draws), the most attended, the least "
+        "decisive, and those that are most decisive for another class. Differences are most decisive less control: below 0, the decisive "
+        "matters more. p is Holm's."
     )
-    either = pl.format("{} to {}", pl.col("low").round(0).cast(pl.Int64), pl.col("high").round(0).cast(pl.Int64)).alias("interval")
-    attended = pl.format("{} to {}", pl.col("attended_low").round(0).cast(pl.Int64), pl.col("attended_high").round(0).cast(pl.Int64))
-    numbers = with_group(report.tables["interventions"]).with_columns(either, attended.alias("attended_interval"))
+    interval = pl.format("{} to {}", pl.col("low").round(0).cast(pl.Int64), pl.col("high").round(0).cast(pl.Int64)).alias("interval")
+    p = pl.when(pl.col("adjusted") < 0.001).then(pl.lit("< 0.001")).otherwise(pl.col("adjusted").round(3).cast(pl.String)).alias("adjusted")
+    numbers = with_group(report.tables["interventions"]).with_columns(interval, p)
     parts.append(listing(numbers, DOSES, "Doses", caption, "interventions", "group"))
     return Section("causal", title, text, parts)
 
@@ -165,6 +173,11 @@ def doses_of(report: Report, intervention: RecordedRun[InterveneRecord], table: 
         "the highest of their seeds. Dotted: nothing masked."
     )
     figures: list[Part] = [report.drawn(f"doses{ending}", partial(draw_doses, table), "What is left, dose by dose", caption)]
+    caption = (
+        f"{name}: the samples still extractable, against the share of all attention that a mask takes away, and against what it does to "
+        f"{damaged}; a point per dose, of random masks the mean over draws. What lies lower costs the class more at the same price."
+    )
+    figures.append(report.drawn(f"prices{ending}", partial(draw_prices, table), "What is left, and at what price", caption))
     if table["masked"].str.contains(r"^layer:\d+$").any():
         caption = f"{name}: the share that is lost when the decisive positions of a single layer are switched off; as many random ones."
         figures.append(report.drawn(f"dose-layers{ending}", partial(draw_layers, table), "Layer by layer", caption))

@@ -162,6 +162,10 @@ def test_teacher_forcing_equals_decoding_under_the_mask(kind, suffix_only, heads
     assert MaskedReader(lm, under_mask, K, suffix_only).read(mask)[0].all()
     kept = MaskedReader(lm, usual, K, suffix_only).read(mask)[0]
     np.testing.assert_array_equal(kept, (under_mask == usual).all(1))
+    mixed = np.concatenate([usual, under_mask])
+    for size in (1, 8, LENGTH):  # tokens that are read before the sequences that differ are dropped
+        with mock.patch("memgrid.intervene.masking.PIECE", size):
+            np.testing.assert_array_equal(MaskedReader(lm, mixed, K, suffix_only).extractable(mask), [*kept, *[True] * len(usual)])
 
 
 def test_teacher_forcing_equals_decoding_on_the_embedded_model(toy_lm):
@@ -182,6 +186,7 @@ def test_keeping_the_prefix_changes_nothing(kind):
     for given_ in (mask, PositionMask(np.zeros((3, LENGTH, LENGTH), bool)), mask):
         np.testing.assert_allclose(split.read(given_)[1], whole.read(given_)[1], atol=1e-5)
     assert split.split == (kind != "gemma2")
+    np.testing.assert_array_equal(MaskedReader(lm, tokens, K, True).extractable(mask), whole.read(mask)[0])
     logits, _ = read(lm, tokens, mask=mask)
     expected = torch.log_softmax(logits.float(), -1)[:, K - 1 : -1].gather(-1, torch.from_numpy(tokens)[:, K:, None]).mean((1, 2))
     np.testing.assert_allclose(whole.read(mask)[1], expected, atol=1e-5)
@@ -217,7 +222,9 @@ def test_a_suppressed_token_is_never_what_a_masked_model_says(grouped, suffix_on
     made = np.concatenate([prefix, lm.continue_greedily(prefix, LENGTH - K)], axis=1)
     extractable, logprob = MaskedReader(lm, made, K, suffix_only).read(nothing)
     assert extractable.all()
+    assert MaskedReader(lm, made, K, suffix_only).extractable(nothing).all()
     assert not MaskedReader(grouped, made, K, suffix_only).read(nothing)[0][0]
+    assert not MaskedReader(grouped, made, K, suffix_only).extractable(nothing)[0]
     np.testing.assert_allclose(logprob, grouped.score(made, K).suffix_logprob, atol=1e-5)
 
 
@@ -225,7 +232,10 @@ def test_prefixes_beyond_the_limit_are_computed_again(grouped):
     tokens, mask = some_tokens(), PositionMask(random_mask(3, first=K - 1))
     with mock.patch("memgrid.intervene.masking.PREFIX_BYTES", 0):
         reader = MaskedReader(grouped, tokens, K, True)
-        np.testing.assert_array_equal(reader.read(mask)[1], MaskedReader(grouped, tokens, K, True).read(mask)[1])
+        extractable, logprob = MaskedReader(grouped, tokens, K, True).read(mask)
+        for _ in range(2):
+            np.testing.assert_array_equal(reader.extractable(mask), extractable)
+        np.testing.assert_array_equal(reader.read(mask)[1], logprob)
     assert not reader._prefixes
 
 
@@ -240,6 +250,8 @@ def test_an_equal_mask_is_not_read_again(grouped):
 def test_a_reader_of_suffixes_refuses_masks_of_the_prefix(grouped):
     with pytest.raises(ValueError, match="keeps its prefixes"):
         MaskedReader(grouped, some_tokens(), K, True).read(PositionMask(random_mask(3)))
+    with pytest.raises(ValueError, match="keeps its prefixes"):
+        MaskedReader(grouped, some_tokens(), K, True).extractable(PositionMask(random_mask(3)))
 
 
 @pytest.mark.parametrize("k", [1, LENGTH - 1])
@@ -247,6 +259,9 @@ def test_any_prefix_length(grouped, k):
     nothing = PositionMask(np.zeros((3, LENGTH, LENGTH), bool))
     made = MaskedReader(grouped, some_tokens(), k, True).read(nothing)[1]
     np.testing.assert_allclose(made, grouped.score(some_tokens(), k).suffix_logprob, atol=1e-5)
+    own = np.concatenate([some_tokens()[:, :k], grouped.continue_greedily(some_tokens()[:, :k], LENGTH - k)], axis=1)
+    own[1, -1] += 1
+    assert MaskedReader(grouped, own, k, True).extractable(nothing).tolist() == [True, False, True]
 
 
 def test_the_mask_is_proved_and_a_layer_that_looks_past_it_is_refused(grouped, toy_lm):

@@ -78,10 +78,10 @@ def test_two_runs_that_differ_much_say_next_to_nothing():
 
 
 def test_an_interval_over_runs_by_hand():
-    """Runs that differ by 10 (standard deviation) with ends 3.92 away: a variance of 4 of samples, and of (100 - 4) / 3 of training."""
-    variance, training = 4 + 96 / 3, 96 / 3
+    """Runs that differ by 10 (standard deviation) with ends 3.92 away: a variance of 4 of samples, and of 100 / 3 of training."""
+    variance, training = 4 + 100 / 3, 100 / 3
     reach = student.ppf(0.975, 2 * (variance / training) ** 2) * np.sqrt(variance)
-    made = over_runs([40, 50, 60], [36.08, 46.08, 56.08], [53.92 - 10, 53.92, 63.92])
+    made = over_runs([40, 50, 60], [36.08, 46.08, 56.08], [43.92, 53.92, 63.92])
     assert made == pytest.approx((50, 50 - reach, 50 + reach), abs=0.01)
 
 

@@ -15,6 +15,7 @@ from memgrid.localize.maps import write_decision_maps
 from memgrid.report.__main__ import PAIR
 from memgrid.report.report import gather, write_report
 from memgrid.report.sections.causes import causal, where
+from memgrid.results.boundary import adapter
 
 CLASSES = {"Non-Memo": "non_memorized", "<b>Guess</b> | [1k]": "guess", "Recall": "memorized"}
 
@@ -35,9 +36,11 @@ def add_causes(folder, method="guided", layers=True):
     (folder / f"localize-{method}.json").write_text(json.dumps(mark))
     table = made_up(titles, doses=(3.0, 10.0), layers=2 if layers else 0)
     kept = [(np.arange(100) < 100 * share).tolist() for share in table["extractable"]]
-    table = table.with_columns(kept=pl.Series(kept), overlap=pl.lit(0.1), samples=pl.lit(100))
+    table = table.with_columns(kept=pl.Series(kept), overlap=pl.lit(0.1), samples=pl.lit(100), removed=pl.col("q") / 100)
     table.write_parquet(folder / "intervene.parquet")
-    (folder / "intervene.json").write_text(json.dumps({**common, "verdict": verdict(table)}))
+    (folder / "intervene.json").write_text(
+        json.dumps({**common, "verdict": [adapter(type(one)).dump_python(one, mode="json", by_alias=True) for one in verdict(table)]})
+    )
     return folder
 
 
@@ -56,12 +59,12 @@ def test_figures_tables_and_sentences_are_on_the_page(report):
     page = check(html)
     told = words(page)
     figures = {path.stem for path in (report.out / "figures").glob("*.png")}
-    assert {"teaser", "layers", "randomisation", "doses", "dose-layers", "delta-1-1", "delta-2-1", "delta-3-1"} <= figures
+    assert {"teaser", "layers", "randomisation", "doses", "prices", "dose-layers", "delta-1-1", "delta-2-1", "delta-3-1"} <= figures
     assert all((report.out / link).is_file() for link in page.links if not link.startswith("#"))
     found = json.loads(next(report.root.rglob("intervene.json")).read_text())["verdict"]
     for one in found:
-        assert " ".join(one["sentence"].split()) in told
-        assert " ".join(one["attended_sentence"].split()) in told
+        assert len(one["sentences"]) == 6  # random, the most attended, the least decisive, two other classes, and what follows
+        assert all(" ".join(sentence.split()) in told for sentence in one["sentences"])
     assert "correlate with these by 0.10 (D, by the networks alone) and by 0.40 (Δ, which keeps the attention)" in told
     assert "<b>Guess" not in html
 
@@ -71,10 +74,13 @@ def test_the_tables_are_files(report):
     assert localized["class"].to_list() == list(CLASSES)
     assert localized["sanity_decisiveness"].to_list() == [0.1] * 3
     doses = pl.read_csv(report.out / "interventions.csv")
-    assert doses.select("class", "q").rows() == [(name, q) for name in list(CLASSES)[1:] for q in (3.0, 10.0)]
-    gaps = doses["target"] - doses["random"] - doses["difference"]
-    assert gaps.abs().max() < 1
-    assert doses["attended_verdict"].is_not_null().all()
+    places = doses.select("class", "q").unique(maintain_order=True).rows()
+    assert places == [(name, q) for name in list(CLASSES)[1:] for q in (3.0, 10.0)]
+    assert doses.height == 5 * len(places)
+    assert (doses["target"] - doses["share"] - doses["difference"]).abs().max() < 1
+    assert (doses["adjusted"] >= doses["chance"]).all()
+    assert set(doses.filter(pl.col("control") == "random")["draws"]) == {3}
+    assert doses["removed"].equals(doses["q"].alias("removed"))  # both in percent
     for name in ("localized", "interventions"):
         lines = (report.out / f"{name}.md").read_text().splitlines()
         assert len(lines) == 2 + len(pl.read_csv(report.out / f"{name}.csv"))

@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 from test_run_figures import drawing  # noqa: F401
 
-from memgrid.report.figures.doses import draw_doses, draw_layers
+from memgrid.report.figures.doses import draw_doses, draw_layers, draw_prices
 
 DOSES = (0.3, 1.0, 3.0, 10.0, 30.0)
 LONG = "Reconstruct-or-Recollect[1k]-or-something-else"
@@ -28,7 +28,11 @@ def made_up(classes, doses=DOSES, layers=6, damage=True, seeds=3):
                 {
                     **{"class": name, "q": q, "masked": masked, "seed": seed, "samples": 100, "extractable": share},
                     **{"extractable_low": max(0.0, share - 0.08), "extractable_high": min(1.0, share + 0.08)},
-                    **{"suffix_logprob": -3 * (1 - share), "damage": random.random() if damage and "layer" not in masked else None},
+                    **{
+                        "removed": q / 100,
+                        "suffix_logprob": -3 * (1 - share),
+                        "damage": random.random() if damage and "layer" not in masked else None,
+                    },
                 }
             )
     return pl.DataFrame(rows, schema_overrides={"seed": pl.Int64, "damage": pl.Float64})
@@ -50,6 +54,9 @@ def test_doses_and_layers(classes, options, drawing, tmp_path):  # noqa: F811
     for name in classes[1:]:
         assert drawing.found(f"^{name[:12].replace('[', '.').replace(']', '.')}")
     assert len(drawing.figures[-1].axes) == (3 if options.get("damage", True) else 2) * len(classes[1:])
+    draw_prices(table, tmp_path / "prices")
+    drawing.check(tmp_path / "prices")
+    assert len(drawing.figures[-1].axes) == (2 if options.get("damage", True) else 1) * len(classes[1:])
     draw_layers(table, tmp_path / "layers")
     drawing.check(tmp_path / "layers")
     assert len(drawing.figures[-1].axes) == len(classes[1:])
@@ -64,6 +71,14 @@ def test_lines_are_the_table(drawing, tmp_path):  # noqa: F811
     random = table.filter(pl.col("masked") == "random").group_by("q").agg(pl.col("extractable").mean()).sort("q")["extractable"]
     assert tuple(target) in lines
     assert any(np.allclose(random, line) for line in lines if len(line) == len(random))
+    draw_prices(table, tmp_path / "prices")
+    removed, damage = (axes.lines for axes in drawing.figures[-1].axes)
+    for price, lines in (("removed", removed), ("damage", damage)):
+        (of_target,) = [line for line in lines if tuple(line.get_ydata()) == tuple(target)]
+        assert tuple(of_target.get_xdata()) == tuple(table.filter(pl.col("masked") == "target").sort("q")[price])
+        (of_draws,) = [line for line in lines if np.allclose(line.get_ydata(), random)]
+        means = table.filter(pl.col("masked") == "random").group_by("q").agg(pl.col(price).mean()).sort("q")[price]
+        np.testing.assert_allclose(of_draws.get_xdata(), means)
     draw_layers(table, tmp_path / "layers")
     heights = [bar.get_height() for bar in drawing.figures[-1].axes[0].patches]
     parts = table.filter(pl.col("masked").str.starts_with("layer:"))["extractable"]

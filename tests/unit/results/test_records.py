@@ -25,7 +25,7 @@ CURVES = {
     "B": RandomizationCurves({0: 1.0, 1: 0.7, 10: 0.5}, {0: 1.0, 1: 0.4, 10: -0.2}),
 }
 CLASSES = [ClassRegions(name, 9, 6, 2, 40.4, 30.0, 30.0, 40.0, 5.0, [10.0] * 6) for name in "AB"]
-VERDICTS = [ClassVerdict("A", 9, [], "A is so")]
+VERDICTS = [ClassVerdict("A", 9, [], ["A is so"])]
 
 
 def located(run, inputs):

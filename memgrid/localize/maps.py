@@ -10,6 +10,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+from scipy.stats import rankdata
 
 from memgrid.errors import UserError
 from memgrid.io.files import write_bytes
@@ -43,6 +44,20 @@ class DecisionMaps:
     weights: str
     inputs: str
     memgrid: str
+
+    def votes(self) -> np.ndarray:
+        """The networks' votes, float32 as `values`: the mean over them of each position's rank within its class (Borda's count).
+
+        Each has as much to say, however large its Δ is and however few positions hold most of it. A rank is the share of all positions that
+        are less decisive: 0 where Δ is 0.
+        """
+        return np.stack([ranks(of_member) for of_member in self.members.values()]).mean(0).astype(np.float32)
+
+
+def ranks(by_class: np.ndarray) -> np.ndarray:
+    """For each class and position the share of positions with a smaller value, float64 (classes, layers, query, key)."""
+    flat = by_class.reshape(len(by_class), -1)
+    return np.asarray((rankdata(flat, method="min", axis=1) - 1) / flat.shape[1]).reshape(by_class.shape)
 
 
 def write_decision_maps(path: Path, attributes: dict[str, Any], values: np.ndarray, ids: list[np.ndarray]) -> None:

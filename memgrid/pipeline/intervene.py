@@ -41,7 +41,7 @@ def switch_off(run: RunConfig, language_model: Callable[[], LanguageModel], corp
     path = folder.decision_maps(run.localize.method)
     if not path.exists():
         raise UserError(f"the Δ maps of localize.method={run.localize.method} are not in {folder.path}: add localize to stages")
-    maps = read_decision_maps(path)
+    maps = read_decision_maps(path, with_members=run.intervene.average == "votes")
     torch.set_num_threads(run.trainer.threads or len(os.sched_getaffinity(0)))
     chosen = eval_samples(corpus, alone(folder.table(folder.samples)), len(maps.classes), None, run.seed)
     rules = taxonomy(run).classes
@@ -54,7 +54,7 @@ def switch_off(run: RunConfig, language_model: Callable[[], LanguageModel], corp
     table = intervene(
         language_model(),
         corpus,
-        maps.values,
+        maps.votes() if run.intervene.average == "votes" else maps.values,
         list(maps.classes),
         memorized,
         held_out,

@@ -78,7 +78,7 @@ def test_a_run_with_all_that_is_asked_for_returns_at_once(caused_copy, quick):
 
 def test_only_what_changed_is_done_again(caused_copy, quick):
     before = stamps(caused_copy)
-    given = (*quick, *CAUSES, "intervene.percent=[50]", "intervene.layers_at=null", f"root={caused_copy}")
+    given = (*quick, *CAUSES, "intervene.percent=[50]", "intervene.layers_at=null", "intervene.average=votes", f"root={caused_copy}")
     shown = memgrid_here(*given, CHAIN).stdout
     assert "train    nothing: it is finished" in shown
     assert " 0 extracted" in shown

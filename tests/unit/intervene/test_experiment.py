@@ -202,7 +202,7 @@ def test_it_runs_on_the_embedded_model(toy_lm, tmp_path):
     kinds = pl.read_parquet(TOY / "sequences.parquet", columns=["sequence_id", "kind"])
     ids = {kind: kinds.filter(pl.col("kind") == kind)["sequence_id"].to_numpy()[:30] for kind in ("chunk", "repeat", "held_out")}
     delta = np.random.default_rng(0).random((2, 6, 64, 64)).astype(np.float32)
-    config = InterveneConfig([5.0, 100.0], 1, None, "suffix", 10, 10, None)
+    config = InterveneConfig([5.0, 100.0], seeds=1, samples=10, ordinary=10, layers_at=None)
     found = intervene(
         toy_lm, corpus, delta, ["Recall", "Guess"], {0: ids["chunk"], 1: ids["repeat"]}, ids["held_out"], config, *files(tmp_path)
     )

@@ -47,3 +47,23 @@ def test_what_cannot_be_read_is_told_in_a_sentence(path, monkeypatch):
 def test_reading_needs_no_torch():
     program = "import sys, memgrid.localize.maps, memgrid.report.sections.causes; sys.exit('torch' in sys.modules)"
     assert forks.run(["-c", program], light=True).returncode == 0
+
+
+def test_votes_are_ranks_of_each_network(tmp_path):
+    """A position that one network finds overwhelming and the others nothing loses against one that all find the second."""
+    delta = np.zeros((3, 2, 1, 2, 2))
+    delta[0, 0, 0, 1] = [9.0, 0.1]
+    delta[1, 0, 0], delta[2, 0, 0] = [[0.2, 0.0], [0.0, 0.3]], [[0.5, 0.0], [0.0, 0.6]]
+    write_decision_maps(tmp_path / "maps.h5", attributes(members=["a", "b", "c"]), delta, [np.array([5, 7]), np.array([9])])
+    maps = read_decision_maps(tmp_path / "maps.h5", with_members=True)
+    np.testing.assert_allclose(maps.votes()[0, 0] * 4, np.array([[0 + 2 + 2, 0], [3 + 0 + 0, 2 + 3 + 3]]) / 3)
+    assert maps.values[0, 0].argmax() == 2
+    assert maps.votes()[0, 0].argmax() == 3
+    assert not maps.votes()[1].any()  # nothing decides it
+
+
+def test_the_votes_of_one_network_have_the_order_of_its_map(tmp_path):
+    write_decision_maps(tmp_path / "maps.h5", attributes(members=["a"]), DELTA[:1], [np.array([5, 7]), np.array([9])])
+    maps = read_decision_maps(tmp_path / "maps.h5", with_members=True)
+    for votes, values in zip(maps.votes(), maps.values, strict=True):
+        np.testing.assert_array_equal(votes.ravel().argsort(kind="stable"), values.ravel().argsort(kind="stable"))

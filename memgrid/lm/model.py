@@ -17,6 +17,12 @@ from transformers import GenerationConfig
 from memgrid.errors import UserError
 from memgrid.lm.hooks import Place, taken_out
 from memgrid.lm.pooling import POOLED, AttentionRecorder, attention_of, recording
+from memgrid.lm.triangle import without_first
+
+AT_ONCE = 2**21  # logits that are looked at together: 8 MiB
+NEVER = -1e4  # the log-probability of what has none, and the least that is told: float16 knows it
+LEAST_SHARE = 0.2  # of the tokens, in Min-K %++
+FLAT = 1e-3  # a smaller deviation of log-probabilities is rounding
 
 
 @dataclass(frozen=True)
@@ -29,6 +35,9 @@ class Scores:
         prefix_logprob: float32; mean log-probability (nats) of the prefix tokens after the first.
         suffix_logprob: float32; mean log-probability (nats) of the suffix tokens.
         suffix_probability: float32; mean probability of the suffix tokens.
+        logprob: float16 (n, length); log-probability (nats) of every token, NaN of a first one before which nothing was read. None where
+            not asked for, as the next.
+        min_k: float32; Min-K %++ (Zhang et al. 2024, equations 3 and 4): the mean of the least fifth of `standings`.
     """
 
     memorized: np.ndarray
@@ -36,24 +45,34 @@ class Scores:
     prefix_logprob: np.ndarray
     suffix_logprob: np.ndarray
     suffix_probability: np.ndarray
+    logprob: np.ndarray | None = None
+    min_k: np.ndarray | None = None
 
-    def first(self, count: int) -> Scores:
-        """Those of the first sequences."""
-        return Scores(**{part.name: getattr(self, part.name)[:count] for part in fields(self)})
+    def of(self, rows: slice | np.ndarray) -> Scores:
+        """Those of some sequences."""
+        known = {part.name: getattr(self, part.name) for part in fields(self)}
+        chosen: dict[str, Any] = {name: array if array is None else array[rows] for name, array in known.items()}
+        return Scores(**chosen)
 
 
 def scores_of(
-    logits: Float[Tensor, "batch length vocabulary"], inputs: Int[Tensor, "batch length"], k: int, suppressed: tuple[int, ...] = ()
+    logits: Float[Tensor, "batch length vocabulary"],
+    inputs: Int[Tensor, "batch length"],
+    k: int,
+    suppressed: tuple[int, ...] = (),
+    by_token: bool = False,
 ) -> Scores:
     """What the logits of one pass, which are not needed afterwards, say of the tokens that were read.
 
     Args:
         suppressed: tokens that are never the most probable; probabilities are the model's own all the same.
+        by_token: whether `logprob` and `min_k` are asked for.
     """
     logits = logits[:, :-1].float()
     # Log-probabilities only where they are asked for: a second tensor of all of them costs more time than the model's last layers.
     total = logits.logsumexp(-1)
     given = logits.gather(-1, inputs[:, 1:, None])[..., 0] - total
+    standing = standings(logits, total, given) if by_token else None
     if suppressed:
         logits[..., list(suppressed)] = -torch.inf
     highest, predicted = logits.max(-1)
@@ -64,7 +83,43 @@ def scores_of(
         prefix_logprob=given[:, : k - 1].mean(-1).cpu().numpy() if k > 1 else np.zeros(len(inputs), np.float32),
         suffix_logprob=given[:, k - 1 :].mean(-1).cpu().numpy(),
         suffix_probability=given[:, k - 1 :].exp().mean(-1).cpu().numpy(),
+        logprob=after_first(given) if by_token else None,
+        min_k=None if standing is None else least(standing).cpu().numpy(),
     )
+
+
+def standings(
+    logits: Float[Tensor, "batch length vocabulary"], total: Float[Tensor, "batch length"], given: Float[Tensor, "batch length"]
+) -> Float[Tensor, "batch length"]:
+    """How many standard deviations each token's log-probability lies above the mean one at its place.
+
+    Mean and deviation are over what the model expects there. Where it takes all tokens for equally probable: 0. A few places at a time, so
+    that no second tensor of all logits is made.
+
+    Args:
+        logits: float32. total: their logsumexp. given: the log-probabilities of the tokens.
+    """
+    found, step = torch.empty_like(given), max(1, AT_ONCE // logits.shape[-1])
+    for row in range(len(given)):
+        for places in torch.arange(given.shape[1]).split(step):
+            part = row, slice(int(places[0]), int(places[-1]) + 1)
+            every = (logits[part] - total[part][:, None]).clamp_(min=NEVER)
+            chances = every.exp()
+            mean = (chances * every).sum(-1)
+            deviation = (every.sub_(mean[:, None]).square_() * chances).sum(-1).sqrt()
+            found[part] = (given[part].clamp(min=NEVER) - mean) / deviation.clamp(min=FLAT)
+    return found
+
+
+def least(standing: Float[Tensor, "batch length"]) -> Float[Tensor, " batch"]:
+    """The mean of the least of a sequence's numbers: of a fifth of them, or of one."""
+    count = max(1, int(LEAST_SHARE * standing.shape[1]))
+    return standing.topk(count, largest=False).values.mean(-1)
+
+
+def after_first(values: Float[Tensor, "batch length-1"]) -> Float[np.ndarray, "batch length"]:
+    """Log-probabilities of all tokens but the first, of which nothing is known: NaN."""
+    return np.pad(values.clamp(min=NEVER).half().cpu().numpy(), ((0, 0), (1, 0)), constant_values=np.nan)
 
 
 @dataclass(frozen=True)
@@ -133,11 +188,11 @@ class LanguageModel(Tokenizer):
 
     @torch.inference_mode()
     def score_and_pool(self, tokens: Int[np.ndarray, "batch length"], k: int) -> tuple[Scores, dict[str, np.ndarray]]:
-        """`score` and `pooled_maps` in one pass, for corpora of which most sequences' attention will be wanted."""
+        """`score` and `pooled_maps` in one pass, and how probable every token was."""
         inputs = self._tensor(tokens)
         with self.pooling(inputs) as recorder:
             logits = self.model(input_ids=inputs, attention_mask=torch.ones_like(inputs), use_cache=False).logits
-        return scores_of(logits, inputs, k, self.suppressed), recorder.maps()
+        return scores_of(logits, inputs, k, self.suppressed, by_token=True), recorder.maps()
 
     @torch.inference_mode()
     def continue_greedily(self, prefix: Int[np.ndarray, "batch k"], steps: int) -> Int[np.ndarray, "batch steps"]:
@@ -212,7 +267,8 @@ class AfterBos(LanguageModel):
     def score_and_pool(self, tokens: Int[np.ndarray, "batch length"], k: int) -> tuple[Scores, dict[str, np.ndarray]]:
         """As ever, after BOS."""
         scores, maps = super().score_and_pool(self.prefixed(tokens), k + 1)
-        return scores, without_first(maps, tokens.shape[1])
+        assert scores.logprob is not None
+        return replace(scores, logprob=scores.logprob[:, 1:]), without_first(maps, tokens.shape[1])
 
     def continue_greedily(self, prefix: Int[np.ndarray, "batch k"], steps: int) -> Int[np.ndarray, "batch steps"]:
         """As ever, after BOS."""
@@ -225,13 +281,6 @@ class AfterBos(LanguageModel):
     def prefixed(self, tokens: Int[np.ndarray, "batch length"]) -> Int[np.ndarray, "batch length+1"]:
         """The tokens after BOS, int64."""
         return np.insert(tokens.astype(np.int64), 0, self.bos, axis=1)
-
-
-def without_first(maps: dict[str, np.ndarray], length: int) -> dict[str, np.ndarray]:
-    """Packed maps of `length` + 1 tokens without the first one's row and column."""
-    query, key = np.tril_indices(length)
-    kept = (query + 1) * (query + 2) // 2 + key + 1
-    return {name: pool[:, kept] for name, pool in maps.items()}
 
 
 def after_bos(lm: LanguageModel, identity: ModelIdentity, bos: int) -> AfterBos:

@@ -62,3 +62,10 @@ class Triangle:
         square = np.full((*packed.shape[:-1], self.length, self.length), above, packed.dtype)
         square[..., self.queries, self.keys] = packed
         return square
+
+
+def without_first(maps: dict[str, np.ndarray], length: int) -> dict[str, np.ndarray]:
+    """Packed maps of `length` + 1 tokens without the first one's row and column."""
+    query, key = np.tril_indices(length)
+    kept = (query + 1) * (query + 2) // 2 + key + 1
+    return {name: pool[:, kept] for name, pool in maps.items()}

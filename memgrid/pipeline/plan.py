@@ -102,8 +102,8 @@ def duration(seconds: float) -> str:
 
 
 def sample_bytes(length: int, layers: int) -> int:
-    """Bytes of one sample in a shard: two float16 triangles per layer, the tokens, id, confidence and checksums."""
-    return 2 * 2 * len(Triangle(length)) * layers + 4 * length + 8 + 4 + 16
+    """Bytes of one sample in a shard: two float16 triangles per layer, tokens and their log-probabilities, id, three numbers, checksums."""
+    return 2 * 2 * len(Triangle(length)) * layers + (4 + 2) * length + 8 + 3 * 4 + 16
 
 
 def measure(run: RunConfig, lm: LanguageModel, classes: int) -> Pace:
@@ -128,7 +128,7 @@ def measure(run: RunConfig, lm: LanguageModel, classes: int) -> Pace:
         loss.item()  # waits for a GPU
 
     return Pace(
-        read=seconds(lambda: lm.pooled_maps(tokens)) / batch,
+        read=seconds(lambda: lm.score_and_pool(tokens, k)) / batch,
         continue_=seconds(lambda: lm.continue_greedily(tokens[:, :k], length - k)) / batch,
         train=seconds(step) / run.cnn.batch_size / len(panel.members),
     )

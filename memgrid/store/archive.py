@@ -227,7 +227,7 @@ def blocks(store: Store, wanted: np.ndarray, sink: Sink) -> Iterator[Maps]:
     """The wanted samples a few at a time, until the disk is full."""
     step = shard.block_rows(store.identity, len(wanted), BLOCK_BYTES)
     for start in range(0, len(wanted), step):
-        yield store.read(wanted[start : start + step])
+        yield store.read(wanted[start : start + step], measured=True)
         sink.stop_if_failed()
 
 

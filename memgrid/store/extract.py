@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+import zlib
 from collections.abc import Generator
 from contextlib import closing
 from pathlib import Path
@@ -134,16 +135,27 @@ def extract_batch(
     decoded = corpus.tokens[rows].astype(np.int32) if read == "suffix" else decode(lm, corpus, rows, memorized)
     # How sure the model is of what is memorized, labels know that did not come with the corpus; of the others, the pass that reads them.
     sure = np.where(memorized[rows], confidence[rows], np.nan).astype(np.float32)
-    disputed, count, whole = 0, len(rows), filled(decoded, lm.batch_size(decoded.shape[1]))
-    if np.isnan(sure).any():
-        scores, pools = lm.score_and_pool(whole, corpus.k)
-        # A greedy continuation's most probable tokens are its tokens: both measures are then the same.
-        measured = np.where(memorized[rows], scores.confidence[:count], scores.suffix_probability[:count])
-        sure = np.where(np.isnan(sure), measured, sure)
-        disputed = int((~scores.memorized[:count] & memorized[rows]).sum())
-    else:
-        pools = lm.pooled_maps(whole)
-    return Maps(corpus.sequence_id[rows], decoded, sure, {pool: maps[:count] for pool, maps in pools.items()}), disputed
+    count = len(rows)
+    whole, pools = lm.score_and_pool(filled(decoded, lm.batch_size(decoded.shape[1])), corpus.k)
+    scores = whole.of(slice(count))
+    disputed = ~scores.memorized & memorized[rows] & np.isnan(sure)
+    # A greedy continuation's most probable tokens are its tokens: both measures are then the same.
+    own = np.where(memorized[rows], scores.confidence, scores.suffix_probability)
+    sure = np.where(np.isnan(sure), own, sure)
+    maps = {pool: values[:count] for pool, values in pools.items()}
+    return Maps(corpus.sequence_id[rows], decoded, sure, maps, **measured(lm, decoded, scores)), int(disputed.sum())
+
+
+def measured(lm: LanguageModel, decoded: np.ndarray, scores: Scores) -> dict[str, np.ndarray]:
+    """What a store keeps of sequences beside their attention: how probable their tokens are, and how long their text is for zlib."""
+    assert scores.logprob is not None
+    assert scores.min_k is not None
+    return {"logprob": scores.logprob, "min_k": scores.min_k, "zlib": zlib_bytes(lm.detokenize(decoded))}
+
+
+def zlib_bytes(texts: list[str]) -> np.ndarray:
+    """The length of each text in bytes when zlib has compressed its UTF-8, float32 (n,) (Carlini et al. 2021, section 5.2)."""
+    return np.array([len(zlib.compress(text.encode(errors="surrogatepass"))) for text in texts], np.float32)
 
 
 def score_and_extract(store: Store, lm: LanguageModel, corpus: Corpus, config: ExtractConfig, rows: slice = slice(None)) -> list[Scores]:
@@ -157,10 +169,11 @@ def score_and_extract(store: Store, lm: LanguageModel, corpus: Corpus, config: E
             batch = slice(start, start + size)
             count = len(tokens[batch])
             whole, pools = lm.score_and_pool(filled(tokens[batch], size), corpus.k)
-            score = whole.first(count)
+            score = whole.of(slice(count))
             scores.append(score)
             kept = score.memorized & lacking[batch]
             if kept.any():
-                confidence, maps = score.confidence[kept], {pool: maps[:count][kept] for pool, maps in pools.items()}
-                writer.add(Maps(ids[batch][kept], tokens[batch][kept].astype(np.int32), confidence, maps))
+                mine, decoded = score.of(kept), tokens[batch][kept].astype(np.int32)
+                maps = {pool: maps[:count][kept] for pool, maps in pools.items()}
+                writer.add(Maps(ids[batch][kept], decoded, mine.confidence, maps, **measured(lm, decoded, mine)))
     return scores

@@ -7,6 +7,10 @@ a sum of the words of each map, of `mean` and of `max`. Root attributes (integer
 `digest` is two SHA-256 sums in hex, of the other attributes and of the datasets but the maps. The first keeps its rule in every format
 version: it tells a shard of another model or version from a damaged one.
 
+Later came what else the pass measures (`MEASURED`): `logprob` float16 (N, length), `min_k` and `zlib` float32 (N,). A reader that does not
+know them sees a sound shard, and shards without them are read: `digest_measured`, the SHA-256 of these three, is one of the other
+attributes, and says that they are there.
+
 No damaged byte passes for data: datasets carry Fletcher-32 sums, HDF5's 1.10 file format sums its metadata, and `checksum` sees what
 Fletcher-32 cannot, words of 0x0000 that turn into 0xFFFF (as in erased flash memory) or back.
 """
@@ -18,7 +22,7 @@ import io
 import itertools
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -34,6 +38,8 @@ FORMAT_VERSION = 1
 POOLS = ("mean", "max")
 TABLES = ("sequence_id", "decoded", "confidence")
 DIGESTED = (*TABLES, "checksum")
+MEASURED = ("logprob", "min_k", "zlib")  # shards of earlier versions have none of these
+LATER = "digest_measured"
 CHUNK_BYTES = 2**17  # measured: runs of rows read equally fast from 64 KiB to 1 MiB, scattered rows the faster the smaller the chunk
 BLOSC2 = 32026  # its number in the HDF Group's registry of filters
 FAULTS = (OSError, RuntimeError, KeyError, ValueError, TypeError)  # what damaged bytes make h5py and our checks raise
@@ -59,12 +65,27 @@ class Maps:
     sequence_id: int64 (N,). decoded: int32 (N, length).
     confidence: float32 (N,), mean probability that the model gave to the decoded suffix, NaN where unknown.
     pools: "mean", "max" to float16 (N, length * (length + 1) / 2, layers), attention weights in 0..1, lower triangle row by row.
+    logprob, min_k: float16 (N, length), float32 (N,), as `memgrid.lm.model.Scores` has them.
+    zlib: float32 (N,), bytes of the decoded text when zlib has compressed it. These three: NaN where unknown, None where not asked for.
     """
 
     sequence_id: np.ndarray
     decoded: np.ndarray
     confidence: np.ndarray
     pools: dict[str, np.ndarray]
+    logprob: np.ndarray | None = None
+    min_k: np.ndarray | None = None
+    zlib: np.ndarray | None = None
+
+    @property
+    def measured(self) -> dict[str, np.ndarray]:
+        """Those of `MEASURED` that are known."""
+        return {name: array for name in MEASURED if (array := getattr(self, name)) is not None}
+
+    def each(self, change: Callable[[np.ndarray], np.ndarray]) -> Maps:
+        """Every array changed alike."""
+        tables = {name: change(array) for name, array in {**{name: getattr(self, name) for name in TABLES}, **self.measured}.items()}
+        return Maps(**tables, pools={pool: change(values) for pool, values in self.pools.items()})
 
 
 def layout(identity: Identity) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
@@ -75,6 +96,9 @@ def layout(identity: Identity) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
         "decoded": (np.dtype("<i4"), (identity.length,)),
         "confidence": (np.dtype("<f4"), ()),
         "checksum": (np.dtype("<u8"), (len(POOLS),)),
+        "logprob": (np.dtype("<f2"), (identity.length,)),
+        "min_k": (np.dtype("<f4"), ()),
+        "zlib": (np.dtype("<f4"), ()),
     }
     return tables | dict.fromkeys(POOLS, maps)
 
@@ -108,7 +132,7 @@ def _chunk_rows(rows: int, row_bytes: int) -> int:
 
 def validate(maps: Maps, identity: Identity) -> None:
     """Raise StoreError unless shapes, dtypes, ids and values are those of a shard."""
-    arrays: dict[str, np.ndarray] = {name: getattr(maps, name) for name in TABLES} | maps.pools
+    arrays: dict[str, np.ndarray] = {name: getattr(maps, name) for name in TABLES} | maps.measured | maps.pools
     rows = len(maps.sequence_id)
     if rows == 0 or set(maps.pools) != set(POOLS):
         raise StoreError(f"Cannot write {rows} samples with pools {sorted(maps.pools)}: give at least one, with pools {', '.join(POOLS)}.")
@@ -146,7 +170,7 @@ def compose(target: BinaryIO, identity: Identity, compress: bool, rows: int, blo
     if compress:
         plugin = _plugin("write with compress=True")
         packing = dict(plugin.Blosc2(cname="lz4", clevel=5, filters=plugin.Blosc2.BITSHUFFLE))
-    tables = {name: np.empty((rows, *shape), dtype) for name, (dtype, shape) in layout(identity).items() if name in DIGESTED}
+    tables = {name: np.empty((rows, *shape), dtype) for name, (dtype, shape) in layout(identity).items() if name not in POOLS}
     with h5py.File(target, "w", libver=("v110", "v110")) as file:  # sums its metadata, older formats do not
         sets = {}
         for name, (dtype, shape) in layout(identity).items():
@@ -161,10 +185,12 @@ def compose(target: BinaryIO, identity: Identity, compress: bool, rows: int, blo
                 tables["checksum"][part, at] = checksum(block.pools[pool])
             for name in TABLES:
                 tables[name][part] = getattr(block, name)
+            for name in MEASURED:
+                tables[name][part] = block.measured.get(name, np.nan)
             start = part.stop
         for name, table in tables.items():
             sets[name][...] = table
-        attributes = _attributes(identity)
+        attributes = _attributes(identity) | {LATER: _digest([tables[name] for name in MEASURED])}
         attributes["digest"] = _seal(attributes) + _digest([tables[name] for name in DIGESTED])
         for name, value in attributes.items():
             if isinstance(value, str):  # fixed length: strings of variable length lie outside the summed metadata
@@ -185,7 +211,7 @@ def opened(path: Path) -> dict[str, h5py.Dataset]:
     """The datasets of a shard, opened without file locks (Lustre, NFS) and without a chunk cache (blocks are read once)."""
     file = h5py.File(path, "r", locking=False, rdcc_nbytes=0)
     try:
-        sets = {name: file[name] for name in (*DIGESTED, *POOLS)}
+        sets = {name: file[name] for name in (*DIGESTED, *POOLS, *(MEASURED if LATER in file.attrs else ()))}
         if packed(sets):
             _plugin(f"read {path}")
     except BaseException:
@@ -232,11 +258,15 @@ def check(sets: dict[str, h5py.Dataset], path: Path, identity: Identity) -> np.n
             raise StoreError(f"{other}: use another root, or delete {path.parent} to extract its maps anew.")
     rows = len(sets["sequence_id"])
     for name, (dtype, shape) in layout(identity).items():
+        if name in MEASURED and LATER not in attributes:
+            continue
         if sets[name].dtype != dtype or sets[name].shape != (rows, *shape):
             raise ValueError(f"{name} is {sets[name].dtype} {sets[name].shape} where {dtype} {(rows, *shape)} is expected")
     tables: list[np.ndarray] = [sets[name][()] for name in DIGESTED]
     if digest[64:] != _digest(tables):
         raise ValueError("ids, tokens, confidences or checksums do not match their digest")
+    if LATER in attributes and attributes[LATER] != _digest([sets[name][()] for name in MEASURED]):
+        raise ValueError("log-probabilities, Min-K or lengths for zlib do not match their digest")
     return tables[0]
 
 

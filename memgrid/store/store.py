@@ -24,7 +24,7 @@ from memgrid.config.names import ATTENTION, Owner, find_home
 from memgrid.errors import StoreError, StoreWarning, UserError
 from memgrid.io.files import fill, reason, set_aside, stop_if_unreadable, sweep_leftovers, whole
 from memgrid.store import shard
-from memgrid.store.shard import DIGESTED, FAULTS, POOLS, Identity, Maps
+from memgrid.store.shard import DIGESTED, FAULTS, MEASURED, POOLS, TABLES, Identity, Maps
 
 __all__ = ["Identity", "Maps", "Store", "StoreError", "StoreWarning"]
 
@@ -109,8 +109,10 @@ class Store:
             fill(partial, image)
         return final
 
-    def read(self, ids: Sequence[int] | np.ndarray, pools: Sequence[str] = POOLS) -> Maps:
+    def read(self, ids: Sequence[int] | np.ndarray, pools: Sequence[str] = POOLS, measured: bool = False) -> Maps:
         """The samples of `ids` in their order (an id may be repeated), with the named pools.
+
+        With `measured` also `shard.MEASURED`, NaN for samples of shards that lack them.
 
         Raises: StoreError if ids are missing, a pool is unknown, or a shard turns out damaged (it is set aside first).
         """
@@ -118,8 +120,8 @@ class Store:
             raise StoreError(f"Unknown pool {unknown[0]!r}: choose from {', '.join(POOLS)}.")
         wanted = np.asarray(ids, np.int64).reshape(-1)
         at = self._locate(wanted)
-        layout = shard.layout(self.identity)
-        out = {name: np.empty((len(wanted), *layout[name][1]), layout[name][0]) for name in (*DIGESTED, *pools)}
+        layout, later = shard.layout(self.identity), MEASURED if measured else ()
+        out = {name: np.empty((len(wanted), *layout[name][1]), layout[name][0]) for name in (*DIGESTED, *later, *pools)}
         order = np.lexsort((self._row[at], self._shard[at]))
         cuts, rows = np.flatnonzero(np.diff(self._shard[at][order])) + 1, self._row[at]
         for places in np.split(order, cuts) if len(order) else []:
@@ -127,7 +129,10 @@ class Store:
             try:
                 sets = self._datasets(name)
                 for key, target in out.items():
-                    shard.gather(sets[key], rows[places], target, places)
+                    if key in sets:
+                        shard.gather(sets[key], rows[places], target, places)
+                    else:
+                        target[places] = np.nan
                 if not np.array_equal(out["sequence_id"][places], wanted[places]):
                     raise ValueError("sequence ids changed since they were checked")
             except StoreError:
@@ -139,7 +144,7 @@ class Store:
             if len(wrong):
                 fault = ValueError(f"the {pool} map of sequence {wanted[wrong[0]]} does not match its checksum")
                 raise StoreError(self._set_aside(self._names[self._shard[at[wrong[0]]]], fault))
-        return Maps(out["sequence_id"], out["decoded"], out["confidence"], {pool: out[pool] for pool in pools})
+        return Maps(**{name: out[name] for name in (*TABLES, *later)}, pools={pool: out[pool] for pool in pools})
 
     def verify(self) -> list[str]:
         """Read and check every byte of every shard anew; returns one sentence for each shard set aside. Raises: as `ids`."""

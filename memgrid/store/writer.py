@@ -48,7 +48,7 @@ class ShardWriter:
         """
         self.wait()
         if self.shard is not None:
-            self.writing = self.thread.submit(self.store.write, first(self.shard, self.filled))
+            self.writing = self.thread.submit(self.store.write, self.shard.each(lambda array: array[: self.filled]))
             self.shard, self.filled = None, 0
 
     def wait(self) -> None:
@@ -68,17 +68,9 @@ class ShardWriter:
 
 def arrays(maps: Maps) -> list[np.ndarray]:
     """Everything that has a row per sample."""
-    return [maps.sequence_id, maps.decoded, maps.confidence, *(maps.pools[pool] for pool in sorted(maps.pools))]
+    return [maps.sequence_id, maps.decoded, maps.confidence, *(maps.pools[pool] for pool in sorted(maps.pools)), *maps.measured.values()]
 
 
 def room(samples: int, like: Maps) -> Maps:
     """Empty arrays for so many samples: one allocation per shard, since many small blocks would fragment the heap."""
-    pools = {pool: np.empty((samples, *maps.shape[1:]), maps.dtype) for pool, maps in like.pools.items()}
-    tokens = np.empty((samples, like.decoded.shape[1]), like.decoded.dtype)
-    return Maps(np.empty(samples, np.int64), tokens, np.empty(samples, np.float32), pools)
-
-
-def first(maps: Maps, samples: int) -> Maps:
-    """The first samples, without a copy."""
-    pools = {pool: values[:samples] for pool, values in maps.pools.items()}
-    return Maps(maps.sequence_id[:samples], maps.decoded[:samples], maps.confidence[:samples], pools)
+    return like.each(lambda array: np.empty((samples, *array.shape[1:]), array.dtype))

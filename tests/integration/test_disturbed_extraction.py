@@ -66,7 +66,7 @@ def assert_equal_to_undisturbed(undisturbed, root, corpus, toy_lm):
     whole, other = (open_store(folder, corpus, toy_lm.identity) for folder in (undisturbed / "whole", root))
     wanted = np.sort(corpus.sequence_id)
     np.testing.assert_array_equal(other.ids(), wanted)
-    assert_same_maps(whole.read(wanted), other.read(wanted))
+    assert_same_maps(whole.read(wanted, measured=True), other.read(wanted, measured=True))
 
 
 def test_killed_at_twenty_moments_and_started_again_equals_undisturbed(undisturbed, some, embedded, toy_lm):

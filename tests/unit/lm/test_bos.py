@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from memgrid.lm.model import after_bos, identity_after_bos, scores_of, without_first
+from memgrid.lm.model import after_bos, identity_after_bos, scores_of
 from memgrid.lm.pooling import attention_of
-from memgrid.lm.triangle import Triangle
+from memgrid.lm.triangle import Triangle, without_first
 
 BOS = 7
 
@@ -42,6 +42,10 @@ def test_maps_are_those_of_the_sequence_and_lack_what_bos_is_given(lm, tokens):
     for name in maps:
         np.testing.assert_array_equal(maps[name], again[name])
     assert scores.memorized.shape == (3,)
+    inputs, answer = read(lm, tokens)
+    logprob = answer.logits[:, :-1].log_softmax(-1).gather(-1, inputs[:, 1:, None])[..., 0]
+    np.testing.assert_allclose(scores.logprob, logprob, rtol=2e-3)  # of the first token, too
+    np.testing.assert_allclose(scores.min_k, scores_of(answer.logits, inputs, 11, by_token=True).min_k, rtol=1e-3)
 
 
 def test_scores_are_those_after_bos(lm, tokens):

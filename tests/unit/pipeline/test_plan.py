@@ -30,8 +30,8 @@ def test_runs_add_up_without_counting_twice(tmp_path):
 def test_the_pace_of_training_is_that_of_its_precision(precision, kind, toy_lm, monkeypatch):
     seen, loss = [], torch.nn.functional.cross_entropy
     monkeypatch.setattr(torch.nn.functional, "cross_entropy", lambda logits, labels: seen.append(logits.dtype) or loss(logits, labels))
-    highest, read = [], LanguageModel.pooled_maps
-    monkeypatch.setattr(LanguageModel, "pooled_maps", lambda lm, tokens: highest.append(tokens.max()) or read(lm, tokens))
+    highest, read = [], LanguageModel.score_and_pool
+    monkeypatch.setattr(LanguageModel, "score_and_pool", lambda lm, tokens, k: highest.append(tokens.max()) or read(lm, tokens, k))
     run = composed("cnn=single", "cnn.batch_size=8", f"trainer.precision={precision}")
     # What a model with several parts can read stands in its identity, not at the top of its configuration.
     pace = plan_module.measure(run, replace(toy_lm, batch_tokens=256, identity=replace(toy_lm.identity, vocabulary=50)), 3)

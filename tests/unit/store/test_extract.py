@@ -1,3 +1,4 @@
+import zlib
 from dataclasses import replace
 
 import numpy as np
@@ -12,8 +13,8 @@ from memgrid.corpus.corpus import Corpus
 from memgrid.errors import StoreError
 from memgrid.label.labels import memorized_columns
 from memgrid.lm.load import load_language_model
-from memgrid.store.extract import arranged, decode, extract, extract_batch, filled, open_store, score_and_extract
-from memgrid.store.shard import Maps
+from memgrid.store.extract import arranged, decode, extract, extract_batch, filled, open_store, score_and_extract, zlib_bytes
+from memgrid.store.shard import MEASURED, Maps
 from memgrid.store.store import Store, store_folder
 from memgrid.store.writer import arrays
 
@@ -141,8 +142,8 @@ def test_a_sample_does_not_depend_on_what_it_is_read_with(embedded, toy_lm, judg
     for _ in range(3):
         order = rng.permutation(len(rows))
         found = [extract_batch(lm, corpus, rows[part], *judged)[0] for part in np.array_split(order, rng.integers(3, 8))]
-        ids, read, sure, most, mean = (np.concatenate(parts)[np.argsort(order)] for parts in zip(*map(arrays, found), strict=True))
-        maps = Maps(ids, read, sure, {"max": most, "mean": mean})
+        ids, read, sure, most, mean, *more = (np.concatenate(parts)[np.argsort(order)] for parts in zip(*map(arrays, found), strict=True))
+        maps = Maps(ids, read, sure, {"max": most, "mean": mean}, *more)
         expected = expected or maps
         assert_same_maps(maps, expected)
 
@@ -185,7 +186,7 @@ def interrupt_at_random_places(corpus, width, tmp_path, monkeypatch, aligned):
             except StoreError:
                 starts += 1
     assert starts > 3
-    assert_same_maps(stores["whole"].read(ids), stores["cut"].read(ids), aligned)
+    assert_same_maps(stores["whole"].read(ids, measured=True), stores["cut"].read(ids, measured=True), aligned)
 
 
 def test_only_the_last_batches_are_not_full(corpus, truth):
@@ -206,8 +207,34 @@ def test_labelling_can_keep_the_attention_in_the_same_pass(corpus, lm, truth, tm
     known = np.sort(corpus.sequence_id[truth[0]])
     np.testing.assert_array_equal(fused.ids(), known)
     extract(apart, lm, corpus, known, *truth, ExtractConfig())
+    one, other = (store.read(known, measured=True) for store in (fused, apart))
     for pool in ("mean", "max"):
-        np.testing.assert_array_equal(fused.read(known).pools[pool], apart.read(known).pools[pool])
+        np.testing.assert_array_equal(one.pools[pool], other.pools[pool])
+    for name in MEASURED:
+        np.testing.assert_allclose(one.measured[name], other.measured[name], rtol=1e-3, atol=1e-5)
+
+
+def test_how_probable_what_is_decoded_is_and_how_long_for_zlib(embedded, toy_lm, judged, tmp_path):
+    """Of the model's own words where a sequence is not memorized; the length by hand."""
+    corpus, (memorized, confidence) = embedded, judged
+    rows = np.array([*np.flatnonzero(memorized)[:3], *np.flatnonzero(~memorized)[:3]])
+    store = open_store(tmp_path, corpus, toy_lm.identity)
+    extract(store, toy_lm, corpus, corpus.sequence_id[rows], memorized, confidence, ExtractConfig())
+    read = store.read(corpus.sequence_id[rows], (), measured=True)
+    with torch.inference_mode():
+        logits = toy_lm.model(torch.from_numpy(read.decoded.astype(np.int64))).logits
+    expected = logits[:, :-1].log_softmax(-1).gather(-1, torch.from_numpy(read.decoded.astype(np.int64))[:, 1:, None])[..., 0]
+    np.testing.assert_allclose(read.logprob[:, 1:], expected, rtol=2e-3, atol=1e-5)
+    np.testing.assert_allclose(np.exp(read.logprob[:, 32:].astype(float)).mean(1), read.confidence, rtol=1e-3)
+    assert read.zlib.tolist() == [len(zlib.compress(toy_lm.tokenizer.decode(tokens).encode())) for tokens in read.decoded]
+
+
+def test_lengths_for_zlib_by_hand():
+    """Two bytes of header, four of a sum, and what deflate makes of it: one character is a literal, a hundred are a repeat."""
+    assert zlib_bytes(["", "a"]).tolist() == [8, 9]
+    one, same, other = zlib_bytes(["a", "a" * 100, "".join(map(chr, range(32, 132)))]).tolist()
+    assert one < same < 15 < 90 < other
+    assert zlib_bytes(["é", "\ud800"]).tolist() == [10, 11]  # UTF-8, of half a pair too
 
 
 def test_a_full_disk_is_one_sentence_and_a_restart_finishes(corpus, lm, truth, tmp_path, monkeypatch):

@@ -43,6 +43,9 @@ REFERENCES = {
     "tokens": Reference("tokens", "a bag of the tokens"),
     "overlap": Reference("overlap", "the overlap of prefix and suffix"),
     "likelihood": Reference("prefix likelihood", "the likelihood of the prefix"),
+    "min_k": Reference("Min-K %++", "Min-K %++ of what is decoded"),
+    "zlib": Reference("zlib", "the likelihood of what is decoded over its compressed length"),
+    "probabilities": Reference("probabilities", "a small network on the probability of each token"),
     "together": Reference("together", "all of these baselines together", "all that needs no attention", "all without attention"),
     "probe": Reference("linear probe", legend="linear probe on attention", curve="attention, linear probe"),
 }

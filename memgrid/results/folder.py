@@ -24,7 +24,8 @@ from memgrid.results.records import LATER, InterveneRecord, LocalizeRecord, read
 from memgrid.results.result import MemberEpoch, RunResult
 from memgrid.results.work import WorkFolder
 
-BASELINES = ("tokens", "overlap", "confidence", "likelihood", "together")  # what needs no attention; see `memgrid.train.baselines`
+# What needs no attention; see `memgrid.train.baselines`.
+BASELINES = ("tokens", "overlap", "confidence", "likelihood", "min_k", "zlib", "probabilities", "together")
 CHECKPOINT = "last.ckpt"  # in a folder of checkpoints: the networks after their last whole epoch, with what a training needs to go on
 
 Content = TypeVar("Content")

@@ -2,43 +2,55 @@
 
 Everything is fitted on the train side and scored on the eval side, by scikit-learn, with nothing chosen on eval samples.
 
-| baseline   | sees                                                                                      |
-|------------|-------------------------------------------------------------------------------------------|
-| tokens     | how often each token occurs among the decoded ones: a bag, without order                  |
-| overlap    | ROUGE-L, ROUGE-3 and the share of suffix tokens that occur in the prefix, of what is decoded |
-| confidence | how sure the model was while decoding: one number                                         |
-| likelihood | the mean log-probability of the prefix: one number, unknown where the corpus brought labels |
-| together   | all of these: what the tokens say (out of fold on the train side) beside the other numbers |
+| baseline      | sees                                                                                      |
+|---------------|-------------------------------------------------------------------------------------------|
+| tokens        | how often each token occurs among the decoded ones: a bag, without order                  |
+| overlap       | ROUGE-L, ROUGE-3 and the share of suffix tokens that occur in the prefix, of what is decoded |
+| confidence    | how sure the model was while decoding: one number                                         |
+| likelihood    | the mean log-probability of the prefix: one number, unknown where the corpus brought labels |
+| min_k         | Min-K %++ of what is decoded: one number                                                  |
+| zlib          | the log-likelihood of what is decoded over its length when compressed: one number         |
+| probabilities | the log-probability of each decoded token, in their order, by a small network             |
+| together      | all of these: what the tokens and the network say (out of fold on the train side) beside the other numbers |
 
+Min-K %++, the zlib ratio and the log-probabilities are unknown where shards of the store are of a version that kept none.
 Linear probes see attention, but only eight numbers a layer: see `memgrid.train.networks.LinearProbe`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from scipy.sparse import csr_array
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import log_loss
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import PolynomialFeatures, StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 from threadpoolctl import threadpool_limits
 
 from memgrid.label.rouge import LONGEST, rouge_scores
 from memgrid.metrics.intervals import panel_scores
 from memgrid.results.result import PanelScores, ProbeTest
+from memgrid.store.shard import Maps
+from memgrid.train.networks import TokenNetwork
 
 # The optimum that a fit ends at differs in its last bits with the number of threads: on a cluster it would not be the same as here.
 ONE_THREAD = threadpool_limits.wrap(limits=1, user_api="blas")
 # Strength of regularisation: fixed. Token counts share one unit and are not scaled: rare tokens would become the loudest.
 BAG_C, MANY_C, NUMBERS_C = 0.1, 0.1, 1.0
 FOLDS, ROUNDS = 5, 1000
+EPOCHS, BATCH, RATE = 20, 64, 1e-2  # of the network on tokens
+LEAST = -20.0  # nats: the least log-probability that it tells from others
 PERMUTATIONS, AT_ONCE = 999, 100
 FLOOR = 1e-3  # of a probability whose logarithm is taken
+HEARD = ("tokens", "probabilities")  # baselines that see more than a few numbers: others hear what these say
 
 Probabilities = dict[str, np.ndarray | None]
 Sides = list[np.ndarray]  # of the train and of the eval side
@@ -52,12 +64,21 @@ class Side:
         decoded: int32 (n, length).
         confidence, prefix_logprob: float32 (n,), NaN where unknown.
         labels: int64 (n,).
+        logprob, min_k, zlib: as `memgrid.store.shard.Maps` has them.
     """
 
     decoded: np.ndarray
     confidence: np.ndarray
     prefix_logprob: np.ndarray
     labels: np.ndarray
+    logprob: np.ndarray
+    min_k: np.ndarray
+    zlib: np.ndarray
+
+    @classmethod
+    def of(cls, known: Maps, prefix_logprob: np.ndarray, labels: np.ndarray) -> Side:
+        """From what a store knows of samples, read with what was measured of their tokens."""
+        return cls(known.decoded, known.confidence, prefix_logprob, labels, **known.measured)
 
 
 @ONE_THREAD
@@ -65,27 +86,39 @@ def without_attention(train: Side, evaluate: Side, k: int, classes: int, seed: i
     """Probabilities of the eval samples, float64 (n, classes), by each baseline; None where what it sees is not known."""
     sides, labels = (train, evaluate), train.labels
     vocabulary = 1 + max(int(side.decoded.max()) for side in sides)
-    bags = [bag(side.decoded, vocabulary) for side in sides]
-    fitted = bag_model().fit(bags[0], labels)
-    tokens, left_out = fitted.predict_proba(bags[1]), out_of_fold(bag_model(), bags[0], labels, seed)
-    own = fitted.predict_proba(bags[0]) if left_out is None else left_out
-    overlaps = [overlap(side.decoded, k) for side in sides]
-    sure = column([side.confidence for side in sides])
-    likely = column([side.prefix_logprob for side in sides])
-    from_tokens = [np.log(np.maximum(chances, FLOOR)) for chances in (own, tokens)]
-    every = [both for both in (overlaps, sure, likely, from_tokens) if both is not None]
-    return {
-        "tokens": tokens,
-        "overlap": numbers(overlaps, labels),
-        "confidence": None if sure is None else tree(sure, labels, classes, seed),
-        "likelihood": None if likely is None else numbers(likely, labels),
-        "together": numbers([np.hstack(parts) for parts in zip(*every, strict=True)], labels),
+    token_by_token = columns([by_token(side.logprob) for side in sides])
+    seen: dict[str, Sides | None] = {  # what each baseline sees, in the order of `results.folder.BASELINES`
+        "tokens": heard(bag_model(), [bag(side.decoded, vocabulary) for side in sides], labels, seed),
+        "overlap": [overlap(side.decoded, k) for side in sides],
+        "confidence": columns([side.confidence for side in sides]),
+        "likelihood": columns([side.prefix_logprob for side in sides]),
+        "min_k": columns([side.min_k for side in sides]),
+        "zlib": columns([zlib_ratio(by_token(side.logprob), side.zlib) for side in sides]),
+        "probabilities": None if token_by_token is None else heard(TokenClassifier(seed), token_by_token, labels, seed),
     }
+    answers: Probabilities = dict.fromkeys(seen)
+    for name, both in seen.items():
+        if both is not None:
+            answers[name] = (
+                both[1] if name in HEARD else tree(both, labels, classes, seed) if name == "confidence" else numbers(both, labels)
+            )
+    every = [[np.log(np.maximum(side, FLOOR)) if name in HEARD else side for side in both] for name, both in seen.items() if both]
+    return {**answers, "together": numbers([np.hstack(parts) for parts in zip(*every, strict=True)], labels)}
 
 
-def column(both: Sides) -> Sides | None:
-    """A number per sample of both sides as a column, float64 (n, 1); None where one is not known."""
-    return [side[:, None].astype(float) for side in both] if all(np.isfinite(side).all() for side in both) else None
+def columns(both: Sides) -> Sides | None:
+    """Numbers of the samples of both sides, float64 (n, numbers); None where one is not known."""
+    return [side.reshape(len(side), -1).astype(float) for side in both] if all(np.isfinite(side).all() for side in both) else None
+
+
+def by_token(values: np.ndarray) -> np.ndarray:
+    """A number of each token, float64 (n, tokens): without the first token where nothing was read before it."""
+    return values[:, int(np.isnan(values[:, 0]).all()) :].astype(float)
+
+
+def zlib_ratio(logprob: np.ndarray, compressed: np.ndarray) -> np.ndarray:
+    """The log-likelihood of a sample per byte of its compressed text, float64 (n,) (Carlini et al. 2021, section 5.2)."""
+    return logprob.sum(1) / compressed
 
 
 def bag(decoded: np.ndarray, vocabulary: int) -> csr_array:
@@ -105,14 +138,83 @@ def overlap(decoded: np.ndarray, k: int) -> np.ndarray:
     return np.stack([*rouge_scores(prefix, suffix), share], 1)
 
 
+def heard(model: BaseEstimator, both: Sides, labels: np.ndarray, seed: int) -> Sides:
+    """What a model says of both sides, float64 (n, classes): of train samples, fitted on others, where no class has a single one."""
+    fitted, left_out = clone(model).fit(both[0], labels), out_of_fold(model, both[0], labels, seed)
+    return [fitted.predict_proba(both[0]) if left_out is None else left_out, fitted.predict_proba(both[1])]
+
+
+class TokenClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """A small network on the log-probability and the probability of each token, trained for a fixed number of epochs.
+
+    On one thread and with random numbers of its own: the same to the last bit whatever is computed beside it. Size, rate and epochs were
+    chosen on train samples of the embedded model that it was not trained on.
+
+    Args:
+        seed: of its weights, its dropout and the order of its batches.
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        self.seed = seed
+
+    def fit(self, logprob: np.ndarray, labels: np.ndarray) -> TokenClassifier:
+        """Train it on log-probabilities, float (n, tokens)."""
+        self.classes_, places = np.unique(labels, return_inverse=True)
+        read = channels(logprob)
+        self.mean_, self.deviation_ = read.mean((0, 2), keepdim=True), read.std((0, 2), keepdim=True, correction=0).clamp(min=FLOOR)
+        inputs, targets = (read - self.mean_) / self.deviation_, torch.from_numpy(places)
+        with by_itself(self.seed):
+            self.network_ = TokenNetwork(read.shape[1], read.shape[2], len(self.classes_))
+            optimizer = torch.optim.AdamW(self.network_.parameters(), RATE)
+            for _ in range(EPOCHS):
+                for batch in torch.randperm(len(inputs)).split(BATCH):
+                    optimizer.zero_grad()
+                    torch.nn.functional.cross_entropy(self.network_(inputs[batch]), targets[batch]).backward()
+                    optimizer.step()
+        self.network_.eval()
+        return self
+
+    def predict(self, logprob: np.ndarray) -> np.ndarray:
+        """The most probable class of each, int (n,)."""
+        return self.classes_[self.predict_proba(logprob).argmax(1)]
+
+    def predict_proba(self, logprob: np.ndarray) -> np.ndarray:
+        """Probabilities of the classes, float64 (n, classes)."""
+        with by_itself(self.seed), torch.inference_mode():
+            answers: np.ndarray = self.network_((channels(logprob) - self.mean_) / self.deviation_).double().softmax(1).numpy()
+        return answers
+
+
+def channels(logprob: np.ndarray) -> torch.Tensor:
+    """The log-probabilities and the probabilities of tokens, float32 (n, 2, tokens)."""
+    read = torch.from_numpy(np.maximum(logprob, LEAST)).float()
+    return torch.stack([read, read.exp()], 1)
+
+
+@contextmanager
+def by_itself(seed: int) -> Iterator[None]:
+    """One thread, and random numbers that are drawn from nobody else's and leave them as they were."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 def bag_model() -> LogisticRegression:
     """Logistic regression on a bag of tokens."""
     return LogisticRegression(C=BAG_C, max_iter=ROUNDS)
 
 
 def numbers(both: Sides, labels: np.ndarray) -> np.ndarray:
-    """Logistic regression on a few numbers, standardised, with their squares and products: a class may lie between two others."""
-    squares = PolynomialFeatures(2, include_bias=False)
+    """Logistic regression on a few numbers, standardised, with their squares: a class may lie between two others.
+
+    Without their products, which are too many for few samples.
+    """
+    squares = FunctionTransformer(lambda given: np.hstack([given, given**2]))
     model: Pipeline = make_pipeline(StandardScaler(), squares, StandardScaler(), LogisticRegression(C=NUMBERS_C, max_iter=ROUNDS))
     return model.fit(both[0], labels).predict_proba(both[1])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -16,6 +17,7 @@ from memgrid.errors import UserError
 from memgrid.label.select import SIDES
 from memgrid.launch.job import leave_signals_to_the_parent
 from memgrid.lm.triangle import Triangle
+from memgrid.store.shard import Maps
 from memgrid.store.store import Store
 
 Batch = tuple[dict[str, torch.Tensor], torch.Tensor]
@@ -97,8 +99,7 @@ class AttentionData(pl_.LightningDataModule):
         self.store, self.corpus, self.samples, self.config = store, corpus, samples, config
         self.pools, self.batch_size, self.seed, self.shuffled = pools, batch_size, seed, shuffled
         self.datasets: dict[str, ResidentMaps | StreamedMaps] = {}
-        self.confidence: dict[str, np.ndarray] = {}
-        self.decoded: dict[str, np.ndarray] = {}
+        self.known: dict[str, Maps] = {}
 
     @property
     def resident(self) -> bool:
@@ -129,13 +130,13 @@ class AttentionData(pl_.LightningDataModule):
         for side in () if self.datasets else SIDES:
             rows = self.side(side)
             ids = rows["sequence_id"].to_numpy()
-            maps = self.store.read(ids, self.pools if self.resident else ())
+            maps = self.store.read(ids, self.pools if self.resident else (), measured=True)
             self.check_prefix(ids, maps.decoded)
             labels = rows["label"].to_numpy()
             if self.shuffled and side == "train":
                 labels = np.random.default_rng(self.seed).permutation(labels)
             self.datasets[side] = ResidentMaps(maps.pools, labels) if self.resident else StreamedMaps(self.store, ids, self.pools, labels)
-            self.confidence[side], self.decoded[side] = maps.confidence, maps.decoded
+            self.known[side] = replace(maps, pools={})  # what a store knows of the samples but their attention
 
     def with_shuffled_labels(self) -> AttentionData:
         """The same samples for the control."""

@@ -1,4 +1,4 @@
-"""The networks that tell classes apart from pooled attention maps: the paper's CNN and a linear probe."""
+"""The networks that tell classes apart: from pooled attention maps the paper's CNN and a linear probe, from tokens a small one."""
 
 from __future__ import annotations
 
@@ -100,3 +100,18 @@ class LinearProbe(nn.Module):
         some = variance > 0
         spread = torch.where(some, torch.where(some, variance, 1).sqrt(), 0)
         return torch.cat([mean, spread], -1).flatten(1)
+
+
+class TokenNetwork(nn.Sequential):
+    """Two blocks of conv, ReLU and mean-pool along the tokens, dropout and a linear layer: numbers (batch, channels, tokens) → logits.
+
+    Args:
+        channels: how many numbers a token has. tokens: how many there are, at least one.
+    """
+
+    def __init__(self, channels: int, tokens: int, classes: int, features: int = 8, kernel_size: int = 5, pooled: int = 4) -> None:
+        blocks: list[nn.Module] = []
+        for read in (channels, features):
+            blocks += [nn.Conv1d(read, features, kernel_size, padding="same"), nn.ReLU(), nn.AvgPool1d(pooled, ceil_mode=True)]
+            tokens = -(-tokens // pooled)
+        super().__init__(*blocks, nn.Flatten(), nn.Dropout(0.25), nn.Linear(features * tokens, classes))

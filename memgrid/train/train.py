@@ -134,7 +134,7 @@ def references(run: RunConfig, data: AttentionData, prefix_logprob: np.ndarray) 
     for side in SIDES:
         mine = (data.samples["side"] == side).to_numpy()
         labels = data.side(side)["label"].to_numpy().astype(np.int64)
-        sides[side] = Side(data.decoded[side], data.confidence[side], prefix_logprob[mine], labels)
+        sides[side] = Side.of(data.known[side], prefix_logprob[mine], labels)
     probabilities = without_attention(sides["train"], sides["eval"], data.corpus.k, classes, run.seed)
     read = {side: statistics(data.loader(side, 4 * run.cnn.batch_size, None), run, data) for side in SIDES}
     losses = {}

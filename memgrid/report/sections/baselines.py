@@ -19,7 +19,8 @@ AGAIN = "run them again with force=true, such as python -m memgrid.run force=tru
 ADDED = (
     "By how many nats the log-loss of a sample of two classes falls when a logistic regression that sees the answers of all that needs no "
     "attention (a bag of the decoded tokens, the overlap of prefix and suffix, the model's own confidence, how likely the prefix is to the "
-    "model, and a classifier on all of these) sees those of the CNNs, too: cross-fitted over eval samples, with a 95 % interval over them; "
+    "model, Min-K %++ and the likelihood over the compressed length of what is decoded, a small network on the probability of each token, "
+    "and a classifier on all of these) sees those of the CNNs, too: cross-fitted over eval samples, with a 95 % interval over them; "
     "and the same beside one of them alone. What says nothing adds a little less than 0. A dash: not known."
 )
 INSTEAD = (

@@ -1,10 +1,24 @@
+from dataclasses import fields
+
 import numpy as np
 import pytest
+import torch
 from conftest import NIGHT
 
 from memgrid.results.folder import BASELINES
 from memgrid.results.result import BEHIND
-from memgrid.train.baselines import Side, linear, overlap, permuted, scored, tree, without_attention
+from memgrid.train.baselines import (
+    Side,
+    TokenClassifier,
+    by_token,
+    linear,
+    overlap,
+    permuted,
+    scored,
+    tree,
+    without_attention,
+    zlib_ratio,
+)
 
 K, LENGTH = 8, 16
 SIMULATED = 1000 if NIGHT else 200
@@ -20,7 +34,11 @@ def sides(make, samples=120, classes=3):
             "decoded": rng.integers(1, 400, (samples, LENGTH)).astype(np.int32),
             "confidence": rng.random(samples).astype(np.float32),
             "prefix_logprob": -rng.random(samples).astype(np.float32),
+            "logprob": -rng.random((samples, LENGTH)).astype(np.float16),
+            "min_k": rng.normal(size=samples).astype(np.float32),
+            "zlib": rng.integers(40, 80, samples).astype(np.float32),
         }
+        given["logprob"][:, 0] = np.nan
         make(rng, labels, given)
         found.append(Side(labels=labels, **given))
     return found
@@ -49,11 +67,38 @@ def the_likelihood(rng, labels, given):
     given["prefix_logprob"] = (labels - 3 + rng.uniform(0.1, 0.9, len(labels))).astype(np.float32)
 
 
-@pytest.mark.parametrize(
-    ("make", "name"),
-    [(some_tokens, "tokens"), (an_overlap, "overlap"), (the_confidence, "confidence"), (the_likelihood, "likelihood")],
-)
-def test_what_one_thing_decides_is_found_by_its_baseline(make, name):
+def the_min_k(rng, labels, given):
+    given["min_k"] = (labels - 1 + rng.uniform(0.1, 0.9, len(labels))).astype(np.float32)
+
+
+def the_length(rng, labels, given):
+    """The sum of the log-probabilities says nothing: the text's length does."""
+    given["logprob"][:, 1:] = -0.5
+    given["zlib"] = (30 + 20 * labels + rng.integers(0, 9, len(labels))).astype(np.float32)
+
+
+def a_pattern(rng, labels, given):
+    """As many improbable tokens in all classes, one by one, in pairs, or in fours: neither a place nor a sum tells."""
+    for row, label in enumerate(labels):
+        size = 2**label
+        starts = rng.permutation(16 // size - 1)[: 4 // size] * size + rng.integers(1, size + 1)
+        given["logprob"][row, 1:] = -0.01
+        for start in starts:
+            given["logprob"][row, start : start + size] = -3
+
+
+MADE = {
+    "tokens": some_tokens,
+    "overlap": an_overlap,
+    "confidence": the_confidence,
+    "likelihood": the_likelihood,
+    "min_k": the_min_k,
+    "zlib": the_length,
+}
+
+
+@pytest.mark.parametrize(("name", "make"), MADE.items())
+def test_what_one_thing_decides_is_found_by_its_baseline(name, make):
     found = accuracies(*sides(make))
     assert found[name] > 90
     assert found["together"] > 85
@@ -65,14 +110,30 @@ def test_noise_is_chance():
     assert all(value < 55 for value in accuracies(*sides(lambda *_: None)).values())
 
 
-@pytest.mark.parametrize("name", ["confidence", "prefix_logprob"])
+def test_a_pattern_of_probabilities_is_found_by_the_network():
+    found = accuracies(*sides(a_pattern, samples=600))
+    assert found["probabilities"] > 80
+    assert found["together"] > 75
+    assert all(value < 60 for name, value in found.items() if name not in ("probabilities", "together"))
+
+
+UNKNOWN = {
+    "confidence": {"confidence"},
+    "prefix_logprob": {"likelihood"},
+    "min_k": {"min_k"},
+    "zlib": {"zlib"},
+    "logprob": {"zlib", "probabilities"},
+}
+
+
+@pytest.mark.parametrize("name", UNKNOWN)
 def test_what_is_not_known_is_left_out(name):
     def make(rng, labels, given):
         some_tokens(rng, labels, given)
         given[name][3] = np.nan
 
     found = accuracies(*sides(make))
-    assert found[{"prefix_logprob": "likelihood"}.get(name, name)] is None
+    assert {baseline for baseline, value in found.items() if value is None} == UNKNOWN[name]
     assert found["together"] > 85
 
 
@@ -85,8 +146,58 @@ def test_the_same_twice():
 
 def test_a_class_with_one_sample_is_no_error():
     train, evaluate = sides(some_tokens, samples=9)
-    one = Side(*(getattr(train, name)[:3] for name in ("decoded", "confidence", "prefix_logprob", "labels")))
-    assert accuracies(one, evaluate)["together"] is not None
+    one = Side(**{field.name: getattr(train, field.name)[:3] for field in fields(train)})
+    assert None not in accuracies(one, evaluate).values()
+
+
+def test_what_older_shards_do_not_know_is_left_out():
+    def make(rng, labels, given):
+        some_tokens(rng, labels, given)
+        for name in ("logprob", "min_k", "zlib"):
+            given[name][:] = np.nan
+
+    found = accuracies(*sides(make))
+    assert {name for name, value in found.items() if value is None} == {"min_k", "zlib", "probabilities"}
+    assert found["together"] > 85
+
+
+def test_the_zlib_ratio_by_hand():
+    logprob = np.array([[np.nan, -1, -2, -3], [np.nan, -0.5, -0.5, 0]], np.float16)
+    np.testing.assert_array_equal(by_token(logprob), logprob[:, 1:])
+    np.testing.assert_allclose(zlib_ratio(by_token(logprob), np.array([12, 8], np.float32)), [-0.5, -0.125])
+    assert by_token(np.nan_to_num(logprob)).shape == (2, 4)  # after BOS the first token has a probability, too
+
+
+def answers_of_the_network(seed=0, tokens=LENGTH, samples=60):
+    random = np.random.default_rng(0)
+    seen, labels = -random.random((samples, tokens)), np.arange(samples) % 3
+    return TokenClassifier(seed).fit(seen, labels).predict_proba(seen)
+
+
+def test_the_network_is_the_same_to_the_last_bit_whatever_is_computed_beside_it():
+    first, threads = answers_of_the_network(), torch.get_num_threads()
+    torch.manual_seed(5)
+    torch.set_num_threads(threads + 1)
+    try:
+        drawn = torch.rand(3)
+        torch.manual_seed(5)
+        np.testing.assert_array_equal(answers_of_the_network(), first)
+        assert torch.get_num_threads() == threads + 1
+        assert torch.equal(torch.rand(3), drawn)
+    finally:
+        torch.set_num_threads(threads)
+    assert (answers_of_the_network(seed=1) != first).any()
+    np.testing.assert_allclose(first.sum(1), 1)
+
+
+@pytest.mark.parametrize("tokens", [1, 2, 5, 63])
+def test_the_network_reads_few_tokens_and_many(tokens):
+    assert answers_of_the_network(tokens=tokens).shape == (60, 3)
+
+
+def test_a_network_on_tokens_that_all_are_alike_or_impossible_gives_numbers():
+    seen = np.full((30, 7), -1e4)
+    assert np.isfinite(TokenClassifier().fit(seen, np.arange(30) % 2).predict_proba(seen)).all()
 
 
 def test_overlap_of_what_is_decoded():

@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from older_shards import make_older
 
 from memgrid.errors import StoreError, StoreWarning
 from memgrid.store import shard
@@ -87,17 +88,6 @@ def test_unknown_confidence_and_odd_identity_survive(tmp_path: Path) -> None:
     assert same(Store(tmp_path, identity).read([2, 1]), maps)
 
 
-def older(path: Path) -> None:
-    """A shard as versions wrote it that measured nothing of the tokens."""
-    with h5py.File(path, "r+") as file:
-        for name in MEASURED:
-            del file[name]
-        del file.attrs[shard.LATER]
-        kept = {name: value.decode() if isinstance(value, bytes) else int(value) for name, value in file.attrs.items() if name != "digest"}
-        second = file.attrs["digest"].decode()[64:]
-        file.attrs.modify("digest", np.bytes_(shard._seal(kept) + second))
-
-
 def test_what_was_measured_is_read_where_it_is_asked_for(tmp_path: Path) -> None:
     store = Store(tmp_path, SMALL)
     store.write(make(range(5)))
@@ -109,7 +99,7 @@ def test_what_was_measured_is_read_where_it_is_asked_for(tmp_path: Path) -> None
 
 def test_a_shard_of_an_earlier_version_is_read_and_says_nothing_of_its_tokens(tmp_path: Path) -> None:
     store = Store(tmp_path, SMALL)
-    older(store.write(make(range(5))))
+    make_older(store.write(make(range(5))))
     store.write(make([7, 8]))
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
+from unittest import mock
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -19,6 +20,8 @@ from torch import Tensor, nn
 
 from memgrid.errors import UserError
 from memgrid.lm.pooling import RECORDER, attention_of
+
+LOGITS = 2**23  # that are made together: 32 MiB
 
 
 @dataclass(frozen=True)
@@ -155,3 +158,25 @@ def with_off(mask: Tensor, off: Bool[Tensor, ...]) -> Tensor:
         return torch.where(off, -torch.inf, mask)
     # The first token never sees the last.
     return mask | off if mask[0, 0, 0, -1] else mask & ~off
+
+
+def logits_in_parts(
+    model: Any, body: Any, inputs: Int[Tensor, "batch length"], vocabulary: int
+) -> Iterator[tuple[slice, Float[Tensor, "part length vocabulary"]]]:
+    """The logits of a few sequences at a time: those of all would take more memory than all else.
+
+    The model's own head makes them, and whatever the model does before and after it; in the place of its body stands what that has made of
+    all sequences. A model that does not ask its body there reads these sequences again. Parts are equal, so that a sequence's logits do not
+    depend on its place.
+
+    Args:
+        body: what the model's body made of `inputs`.
+    """
+    most = max(1, LOGITS // (inputs.shape[1] * vocabulary))
+    size = max(part for part in range(1, min(most, len(inputs)) + 1) if len(inputs) % part == 0)
+    for start in range(0, len(inputs), size):
+        rows = slice(start, start + size)
+        states = type(body)(last_hidden_state=body[0][rows])
+        with mock.patch.object(model.base_model, "forward", lambda *_, states=states, **__: states):
+            logits = model(input_ids=inputs[rows], attention_mask=torch.ones_like(inputs[rows]), use_cache=False).logits
+        yield rows, logits

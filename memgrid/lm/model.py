@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import GenerationConfig
 
 from memgrid.errors import UserError
-from memgrid.lm.hooks import Place, taken_out
+from memgrid.lm.hooks import Place, logits_in_parts, taken_out
 from memgrid.lm.pooling import POOLED, AttentionRecorder, attention_of, recording
 from memgrid.lm.triangle import without_first
 
@@ -35,9 +35,8 @@ class Scores:
         prefix_logprob: float32; mean log-probability (nats) of the prefix tokens after the first.
         suffix_logprob: float32; mean log-probability (nats) of the suffix tokens.
         suffix_probability: float32; mean probability of the suffix tokens.
-        logprob: float16 (n, length); log-probability (nats) of every token, NaN of a first one before which nothing was read. None where
-            not asked for, as the next.
-        min_k: float32; Min-K %++ (Zhang et al. 2024, equations 3 and 4): the mean of the least fifth of `standings`.
+        logprob: float16 (n, length); of every token (nats), NaN of a first one before which nothing was read; None if not asked for.
+        min_k: float32; Min-K %++ (Zhang et al. 2024), the mean of the least fifth of `standings`; None if not asked for.
     """
 
     memorized: np.ndarray
@@ -86,6 +85,11 @@ def scores_of(
         logprob=after_first(given) if by_token else None,
         min_k=None if standing is None else least(standing).cpu().numpy(),
     )
+
+
+def joined(parts: list[Scores]) -> Scores:
+    """The scores of several parts of a batch, of each of which the same is known."""
+    return Scores(**{part.name: np.concatenate([getattr(scores, part.name) for scores in parts]) for part in fields(Scores)})
 
 
 def standings(
@@ -191,8 +195,9 @@ class LanguageModel(Tokenizer):
         """`score` and `pooled_maps` in one pass, and how probable every token was."""
         inputs = self._tensor(tokens)
         with self.pooling(inputs) as recorder:
-            logits = self.model(input_ids=inputs, attention_mask=torch.ones_like(inputs), use_cache=False).logits
-        return scores_of(logits, inputs, k, self.suppressed, by_token=True), recorder.maps()
+            body = self.model.base_model(input_ids=inputs, attention_mask=torch.ones_like(inputs), use_cache=False)
+        parts = logits_in_parts(self.model, body, inputs, self.identity.vocabulary)
+        return joined([scores_of(logits, inputs[rows], k, self.suppressed, by_token=True) for rows, logits in parts]), recorder.maps()
 
     @torch.inference_mode()
     def continue_greedily(self, prefix: Int[np.ndarray, "batch k"], steps: int) -> Int[np.ndarray, "batch steps"]:

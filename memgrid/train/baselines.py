@@ -1,6 +1,6 @@
 """What can be told without a network on attention: the controls that a result on attention has to be read beside.
 
-Everything is fitted on the train side and scored on the eval side, by scikit-learn, with nothing chosen on eval samples.
+Everything is fitted on the train side and scored on the eval side, with nothing chosen on eval samples.
 
 | baseline      | sees                                                                                      |
 |---------------|-------------------------------------------------------------------------------------------|
@@ -96,14 +96,18 @@ def without_attention(train: Side, evaluate: Side, k: int, classes: int, seed: i
         "zlib": columns([zlib_ratio(by_token(side.logprob), side.zlib) for side in sides]),
         "probabilities": None if token_by_token is None else heard(TokenClassifier(seed), token_by_token, labels, seed),
     }
-    answers: Probabilities = dict.fromkeys(seen)
-    for name, both in seen.items():
-        if both is not None:
-            answers[name] = (
-                both[1] if name in HEARD else tree(both, labels, classes, seed) if name == "confidence" else numbers(both, labels)
-            )
     every = [[np.log(np.maximum(side, FLOOR)) if name in HEARD else side for side in both] for name, both in seen.items() if both]
-    return {**answers, "together": numbers([np.hstack(parts) for parts in zip(*every, strict=True)], labels)}
+    return {
+        **{name: None if both is None else answered(name, both, labels, classes, seed) for name, both in seen.items()},
+        "together": numbers([np.hstack(parts) for parts in zip(*every, strict=True)], labels),
+    }
+
+
+def answered(name: str, both: Sides, labels: np.ndarray, classes: int, seed: int) -> np.ndarray:
+    """Probabilities of the eval samples, float64 (n, classes), from what one baseline sees of both sides."""
+    if name in HEARD:
+        return both[1]
+    return tree(both, labels, classes, seed) if name == "confidence" else numbers(both, labels)
 
 
 def columns(both: Sides) -> Sides | None:

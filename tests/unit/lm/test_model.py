@@ -10,7 +10,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from memgrid.config.schema import LLMConfig
 from memgrid.errors import UserError
 from memgrid.io.paths import CONF, TOY
-from memgrid.lm import model
+from memgrid.lm import hooks, model
 from memgrid.lm.load import identify, load_language_model
 from memgrid.lm.model import scores_of
 from memgrid.lm.pooling import AttentionRecorder
@@ -97,6 +97,28 @@ def test_how_probable_every_token_is_by_hand(length, at_once, monkeypatch):
     assert np.isnan(made.logprob[:, 0]).all()
     np.testing.assert_allclose(made.logprob[:, 1:], [row[0] for row in expected], rtol=1e-3)
     np.testing.assert_allclose(made.min_k, [row[1] for row in expected], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ARCHITECTURES)
+def test_logits_of_a_few_sequences_at_a_time_are_those_of_all(kind, monkeypatch):
+    """Of six, three at a time: four would fit, but do not divide them. The body reads once, where the head asks it."""
+    monkeypatch.setattr(hooks, "LOGITS", 4 * 20 * 2048)
+    lm, sizes, read = random_model(kind), [], []
+    tokens = np.random.default_rng(0).integers(0, 2048, (6, 20))
+    monkeypatch.setattr(model, "scores_of", lambda logits, *args, **kwargs: sizes.append(len(logits)) or scores_of(logits, *args, **kwargs))
+    handle = next(module for name, module in lm.model.named_modules() if name.endswith("0")).register_forward_hook(
+        lambda *_: read.append(1)
+    )
+    scores, _ = lm.score_and_pool(tokens, 9)
+    handle.remove()
+    assert sizes == [3, 3]
+    assert len(read) == (3 if kind == "opt" else 1)  # its head asks a part of the body
+    with torch.inference_mode():
+        whole = scores_of(lm.model(torch.from_numpy(tokens)).logits, torch.from_numpy(tokens), 9, by_token=True)
+    for name in ("confidence", "prefix_logprob", "suffix_logprob", "suffix_probability", "min_k"):
+        np.testing.assert_allclose(getattr(scores, name), getattr(whole, name), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(scores.logprob, whole.logprob, rtol=2e-3)
+    assert "forward" not in vars(lm.model.base_model)
 
 
 def test_where_all_tokens_are_equally_probable_none_stands_out():

@@ -31,7 +31,9 @@ def cost(settings: Settings) -> list[Row]:
     times = interleaved(
         {
             "bare": lambda: tasks.bare_pass(lm, tokens),
+            "head": lambda: tasks.pass_with_head(lm, tokens),
             "pool": lambda: tasks.pool(lm, tokens),
+            "score": lambda: tasks.score(lm, tokens),
             "write": lambda: tasks.pool_and_write(lm, tokens, next(fresh)),
             "reference": lambda: tasks.reference_extraction(lm, tokens, next(fresh)),
         },
@@ -43,6 +45,7 @@ def cost(settings: Settings) -> list[Row]:
     )
     return [
         timed_row(times, "extraction: pooled maps", "pool", "bare", per, "ms/sample", COST, how),
+        timed_row(times, "extraction: pooled maps and tokens", "score", "head", per, "ms/sample", COST, f"{how}, but with its head"),
         timed_row(times, "extraction: pooled maps, written as a shard", "write", "bare", per, "ms/sample", COST, f"{how}; with fsync"),
         timed_row(times, "reference: extraction, all heads, written", "reference", "bare", per, "ms/sample", None, how),
     ]
@@ -52,21 +55,20 @@ def memory(settings: Settings) -> list[Row]:
     """Peak resident memory over the bare pass's, in fresh processes."""
     batch_tokens = 512 if settings.quick else 4096
     batch, shard = batch_tokens // LENGTH, 16 if settings.quick else 512
-    samples = {"bare": 3 * batch, "pool": 3 * batch, "extract": shard + batch, "reference": 3 * batch}
+    samples = {"bare": 3 * batch, "head": 3 * batch, "pool": 3 * batch, "extract": shard + batch, "reference": 3 * batch}
     options = {"quick": settings.quick, "batch_tokens": batch_tokens, "shard_samples": shard}
     measured = children("benchmarks.tasks", {task: {"task": task, "samples": count, **options} for task, count in samples.items()})
-    bare = measured["bare"]
     titles = {
         "pool": ("extraction: peak memory of pooling", "batches of pooled maps, thrown away"),
         "extract": (
             "extraction: peak memory of the whole stage",
-            f"the extract stage with shards of {shard} samples in the writer's thread",
+            f"the extract stage with shards of {shard} samples in the writer's thread, over a pass with the head",
         ),
         "reference": ("reference: peak memory of extraction", "all heads of a batch, written"),
     }
     rows = []
     for work, (name, what) in titles.items():
-        goal = None if work == "reference" else MEMORY
+        goal, bare = None if work == "reference" else MEMORY, measured["head" if work == "extract" else "bare"]
         how = f"{what}; peak resident memory of a fresh process with the model in it, over the bare pass's"
         rows.append(Row(name, measured[work]["peak"], bare["peak"], measured[work]["peak"] / bare["peak"], "MiB", goal, how))
         mine, base = measured[work]["peak"] - measured[work]["loaded"], bare["peak"] - bare["loaded"]

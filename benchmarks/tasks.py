@@ -32,6 +32,22 @@ def bare_pass(lm: LanguageModel, tokens: np.ndarray) -> None:
         lm.model.base_model(input_ids=inputs, attention_mask=torch.ones_like(inputs), use_cache=False)
 
 
+@torch.inference_mode()
+def pass_with_head(lm: LanguageModel, tokens: np.ndarray) -> None:
+    """The whole model, sdpa: what nobody can do without who asks how probable tokens are."""
+    size = lm.batch_size(tokens.shape[1])
+    for start in range(0, len(tokens), size):
+        inputs = torch.from_numpy(tokens[start : start + size]).to(lm.model.device)
+        lm.model(input_ids=inputs, attention_mask=torch.ones_like(inputs), use_cache=False)
+
+
+def score(lm: LanguageModel, tokens: np.ndarray) -> None:
+    """What extraction makes of a batch: maps, and how probable every token is."""
+    size = lm.batch_size(tokens.shape[1])
+    for start in range(0, len(tokens), size):
+        lm.score_and_pool(tokens[start : start + size], K)
+
+
 def pool(lm: LanguageModel, tokens: np.ndarray) -> None:
     """memgrid's maps, thrown away."""
     size = lm.batch_size(tokens.shape[1])
@@ -90,6 +106,7 @@ def main(arguments: list[str]) -> None:
         folder = Path(name)
         tasks = {
             "bare": lambda: bare_pass(lm, tokens),
+            "head": lambda: pass_with_head(lm, tokens),
             "pool": lambda: pool(lm, tokens),
             "extract": lambda: extract_whole(lm, tokens, folder, int(given["shard_samples"])),
             "reference": lambda: reference_extraction(lm, tokens, folder),

@@ -15,7 +15,7 @@ import numpy as np
 
 from memgrid.config.schema import SelectConfig
 from memgrid.corpus.ngrams import seeded_hashes, sequence_hashes
-from memgrid.label.groups import split_groups
+from memgrid.label.groups import row_type, split_groups
 
 GROUP_NGRAM = 32  # sequences that share this many consecutive tokens (half a sequence) are near-duplicates
 SPLIT_SALT = 0x5EED  # lots are drawn independently of the priorities ...
@@ -60,7 +60,7 @@ def draw(sequence_id: np.ndarray, tokens: np.ndarray, config: SelectConfig, seed
     if config.leak_free:
         side = group_hashes(side, tokens, seed ^ SPLIT_SALT, together)
     lots = (side >> np.uint64(32)).astype(np.uint32)
-    return Draw(rows.astype(np.int32 if len(tokens) < 2**31 else np.int64), lots[rows])
+    return Draw(rows.astype(row_type(len(tokens))), lots[rows])
 
 
 def distinct(priority: np.ndarray, sequence_id: np.ndarray) -> np.ndarray:
@@ -158,7 +158,7 @@ def settled(known: Sequence[np.ndarray], hanging: Sequence[int], config: SelectC
 
 def coins(tokens: np.ndarray, seed: int) -> np.ndarray:
     """A coin for each sequence, bool (N,), the same for equal ones and another with each seed: from integers (N, length)."""
-    return seeded_hashes(tokens, seed ^ COIN_SALT, 0)[0] >> np.uint64(63) == 1
+    return sequence_hashes(tokens, seed ^ COIN_SALT) >> np.uint64(63) == 1
 
 
 def ranks(duplicates: np.ndarray, memorized: np.ndarray) -> np.ndarray:

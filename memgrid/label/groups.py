@@ -14,6 +14,11 @@ WINDOWS_PER_PASS = 1 << 23
 PAIRS_PER_BLOCK = 1 << 22
 
 
+def row_type(rows: int) -> type[np.int32] | type[np.int64]:
+    """What the numbers of so many rows need."""
+    return np.int32 if rows < 2**31 else np.int64
+
+
 def split_groups(sequences: np.ndarray, n: int, together: np.ndarray | None = None) -> np.ndarray:
     """`content_groups`, in which repetitions of one pattern are together too, whatever tokens they repeat, and what else is told.
 
@@ -75,7 +80,7 @@ def content_groups(sequences: np.ndarray, n: int) -> np.ndarray:
     Returns:
         int32 (rows,), int64 from 2 billion rows on: the smallest row of the group.
     """
-    groups = np.arange(len(sequences), dtype=np.int32 if len(sequences) < 2**31 else np.int64)
+    groups = np.arange(len(sequences), dtype=row_type(len(sequences)))
     each = max(sequences.shape[1] - n + 1, 0)
     rows = sharing_rows(sequences, n) if len(sequences) * each > WINDOWS_PER_PASS else np.arange(len(sequences))
     passes = -(-len(rows) * each // WINDOWS_PER_PASS)
@@ -140,7 +145,7 @@ def shared_windows(sequences: np.ndarray, rows: np.ndarray, n: int, number: int,
         hashed = window_hashes(sequences[chosen_rows], n).T
         chosen = np.flatnonzero(hashed % np.uint64(passes) == number)
         hashes.append(hashed.ravel()[chosen])
-        owners.append(chosen_rows[chosen % hashed.shape[1]].astype(np.int32 if len(sequences) < 2**31 else np.int64))
+        owners.append(chosen_rows[chosen % hashed.shape[1]].astype(row_type(len(sequences))))
     every, owner = np.concatenate(hashes), np.concatenate(owners)
     order = np.argsort(every)
     every, owner = every[order], owner[order]

@@ -64,7 +64,7 @@ def of_groups(first: np.ndarray, lead: np.ndarray, groups: np.ndarray) -> tuple[
 
 def holm(chances: Sequence[float]) -> list[float]:
     """p-values of several questions, so that the chance of any wrong yes is at most the level (Holm 1979)."""
-    order = np.argsort(chances, kind="stable")
+    order = np.argsort(chances)
     adjusted = np.empty(len(order))
     adjusted[order] = np.minimum(np.maximum.accumulate(np.asarray(chances)[order] * np.arange(len(order), 0, -1)), 1)
     return adjusted.tolist()

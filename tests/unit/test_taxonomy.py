@@ -134,6 +134,26 @@ def test_an_unknown_is_code_leaves_open_only_what_hangs_on_it():
     assert made.decided_by_code == [False, False, True, True]
 
 
+def test_what_no_class_takes_is_told_from_what_is_undecided():
+    made = Taxonomy.of("t", {"Code": "code", "Recite": "recite"})
+    rows = pl.DataFrame({"memorized": [False, True, True], "duplicates": [0, 0, 9], "is_code": [None, None, None]})
+    assert made.classify(rows, Thresholds(5, 0.5, "both")).tolist() == [NO_CLASS, UNDECIDED, UNDECIDED]
+    assert len({NO_CLASS, UNDECIDED}) == 2
+    assert max(NO_CLASS, UNDECIDED) < 0  # no index of a class
+
+
+@pytest.mark.parametrize(
+    ("classes", "index"),
+    [
+        ({"Guess": "guess", "Others": "memorized"}, None),
+        ({"Non-Memo": "non_memorized", "Others": "memorized"}, 0),
+        ({"Guess": "guess", "Others": "memorized", "Non-Memo": "non_memorized"}, 2),
+    ],
+)
+def test_which_class_takes_what_is_not_memorized(classes, index):
+    assert Taxonomy.of("t", classes).non_memorized == index
+
+
 @pytest.mark.parametrize(
     ("classes", "words"),
     [
@@ -142,6 +162,7 @@ def test_an_unknown_is_code_leaves_open_only_what_hangs_on_it():
         ({"A": "memorized", "B": "recite"}, "'B' of taxonomy 't' can never match: 'A' comes before it"),
         ({"A": "guess", "B": "reconstruct"}, "'B' of taxonomy 't' can never match: 'A' comes"),
         ({"A": "recite", "B": "recollect", "C": "memorized"}, "'C' of taxonomy 't' can never match: 'A' and 'B' come before it"),
+        ({"A": "code", "B": "recite", "C": ["recite", "code"]}, "'C' of taxonomy 't' can never match: 'A' and 'B' come before it"),
         ({"A": ["recite", "recollect"], "B": "code"}, "'B' of taxonomy 't' can never match: 'A' comes"),
         ({"A": "recite", "B": "recite"}, "'B' of taxonomy 't' can never match: 'A' with the same rules comes before it"),
         ({"A": ["code", "guess"], "B": ["guess", "code"]}, "'B' of taxonomy 't' can never match: 'A' with the same rules"),

@@ -11,8 +11,10 @@ from scipy.special import log_softmax, logsumexp
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
-from memgrid.audit.shadow.lira import FEW, LEAST_VARIANCE, lira, membership_scores
+from memgrid.audit.shadow.lira import lira, membership_scores
 from memgrid.audit.shadow.population import half_of
+
+FEW, LEAST_VARIANCE = 16, 1e-6  # up to so many models one variance serves all samples, and it is never less
 
 
 def deviation_of(given_scores, few, shared):
@@ -81,7 +83,7 @@ def test_the_attack_is_its_definition(models, views):
 
 @settings(max_examples=40)
 @given(
-    models=st.sampled_from([4, 6, 16, 18]),
+    models=st.sampled_from([4, 6, 16, 17, 18]),
     samples=st.integers(1, 6),
     views=st.integers(1, 2),
     seed=st.integers(0, 2**31),
@@ -91,7 +93,7 @@ def test_the_attack_is_its_definition(models, views):
 def test_the_attack_is_its_definition_on_awkward_scores(models, samples, views, seed, pool, half):
     rng = np.random.default_rng(seed)
     scores = rng.choice(pool, (views, models, samples))
-    members = half_of(models, samples, seed) if half else rng.random((models, samples)) < 0.5
+    members = half_of(models, samples, seed) if half and models % 2 == 0 else rng.random((models, samples)) < 0.5
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         ratio = lira(scores, members)

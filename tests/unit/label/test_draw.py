@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memgrid.config.schema import SelectConfig
-from memgrid.label.draw import LOTS, SPARED, coins, most, of_the_corpus, ranks, reserved, share, spared
+from memgrid.label.draw import LOTS, SPARED, coins, draw, most, of_the_corpus, ranks, reserved, share, spared
 
 
 @st.composite
@@ -76,6 +76,18 @@ def test_coins_are_fair_independent_and_of_the_tokens_alone():
     order = np.random.default_rng(1).permutation(len(tokens))
     np.testing.assert_array_equal(coins(tokens[order].astype(np.int64), 2), tossed[2][order])
     np.testing.assert_array_equal(coins(tokens[:1].repeat(3, 0), 0), tossed[0][:1].repeat(3))
+
+
+@pytest.mark.parametrize("leak_free", [True, False])
+@pytest.mark.parametrize("seed", [0, 1, 255])
+def test_the_order_the_lots_and_the_coins_say_nothing_of_each_other(leak_free, seed):
+    tokens = np.random.default_rng(0).integers(0, 50, (4000, 16), dtype=np.int32)
+    drawn = draw(np.arange(4000), tokens, SelectConfig(leak_free=leak_free), seed)
+    first, low = np.arange(4000) < 2000, drawn.lots < LOTS // 2
+    heads = coins(tokens, seed)[drawn.rows]
+    for one, other in itertools.combinations((first, low, heads), 2):
+        assert abs(one.mean() - 0.5) < 0.03
+        assert abs((one == other).mean() - 0.5) < 0.03
 
 
 @settings(max_examples=100)

@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 
 from memgrid.corpus import ngrams
 from memgrid.label import groups
-from memgrid.label.groups import content_groups, has_period, sharing_rows, split_groups
+from memgrid.label.groups import content_groups, has_period, row_type, sharing_rows, split_groups
 
 
 def tables(rows: int = 8, length: int = 12) -> st.SearchStrategy[np.ndarray]:
@@ -46,6 +46,10 @@ def test_groups_do_not_depend_on_passes_and_blocks(sequences: np.ndarray, n: int
         patch.setattr(groups, "PAIRS_PER_BLOCK", pairs)
         patch.setattr(ngrams, "BLOCK_TOKENS", block)
         assert content_groups(sequences, n).tolist() == naive_groups(sequences, n)
+
+
+def test_rows_are_numbered_in_32_bits_as_long_as_they_fit():
+    assert [row_type(rows) for rows in (0, 100, 2**31 - 1, 2**31, 2**40)] == [np.int32] * 3 + [np.int64] * 2
 
 
 def test_groups_chain_shifted_copies() -> None:

@@ -177,6 +177,19 @@ def test_what_the_corpus_brings_is_taken(corpus, toy_lm, tmp_path):
     assert Labels(tmp_path, toy_lm.identity, corpus).missing(["duplicates"]) == ["duplicates"]
 
 
+def test_a_group_that_the_corpus_brings_in_part_is_not_taken(corpus, toy_lm, tmp_path):
+    part = Labels(tmp_path, toy_lm.identity, replace(corpus, given={"is_repeating": np.ones(len(corpus.tokens), bool)}))
+    assert part.given("templates") is None
+    assert part.asks("templates") == "tokenizer"
+
+
+def test_what_was_judged_on_other_text_is_not_taken(corpus, toy_lm, tmp_path):
+    tokens, texts = (Labels(tmp_path, toy_lm.identity, corpus, LabelConfig(code_text=read)) for read in ("tokens", "corpus"))
+    assert tokens.is_made_from(tokens.made_from("code"), "code")
+    assert not texts.is_made_from(tokens.made_from("code"), "code")
+    assert texts.is_made_from(tokens.made_from("rouge"), "rouge")
+
+
 def test_whoever_names_an_index_gets_its_counts(corpus, toy_lm, tmp_path):
     """Also where the corpus brings duplicates; and labels of another index, or of none, are not taken for them."""
     documents = [(tokens, 3) for tokens in corpus.tokens[:20]]

@@ -72,7 +72,23 @@ def test_symmetric_single_and_independent_of_type_and_block() -> None:
     np.testing.assert_array_equal((rouge_l(prefix, suffix), rouge_3(prefix, suffix)), expected)
 
 
+@pytest.mark.parametrize("width", [2**8, 2**16])
+def test_ids_are_compared_in_all_their_bits(width: int) -> None:
+    small, large = np.array([[0, 1, 2, 3]]), np.array([[0, 1, 2, 3]]) + width
+    for prefix, suffix in ((small, large), (large, small), (large, large + width), (small, np.array([[9, width, 8, width + 1]]))):
+        np.testing.assert_array_equal(rouge_scores(prefix, suffix), 0)
+    np.testing.assert_array_equal(rouge_scores(large, large), 1)
+    top = np.full((1, 3), 2**32 - 1)
+    np.testing.assert_array_equal(rouge_scores(top, top), 1)
+    np.testing.assert_array_equal(rouge_scores(top, top - 2**31), 0)
+
+
 def test_refuses_what_it_cannot_score() -> None:
+    for prefix, suffix in (((3,), (3, 2)), ((3, 2), (3,)), ((3, 2, 2), (3, 2)), ((3, 2), (3, 2, 2))):
+        with pytest.raises(ValueError, match="two tables"):
+            rouge_scores(np.zeros(prefix, int), np.zeros(suffix, int))
+    with pytest.raises(ValueError, match="suffix holds 0 to 4294967296"):
+        rouge_scores(np.zeros((1, 2), int), np.array([[0, 2**32]]))
     with pytest.raises(ValueError, match="prefix of 65"):
         rouge_scores(np.zeros((1, 65), int), np.zeros((1, 32), int))
     with pytest.raises(ValueError, match="suffix of 0"):

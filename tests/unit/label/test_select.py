@@ -297,3 +297,10 @@ def test_matching_judges_every_row():
     known = np.where(classes == 2, UNDECIDED, classes).astype(np.int8)
     config = SelectConfig(train_per_class=5, eval_per_class=2, non_memorized="matched")
     assert sorted(undecided_rows(draw(ids, tokens, config, 0), known, [False, True, True], config)) == np.flatnonzero(classes == 2).tolist()
+
+
+def test_up_to_8_duplicates_only_equal_ones_are_paired():
+    ours, theirs = paired(np.arange(9), np.arange(8, -1, -1))
+    assert ours.tolist() == list(range(9))
+    assert theirs.tolist() == list(range(8, -1, -1))
+    assert [len(paired(np.array([8]), np.array([other]))[0]) for other in (7, 8, 9, 10)] == [0, 1, 1, 0]

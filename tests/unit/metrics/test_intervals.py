@@ -5,10 +5,11 @@ import pytest
 from conftest import NIGHT
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import binomtest, norm
 from scipy.stats import t as student
 
-from memgrid.metrics.intervals import ends, over_runs, panel_scores, resampled_confusions
-from memgrid.metrics.resampling import how_often
+from memgrid.metrics.intervals import decided, degrees, ends, over_runs, panel_scores, quantile, resampled_confusions, wilson
+from memgrid.metrics.resampling import group_counts, how_often
 from memgrid.metrics.scores import confusion_matrix, scores, summary_values
 
 SIMULATED = 400 if NIGHT else 80
@@ -188,3 +189,98 @@ def test_copies_of_samples_leave_the_interval_as_it_was():
         assert copied[name] == pytest.approx(alone[name], rel=1e-6)
     as_samples = panel_scores(np.repeat(labels, 4), np.repeat(predicted, 4, 1), 3, 0)["accuracy"]
     assert as_samples["high"] - as_samples["low"] < 0.6 * (alone["accuracy"]["high"] - alone["accuracy"]["low"])
+
+
+def shared(share: float, variance: float, decisions: float) -> list[float]:
+    """Both ends of an interval for a share, in percent."""
+    return [float(end) for end in wilson(*(np.array(number, float) for number in (100 * share, variance, decisions, norm.ppf(0.975))))]
+
+
+@pytest.mark.parametrize(("right", "answers"), [(0, 10), (1, 10), (37, 50), (10, 10)])
+def test_of_independent_answers_it_is_wilsons_and_of_more_variance_that_of_fewer(right, answers):
+    share = right / answers
+    variance = 1e4 * share * (1 - share) / answers
+    own = binomtest(right, answers).proportion_ci(0.95, "wilson")
+    assert shared(share, variance, answers) == pytest.approx([100 * own.low, 100 * own.high])
+    # A variance that is twice as large is that of half the answers; one that is smaller than so many answers have makes them no more.
+    assert shared(share, 2 * variance, answers) == pytest.approx(shared(share, 0, answers / (2 if variance else 1)))
+    assert shared(share, variance / 3, answers) == pytest.approx(shared(share, variance, answers))
+
+
+def test_of_no_answers_nothing_is_known_and_of_half_an_answer_little():
+    with np.errstate(all="raise"):  # whoever calls it hears of no division
+        assert shared(0.0, 0, 0) == [0, 100]
+        assert shared(0.4, 0, 0) == [0, 100]
+    low, high = shared(0.4, 0, 0.5)
+    assert 0 < low < 10
+    assert 85 < high < 100
+
+
+def test_where_training_makes_no_difference_the_freedom_has_no_end():
+    with np.errstate(all="raise"):
+        assert degrees(np.array([0.0, 4.0, 4.0]), np.array([0.0, 0.0, 0.5]), 3).tolist() == [np.inf, np.inf, 128]
+
+
+def test_how_many_answers_a_score_is_a_share_of_by_hand():
+    """Two networks; of the first class each sample is a group of its own, of the second two are one."""
+    confusion = np.array([[[8, 2], [1, 9]], [[6, 4], [3, 7]]])
+    f1 = np.array([75.0, 50.0])
+    made = decided(confusion, f1, np.array([1.0, 0.5]))
+    assert made["precision"].tolist() == [9, 5.5]
+    assert made["recall"].tolist() == [10, 5]
+    # Of a class or called so: 9 + 10 - 7, and 11 + 10 - 8; F1 = 2 J / (1 + J), so that a change of J is one of F1 times (2 - F1)² / 2.
+    of_f1 = [2 * 12 / 1.25**2, 0.5 * 2 * 13 / 1.5**2]
+    assert made["f1"] == pytest.approx(of_f1)
+    assert made["min_f1"] == pytest.approx(of_f1[1])
+    assert made["mean_f1"] == made["accuracy"] == 15
+
+
+@given(st.integers(1, 5), st.integers(2, 9), st.sampled_from([0.1, 1.0, 10.0]), st.integers(0, 2**32))
+def test_ends_are_those_of_a_plain_loop(members, rounds, apart, seed):
+    random = np.random.default_rng(seed)
+    value = 50 + apart * random.uniform(-3, 3, (members, 2))
+    again = value + apart * random.normal(0, 1, (rounds, members, 2))
+    decisions = np.array([30.0, 1e9])
+    low, high = ends(value, again, decisions, 0.99)
+    for score in range(2):
+        own, drawn = value[:, score], again[..., score]
+        variance, times = np.var([one.mean() for one in drawn]), norm.ppf(0.99)
+        if members > 1:
+            of_samples = np.mean([np.var(one - own, ddof=1) for one in drawn])
+            training = max(np.var(own, ddof=1) - of_samples, 0) / members
+            variance += training
+            times = student.ppf(0.99, (members - 1) * (variance / training) ** 2) if training else times
+        expected = wilson(own.mean(), np.array(variance), decisions[score], times)
+        np.testing.assert_allclose((low[score], high[score]), expected, rtol=1e-9)
+
+
+def test_quantiles_are_students_and_without_end_the_normal_ones():
+    made = quantile(0.975, np.array([1.0, 2.5, 40.0, np.inf]))
+    np.testing.assert_allclose(made, [*student.ppf(0.975, [1, 2.5, 40]), norm.ppf(0.975)], rtol=1e-9)
+
+
+def test_ends_over_runs_stay_within_0_and_100_and_have_their_own_reach():
+    assert over_runs([2.0, 30.0], [1.0, 20.0], [9.0, 40.0])[1] == 0
+    assert over_runs([70.0, 98.0], [60.0, 90.0], [80.0, 99.0])[2] == 100
+    assert over_runs([50.0], [40.0], [55.0]) == pytest.approx((50, 40, 55))
+    # Lower ends 19.6 away, upper ones 9.8: what runs differ by beyond the nearer of both is training's, for either end.
+    mean, low, high = over_runs([40.0, 60.0], [20.4, 40.4], [49.8, 69.8])
+    training = (200 - 25) / 2
+    for reach, own in ((mean - low, 100), (high - mean, 25)):
+        freedom = ((own + training) / training) ** 2
+        assert reach == pytest.approx(min(student.ppf(0.975, freedom) * np.sqrt(own + training), 50), rel=1e-3)
+
+
+def test_the_upper_end_of_the_minimum_is_the_least_of_all_classes_together():
+    labels = np.repeat(np.arange(3), [20, 30, 50])
+    random = np.random.default_rng(1)
+    predicted = np.where(random.random((2, 100)) < [[0.6], [0.7]], labels, random.integers(0, 3, (2, 100)))
+    groups = np.arange(100) // 2
+    made = panel_scores(labels, predicted, 3, 5, groups=groups)  # of a thousand resamples
+    confusion = confusion_matrix(labels, predicted, 3)
+    value = summary_values(confusion)["f1"]
+    again = summary_values(resampled_confusions(labels, predicted, 3, group_counts(groups, 1000, 5)))["f1"]
+    decisions = decided(confusion, value.mean(0), np.full(3, 0.5))["f1"]
+    np.testing.assert_allclose(made["min_f1"]["high"], ends(value, again, decisions, 1 - 0.025 / 3)[1].min())
+    np.testing.assert_allclose([entry["high"] for entry in made["f1"]], ends(value, again, decisions, 0.975)[1])
+    assert made["min_f1"]["std"] == pytest.approx(summary_values(confusion)["min_f1"].std())

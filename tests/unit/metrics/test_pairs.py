@@ -103,6 +103,19 @@ def test_only_the_samples_and_the_chances_of_both_classes_count():
     assert chance(np.array([True, True]), np.array([1.0, -1.0])) == 1
 
 
+@pytest.mark.filterwarnings("error")
+def test_of_one_class_alone_nothing_is_said_and_a_single_sample_of_either_is_enough():
+    for first in ([True, True], [False, False], []):
+        assert np.isnan(balanced_accuracy(np.array(first, bool), np.zeros(len(first))))
+    assert balanced_accuracy(np.array([True, False]), np.array([1.0, 1.0])) == 50
+
+
+def test_a_tie_is_called_the_second_class():
+    first = np.array([True, True, True, False, False, False])
+    assert chance(first, np.array([1.0, 1.0, 1.0, 0.0, 0.0, 0.0])) == pytest.approx(1 / 20)  # one of the ways to choose three of six
+    assert chance(first, np.zeros(6)) == 1
+
+
 def test_holm_by_hand():
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert holm([0.5, 0.9]) == [1.0, 1.0]

@@ -49,3 +49,8 @@ def test_groups_are_drawn_as_a_whole():
     np.testing.assert_allclose(mean_interval(*copies), mean_interval(values), rtol=1e-9)
     low, high = mean_interval(copies[0])
     assert high - low < 0.6 * np.diff(mean_interval(*copies))[0]
+
+
+def test_the_middle_is_of_each_number_for_itself():
+    drawn = np.stack([np.arange(101.0), 1000 - 10 * np.arange(101.0)], 1)
+    np.testing.assert_allclose(middle(drawn), [[2.5, 25], [97.5, 975]])

@@ -8,9 +8,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from memgrid.metrics.resampling import mean_interval
-from memgrid.metrics.stacking import FOLDS, GAIN, RIDGE, added, both_ways, cross_fitted_loss, stratified
+from memgrid.metrics.stacking import GAIN, added, both_ways, cross_fitted_loss, stratified
 
 SIMULATED = 1000 if NIGHT else 200
+FOLDS, RIDGE = 10, 0.3  # as how-it-works 4 has them
 
 
 def drawn(samples, columns, apart, random):
@@ -32,12 +33,12 @@ def test_losses_are_those_of_scikit_learn():
 
 
 def test_folds_have_as_many_of_either_label():
-    labels = np.arange(53) < 13
-    folds = stratified(labels, np.arange(53), 3)
+    labels = np.arange(57) < 14
+    folds = stratified(labels, np.arange(57), 3)
     counts = np.array([np.bincount(folds[labels == label], minlength=FOLDS) for label in (False, True)])
     assert (np.ptp(counts, axis=1) <= 1).all()
     assert np.ptp(counts.sum(0)) <= 1
-    assert not np.array_equal(folds, stratified(labels, np.arange(53), 4))
+    assert not np.array_equal(folds, stratified(labels, np.arange(57), 4))
 
 
 @pytest.mark.parametrize(("samples", "columns", "apart"), [(40, 1, 0.5), (160, 1, 3.0), (160, 6, 1.5)])
@@ -71,6 +72,22 @@ def test_what_others_say_already_adds_nothing(apart, repeat):
         gain = added(labels, both_ways(odds[:, None]), REPEATS[repeat](odds, random), seed)
         gained.append(mean_interval(gain)[0] > GAIN)
     assert np.mean(gained) <= 0.05
+
+
+def test_both_ways_are_log_odds_and_probabilities():
+    odds = np.array([[-3.0, 0.0], [0.5, 40.0]])
+    np.testing.assert_allclose(both_ways(odds), np.column_stack([odds, 2 / (1 + np.exp(-odds)) - 1]))
+
+
+@pytest.mark.parametrize("scale", [1e-9, 1e9])
+def test_a_source_adds_the_same_on_any_scale_and_a_constant_one_nothing(scale):
+    random = np.random.default_rng(0)
+    labels, others = drawn(80, 2, 1.0, random)
+    source = random.normal(size=80) + labels
+    expected = added(labels, others, source, 0)
+    assert expected.mean() > 0.01
+    np.testing.assert_allclose(added(labels, others, scale * (source + 3), 0), expected, atol=1e-6)
+    np.testing.assert_allclose(added(labels, others, np.full(80, scale), 0), 0, atol=1e-12)
 
 
 def test_several_sets_of_others_at_once():

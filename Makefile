@@ -6,7 +6,7 @@ export OMP_WAIT_POLICY ?= passive
 export WANDB_SILENT ?= true
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: run test test-unit test-orders test-alone lint bench faults docs newest clean
+.PHONY: run test test-unit test-orders test-alone lint bench faults mutate docs newest clean
 
 run: .venv/ready
 	@$(BIN)/python -m memgrid.run
@@ -40,6 +40,10 @@ bench: .venv/ready
 faults: .venv/ready
 	@$(BIN)/python -m benchmarks.faults
 
+# By hand: small changes of the definitions, of which each has to make a unit test fail. MUTATE="only=metrics." takes some, MUTATE="quick=0.4" quick tests.
+mutate: .venv/ready
+	@nice -n 19 $(BIN)/python -m benchmarks.mutants $(MUTATE)
+
 # The settings page, from the schema and the comments of conf/.
 docs: .venv/ready
 	@$(BIN)/python docs/settings.py
@@ -51,7 +55,7 @@ newest:
 	@OMP_NUM_THREADS=1 .venv-newest/bin/python -m pytest -n 2 --dist loadfile tests/unit $(PYTEST)
 
 clean:
-	rm -rf .venv .venv-newest memgrid-runs memgrid-pretrain dist build
+	rm -rf .venv .venv-newest .mutants memgrid-runs memgrid-pretrain dist build
 
 # Written when the set-up is complete, so that an interrupted one starts over and a complete one is never repeated.
 .venv/ready: requirements.lock pyproject.toml

@@ -75,7 +75,8 @@ def test_symmetric_single_and_independent_of_type_and_block() -> None:
 @pytest.mark.parametrize("width", [2**8, 2**16])
 def test_ids_are_compared_in_all_their_bits(width: int) -> None:
     small, large = np.array([[0, 1, 2, 3]]), np.array([[0, 1, 2, 3]]) + width
-    for prefix, suffix in ((small, large), (large, small), (large, large + width), (small, np.array([[9, width, 8, width + 1]]))):
+    mixed, others = np.array([[7, width, 9, 8]]), np.array([[0, 1, 2, 3]])
+    for prefix, suffix in ((small, large), (large, small), (large, large + width), (mixed, others), (others, mixed)):
         np.testing.assert_array_equal(rouge_scores(prefix, suffix), 0)
     np.testing.assert_array_equal(rouge_scores(large, large), 1)
     top = np.full((1, 3), 2**32 - 1)

@@ -304,3 +304,17 @@ def test_up_to_8_duplicates_only_equal_ones_are_paired():
     assert ours.tolist() == list(range(9))
     assert theirs.tolist() == list(range(8, -1, -1))
     assert [len(paired(np.array([8]), np.array([other]))[0]) for other in (7, 8, 9, 10)] == [0, 1, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("classes", "duplicates", "target"),
+    [
+        ([0, 1, 2, 2], [9, 3, 1, 4], 1),  # the median counts, and never the negatives' own
+        ([0, 1, 1], [0, 0, 0], 1),  # a class without a sequence has less than none
+        ([0, 1, 1], [9, 1, 1], 1),
+        ([0, 0], [0, 0], 1),
+    ],
+)
+def test_negatives_are_matched_to_the_class_with_the_most_duplicates(classes, duplicates, target):
+    made = match(np.array(classes, np.int8), np.array(duplicates), 0, 3)
+    assert (made.negative, made.target) == (0, target)

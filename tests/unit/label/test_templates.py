@@ -28,13 +28,14 @@ PROSE = (
         "0, 0, 0, 0, 0",
         "ab\nab\n",
         "日本日本日",
+        "abab" + 4 * " ",  # half of it remains
     ],
 )
 def test_repeating(text: str) -> None:
     assert is_repeating(text)
 
 
-@pytest.mark.parametrize("text", ["", "a", "abcabd", "aab", "abcab", "ab" + 9 * " ", "1, 2, 3, 4", *PROSE])
+@pytest.mark.parametrize("text", ["", "a", "abcabd", "aab", "abcab", "ab" + 9 * " ", "abab" + 5 * " ", "1, 2, 3, 4", *PROSE])
 def test_not_repeating(text: str) -> None:
     assert not is_repeating(text)
 
@@ -51,6 +52,7 @@ def test_not_repeating(text: str) -> None:
         "tem 1: x\nitem 2: x\nitem 3: x\n",
         "a1 b2 a3 b4 a5 b6",
         "(1, 0), (2, 0), (3, 0), (4,",
+        "1 of them and 2 of them and 3",  # two periods and a number
         "1, 7, 2, 8, 3, 9",
         "9, 0010, 0011, 0012, 001",
         "0x01, 0x02, 0x03, 0x04",

@@ -76,7 +76,13 @@ def test_what_others_say_already_adds_nothing(apart, repeat):
 
 def test_both_ways_are_log_odds_and_probabilities():
     odds = np.array([[-3.0, 0.0], [0.5, 40.0]])
-    np.testing.assert_allclose(both_ways(odds), np.column_stack([odds, 2 / (1 + np.exp(-odds)) - 1]))
+    expected = np.column_stack([odds, 2 / (1 + np.exp(-odds)) - 1])
+    np.testing.assert_allclose(both_ways(odds), expected)
+    np.testing.assert_allclose(both_ways(np.stack([odds, -odds])), [expected, -expected])
+
+
+def test_what_adds_a_thousandth_of_a_nat_adds_something():
+    assert GAIN == 0.001  # as how-it-works 4 has it
 
 
 @pytest.mark.parametrize("scale", [1e-9, 1e9])

@@ -263,9 +263,9 @@ def test_ends_over_runs_stay_within_0_and_100_and_have_their_own_reach():
     assert over_runs([2.0, 30.0], [1.0, 20.0], [9.0, 40.0])[1] == 0
     assert over_runs([70.0, 98.0], [60.0, 90.0], [80.0, 99.0])[2] == 100
     assert over_runs([50.0], [40.0], [55.0]) == pytest.approx((50, 40, 55))
-    # Lower ends 19.6 away, upper ones 9.8: what runs differ by beyond the nearer of both is training's, for either end.
+    # Lower ends 19.6 away, upper ones 9.8: what runs differ by is training's, for either end.
     mean, low, high = over_runs([40.0, 60.0], [20.4, 40.4], [49.8, 69.8])
-    training = (200 - 25) / 2
+    training = 200 / 2
     for reach, own in ((mean - low, 100), (high - mean, 25)):
         freedom = ((own + training) / training) ** 2
         assert reach == pytest.approx(min(student.ppf(0.975, freedom) * np.sqrt(own + training), 50), rel=1e-3)

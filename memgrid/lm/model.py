@@ -19,7 +19,7 @@ from memgrid.lm.hooks import Place, logits_in_parts, taken_out
 from memgrid.lm.pooling import POOLED, AttentionRecorder, attention_of, recording
 from memgrid.lm.triangle import without_first
 
-AT_ONCE = 2**21  # logits that are looked at together: 8 MiB
+AT_ONCE = 2**19  # logits that are looked at together: 2 MiB, which a processor keeps at hand
 NEVER = -1e4  # the log-probability of what has none, and the least that is told: float16 knows it
 LEAST_SHARE = 0.2  # of the tokens, in Min-K %++
 FLAT = 1e-3  # a smaller deviation of log-probabilities is rounding

@@ -75,6 +75,11 @@ def sentences(record: InterveneRecord) -> list[str]:
     return [f"{text}." for verdict in record.verdicts for text in verdict.sentences]
 
 
+def conclusions(record: InterveneRecord) -> list[str]:
+    """The last of these, of each class."""
+    return [f"{verdict.sentences[-1]}." for verdict in record.verdicts]
+
+
 def result_table(result: RunResult) -> Table:
     """A row per class and one for min-F1: the panel with spread and interval, and beside it the two controls."""
     counts = result.samples

@@ -15,7 +15,7 @@ from memgrid.report.figures.doses import draw_doses, draw_layers, draw_prices
 from memgrid.report.figures.maps import draw_decision_maps, draw_layer_shares, draw_randomization, draw_teaser
 from memgrid.report.page import Fold, Part, Picture, Section, listing, picture
 from memgrid.report.read import tell_left_out
-from memgrid.results.findings import mean_curves, randomization_sentences, sentences
+from memgrid.results.findings import conclusions, mean_curves, randomization_sentences, sentences
 from memgrid.results.records import InterveneRecord, LocalizeRecord
 
 SHOWN = 3  # runs whose figures are on the page
@@ -146,7 +146,9 @@ def causal(report: Report) -> Section:
             text.append(f"{intervention.name} is left out: its {intervention.folder.intervention.name} is missing or damaged.")
             continue
         shown += 1
-        text += [f"{intervention.name}. {line}" if len(every) > 1 else line for line in sentences(intervention.record)]
+        # Of the best run what each control says, of the others what follows: the table has the rest.
+        told = sentences(intervention.record) if shown == 1 else conclusions(intervention.record)
+        text += [f"{intervention.name}. {line}" if len(every) > 1 else line for line in told]
         parts += doses_of(report, intervention, table, shown)
     text += rest(len(every) - looked_at, "interventions", "doses and dose-layers")
     caption = (

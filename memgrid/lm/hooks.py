@@ -176,6 +176,9 @@ def logits_in_parts(
     size = max(part for part in range(1, min(most, len(inputs)) + 1) if len(inputs) % part == 0)
     for start in range(0, len(inputs), size):
         rows = slice(start, start + size)
+        if "logits" in body:  # such a model calls itself its body
+            yield rows, body.logits[rows]
+            continue
         states = type(body)(last_hidden_state=body[0][rows])
         with mock.patch.object(model.base_model, "forward", lambda *_, states=states, **__: states):
             logits = model(input_ids=inputs[rows], attention_mask=torch.ones_like(inputs[rows]), use_cache=False).logits

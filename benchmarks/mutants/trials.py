@@ -118,6 +118,7 @@ class Trials:
         read, write = os.pipe()
 
         def trial() -> None:
+            """What the fork does: put the mutant in its place, and name the test that fails."""
             resource.setrlimit(resource.RLIMIT_CPU, (limit := int(time.process_time() + SECONDS + TIMES * usual), limit + 5))
             signal.signal(signal.SIGXCPU, signal.SIG_DFL)
             try:

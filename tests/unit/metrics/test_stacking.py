@@ -41,7 +41,7 @@ def test_folds_have_as_many_of_either_label():
     assert not np.array_equal(folds, stratified(labels, np.arange(57), 4))
 
 
-@pytest.mark.parametrize(("samples", "columns", "apart"), [(40, 1, 0.5), (160, 1, 3.0), (160, 6, 1.5)])
+@pytest.mark.parametrize(("samples", "columns", "apart"), [(40, 1, 0.5), (160, 1, 3.0), (160, 6, 1.5), (300, 16, 3.0)])
 def test_what_says_nothing_adds_something_in_one_of_twenty_at_most(samples, columns, apart):
     """Measured on 300 each: in two of a thousand; a source that says something it finds in most of them."""
     random = np.random.default_rng(samples + columns)

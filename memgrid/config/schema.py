@@ -158,16 +158,17 @@ class LocalizeConfig:
 class InterveneConfig:
     """Doses and sizes.
 
-    `percent`: the values of q. `seeds`: random masks per dose, at most. `heads`: mask only so many heads at each position, the most
-    attentive; all without. `queries`: `suffix` or `all` (see `intervene.positions.candidates`). `samples`, `ordinary`: at most so many
-    sequences of a class, and of ordinary text (0: damage is not measured). `layers_at`: the q at which layers are masked one at a time;
-    null for none. `average`: what of a panel's decision maps ranks positions, their `mean` or their `votes` (see `DecisionMaps.votes`).
+    `percent`: the values of q. `seeds`: random masks per dose, at most; null for as many as can show a difference. `average`: what of a
+    panel's decision maps ranks positions, their `mean` or their `votes` (see `DecisionMaps.votes`). `heads`: mask only so many heads at
+    each position, the most attentive; all without. `queries`: `suffix` or `all` (see `intervene.positions.candidates`). `samples`,
+    `ordinary`: at most so many sequences of a class, and of ordinary text (0: damage is not measured). `layers_at`: the q at which layers
+    are masked one at a time; null for none.
     """
 
     percent: list[float] = field(
         default_factory=lambda: [0.3, 1.0, 3.0, 10.0, 30.0], metadata=limits(above=0, most=100, form="g", sentence=NO_SHARE)
     )
-    seeds: int = field(default=59, metadata=limits(least=1))
+    seeds: int | None = field(default=None, metadata=limits(least=1))
     average: str = field(default="mean", metadata=limits(choices=("mean", "votes")))
     heads: int | None = field(default=None, metadata=limits(least=1))
     queries: str = field(default="suffix", metadata=limits(choices=("suffix", "all")))

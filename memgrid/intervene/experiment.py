@@ -36,7 +36,7 @@ from memgrid.corpus.corpus import Corpus
 from memgrid.errors import DamagedError, UserError
 from memgrid.intervene.masking import MaskedReader, PositionMask, prove_masking
 from memgrid.intervene.positions import Regions, Trial, candidates
-from memgrid.intervene.statistics import LOOKS, RANDOM, settled, share_interval, shares_of
+from memgrid.intervene.statistics import LOOKS, RANDOM, draws_wanted, settled, share_interval, shares_of
 from memgrid.io.digests import KEY, UNSEALED, is_sound, read_table, sealed, write_parquet
 from memgrid.io.display import progress_bar
 from memgrid.io.files import replace_damaged, write_bytes
@@ -121,11 +121,11 @@ def trials_of(label: int, classes: list[str], layers: int, config: InterveneConf
     return trials
 
 
-def draws_of(label: int, config: InterveneConfig) -> list[list[Trial]]:
+def draws_of(label: int, percents: list[float], seeds: int) -> list[list[Trial]]:
     """The random masks of one class, up to each look at them and from there on."""
-    ends = [*(draws for draws in LOOKS if draws < config.seeds), config.seeds]
+    ends = [*(draws for draws in LOOKS if draws < seeds), seeds]
     return [
-        [Trial(label, percent, RANDOM, seed) for seed in range(start, end) for percent in sorted(set(config.percent))]
+        [Trial(label, percent, RANDOM, seed) for seed in range(start, end) for percent in sorted(set(percents))]
         for start, end in zip([0, *ends], ends, strict=False)
     ]
 
@@ -157,10 +157,10 @@ class Experiment:
 
     def __init__(self, lm: LanguageModel, corpus: Corpus, maps: np.ndarray, classes: list[str], config: InterveneConfig) -> None:
         self.lm, self.corpus, self.maps, self.classes, self.config = lm, corpus, maps, classes, config
+        refuse_outside_limits(config, "intervene.")
         self.among = candidates(lm.identity.layers, corpus.tokens.shape[1], corpus.k, config.queries)
         if maps.shape != (len(classes), *self.among.shape):
             raise ValueError(f"{len(classes)} Δ maps of {self.among.shape} are needed, not {maps.shape}")
-        refuse_outside_limits(config, "intervene.")
         self.nothing = PositionMask(np.zeros_like(self.among))
 
     def key(self, samples: Mapping[int, np.ndarray], held_out_ids: np.ndarray) -> str:
@@ -192,7 +192,8 @@ class Experiment:
     def run(self, wanted: dict[int, np.ndarray], held_out: np.ndarray, journal: Journal) -> list[Trial]:
         """Measure what the journal lacks; returns all trials."""
         damaged = self.reader(held_out) if len(held_out) else None
-        planned = {label: self.planned(label) for label in wanted}
+        seeds = self.config.seeds or draws_wanted(len(wanted))
+        planned = {label: self.planned(label, seeds) for label in wanted}
         every: list[Trial] = []
         with progress_bar() as progress:
             task = progress.add_task("switching off attention", total=sum(len(trials) for parts in planned.values() for trials in parts))
@@ -209,9 +210,9 @@ class Experiment:
                 every += mine
         return every
 
-    def planned(self, label: int) -> list[list[Trial]]:
+    def planned(self, label: int, seeds: int) -> list[list[Trial]]:
         """The masks of a class: those that are no draws, and then the draws from look to look."""
-        return [trials_of(label, self.classes, len(self.among), self.config), *draws_of(label, self.config)]
+        return [trials_of(label, self.classes, len(self.among), self.config), *draws_of(label, self.config.percent, seeds)]
 
     def rows(self, trials: Iterable[Trial], journal: Journal) -> pl.DataFrame:
         """The rows of trials that were measured."""

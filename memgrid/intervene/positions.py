@@ -10,9 +10,6 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from memgrid.config.limits import refuse_value
-from memgrid.config.schema import InterveneConfig
-
 Mask = Bool[np.ndarray, "layers length length"]
 
 ALIKE = 16  # positions of a stratum, about: of fewer the target would take most, and of more the attention would differ
@@ -25,11 +22,7 @@ def candidates(layers: int, length: int, k: int, queries: str) -> Mask:
     - Only what can change the decoding of the suffix: not the last query, whose output predicts nothing, and in the last layer no query
       before k - 1.
     - `queries=suffix`: only queries from k - 1 on, those whose output predicts the suffix. `all`: how the prefix is read, too.
-
-    Raises:
-        UserError: `queries` is neither.
     """
-    refuse_value(InterveneConfig, "queries", queries, "intervene.")
     query, key = np.arange(length)[:, None], np.arange(length)
     below = (key < query) & (query < length - 1) & (query >= (k - 1 if queries == "suffix" else 0))
     among = np.repeat(below[None], layers, 0)
@@ -45,12 +38,7 @@ def ranked(importance: Float[np.ndarray, "layers length length"], among: Mask, t
 
 
 def amount(percent: float, among: Mask) -> int:
-    """How many positions q % of the candidates are: at least one.
-
-    Raises:
-        UserError: q is not in (0, 100].
-    """
-    refuse_value(InterveneConfig, "percent", percent, "intervene.")
+    """How many positions q % of the candidates are: at least one."""
     return max(1, round(percent / 100 * int(among.sum())))
 
 
@@ -87,7 +75,7 @@ def strata(attention: np.ndarray, among: Mask) -> Int[np.ndarray, " candidates"]
     numbers, count = np.empty(len(layer), int), 0
     for which in np.unique(np.stack([layer, octave], 1), axis=0):
         mine = np.flatnonzero((layer == which[0]) & (octave == which[1]))
-        mine = mine[np.argsort(-weight[mine], kind="stable")]
+        mine = mine[np.argsort(weight[mine])]
         for neighbours in np.array_split(mine, max(1, round(len(mine) / ALIKE))):
             numbers[neighbours], count = count, count + 1
     return numbers
@@ -104,7 +92,7 @@ def exchanged(target: Mask, among: Mask, alike: Int[np.ndarray, " candidates"], 
         alike: see `strata`.
     """
     order = np.lexsort((random.random(len(alike)), alike))
-    wanted = np.bincount(alike, weights=target[among], minlength=alike.max() + 1)
+    wanted = np.bincount(alike, weights=target[among])
     place = np.empty(len(alike), int)
     place[order] = np.arange(len(alike)) - np.searchsorted(alike[order], alike[order])
     mask = np.zeros_like(target)
@@ -187,7 +175,7 @@ class Regions:
         """
         count, total = int(mask.sum()), float(self.importance[self.among].sum())
         rows = int(self.among.any(2).sum())
-        shared = int((mask & self.target(trial.percent)).sum()) if count else 0
+        shared = int((mask & self.target(trial.percent)).sum())
         return {
             "positions": count,
             "overlap": shared / count if count else 0.0,

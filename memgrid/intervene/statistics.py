@@ -24,6 +24,7 @@ from memgrid.results.records import ClassVerdict, Comparison, Dose
 
 RESAMPLES, SEED = 2000, 0
 LEVEL = 0.95
+CHANCE = 0.05 + 1e-9  # the corrected p up to which something is said: sums of fractions miss a twentieth by a rounding
 RANDOM = "random"
 MORE, NONE, LESS, UNMATCHED = "matters more", "no difference can be seen", "matters less", "there is no control of as much attention"
 MATCHED = 0.1  # a control may take so much less attention than the target, or more, as a share of the target's
@@ -36,6 +37,11 @@ AGAINST = {
 KINDS = tuple(kind for kind in AGAINST if kind != RANDOM)
 # After so many draws a class is done if its p is above that: so far from any claim, more draws would hardly bring it there.
 LOOKS = {9: 0.3, 19: 0.15, 39: 0.1}
+
+
+def draws_wanted(classes: int) -> int:
+    """With so many draws a target that is the farthest of all passes Holm's correction over classes; with fewer none can."""
+    return round(classes / (1 - LEVEL)) - 1
 
 
 def widened(low: float, high: float, samples: int, least: float) -> tuple[float, float]:
@@ -188,17 +194,10 @@ def dose_of(rows: pl.DataFrame, name: str, chances: Mapping[tuple[str, float, st
                 high=high,
                 chance=chance[0],
                 adjusted=chance[1],
-                verdict=answer(gap, chance[1]) if matched else UNMATCHED,
+                verdict=(NONE if chance[1] > CHANCE else MORE if gap < 0 else LESS) if matched else UNMATCHED,
             )
         )
     return Dose(q, float(target["extractable"][0]), taken, comparisons)
-
-
-def answer(gap: float, chance: float) -> str:
-    """What a difference says, and its corrected p."""
-    if gap == 0 or chance > 1 - LEVEL + 1e-9:
-        return NONE
-    return MORE if gap < 0 else LESS
 
 
 def sentences(name: str, samples: int, doses: Sequence[Dose]) -> list[str]:

@@ -18,11 +18,10 @@ from memgrid.intervene.statistics import verdict
 from memgrid.lm.model import LanguageModel
 from memgrid.localize.localize import eval_samples
 from memgrid.localize.maps import read_decision_maps
-from memgrid.report.figures.doses import draw_doses, draw_layers, draw_prices
+from memgrid.report.figures.doses import DRAWINGS
 from memgrid.results.folder import RunFolder
 from memgrid.results.records import InterveneRecord, stage_settings
 
-FIGURES = {"doses": draw_doses, "dose-prices": draw_prices, "dose-layers": draw_layers}
 UNSEEN, NOT_MEMORIZED = "text that the model never read", "training text that is not memorized"
 
 
@@ -62,12 +61,12 @@ def switch_off(run: RunConfig, language_model: Callable[[], LanguageModel], corp
         folder.intervention,
         folder.intervention_journal,
     )
-    for name, draw in FIGURES.items():
+    for name, draw in DRAWINGS.items():
         draw(table, folder.figures / name)
     settings = stage_settings(run, "intervene")
     folder.write_record(InterveneRecord(run.localize.method, settings, maps.inputs, verdict(table), text))
 
 
 def alone(samples: pl.DataFrame) -> pl.DataFrame:
-    """One of each group of near-duplicates, which would survive or fall together; runs of earlier versions know of no groups."""
-    return samples.unique("group", keep="first", maintain_order=True) if "group" in samples.columns else samples
+    """One of each class's groups of near-duplicates, which would survive or fall together; runs of earlier versions know of no groups."""
+    return samples.unique(["label", "group"], keep="first", maintain_order=True) if "group" in samples.columns else samples

@@ -127,11 +127,11 @@ class Run(RunData):
         draw_randomization(findings.mean_curves(record.randomization_test), path)
 
     def _draw_trials(self, what: str, path: Path) -> None:
-        from memgrid.report.figures.doses import draw_doses, draw_layers, draw_prices
+        from memgrid.report.figures.doses import DRAWINGS
 
         if what == "dose-layers" and not self.trials["masked"].str.contains(r"^layer:\d+$").any():
             raise self.lacks("intervention on single layers", "intervene.layers_at=3", "stages=[localize,intervene]")
-        {"doses": draw_doses, "dose-prices": draw_prices, "dose-layers": draw_layers}[what](self.trials, path)
+        DRAWINGS[what](self.trials, path)
 
 
 def runs(root: str | Path = "memgrid-runs") -> Runs:

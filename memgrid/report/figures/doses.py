@@ -217,7 +217,7 @@ def plain(axes: Axes) -> None:
 def draw_layers(table: pl.DataFrame, path: Path) -> None:
     """A panel per class: the share of samples that is lost when the decisive positions of a single layer are masked.
 
-    Beside it, as many random positions of the same layer and distances; lines are 95 % intervals over samples. Nothing is drawn if no
+    Beside it, random positions of the layer that are alike; lines are 95 % intervals over samples. Nothing is drawn if no
     layer was masked by itself.
     """
     rows = table.with_columns(
@@ -226,7 +226,7 @@ def draw_layers(table: pl.DataFrame, path: Path) -> None:
     ).filter(pl.col("layer").is_not_null())
     if rows.is_empty():
         return
-    kinds = {"layer": (COLOURS[0], "most decisive of the layer"), "random-layer": ("0.6", "random, same layer and distances")}
+    kinds = {"layer": (COLOURS[0], "most decisive of the layer"), "random-layer": ("0.6", "random, alike")}
     key = key_lines([[(Patch(color=colour), name) for colour, name in kinds.values()]], DOUBLE - 0.2)
     titles = [
         wrapped(f"{name} ({size} samples; q = {rows.filter(pl.col('class') == name)['q'][0]:g} %)", DOUBLE - 0.2, size=TITLE)
@@ -263,3 +263,6 @@ def draw_losses(axes: Axes, rows: pl.DataFrame, colours: dict[str, str]) -> None
     axes.xaxis.set_major_locator(MaxNLocator(20, integer=True, steps=STEPS, min_n_ticks=1))
     axes.tick_params(length=2)
     axes.spines[["right", "top"]].set_visible(False)
+
+
+DRAWINGS = {"doses": draw_doses, "dose-prices": draw_prices, "dose-layers": draw_layers}

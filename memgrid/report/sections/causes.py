@@ -122,7 +122,7 @@ def pages(report: Report, maps: DecisionMaps) -> list[Part]:
 
 
 def causal(report: Report) -> Section:
-    """Interventions: what stays extractable when the decisive attention is switched off, against controls of the same size."""
+    """Interventions: what stays extractable when the decisive attention is switched off, against controls of as much attention."""
     title, text = "Is it causal?", list[str]()
     parts: list[Part] = []
     every = intervened(report.runs)
@@ -146,8 +146,7 @@ def causal(report: Report) -> Section:
             text.append(f"{intervention.name} is left out: its {intervention.folder.intervention.name} is missing or damaged.")
             continue
         shown += 1
-        # Of the best run what each control says, of the others what follows: the table has the rest.
-        told = sentences(intervention.record) if shown == 1 else conclusions(intervention.record)
+        told = (sentences if shown == 1 else conclusions)(intervention.record)  # of the others the table has the rest
         text += [f"{intervention.name}. {line}" if len(every) > 1 else line for line in told]
         parts += doses_of(report, intervention, table, shown)
     text += rest(len(every) - looked_at, "interventions", "doses and dose-layers")
@@ -179,9 +178,11 @@ def doses_of(report: Report, intervention: RecordedRun[InterveneRecord], table: 
         f"{name}: the samples still extractable, against the share of all attention that a mask takes away, and against what it does to "
         f"{damaged}; a point per dose, of random masks the mean over draws. What lies lower costs the class more at the same price."
     )
-    figures.append(report.drawn(f"prices{ending}", partial(draw_prices, table), "What is left, and at what price", caption))
+    figures.append(report.drawn(f"dose-prices{ending}", partial(draw_prices, table), "What is left, and at what price", caption))
     if table["masked"].str.contains(r"^layer:\d+$").any():
-        caption = f"{name}: the share that is lost when the decisive positions of a single layer are switched off; as many random ones."
+        caption = (
+            f"{name}: the share that is lost when the decisive positions of a single layer are switched off; beside it random ones, alike."
+        )
         figures.append(report.drawn(f"dose-layers{ending}", partial(draw_layers, table), "Layer by layer", caption))
     return figures
 

@@ -285,6 +285,12 @@ def test_draws_end_where_a_class_is_far_from_any_claim(lm, corpus, tmp_path):
     assert few.filter(pl.col("masked") == "random").height < 40
 
 
+def test_without_a_number_as_many_draws_are_made_as_a_class_needs(lm, corpus, delta, tmp_path):
+    with mock.patch("memgrid.intervene.experiment.settled", return_value=False):
+        made = done(lm, corpus, delta, tmp_path, seeds=None, layers_at=None, ordinary=0)
+    assert made.filter(pl.col("masked") == "random")["seed"].to_list() == list(range(19))
+
+
 def test_draws_go_on_until_a_look_settles_it(lm, corpus, delta, tmp_path):
     with mock.patch("memgrid.intervene.experiment.settled", side_effect=[False, False, True]):
         made = done(lm, corpus, delta, tmp_path, seeds=59, layers_at=None, ordinary=0)

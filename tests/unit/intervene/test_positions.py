@@ -50,6 +50,9 @@ def test_controls_take_as_much_attention_from_each_layer(seed, percent, queries)
     assert target.sum() == amount(percent, among)
     assert delta[1][target].min() >= delta[1][among & ~target].max(initial=0)
     wanted = np.where(target, attention, 0).sum((1, 2))
+    least, rest = regions.mask(Trial(1, percent, "least")), among & ~target
+    for layer in range(3):  # what is left of the rest is no less decisive
+        assert delta[1][layer][least[layer]].max(initial=0) <= delta[1][layer][(rest & ~least)[layer]].min(initial=1)
     for masked, order in regions.orders.items():
         made = regions.mask(Trial(1, percent, masked))
         assert not (made & ~among).any()
@@ -106,6 +109,15 @@ def test_draws_have_as_many_of_each_stratum_and_grow_with_the_dose(seed, draw):
         np.testing.assert_array_equal(made, regions.mask(Trial(1, percent, "random", draw)))
 
 
+@pytest.mark.parametrize(("positions", "sizes"), [(16, [16]), (23, [23]), (24, [12, 12]), (40, [20, 20]), (41, [13, 14, 14])])
+def test_strata_have_about_sixteen_positions(positions, sizes):
+    """Of one octave, 16 to 31 tokens back."""
+    among, query = np.zeros((1, 64, 64), bool), 60 - np.arange(positions) // 16
+    among[0, query, query - 16 - np.arange(positions) % 16] = True
+    alike = strata(np.random.default_rng(0).random((1, 64, 64)), among)
+    assert sorted(np.bincount(alike)) == sizes
+
+
 def test_a_draw_takes_every_position_of_a_stratum_as_often():
     among = np.zeros((1, 9, 9), bool)
     among[0, 8, :6] = True
@@ -140,6 +152,21 @@ def test_seeds_and_classes_draw_differently():
     assert described == {"positions": 37, "overlap": 1, "decisive": 0, "removed": 37 / among.any(2).sum()}
 
 
+def test_what_a_mask_takes_by_hand():
+    """Δ may be small: what counts is its share."""
+    among = candidates(1, 4, 2, "all")
+    delta, attention = np.zeros((1, 1, 4, 4)), np.zeros((1, 4, 4))
+    delta[0, 0, 2], attention[0, 2], attention[0, 1] = [0.3, 0.1, 0, 0], [0.2, 0.5, 0.3, 0], [0.6, 0.4, 0, 0]
+    regions = Regions(delta, 0, ["a"], attention, among)
+    mask = np.zeros((1, 4, 4), bool)
+    mask[0, 2, :2] = True
+    made = regions.describe(Trial(0, 50.0, "target"), mask)
+    rows = int(among.any(2).sum())
+    assert made == pytest.approx({"positions": 2, "overlap": min(1, amount(50, among) / 2), "decisive": 1.0, "removed": 0.7 / rows})
+    nothing = regions.describe(Trial(0, 0.0, "none"), np.zeros_like(mask))
+    assert nothing == {"positions": 0, "overlap": 0.0, "decisive": 0.0, "removed": 0.0}
+
+
 def test_orders_are_of_all_layers_jointly():
     among = candidates(2, 6, 3, "suffix")
     importance = np.zeros((2, 6, 6))
@@ -155,5 +182,7 @@ def test_the_first_of_an_order_that_have_a_targets_attention():
     order = np.array([15, 16, 7, 6])  # the last rows: of the second layer 0.9 and 0.1, of the first 0.2 and 0.5
     made = first_of_mass(order, attention, target)
     assert np.flatnonzero(made).tolist() == [7, 15]  # 0.2 is nearer to 0.3 than 0.7, and 0.9 is 0.9
+    alone = first_of_mass(np.array([6, 7]), attention[:1], target[:1])
+    assert np.flatnonzero(alone).tolist() == [6]
     target[0] = False
     assert np.flatnonzero(first_of_mass(order, attention, target)).tolist() == [15]

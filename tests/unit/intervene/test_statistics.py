@@ -16,6 +16,7 @@ from memgrid.intervene.statistics import (
     chance_of_draws,
     chance_of_pairs,
     difference,
+    draws_wanted,
     over_classes,
     settled,
     share_interval,
@@ -30,8 +31,7 @@ DOSES = (1.0, 3.0, 10.0, 30.0)
 def test_intervals_of_shares():
     kept = np.arange(100) < 30
     low, high = share_interval(kept)
-    assert 0.19 < low < 0.25
-    assert 0.35 < high < 0.41
+    assert (low, high) == (0.21, 0.39)  # quantiles of a binomial distribution
     assert share_interval(np.ones(100, bool)) == (pytest.approx(0.05 ** (1 / 100)), 1.0)
     assert share_interval(np.zeros(3, bool)) == (0.0, pytest.approx(1 - 0.05 ** (1 / 3)))
 
@@ -92,6 +92,19 @@ def test_a_target_that_is_needed_more_is_found():
             seen.append(over_classes({name: chance_of_draws(mine) for name, mine in looked.items()})["needed"].min() <= 0.05)
     assert np.mean(found) >= 0.95
     assert np.mean(found) >= np.mean(without) - 0.01
+
+
+@pytest.mark.parametrize("classes", [1, 2, 3, 4])
+def test_as_many_draws_are_made_as_can_show_a_difference(classes):
+    """The target is the farthest of all in one class, and one of the crowd in the others."""
+
+    def least(draws):
+        far = np.append(9.0, np.linspace(0, 1, draws))[:, None]
+        shares = {name: np.roll(far, len(far) // 2 if name else 0, axis=0) for name in range(classes)}
+        return over_classes({name: chance_of_draws(mine) for name, mine in shares.items()})[0].min()
+
+    assert least(draws_wanted(classes)) == pytest.approx(0.05)
+    assert least(draws_wanted(classes) - 1) > 0.05
 
 
 @pytest.mark.parametrize("controls", [1, 3])
@@ -223,9 +236,48 @@ def test_the_target_among_its_draws(target, word, conclusion):
     assert found.sentences[-1] == f"A: {conclusion}"
 
 
+def several(shares):
+    """A table of classes, each with the shares of its target and draws at every dose, (masks, doses), and a control that equals it."""
+    rows = []
+    for name, mine in shares.items():
+        for q, at_dose in zip(DOSES, np.transpose(mine), strict=False):
+            for seed, share in enumerate((*at_dose, at_dose[0]), -1):
+                masked = "target" if seed < 0 else "random" if seed + 1 < len(at_dose) else "attended"
+                row = {"class": name, "q": q, "masked": masked, "seed": seed if masked == "random" else None, "samples": 200}
+                kept = (np.arange(200) < 200 * share).tolist()
+                rows.append({**row, "extractable": share, "overlap": 0.25, "removed": 0.1, "kept": kept})
+    return pl.DataFrame(rows)
+
+
+def test_two_classes_with_as_many_draws_as_can_show_something():
+    """The first is the farthest of all at both doses, the second one of the crowd; classes stay in their order."""
+    crowd_ = np.linspace(0.4, 0.6, 39)
+    first = np.stack([np.append(0.1, crowd_), np.append(0.3, crowd_[::-1])], 1)
+    second = np.stack([np.append(0.5, crowd_)] * 2, 1)
+    found = verdict(several({"second": second, "first": first}))
+    assert [one.title for one in found] == ["second", "first"]
+    said = {one.title: [{c.control: c for c in dose.comparisons}["random"] for dose in one.doses] for one in found}
+    assert [(c.chance, c.adjusted, c.verdict) for c in said["first"]] == [(1 / 40, 2 / 40, MORE)] * 2
+    assert {c.verdict for c in said["second"]} == {NONE}
+    assert {c.overlap for c in said["first"]} == {0.25}
+    # Of two doses with one p the one with the larger difference is told.
+    line = next(line for line in found[1].sentences if "random" in line)
+    assert "matters more at q = 1, 3 % (at 1 %: 10% stay extractable against 50%, p = 0.05)" in line
+
+
+def test_the_clearest_dose_is_told():
+    shares = np.linspace(0.4, 0.6, 41)
+    mine = np.stack([np.append(0.42, shares), np.append(0.1, shares), np.append(0.5, shares)], 1)
+    line = next(line for line in verdict(several({"A": mine}))[0].sentences if "random" in line)
+    more, none = line.split(": ", 1)[1].split("; ")
+    assert more == "matters more at q = 3 % (10% stay extractable against 50%, p = 0.024)"
+    # Five draws on either side are as far off as 0.42, and the target at its own farthest dose.
+    assert none == f"no difference can be seen at q = 1, 10 % (at 1 %: 42% stay extractable against 50%, p = {11 / 42:.2g})"
+
+
 def test_nothing_is_settled_between_looks():
     flat = np.full((60, 2), 0.5)
-    assert [draws for draws in range(60) if settled(flat[: 1 + draws])] == list(LOOKS)
+    assert [draws for draws in range(60) if settled(flat[: 1 + draws])] == list(LOOKS) == [9, 19, 39]
     far = np.random.default_rng(0).normal(0.5, 0.01, (60, 2))
     far[0] = 0.0
     assert not any(settled(far[: 1 + draws]) for draws in range(1, 60))

@@ -59,7 +59,7 @@ def test_figures_tables_and_sentences_are_on_the_page(report):
     page = check(html)
     told = words(page)
     figures = {path.stem for path in (report.out / "figures").glob("*.png")}
-    assert {"teaser", "layers", "randomisation", "doses", "prices", "dose-layers", "delta-1-1", "delta-2-1", "delta-3-1"} <= figures
+    assert {"teaser", "layers", "randomisation", "doses", "dose-prices", "dose-layers", "delta-1-1", "delta-2-1", "delta-3-1"} <= figures
     assert all((report.out / link).is_file() for link in page.links if not link.startswith("#"))
     found = json.loads(next(report.root.rglob("intervene.json")).read_text())["verdict"]
     for one in found:

@@ -38,14 +38,21 @@ MODULES = {
     "metrics": ("scores", "intervals", "resampling", "pairs", "stacking"),
     "label": ("rouge", "templates", "select", "draw", "groups", "labels"),
     "localize": ("attribution",),
-    "audit.shadow": ("lira", "predictors"),
-    "audit": ("evaluation",),
+    "audit.data": ("canaries", "population"),
+    "audit.shadow": ("augmentation", "predictors"),
+    "audit.attack": ("lira", "calibration", "baselines", "evaluation", "samples"),
     "intervene": ("masking", "positions", "statistics"),
 }
 TESTS = (
     *(f"label/test_{name}.py" for name in MODULES["label"]),
     *("metrics", "localize", "intervene", "test_taxonomy.py"),
-    *(f"audit/test_audit_{name}.py" for name in ("lira", "predictors", "evaluation")),
+    *(
+        f"audit/test_audit_{name}.py"
+        for part in ("data", "shadow", "attack")
+        for name in MODULES[f"audit.{part}"]
+        if name != "augmentation"
+    ),
+    "audit/test_audit_datasets.py",
 )
 
 

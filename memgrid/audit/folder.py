@@ -32,9 +32,9 @@ def piece_folder(run: AuditConfig) -> WorkFolder:
 
 
 def untrained(run: AuditConfig) -> list[int]:
-    """The numbers of the shadow models that have no file."""
+    """The numbers of the shadow models that have not left all that is to be kept of them."""
     audit = audit_folder(run)
-    return [number for number in range(run.shadows) if not audit.shadow(number).is_trained()]
+    return [number for number in range(run.shadows) if not audit.shadow(number).is_trained(run.keep)]
 
 
 def models_on_disk(run: AuditConfig) -> str:

@@ -28,6 +28,7 @@ class Prediction:
         moment: start, trigger or end. predictor: a key of `memgrid.audit.shadow.predictors.PREDICTORS`.
         auc, auc_std: area under the ROC curve, mean and deviation over models. tpr: mean over models.
         models: how many could be asked. positives: mean number of samples per model that are memorized, or OOD canaries.
+        auc_pooled: area under one curve of all models together. positives_in_all: how many there are in all models; -1: not counted.
     """
 
     question: str
@@ -39,11 +40,13 @@ class Prediction:
     tpr: Rates
     models: int
     positives: float
+    auc_pooled: float | None = None
+    positives_in_all: int = -1
 
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """What PSMI < 0 finds of the samples that a question asks for, and of the others: means over models, None where none could be asked."""
+    """What PSMI < 0 finds of the samples that a question asks for, and of the others; None where no model could be asked."""
 
     question: str
     tpr: float | None
@@ -58,6 +61,9 @@ class AttackScores:
     Attributes:
         samples: the kind, or `all audited`. number: how many there are. auc, tpr: of Λ as a test of membership.
         median_ratio: median Λ of members. memorized_at_4, others_at_4: share of members, and of others, with Λ ≥ 4.
+        published_memorized_at_4, published_others_at_4: the same of the likelihood ratio, whether Λ is calibrated or not.
+        accuracy: where whatever lies above the median is called a member.
+        global_auc, global_accuracy: of one threshold on the scores of all samples alike.
     """
 
     samples: str
@@ -67,6 +73,11 @@ class AttackScores:
     median_ratio: float
     memorized_at_4: float
     others_at_4: float
+    accuracy: float | None = None
+    published_memorized_at_4: float | None = None
+    published_others_at_4: float | None = None
+    global_auc: float | None = None
+    global_accuracy: float | None = None
 
 
 @dataclass(frozen=True)
@@ -89,6 +100,7 @@ class AuditResult:
         accuracy, train_accuracy: mean over models, on held-out samples and on members.
         triggers: for each model after how many steps the trigger fired, 0 if it did not. steps: of a whole training.
         attack: over all audited samples, then for each kind.
+        null_auc: the attack's area where nothing is memorized, which leaving one model out puts below a half; None before it was told.
         memgrid: the version that wrote it; empty before versions were noted.
     """
 
@@ -103,6 +115,7 @@ class AuditResult:
     predictions: list[Prediction]
     below_zero: list[OperatingPoint]
     attack: list[AttackScores]
+    null_auc: float | None = None
     memgrid: str = ""
 
     @property

@@ -17,12 +17,15 @@ from yaml import MarkedYAMLError, YAMLError
 from memgrid.io.commands import COMMANDS, listed, nearest, refusal_of_home
 from memgrid.io.paths import CONF
 
+EXPERIMENT = re.compile(r"In 'experiment/(\w+)'")  # in front of what Hydra says of a file of this group
 INTERNAL = ("full_key:", "reference_type=", "object_type=", "To append", "See http")
 
 
 def one_sentence(error: HydraException | OmegaConfBaseException) -> str:
     """An error of a composition in one sentence."""
     cause = error.__cause__
+    if (foreign := EXPERIMENT.match(str(error))) and (CONF / "experiment" / f"{foreign[1]}.yaml").is_file():
+        return f"experiment={foreign[1]} is for another command: {CONF}/experiment/{foreign[1]}.yaml sets what this one has not"
     if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
         group, _, name = error.missing_cfg_file.rpartition("/")
         names = ", ".join(error.options)

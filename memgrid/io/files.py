@@ -132,6 +132,12 @@ def reason(error: BaseException) -> str:
     return str(error.args[0] if error.args else type(error).__name__).split("\n")[0].rstrip(".")
 
 
+def told(error: BaseException) -> str:
+    """An error of somebody else's code within a sentence of ours: its kind, and the first sentence that it says."""
+    first = reason(error).split(". ")[0].rstrip(".")
+    return f"{type(error).__name__}: {''.join(filter(str.isprintable, first))}"
+
+
 def disk_trouble(error: BaseException, where: Path | None = None) -> UserError | None:
     """The sentence for what a disk or a right has refused, whichever library says so in its way; None for an error of another kind.
 

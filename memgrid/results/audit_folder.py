@@ -23,13 +23,19 @@ class ShadowFolder(WorkFolder):
         """The model after its last checkpointed epoch; gone when it is trained."""
         return self.path / "last.ckpt"
 
-    def is_trained(self) -> bool:
-        """Whether the model has left its file."""
-        return self.arrays.exists()
+    @property
+    def weights(self) -> Path:
+        """The model itself at three moments, where it is kept: `weights-0007.h5`, written before the other file."""
+        return self.path.with_name(self.path.name.replace("shadow", "weights")).with_suffix(".h5")
+
+    def is_trained(self, keep: str = "answers") -> bool:
+        """Whether the model has left its file, and itself where weights are kept."""
+        return self.arrays.exists() and (keep != "weights" or self.weights.exists())
 
     def clear(self) -> None:
         """Remove the model, and what a training could go on from."""
         self.arrays.unlink(missing_ok=True)
+        self.weights.unlink(missing_ok=True)
         self.clear_checkpoints()
 
     def clear_checkpoints(self) -> None:
@@ -66,6 +72,11 @@ class AttackFolder(WorkFolder):
     def figures(self) -> Path:
         """The page's figures, each as PNG and PDF."""
         return self.report / "figures"
+
+    @property
+    def samples(self) -> Path:
+        """Every audited sample with its number, its Λ and its predictors."""
+        return self.report / "samples.csv"
 
     def table(self, name: str, suffix: str) -> Path:
         """A table of the page as a file, such as `report/predictions.csv`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +12,29 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator, PercentFormatter
 from sklearn.metrics import roc_curve
 
-from memgrid.audit.evaluation import ETAS, GRID, Evidence, areas, mean_roc, question
-from memgrid.audit.shadow.population import KINDS
+from memgrid.audit.attack.baselines import BASELINES
+from memgrid.audit.attack.evaluation import DIRECTIONS, ETAS, GRID, Evidence, areas, below_zero, mean_roc, question
+from memgrid.audit.data.population import KINDS
 from memgrid.audit.shadow.predictors import PREDICTORS
 from memgrid.report.figures.style import COLOURS, DOUBLE, KEY_LINE, Legend, draw_key, figure, key_lines, place
 
 Looks = dict[str, tuple[str, Any]]  # colour and line style by key
-PREDICTOR_NAMES = {"psmi": "PSMI", "loss": "loss", "gap": "logit gap", "mahalanobis": "Mahalanobis distance"}
-PREDICTOR_LOOKS: Looks = dict(zip(PREDICTORS, zip(COLOURS, ("-", "--", "-.", ":"), strict=False), strict=False))
-KIND_NAMES = {"ordinary": "ordinary", "clean": "clean canaries", "label_noise": "mislabelled", "ood": "out of domain"}
-KIND_LOOKS: Looks = dict(zip(KINDS, (("0.45", "-"), (COLOURS[0], "-"), (COLOURS[3], "--"), (COLOURS[2], "-.")), strict=True))
+PREDICTOR_NAMES = {
+    **{"psmi": "PSMI", "loss": "loss", "gap": "logit gap", "mahalanobis": "Mahalanobis distance"},
+    **{"pixels": "pixels: class mean", "neighbour": "pixels: neighbours"},
+}
+PREDICTOR_LOOKS: Looks = {
+    **dict(zip(PREDICTORS, zip(COLOURS, ("-", "--", "-.", ":"), strict=False), strict=False)),
+    **dict(zip(BASELINES, (("0.45", "-"), ("0.45", "--")), strict=True)),
+}
+KIND_NAMES = {
+    **{"ordinary": "ordinary", "clean": "clean canaries", "label_noise": "mislabelled", "ood": "out of domain"},
+    **{"ood_matched": "out of domain, matched", "blank": "blank"},
+}
+KIND_LOOKS: Looks = {
+    **{"ordinary": ("0.45", "-"), "clean": (COLOURS[0], "-"), "label_noise": (COLOURS[3], "--"), "ood": (COLOURS[2], "-.")},
+    **{"ood_matched": (COLOURS[4], "-."), "blank": (COLOURS[1], ":")},
+}
 MOMENT_NAMES = {"start": "untrained", "trigger": "trigger", "end": "trained"}
 LEFT, GAP, BELOW = 0.6, 0.62, 0.46
 
@@ -48,10 +61,12 @@ def mean_and_spread(areas_of: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndar
 
 
 def draw_rocs(evidence: Evidence, questions: Sequence[float | str], moment: str, path: Path) -> None:
-    """A panel per question: the ROC curve of every predictor, the mean over models."""
+    """A panel per question: the ROC curve of every predictor, and a cross at PSMI < 0, which nobody has tuned."""
     columns = 3
+    points = below_zero(evidence, [eta for eta in questions if not isinstance(eta, str)], moment)
+    crosses = {point.question: (point.fpr, point.tpr) for point in points if point.fpr is not None and point.tpr is not None}
     lines = -(-len(questions) // columns)
-    key = key_lines(handles(PREDICTOR_LOOKS, PREDICTOR_NAMES, list(PREDICTORS)), DOUBLE - 0.2)
+    key = key_lines(handles(PREDICTOR_LOOKS, PREDICTOR_NAMES, list(DIRECTIONS)), DOUBLE - 0.2)
     side = (DOUBLE - LEFT - 0.15 - GAP * (columns - 1)) / columns
     top = 0.12 + KEY_LINE * len(key)
     with figure(path, DOUBLE, top + lines * (side + 0.3 + BELOW)) as canvas:
@@ -63,6 +78,8 @@ def draw_rocs(evidence: Evidence, questions: Sequence[float | str], moment: str,
             for name, (colour, style) in PREDICTOR_LOOKS.items():
                 if (curve := mean_roc(evidence, eta, moment, name)) is not None:
                     axes.plot(GRID, curve, color=colour, linestyle=style, linewidth=1.3)
+            if cross := crosses.get(question(eta)):
+                axes.plot(cross[0], cross[1], marker="x", color=PREDICTOR_LOOKS["psmi"][0], markersize=6, markeredgewidth=1.6)
             axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
             for axis in (axes.xaxis, axes.yaxis):
                 axis.set_major_formatter(PercentFormatter(1))
@@ -70,9 +87,13 @@ def draw_rocs(evidence: Evidence, questions: Sequence[float | str], moment: str,
             dress(axes, "false positives", "true positives" if column == 0 else "", question(eta))
 
 
-def draw_areas(evidence: Evidence, moment: str, path: Path) -> None:
-    """At the left the area under the ROC curve against η, bands one deviation over models; at the right how many samples are memorized."""
-    key = key_lines(handles(PREDICTOR_LOOKS, PREDICTOR_NAMES, list(PREDICTORS)), DOUBLE - 0.2)
+def draw_areas(evidence: Evidence, moment: str, outside: Mapping[str, float], path: Path) -> None:
+    """At the left the area under the ROC curve against η, bands one deviation over models; at the right how many samples are memorized.
+
+    Args:
+        outside: of each predictor its area for canaries out of domain, which no η changes; thin lines.
+    """
+    key = key_lines(handles(PREDICTOR_LOOKS, PREDICTOR_NAMES, list(DIRECTIONS)), DOUBLE - 0.2)
     top, tall, wide, narrow = 0.15 + KEY_LINE * len(key), 2.0, 3.7, 1.75
     with figure(path, DOUBLE, top + tall + BELOW) as canvas:
         draw_key(canvas, key)
@@ -83,6 +104,8 @@ def draw_areas(evidence: Evidence, moment: str, path: Path) -> None:
             asked = np.isfinite(mean)
             axes.fill_between(ETAS[asked], (mean - spread)[asked], (mean + spread)[asked], color=colour, alpha=0.12, linewidth=0)
             axes.plot(ETAS[asked], mean[asked], color=colour, linestyle=style, linewidth=1.3)
+            if name in outside:
+                axes.axhline(outside[name], color=colour, linestyle=(0, (5, 3)), linewidth=0.6)
         dress(axes, "η: memorized if Λ ≥ η", f"AUC at the {moment}")
         number = place(canvas, LEFT + wide + 0.75, top, narrow, tall)
         ratio = evidence.ratio[evidence.members & np.isfinite(evidence.ratio)]
@@ -94,7 +117,7 @@ def draw_areas(evidence: Evidence, moment: str, path: Path) -> None:
 
 def draw_moments(evidence: Evidence, questions: Sequence[float | str], path: Path) -> None:
     """A panel per question: the area under the ROC curve of every predictor, untrained, at the trigger and trained."""
-    key = key_lines(handles(PREDICTOR_LOOKS, PREDICTOR_NAMES, list(PREDICTORS)), DOUBLE - 0.2)
+    key = key_lines(handles(PREDICTOR_LOOKS, PREDICTOR_NAMES, list(DIRECTIONS)), DOUBLE - 0.2)
     top, tall = 0.12 + KEY_LINE * len(key), 1.7
     wide = (DOUBLE - LEFT - 0.15 - GAP * (len(questions) - 1)) / len(questions)
     moments = list(MOMENT_NAMES)
@@ -167,3 +190,18 @@ def draw_attack(evidence: Evidence, path: Path) -> None:
             axis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g} %"))
             axis.set_minor_locator(NullLocator())
         dress(axes, "false-positive rate", "true-positive rate")
+
+
+def draw_samples(images: np.ndarray, captions: Sequence[str], path: Path) -> None:
+    """Images in rows of eight, each with a line or two below: (n, height, width) in grey or (n, height, width, 3), from 0 to 1."""
+    columns, side, below = 8, 0.72, 0.36
+    lines = -(-len(images) // columns)
+    gap = (DOUBLE - columns * side) / columns
+    with figure(path, DOUBLE, lines * (side + below) + 0.05) as canvas:
+        for index, (image, caption) in enumerate(zip(images, captions, strict=True)):
+            row, column = divmod(index, columns)
+            axes = place(canvas, gap / 2 + column * (side + gap), 0.05 + row * (side + below), side, side)
+            axes.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+            axes.set_xticks([])
+            axes.set_yticks([])
+            axes.set_xlabel(caption, fontsize=6, labelpad=2, linespacing=1.1)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import polars as pl
 from rich.console import Console
 from rich.table import Table
 
 from memgrid.audit.report.figures import PREDICTOR_NAMES
-from memgrid.audit.result import AttackScores, AuditResult, OperatingPoint, table
+from memgrid.audit.result import AuditResult, OperatingPoint, table
 from memgrid.results.audit_folder import AttackFolder
+
+NOMINAL = 1 / (1 + math.exp(4))  # the share with a calibrated Λ ≥ 4 where nothing is memorized
 
 
 def summary(result: AuditResult) -> dict[str, float]:
@@ -48,7 +52,7 @@ def print_result(result: AuditResult, folder: AttackFolder, console: Console) ->
 
 def sentences(result: AuditResult) -> list[str]:
     """What the numbers say, in plain words."""
-    return [trigger_sentence(result), *prediction_sentences(result), *attack_sentences(result.attack[0])]
+    return [trigger_sentence(result), *prediction_sentences(result), *attack_sentences(result)]
 
 
 def trigger_sentence(result: AuditResult) -> str:
@@ -71,6 +75,9 @@ def prediction_sentences(result: AuditResult) -> list[str]:
         first, *rest = rows.sort("auc", descending=True).iter_rows(named=True)
         close = [PREDICTOR_NAMES[row["predictor"]] for row in rest if first["auc"] - row["auc"] < first["auc_std"]]
         beside = f" ({', '.join(close)} within one deviation of models)" if close else ""
+        few = first["models"] < len(result.triggers) / 2 and first["positives_in_all"] >= 0
+        if few:
+            beside += f", in {first['models']} of {len(result.triggers)} models: few, with {first['positives_in_all']} positives in all"
         lines.append(
             f"{question[0].upper()}{question[1:]}: {PREDICTOR_NAMES[first['predictor']]} predicts best, AUC {first['auc']:.2f}{beside}; "
             f"PSMI < 0 {operating(result.operating_point(question))}."
@@ -83,11 +90,15 @@ def operating(point: OperatingPoint) -> str:
     return f"finds {point.tpr:.0%} of them and {point.fpr:.0%} of the others" if point.models else "cannot be asked"
 
 
-def attack_sentences(scores: AttackScores) -> list[str]:
-    """How well the attack itself does."""
+def attack_sentences(result: AuditResult) -> list[str]:
+    """How well the attack itself does, and what it would find where there is nothing."""
+    scores = result.attack[0]
     rates = ", ".join(f"{share:.0%} at {100 * float(rate):g} %" for rate, share in scores.tpr.items())
-    others = f"{scores.others_at_4:.2%} of those that a model has not seen reach it too, by chance"
+    nothing = "" if result.null_auc is None else f" (where nothing is memorized it would be {result.null_auc:.2f})"
+    calibrated = bool(result.settings["attack"].get("calibrated"))
+    expected = f"where {NOMINAL:.2%} are expected" if calibrated else "by chance"
+    others = f"{scores.others_at_4:.2%} of those that a model has not seen reach it too, {expected}"
     return [
-        f"The attack itself tells members from others with AUC {scores.auc:.2f}; true positives at false positives: {rates}.",
+        f"The attack itself tells members from others with AUC {scores.auc:.2f}{nothing}; true positives at false positives: {rates}.",
         f"{scores.memorized_at_4:.0%} of audited members have Λ ≥ 4; {others}.",
     ]

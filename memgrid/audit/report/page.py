@@ -9,13 +9,16 @@ from pathlib import Path
 
 import polars as pl
 
+from memgrid.audit.attack.evaluation import POOLED, Evidence, asked_of
 from memgrid.audit.config import AuditConfig
-from memgrid.audit.evaluation import Evidence, asked_of
+from memgrid.audit.context import Audit
+from memgrid.audit.data.population import CANARIES
 from memgrid.audit.report import figures
+from memgrid.audit.report.companion import companion
 from memgrid.audit.report.figures import MOMENT_NAMES, PREDICTOR_NAMES
 from memgrid.audit.report.findings import sentences
+from memgrid.audit.report.names import protocol_section, samples_section
 from memgrid.audit.result import TPR, AuditResult, table
-from memgrid.audit.shadow.population import CANARIES
 from memgrid.errors import UserError
 from memgrid.io.display import csv_text
 from memgrid.io.files import reason, write_text
@@ -23,8 +26,12 @@ from memgrid.io.paths import VERSION
 from memgrid.report import page
 from memgrid.results.audit_folder import AttackFolder
 
-FEW = 16  # models: with fewer, a ratio that leaves one out is visibly biased
-SHARES = {"auc", "auc_std", "tpr", "fpr", "memorized_at_4", "others_at_4"}  # columns from 0 to 1, beside tpr_at_…
+# Columns from 0 to 1, beside tpr_at_….
+SHARES = {
+    *("auc", "auc_std", "auc_pooled", "tpr", "fpr", "accuracy", "global_auc", "global_accuracy"),
+    *("memorized_at_4", "others_at_4", "published_memorized_at_4", "published_others_at_4"),
+}
+PREDICTOR_COLUMNS = {"predictor": "predictor", "auc": "AUC (%)", "auc_std": "±", "auc_pooled": "pooled (%)"}
 SAMPLE_NAMES = {"all audited": "all audited", **figures.KIND_NAMES}
 
 
@@ -50,17 +57,18 @@ class Tables:
             page.write_markdown(in_percent(rows), folder.table(name, "md"))
 
 
-def write_report(run: AuditConfig, result: AuditResult, evidence: Evidence, folder: AttackFolder) -> None:
+def write_report(audit: Audit, result: AuditResult, evidence: Evidence) -> None:
     """Write tables, figures and the page.
 
     Raises:
         UserError: the folder cannot be written to.
     """
+    run, folder = audit.run, audit.attack_folder
     try:
         folder.figures.mkdir(parents=True, exist_ok=True)
         tables = Tables.of(result)
         tables.write(folder)
-        parts = sections(run, result, tables, evidence, folder)
+        parts = sections(audit, result, tables, evidence)
         when = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
         footer = (
             f"Written on {when} by memgrid {VERSION} from {folder.path}: python -m memgrid.audit, "
@@ -73,18 +81,39 @@ def write_report(run: AuditConfig, result: AuditResult, evidence: Evidence, fold
         raise UserError(f"{folder.report} cannot be written to ({reason(error)}): make room, or use another root") from None
 
 
-def sections(run: AuditConfig, result: AuditResult, tables: Tables, evidence: Evidence, folder: AttackFolder) -> list[page.Section]:
+def sections(audit: Audit, result: AuditResult, tables: Tables, evidence: Evidence) -> list[page.Section]:
     """The parts of the page; figures are drawn beside it."""
+    run, folder = audit.run, audit.attack_folder
     rates = {f"{TPR}{rate:g}": f"TPR at {100 * rate:g} % FPR" for rate in run.attack.fpr}
     return [
         page.Section("result", "What was predicted", introduction(run, result), predictor_tables(tables, result.moment, rates)),
-        *figure_sections(run, evidence, result.moment, folder),
-        attack_section(tables.attack, rates, run.shadows, attack_curve(evidence, folder)),
+        *figure_sections(run, result, evidence, folder),
+        samples_section(audit, result, evidence),
+        attack_section(tables.attack, rates, result, attack_curve(evidence, folder)),
+        protocol_section(result.settings),
     ]
 
 
-def figure_sections(run: AuditConfig, evidence: Evidence, moment: str, folder: AttackFolder) -> list[page.Section]:
+def outside(result: AuditResult) -> dict[str, float]:
+    """Of each predictor the area for canaries out of domain; empty where there are none."""
+    rows = [row for row in result.predictions if row.eta is None and row.moment == result.moment]
+    return {row.predictor: row.auc for row in rows if row.auc is not None}
+
+
+def thin_lines(run: AuditConfig, result: AuditResult) -> tuple[dict[str, float], str]:
+    """Areas for canaries out of domain, of this audit or of the one beside it, and what is said of them; empty where there are none."""
+    if lines := outside(result):
+        return lines, " Thin lines: for canaries out of domain."
+    if (beside := companion(run)) and (lines := outside(beside)):
+        return lines, " Thin lines: for canaries out of domain, of the audit beside this one."
+    return {}, ""
+
+
+def figure_sections(run: AuditConfig, result: AuditResult, evidence: Evidence, folder: AttackFolder) -> list[page.Section]:
     """The parts that are one figure each."""
+    moment, (lines, thin) = result.moment, thin_lines(run, result)
+    spread = "All models as one." if run.attack.average == POOLED else "Bands: one deviation over models."
+    curve = "all models as one" if run.attack.average == POOLED else "means over models"
     asked = asked_of(evidence, run.attack.eta)
     first_and_last = list(dict.fromkeys((asked[0], asked[-1])))
     kinds = ", ".join(figures.KIND_NAMES[name] for name in CANARIES[run.canary.name])
@@ -94,14 +123,14 @@ def figure_sections(run: AuditConfig, evidence: Evidence, moment: str, folder: A
             "ROC curves",
             lambda path: figures.draw_rocs(evidence, asked, moment, path),
             "ROC curves",
-            f"At the {moment}, means over models, one panel for each question.",
+            f"At the {moment}, {curve}, one panel for each question. The cross: PSMI < 0, a threshold that nobody has chosen.",
         ),
         (
             "eta",
             "How much memorization",
-            lambda path: figures.draw_areas(evidence, moment, path),
+            lambda path: figures.draw_areas(evidence, moment, lines, path),
             "AUC against η",
-            "The higher η, the rarer and the stronger is what counts as memorized. Bands: one deviation over models.",
+            f"The higher η, the rarer and the stronger is what counts as memorized. {spread}{thin}",
         ),
         (
             "moments",
@@ -146,9 +175,10 @@ def predictor_tables(tables: Tables, moment: str, rates: dict[str, str]) -> list
     return [
         page.listing(
             shares(tables.predictions.filter(pl.col("moment") == MOMENT_NAMES[moment])),
-            {"predictor": "predictor", "auc": "AUC (%)", "auc_std": "±", **rates, "positives": "positives", "models": "models"},
+            PREDICTOR_COLUMNS | rates | {"positives_in_all": "positives", "models": "models"},
             f"Predictors at the {moment}",
-            "Means over models in which both answers occur; ± is one deviation over them. Positives: the mean number in a model.",
+            "AUC: the mean over models in which both answers occur, ± one deviation; pooled: one curve over all models. Positives: in all "
+            "models together. The last two know no network: how far a sample lies from its class in pixels, and its nearest neighbours.",
             "predictions",
             group="question",
             best="auc",
@@ -163,8 +193,8 @@ def predictor_tables(tables: Tables, moment: str, rates: dict[str, str]) -> list
     ]
 
 
-def attack_section(attack: pl.DataFrame, rates: dict[str, str], models: int, curve: page.Picture) -> page.Section:
-    """How well the attack itself does with so many models; `rates` as in `predictor_tables`."""
+def attack_section(attack: pl.DataFrame, rates: dict[str, str], result: AuditResult, curve: page.Picture) -> page.Section:
+    """How well the attack itself does; `rates` as in `predictor_tables`."""
     headings = {
         "samples": "samples",
         "number": "number",
@@ -173,22 +203,29 @@ def attack_section(attack: pl.DataFrame, rates: dict[str, str], models: int, cur
         "median_ratio": "median Λ",
         "memorized_at_4": "Λ ≥ 4 (%)",
         "others_at_4": "others with Λ ≥ 4 (%)",
+        "published_others_at_4": "others with ratio ≥ 4 (%)",
+        "accuracy": "accuracy (%)",
+        "global_auc": "one threshold: AUC (%)",
     }
     listing = page.listing(
         shares(attack),
         headings,
         "Members told from others",
-        "Over all models and audited samples; median Λ and Λ ≥ 4 are of members. That others reach Λ ≥ 4 is noise, and "
-        "the more so the fewer models there are.",
+        "Over all models and audited samples; median Λ and Λ ≥ 4 are of members. Accuracy: where whatever lies above the median is called "
+        "a member. One threshold: on the score itself, without shadow models.",
         "attack",
     )
-    paragraph = "Memorization is measured by the likelihood ratio attack, leaving out the model that is looked at."
-    if models < FEW:
-        paragraph += (
-            f" That takes a member's own model from the side of members: with as few as {models} models Λ leans towards others, and an AUC "
-            "a little below 50 % means nothing."
+    paragraphs = ["Memorization is measured by the likelihood ratio attack, leaving out the model that is looked at."]
+    if result.settings["attack"].get("calibrated"):
+        paragraphs.append(
+            "Λ is calibrated: among samples that nothing tells apart a share of 1 / (1 + e^η) reaches Λ ≥ η (1.8 % at 4), whatever the "
+            "number of models. The likelihood ratio itself, as it is published, does not keep to one share: its column stands beside."
         )
-    return page.Section("attack", "The attack", [paragraph], [listing, curve])
+    if result.null_auc is not None:
+        paragraphs.append(
+            f"Leaving out a model takes it from its own side: where nothing is memorized, the attack's AUC would be {result.null_auc:.3f}."
+        )
+    return page.Section("attack", "The attack", paragraphs, [listing, curve])
 
 
 def share_names(rows: pl.DataFrame) -> list[str]:

@@ -2,10 +2,13 @@
 
 | file                    | datasets                                                                                          |
 |-------------------------|---------------------------------------------------------------------------------------------------|
-| population.h5           | labels, truth int64 (N,), kind uint8 (N,), members bool (K, N)                                    |
-| shadows/shadow-0007.h5  | logits float32 (views, N, classes), members bool (N,), curve float32 (epochs, 2), and for start,  |
-|                         | trigger and end psmi, loss, gap, mahalanobis float32 (N,), NaN for samples that are no members     |
-| attack-*/attack.h5      | scores float64 (views, K, N), ratio float64 (K, N): Λ, NaN for samples that are not audited       |
+| population.h5           | labels, truth int64 (N,), kind uint8 (N,), members bool (K, N), identifiers int64 (N,)            |
+| shadows/shadow-0007.h5  | logits float32 (views, audited, classes), members bool (N,), curve float32 (epochs, 3), and for   |
+|                         | start, trigger and end psmi, loss, gap, mahalanobis float32 (N,), NaN for samples that are no      |
+|                         | members                                                                                           |
+| shadows/weights-0007.h5 | with keep=weights, for the same three moments, every tensor of the network under its name         |
+| attack-*/attack.h5      | scores float64 (views, K, audited); ratio float64 (K, N): Λ; likelihood float64 (K, N): the       |
+|                         | likelihood ratio; NaN for samples that are not audited                                            |
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from memgrid.errors import DamagedError, UserError
 from memgrid.io.files import reason, replace_damaged, stop_if_unreadable, write_bytes
 from memgrid.store.shard import FAULTS
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 def write_arrays(path: Path, identity: str, numbers: Mapping[str, float], arrays: Mapping[str, np.ndarray]) -> None:
@@ -41,7 +44,10 @@ def write_arrays(path: Path, identity: str, numbers: Mapping[str, float], arrays
     content = io.BytesIO()  # HDF5 crashes where the disk takes no more
     with h5py.File(content, "w", libver=("v110", "v110")) as file:
         for name, array in arrays.items():
-            file.create_dataset(name, data=array, chunks=array.shape, fletcher32=True)
+            if array.shape:
+                file.create_dataset(name, data=array, chunks=array.shape, fletcher32=True)
+            else:  # a single number has no chunks
+                file.create_dataset(name, data=array)
         file.attrs.update({"format_version": FORMAT_VERSION, **words, **numbers})
     write_bytes(content.getvalue(), path)
 

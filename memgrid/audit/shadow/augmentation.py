@@ -7,44 +7,65 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from memgrid.audit.config import refuse_views
+from memgrid.audit.config import VIEWS
+
+REACH = 4  # pixels, of images of 24 and more
 
 
-def views(images: Tensor, count: int, augment: str) -> Iterator[Tensor]:
-    """The first `count` of the views in which the attack looks at each image: itself, moved by a pixel, and (`flip_shift`) mirrored.
+def reach_of(images: Tensor) -> int:
+    """By how many pixels images are moved at most: 4, of small ones a sixth of their width."""
+    return min(REACH, images.shape[-1] // 6)
 
-    Raises:
-        UserError: there are not so many.
+
+def views(images: Tensor, kind: str, fill: Tensor) -> Iterator[Tensor]:
+    """All views of a kind (a key of VIEWS) in which the attack may look at each image, itself first.
+
+    `shift`: moved by 0 or so many pixels as `reach_of` says, in either direction; `flip_shift`: the same, mirrored, after them.
+
+    Args:
+        fill: what comes in, (channels,).
     """
-    moves = [(0, 0)] if augment == "none" else [(0, 0), (0, 1), (0, -1), (1, 0), (-1, 0)]
-    every = [(move, flip) for flip in ((False, True) if augment == "flip_shift" else (False,)) for move in moves]
-    refuse_views(count, augment)
-    for (down, right), flip in every[:count]:
-        yield shifted(images.flip(-1) if flip else images, down, right)
+    if kind == "none":
+        yield images
+        return
+    far = reach_of(images)
+    straight = [(0, 0), (0, far), (0, -far), (far, 0), (-far, 0)]
+    moves = [*straight, (far, far), (far, -far), (-far, far), (-far, -far)]
+    for number in range(VIEWS[kind]):
+        down, right = moves[number % len(moves)]
+        moved = shifted(images, down, right, fill)
+        yield moved.flip(-1) if number >= len(moves) else moved
 
 
-def shifted(images: Tensor, down: int, right: int) -> Tensor:
-    """Images moved by whole pixels; what comes in is 0."""
+def padded(images: Tensor, up: int, left: int, fill: Tensor) -> Tensor:
+    """Images with so many rows above and below, and columns left and right, of colour `fill` (channels,)."""
+    count, channels, height, width = images.shape
+    wide = images.new_empty(count, channels, height + 2 * up, width + 2 * left)
+    wide[:] = fill.to(images)[:, None, None]
+    wide[..., up : up + height, left : left + width] = images
+    return wide
+
+
+def shifted(images: Tensor, down: int, right: int, fill: Tensor) -> Tensor:
+    """Images moved by whole pixels; what comes in is `fill`, (channels,)."""
     if not down and not right:
         return images
     height, width = images.shape[-2:]
-    padded = torch.nn.functional.pad(images, (abs(right),) * 2 + (abs(down),) * 2)
-    return padded[..., abs(down) - down : abs(down) - down + height, abs(right) - right : abs(right) - right + width]
+    wide = padded(images, abs(down), abs(right), fill)
+    return wide[..., abs(down) - down : abs(down) - down + height, abs(right) - right : abs(right) - right + width]
 
 
-def augmented(images: Tensor, augment: str, generator: torch.Generator) -> Tensor:
+def augmented(images: Tensor, augment: str, generator: torch.Generator, fill: Tensor) -> Tensor:
     """Images as a training step sees them: moved by up to 4 pixels (a sixth of small ones), and half of them mirrored, as asked for."""
     if augment == "none":
         return images
-    reach = min(4, images.shape[-1] // 6)
+    reach = reach_of(images)
     moves = torch.randint(-reach, reach + 1, (len(images), 2), generator=generator)
-    padded = torch.nn.functional.pad(images, (reach,) * 4)
+    wide = padded(images, reach, reach, fill)
     height, width = images.shape[-2:]
     rows = (reach - moves[:, :1] + torch.arange(height)).to(images.device)
     columns = (reach - moves[:, 1:] + torch.arange(width)).to(images.device)
-    out = padded[torch.arange(len(images), device=images.device)[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(
-        0, 3, 1, 2
-    )
+    out = wide[torch.arange(len(images), device=images.device)[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
     if augment == "flip_shift":
         mirrored = (torch.rand(len(images), generator=generator) < 0.5).to(images.device)
         out = torch.where(mirrored[:, None, None, None], out.flip(-1), out)

@@ -7,23 +7,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from memgrid.audit.config import ModelConfig
-from memgrid.audit.shadow.datasets import Dataset
+from memgrid.audit.data.dataset import Dataset
+from memgrid.audit.shadow.classifier import Classifier
+from memgrid.audit.shadow.users import users_own
+from memgrid.audit.shadow.wide_resnets import published_wide_resnet, wide_resnet
 from memgrid.errors import UserError
 from memgrid.train.networks import AttentionCNN, Unpack
 
 DROPOUT = 0.25  # of the attention CNN, as in conf/cnn
-
-
-class Classifier(nn.Module):
-    """A body that gives h, and a head."""
-
-    def __init__(self, body: nn.Module, head: nn.Linear) -> None:
-        super().__init__()
-        self.body, self.head = body, head
-
-    def forward(self, images: Tensor) -> Float[Tensor, "batch classes"]:
-        """Logits."""
-        return self.head(self.body(images))  # type: ignore[no-any-return]
+DEPTH = 16  # of wide residual networks
 
 
 def build(config: ModelConfig, data: Dataset) -> Classifier:
@@ -41,14 +33,19 @@ def build(config: ModelConfig, data: Dataset) -> Classifier:
         *layers, head = cnn.body
         assert isinstance(head, nn.Linear)
         return Classifier(nn.Sequential(Unpack(data.length, "log"), *layers), head)
+    if config.kind == "module":
+        return users_own(str(config.target), data)
     channels, height, width = data.images.shape[1:]
     if config.kind == "mlp":
         return mlp(channels * height * width, config.width, data.classes)
-    return (
-        small_cnn(channels, config.width, data.classes)
-        if config.kind == "small_cnn"
-        else wide_resnet(channels, data.classes, 16, config.width)
-    )
+    if not data.are_images:
+        raise UserError(
+            f"model={config.name} has convolutions, and dataset={data.name} rows of features: use model=mlp, or one of your own"
+        )
+    if config.kind == "small_cnn":
+        return small_cnn(channels, config.width, data.classes)
+    made = published_wide_resnet if config.kind == "wrn16_4_paper" else wide_resnet
+    return made(channels, data.classes, DEPTH, config.width)
 
 
 def mlp(pixels: int, width: int, classes: int) -> Classifier:
@@ -75,40 +72,6 @@ def small_cnn(channels: int, width: int, classes: int) -> Classifier:
         *(nn.Linear(8 * width, 4 * width), nn.ReLU()),
     )
     return Classifier(body, nn.Linear(4 * width, classes))
-
-
-class Residual(nn.Module):
-    """A block of a wide residual network: norm, ReLU, convolution, twice, around a shortcut."""
-
-    def __init__(self, channels: int, out: int, stride: int) -> None:
-        super().__init__()
-        self.first = nn.Sequential(nn.BatchNorm2d(channels), nn.ReLU())
-        self.second = nn.Sequential(
-            nn.Conv2d(channels, out, 3, stride, 1, bias=False), nn.BatchNorm2d(out), nn.ReLU(), nn.Conv2d(out, out, 3, 1, 1, bias=False)
-        )
-        self.shortcut = nn.Identity() if channels == out and stride == 1 else nn.Conv2d(channels, out, 1, stride, bias=False)
-        self.same = channels == out and stride == 1
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Feature maps."""
-        ready = self.first(images)
-        return self.second(ready) + (images if self.same else self.shortcut(ready))  # type: ignore[no-any-return]
-
-
-def wide_resnet(channels: int, classes: int, depth: int, widen: int) -> Classifier:
-    """A wide residual network (Zagoruyko and Komodakis, BMVC 2016) without dropout, such as WRN-16-4."""
-    blocks, widths = (depth - 4) // 6, [16, 16 * widen, 32 * widen, 64 * widen]
-    layers: list[nn.Module] = [nn.Conv2d(channels, widths[0], 3, padding=1, bias=False)]
-    for stage in (1, 2, 3):
-        for block in range(blocks):
-            layers.append(Residual(widths[stage] if block else widths[stage - 1], widths[stage], 2 if stage > 1 and block == 0 else 1))
-    network = Classifier(
-        nn.Sequential(*layers, nn.BatchNorm2d(widths[3]), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()), nn.Linear(widths[3], classes)
-    )
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-    return network
 
 
 def hidden(network: Classifier, images: Tensor, batch: int = 1024) -> tuple[Tensor, Tensor]:

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from memgrid.audit.config import AuditConfig
+from memgrid.audit.data.dataset import Dataset
+from memgrid.audit.data.population import Population
 from memgrid.audit.shadow.augmentation import augmented, views
-from memgrid.audit.shadow.datasets import Dataset
 from memgrid.audit.shadow.networks import build, hidden
-from memgrid.audit.shadow.population import Population
 from memgrid.audit.shadow.predictors import PREDICTORS, predictors
 from memgrid.errors import UserError
 from memgrid.io.checkpoints import State
@@ -25,17 +25,18 @@ from memgrid.results.audit_folder import ShadowFolder
 from memgrid.train.trainer import resumable, trainer_of
 
 MOMENTS = ("start", "trigger", "end")
-STATE = ("identity", "predictors", "noise", "curve", "fired")  # in a checkpoint, beside the weights and the trigger
+STATE = ("identity", "predictors", "noise", "curve", "fired", "weights")  # in a checkpoint, beside the weights and the trigger
 
 
 @dataclass(frozen=True)
 class Outcome:
     """What a shadow model leaves behind.
 
-    logits: float32 (views, N, classes). members: bool (N,).
+    logits: float32 (views, audited, classes), of all views that the data allow. members: bool (N,).
     predictors: moment and name → float32 (N,), NaN for samples that are no members, and all NaN if the trigger did not fire.
-    curve: float32 (epochs, 2), mean training loss and accuracy of each epoch.
-    trigger: after how many steps it fired, 0 if it did not. accuracy: of held-out samples.
+    curve: float32 (epochs, 3), mean training loss and accuracy of each epoch, and accuracy on held-out samples after it.
+    trigger: after how many steps it fired, 0 if it did not. accuracy, train_accuracy: at the end, of held-out samples and of members.
+    weights: with `keep=weights`, moment → name → the network's tensors.
     """
 
     logits: np.ndarray
@@ -44,6 +45,8 @@ class Outcome:
     curve: np.ndarray
     trigger: int
     accuracy: float
+    train_accuracy: float
+    weights: dict[str, dict[str, Tensor]]
 
 
 class Trigger:
@@ -83,14 +86,14 @@ class Batches:
         self.shadow = shadow
 
     def __len__(self) -> int:
-        return -(-len(self.shadow.members) // self.shadow.run.model.batch_size)
+        return -(-len(self.shadow.rows) // self.shadow.run.model.batch_size)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         generator = self.shadow.generator(self.shadow.current_epoch)
-        order = self.shadow.members[torch.randperm(len(self.shadow.members), generator=generator)]
+        order = self.shadow.rows[torch.randperm(len(self.shadow.rows), generator=generator)]
         for places in order.split(self.shadow.run.model.batch_size):
             images = self.shadow.images[places.to(self.shadow.images.device)]
-            yield places, augmented(images, self.shadow.run.dataset.augment, generator)
+            yield places, augmented(images, self.shadow.run.dataset.augment, generator, self.shadow.fill)
 
 
 class ShadowModel(lightning.LightningModule):
@@ -103,10 +106,14 @@ class ShadowModel(lightning.LightningModule):
         self.network = build(run.model, data)
         self.images, self.labels = torch.from_numpy(population.images), torch.from_numpy(population.labels)
         self.members = torch.from_numpy(np.flatnonzero(population.members[number]))
+        self.rows = torch.from_numpy(population.rows(number))  # a canary of several copies several times
+        self.held_out, self.held_out_labels = torch.from_numpy(data.held_out_images), data.held_out_labels
+        self.fill = torch.from_numpy(data.fill)
         self.trigger = Trigger(run.predictors.window, run.predictors.share)
         self.predictors: dict[tuple[str, str], np.ndarray] = {}
         self.noise = torch.zeros(len(self.labels))
-        self.curve: list[tuple[float, float]] = []
+        self.curve: list[tuple[float, float, float]] = []
+        self.weights: dict[str, dict[str, Tensor]] = {}
         self.batches: list[tuple[Tensor, Tensor]] = []  # of the epoch so far: losses, and whether the answers are right
         self.fired = 0
 
@@ -132,6 +139,7 @@ class ShadowModel(lightning.LightningModule):
         """All images lie where the model does."""
         layout = torch.channels_last if self.images.ndim == 4 and self.run.trainer.channels_last else torch.contiguous_format
         self.images = self.images.to(self.device, memory_format=layout)
+        self.held_out = self.held_out.to(self.device)
         self.labels, self.noise = self.labels.to(self.device), self.noise.to(self.device)
         if not self.predictors:
             self.predict("start")
@@ -156,14 +164,24 @@ class ShadowModel(lightning.LightningModule):
         """After the step: has the trigger fired?"""
         if self.trigger.fires(self.batches[-1][0].numpy()):
             self.fired = self.global_step
-            self.predict("trigger")
-            self.noise = self.run.defence.slope * torch.from_numpy(-self.predictors["trigger", "psmi"]).nan_to_num().relu().to(self.device)
+            spread = self.predict("trigger")
+            self.noise = self.defence(torch.from_numpy(self.predictors["trigger", "psmi"]), spread).to(self.device)
+
+    def defence(self, psmi: Tensor, spread: float) -> Tensor:
+        """The deviation of the noise of every sample, float (N,), 0 for samples without PSMI."""
+        settings = self.run.defence
+        return (settings.offset - psmi).nan_to_num().relu() * settings.slope * (spread if settings.relative else 1.0)
 
     def on_train_epoch_end(self) -> None:
         """A point of the curve."""
         losses, right = (torch.cat(part).double().mean().item() for part in zip(*self.batches, strict=True))
-        self.curve.append((losses, right))
+        self.curve.append((losses, right, self.held_out_accuracy()))
         self.batches.clear()
+
+    def held_out_accuracy(self) -> float:
+        """The share of held-out samples that are named right."""
+        answers = hidden(self.network, self.held_out)[1].argmax(-1).cpu().numpy()
+        return float((answers == self.held_out_labels).mean())
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """What is not in the weights."""
@@ -178,12 +196,14 @@ class ShadowModel(lightning.LightningModule):
         self.predictors = {key: values.numpy() for key, values in checkpoint["audit"]["predictors"].items()}
         self.trigger.restore(checkpoint["audit"]["trigger"])
 
-    def predict(self, moment: str) -> None:
-        """Compute all predictors of the members.
+    def predict(self, moment: str) -> float:
+        """Compute all predictors of the members; the mean norm of their last hidden layers, over the root of its width.
 
         Raises:
             UserError: the training has diverged.
         """
+        if self.run.keep == "weights":
+            self.weights[moment] = {name: tensor.detach().cpu().clone() for name, tensor in self.network.state_dict().items()}
         settings = self.run.predictors
         h, logits = hidden(self.network, self.images[self.members.to(self.device)])
         if not logits.isfinite().all():
@@ -194,6 +214,7 @@ class ShadowModel(lightning.LightningModule):
         for name, values in of_members.items():
             self.predictors[moment, name] = np.full(len(self.labels), np.nan, np.float32)
             self.predictors[moment, name][self.members.numpy()] = values
+        return float(h.norm(dim=1).mean() / h.shape[1] ** 0.5)
 
 
 def belongs(state: State, identity: str) -> bool:
@@ -217,17 +238,27 @@ def train_shadow(run: AuditConfig, number: int, population: Population, data: Da
         trainer.fit(shadow, Batches(shadow), ckpt_path=path, weights_only=True)
     shadow.to(shadow.images.device)  # Lightning takes the weights off a GPU when it is done
     shadow.predict("end")
-    outcome = outcome_of(shadow, population.members[number], data)
-    shadow.images = torch.empty(0)  # Lightning's objects know each other: they would keep all images of all models for a while
+    outcome = outcome_of(shadow, population, data)
+    shadow.images = shadow.held_out = torch.empty(0)  # Lightning's objects know each other: all images of all models would stay for a while
     return outcome
 
 
-def outcome_of(shadow: ShadowModel, members: np.ndarray, data: Dataset) -> Outcome:
-    """Look at a trained model: its logits in all views, its predictors, and its accuracy on held-out samples."""
-    run, images = shadow.run, shadow.images
-    never = np.full(len(shadow.labels), np.nan, np.float32)
+def outcome_of(shadow: ShadowModel, population: Population, data: Dataset) -> Outcome:
+    """Look at a trained model: its logits in all views, its predictors, and its accuracy."""
+    images, labels = shadow.images, shadow.labels
+    never = np.full(len(labels), np.nan, np.float32)
     of_moments = {(moment, name): shadow.predictors.get((moment, name), never) for moment in MOMENTS for name in PREDICTORS}
-    logits = [hidden(shadow.network, view)[1].cpu().numpy() for view in views(images, run.attack.views, run.dataset.augment)]
-    answers = hidden(shadow.network, torch.from_numpy(data.held_out_images).to(images.device))[1].argmax(-1).cpu().numpy()
-    accuracy = float((answers == data.held_out_labels).mean())
-    return Outcome(np.stack(logits), members, of_moments, np.array(shadow.curve, np.float32), shadow.fired, accuracy)
+    audited = images[torch.from_numpy(np.flatnonzero(population.audited)).to(images.device)]
+    logits = [hidden(shadow.network, view)[1].cpu().numpy() for view in views(audited, shadow.run.dataset.views, shadow.fill)]
+    members = shadow.members.to(images.device)
+    right = hidden(shadow.network, images[members])[1].argmax(-1) == labels[members]
+    return Outcome(
+        logits=np.stack(logits),
+        members=population.members[shadow.number],
+        predictors=of_moments,
+        curve=np.array(shadow.curve, np.float32),
+        trigger=shadow.fired,
+        accuracy=shadow.held_out_accuracy(),
+        train_accuracy=float(right.double().mean()),
+        weights=shadow.weights,
+    )

@@ -63,6 +63,7 @@ def test_the_defaults_are_valid():
 @pytest.mark.parametrize("given", [f"{group}={name}" for group in GROUPS for name in files_of(group)])
 def test_every_file_of_every_group_is_valid(given):
     fitting = {"dataset=cifar10": ["dataset.path=x"], "dataset=attention": ["dataset.path=x", "canary=clean"]}
+    fitting |= {"dataset=arrays": ["dataset.path=x"], "model=module": ["model.target=x:y"]}
     group, name = given.split("=")
     assert getattr(composed(given, *fitting.get(given, [])), group).name == name
 
@@ -70,7 +71,7 @@ def test_every_file_of_every_group_is_valid(given):
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ("dataset.kind=svhn", ["dataset.kind=svhn", "digits or mnist5k or cifar10 or attention"]),
+        ("dataset.kind=svhn", ["dataset.kind=svhn", "digits or mnist5k or cifar10 or arrays or attention"]),
         ("dataset.augment=cutout", ["dataset.augment=cutout", "none or shift or flip_shift"]),
         ("dataset.samples=11", ["dataset.samples=11", "12"]),
         ("dataset.name=a/b", ["dataset.name=a/b"]),
@@ -78,11 +79,24 @@ def test_every_file_of_every_group_is_valid(given):
         ("dataset=attention canary=clean", ["dataset.path", "memgrid.run"]),
         ("dataset=attention dataset.path=x", ["canary.name=mixed", "dataset=attention", "canary=clean"]),
         ("dataset=attention dataset.path=x canary=ood", ["canary.name=ood", "dataset=attention", "canary=clean"]),
-        ("dataset=attention dataset.path=x canary=clean dataset.augment=shift", ["dataset.augment=shift", "dataset.augment=none"]),
-        ("canary.name=poison", ["canary.name=poison", "clean or label_noise or ood or mixed"]),
+        ("dataset=attention dataset.path=x canary=blank", ["canary.name=blank", "dataset=attention", "canary=clean"]),
+        ("dataset=attention dataset.path=x canary=clean dataset.augment=shift", ["dataset.augment=shift", "leave the others out"]),
+        ("dataset=attention dataset.path=x canary=clean dataset.views=shift", ["dataset.views=shift", "leave the others out"]),
+        ("dataset=attention dataset.path=x canary=clean dataset.mean=[0.5]", ["cannot be moved or scaled"]),
+        ("dataset=attention dataset.path=x canary=clean dataset.deviation=[0.5]", ["cannot be moved or scaled"]),
+        ("dataset.path=x", ["dataset.path=x is not read"]),
+        ("dataset=arrays", ["dataset.path", "numpy.savez"]),
+        ("dataset.views=rotate", ["dataset.views=rotate", "none or shift or flip_shift"]),
+        ("dataset.mean=[2]", ["dataset.mean=2.0", "0 to 1"]),
+        ("dataset.deviation=[0]", ["dataset.deviation=0.0"]),
+        ("dataset.fill=white", ["dataset.fill=white", "mean or black"]),
+        ("canary.name=poison", ["canary.name=poison", "clean or label_noise or ood or ood_matched or blank or duplicated or mixed"]),
+        ("canary.copies=0", ["canary.copies=0"]),
         ("canary.count=1", ["canary.count=1", "2"]),
         ("membership.name=some", ["membership.name=some", "canaries or all"]),
-        ("model.kind=vit", ["model.kind=vit", "mlp or small_cnn or wrn16_4 or attention_cnn"]),
+        ("model.kind=vit", ["model.kind=vit", "mlp or small_cnn or wrn16_4 or wrn16_4_paper or attention_cnn or module"]),
+        ("model=module", ["model.target=None", "package.module:function"]),
+        ("model.target=a:b", ["model.target=a:b", "model=mlp", "no other model reads it"]),
         ("model.name=../up", ["model.name=../up"]),
         ("model.optimizer=lion", ["model.optimizer=lion", "sgd or adamw"]),
         ("model.width=0", ["model.width=0"]),
@@ -96,12 +110,21 @@ def test_every_file_of_every_group_is_valid(given):
         ("predictors.window=0", ["predictors.window=0"]),
         ("predictors.share=1.1", ["predictors.share=1.1"]),
         ("predictors.share=nan", ["predictors.share=nan"]),
-        ("predictors.directions=0", ["predictors.directions=0"]),
+        ("predictors.directions=0", ["predictors.directions=0", "auto"]),
+        ("predictors.directions=many", ["predictors.directions=many", "auto"]),
+        ("predictors.directions=true", ["predictors.directions=True", "auto"]),
+        ("predictors.directions=1.5", ["predictors.directions=1.5", "auto"]),
         ("predictors.floor=-0.1", ["predictors.floor=-0.1"]),
         ("attack.name=rmia", ["attack.name=rmia", "hinge or logit"]),
         ("attack.views=0", ["attack.views=0"]),
-        ("attack.views=2", ["attack.views=2", "dataset.augment=none has 1"]),
-        ("attack.views=6 dataset.augment=shift", ["attack.views=6", "dataset.augment=shift has 5"]),
+        ("attack.views=10", ["attack.views=10", "dataset.views=shift has 9"]),
+        ("attack.views=2 dataset.views=none", ["attack.views=2", "dataset.views=none has 1"]),
+        ("attack.density=cauchy", ["attack.density=cauchy", "normal or student"]),
+        ("attack.variance=some", ["attack.variance=some", "own or shared or auto"]),
+        ("attack.ddof=2", ["attack.ddof=2", "0 to 1"]),
+        ("attack.least_deviation=0", ["attack.least_deviation=0"]),
+        ("attack.average=sum", ["attack.average=sum", "models or pooled"]),
+        ("keep=all", ["keep=all", "answers or weights"]),
         ("attack.eta=[]", ["attack.eta=[]"]),
         ("attack.eta=[4,6,4]", ["attack.eta=[4.0,6.0,4.0]", "once"]),
         ("attack.eta=[4,nan]", ["attack.eta=[4.0,nan]"]),
@@ -148,9 +171,24 @@ def test_keys_merged_are_keys_composed():
     assert composed("canary=ood", *given) == typed(raw("canary=ood", *given))
 
 
-@pytest.mark.parametrize("augment", VIEWS)
-def test_as_many_views_as_there_are_are_allowed(augment):
-    assert composed(f"dataset.augment={augment}", f"attack.views={VIEWS[augment]}").attack.views == VIEWS[augment]
+@pytest.mark.parametrize("views", VIEWS)
+def test_as_many_views_as_there_are_are_allowed(views):
+    assert composed(f"dataset.views={views}", f"attack.views={VIEWS[views]}").attack.views == VIEWS[views]
+
+
+@pytest.mark.parametrize("given", [1, 4000, "auto"])
+def test_directions_are_a_number_or_as_many_as_it_needs(given):
+    assert composed(f"predictors.directions={given}").predictors.directions == given
+
+
+@pytest.mark.parametrize(("canary", "read"), [("ood", True), ("ood_matched", True), ("mixed", True), ("clean", False), ("blank", False)])
+def test_images_of_ones_own_decide_where_they_are_read(canary, read, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    usual, given, whole = (
+        audit_folder(composed(f"canary={canary}", *more)).path for more in ([], ["canary.path=x"], [f"canary.path={tmp_path}/x"])
+    )
+    assert (usual != given) is read
+    assert given == whole
 
 
 def test_every_key_is_read_somewhere():
@@ -186,11 +224,18 @@ CHANGES = {
     "dataset.path": "elsewhere",
     "dataset.samples": "700",
     "dataset.augment": "flip_shift",
+    "dataset.views": "flip_shift",
+    "dataset.mean": "[0.5]",
+    "dataset.deviation": "[0.5]",
+    "dataset.fill": "black",
     "canary.name": "ood",
     "canary.count": "299",
+    "canary.path": "elsewhere",
+    "canary.copies": "2",
     "membership.name": "all",
     "model.name": "other",
     "model.kind": "small_cnn",
+    "model.target": "package.module:function",
     "model.width": "64",
     "model.epochs": "29",
     "model.batch_size": "32",
@@ -206,9 +251,17 @@ CHANGES = {
     "predictors.floor": "0.01",
     "attack.name": "logit",
     "attack.views": "2",
+    "attack.density": "normal",
+    "attack.variance": "own",
+    "attack.ddof": "0",
+    "attack.least_deviation": "0.01",
+    "attack.calibrated": "false",
+    "attack.average": "pooled",
     "attack.eta": "[4]",
     "attack.fpr": "[0.1]",
     "defence.slope": "1",
+    "defence.offset": "0.5",
+    "defence.relative": "true",
     "trainer.accelerator": "auto",
     "trainer.precision": "bf16-mixed",
     "trainer.channels_last": "false",
@@ -222,6 +275,7 @@ SAME = {
     "shadow": "3",
     "part": "1",
     "parts": "3",
+    "keep": "weights",
     "wandb.mode": "online",
     "wandb.project": "other",
     "wandb.entity": "somebody",
@@ -240,12 +294,12 @@ def test_of_every_setting_it_is_known_whether_it_decides_a_result():
 
 @pytest.mark.parametrize("key", CHANGES)
 def test_every_setting_that_decides_a_result_changes_the_folder(key):
-    base = ["dataset=mnist5k"]
+    base = ["dataset=mnist5k"] + (["model=module", "model.target=x:y"] if key == "model.target" else [])
     (usual, attacked), (changed, attacked_too) = (
         (audit_folder(run).path, attack_folder(run).path) for run in (composed(*base), composed(*base, f"{key}={CHANGES[key]}"))
     )
     assert attacked != attacked_too
-    assert (usual == changed) is (key in ("attack.name", "attack.eta", "attack.fpr"))
+    assert (usual == changed) is key.startswith("attack.")
 
 
 @pytest.mark.parametrize("key", SAME)

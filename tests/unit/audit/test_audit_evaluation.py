@@ -9,22 +9,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from memgrid.audit.evaluation import (
+from memgrid.audit.attack.evaluation import (
+    DIRECTIONS,
     GRID,
     Evidence,
+    all_scores,
     area_below,
     areas,
     asked_of,
     attack_scores,
+    balanced_accuracy,
     below_zero,
+    curves_of,
+    has_both,
     mean_roc,
     predictions,
     question,
     questions,
     true_positive_rates,
 )
+from memgrid.audit.data.population import KINDS
 from memgrid.audit.result import OperatingPoint, flat, table
-from memgrid.audit.shadow.population import KINDS
 from memgrid.audit.shadow.predictors import PREDICTORS
 
 MODELS, SAMPLES = 6, 80
@@ -40,10 +45,11 @@ def some_evidence(seed=0, kinds=("clean", "label_noise", "ood"), predict=None):
     ratio = np.where(kind > 0, 6 * rng.normal(size=(MODELS, SAMPLES)) + 3, np.nan)
     values = {}
     for moment in ("start", "trigger", "end"):
-        for name in PREDICTORS:
+        for name in DIRECTIONS:
             drawn = rng.normal(size=ratio.shape) if predict is None else predict(name, ratio)
             values[moment, name] = np.where(members, drawn, np.nan).astype(np.float32)
-    return Evidence(members, kind, ratio, values)
+    likelihood, scores = (np.where(kind > 0, rng.normal(size=ratio.shape), np.nan) for _ in range(2))
+    return Evidence(members, kind, ratio, values, likelihood, scores)
 
 
 def with_values(seen, **changes):
@@ -75,7 +81,7 @@ def test_areas_are_those_of_every_model_for_itself():
 
 @pytest.mark.parametrize("name", PREDICTORS)
 def test_a_perfect_predictor_has_an_area_of_one(name):
-    high = {"psmi": False, "loss": True, "gap": False, "mahalanobis": True}
+    high = {"psmi": False, "loss": True, "gap": False, "mahalanobis": True, "pixels": True, "neighbour": True}
     seen = some_evidence(predict=lambda given, ratio: np.nan_to_num(ratio) * (1 if high[given] else -1))
     np.testing.assert_array_equal(areas(seen, 4.0, "end", name), np.ones(MODELS))
     np.testing.assert_array_equal(mean_roc(seen, 4.0, "end", name), np.ones(len(GRID)))
@@ -121,7 +127,7 @@ def test_models_in_which_one_answer_occurs_are_left_out():
     ratio = seen.ratio.copy()
     ratio[1, seen.kind > 0], ratio[4, seen.kind > 0] = 100, -100
     some = with_values(seen, ratio=ratio)
-    assert [number for number, _, _ in questions(some, 4.0)] == [0, 2, 3, 5]
+    assert [number for number, asked, answers in questions(some, 4.0) if has_both(answers[asked])] == [0, 2, 3, 5]
     kept = areas(seen, 4.0, "end", "psmi")[[0, 2, 3, 5]]
     np.testing.assert_array_equal(areas(some, 4.0, "end", "psmi"), kept)
     row = table(predictions(some, [4.0], [0.1])).row(0, named=True)
@@ -136,8 +142,8 @@ def test_models_in_which_one_answer_occurs_are_left_out():
 def test_a_question_that_no_model_can_be_asked_has_no_answer():
     seen = some_evidence(kinds=("clean",))
     never = table(predictions(seen, [4.0, 1e9], [0.1])).filter(pl.col("eta") == 1e9)
-    assert len(never) == 12
-    assert never["auc"].null_count() == never["tpr_at_0.1"].null_count() == 12
+    assert len(never) == 18
+    assert never["auc"].null_count() == never["tpr_at_0.1"].null_count() == 18
     assert set(never["models"]) == {0}
     assert set(never["positives"]) == {0}
     assert mean_roc(seen, 1e9, "end", "psmi") is None
@@ -148,7 +154,7 @@ def test_a_question_that_no_model_can_be_asked_has_no_answer():
 def test_models_whose_trigger_did_not_fire_are_left_out(silent):
     seen = some_evidence()
     predictors = {key: values.copy() for key, values in seen.predictors.items()}
-    for name in PREDICTORS:
+    for name in DIRECTIONS:
         predictors["trigger", name][list(silent)] = np.nan
     some = with_values(seen, predictors=predictors)
     with warnings.catch_warnings():
@@ -165,7 +171,7 @@ def test_models_whose_trigger_did_not_fire_are_left_out(silent):
 
 def test_a_row_for_every_question_moment_and_predictor():
     rows = table(predictions(some_evidence(), [4.0, 6.0], [0.01, 0.1]))
-    assert rows.select("question", "moment", "predictor").unique().height == rows.height == 3 * 3 * 4
+    assert rows.select("question", "moment", "predictor").unique().height == rows.height == 3 * 3 * 6
     assert rows["question"].unique(maintain_order=True).to_list() == ["Λ ≥ 4", "Λ ≥ 6", "is an OOD canary"]
     assert asked_of(some_evidence(kinds=("clean", "label_noise")), [4.0]) == [4.0]
 
@@ -223,11 +229,62 @@ def test_the_attack_told_by_hand():
     members = np.array([[1, 1, 0, 1], [1, 0, 1, 0], [1, 1, 0, 0], [1, 0, 1, 1]], bool)
     nan = np.nan
     ratio = np.array([[nan, 5, -2, 9], [nan, 1, 4, -3], [nan, 3, 2, -5], [nan, -1, 0, 8.0]])
-    whole, clean, ood = map(flat, attack_scores(Evidence(members, kind, ratio, {}), [0.01, 0.25]))
+    scores = np.array([[nan, 3, 3, 1], [nan, 2, 1, 2], [nan, 1, 0, 3], [nan, 0, 2, 4.0]])
+    likelihood = ratio + np.where(kind == 3, -20, 0)
+    whole, clean, ood = map(flat, attack_scores(Evidence(members, kind, ratio, {}, likelihood, scores), [0.01, 0.25]))
     assert (clean["samples"], clean["number"]) == ("clean", 2)
     # Members have 5, 4, 3, 0, others 2, 1, -1, -2: of 16 pairs 14 are in order.
     assert (clean["auc"], clean["tpr_at_0.01"], clean["tpr_at_0.25"]) == (14 / 16, 0.75, 0.75)
     assert (clean["median_ratio"], clean["memorized_at_4"]) == (3.5, 0.5)
     assert (ood["samples"], ood["number"], ood["auc"], ood["median_ratio"], ood["memorized_at_4"]) == ("ood", 1, 1, 8.5, 1)
-    assert (whole["samples"], whole["number"], whole["auc"]) == ("all audited", 3, pytest.approx(34 / 36))
-    assert (whole["median_ratio"], whole["memorized_at_4"]) == (4.5, 4 / 6)
+    # Of members' ratios -11 and -12 lie below -1 and -2, 2 and 1.
+    assert (whole["samples"], whole["number"], whole["auc"]) == ("all audited", 3, pytest.approx((14 + 2 * 2 + 2 * 4) / 36))
+    assert (whole["median_ratio"], whole["memorized_at_4"], whole["others_at_4"]) == (4.5, 4 / 6, 0)
+    assert (whole["published_memorized_at_4"], whole["published_others_at_4"]) == (2 / 6, 0)
+    # Above the median, which is the lower one of two: clean 5, 4, 3, 2; three of four are members, and one of four below.
+    assert clean["accuracy"] == 6 / 8
+    # One threshold on scores: clean members 3, 1, 1, 2, others 3, 2, 0, 0.
+    assert clean["global_auc"] == (3.5 + 2 + 2 + 2.5) / 16
+
+
+def test_whatever_lies_above_the_median_is_called_a_member():
+    members = np.array([True, True, False, False])
+    assert balanced_accuracy(members, np.array([4.0, 3.0, 2.0, 1.0])) == 1
+    assert balanced_accuracy(members, np.array([1.0, 2.0, 3.0, 4.0])) == 0
+    assert balanced_accuracy(members, np.array([4.0, 1.0, 3.0, 1.0])) == 0.5
+    assert balanced_accuracy(members, np.zeros(4)) == 0.5  # nothing lies above
+
+
+def test_one_curve_over_all_models_counts_models_with_one_answer_too():
+    seen = some_evidence()
+    ratio = seen.ratio.copy()
+    ratio[1, seen.kind > 0], ratio[4, seen.kind > 0] = 100, -100
+    some = with_values(seen, ratio=ratio, average="pooled")
+    every = list(all_scores(some, 4.0, "end", "psmi"))
+    assert len(every) == MODELS
+    answers, values = (np.concatenate(part) for part in zip(*every, strict=True))
+    expected = roc_auc_score(answers, values)
+    row = table(predictions(some, [4.0], [0.1])).filter(pl.col("moment") == "end").row(0, named=True)
+    assert row["auc_pooled"] == expected
+    assert row["positives_in_all"] == answers.sum()
+    assert row["tpr_at_0.1"] == true_positive_rates(answers, values, [0.1])[0]
+    np.testing.assert_array_equal(areas(some, 4.0, "end", "psmi"), [expected])
+    assert row["auc"] == areas(with_values(some, average="models"), 4.0, "end", "psmi").mean()
+    np.testing.assert_array_equal(mean_roc(some, 4.0, "end", "psmi"), np.interp(GRID, *roc_curve(answers, values)[:2]))
+    (point,) = below_zero(some, [4.0], "end")[:1]
+    assert (point.tpr, point.fpr) == ((values[answers] > 0).mean(), (values[~answers] > 0).mean())
+
+
+def test_where_only_one_answer_occurs_in_all_there_is_no_curve():
+    seen = with_values(some_evidence(kinds=("clean",)), average="pooled")
+    assert curves_of(seen, 1e9, "end", "psmi") == []
+    row = table(predictions(seen, [1e9], [0.1])).row(0, named=True)
+    assert (row["auc_pooled"], row["positives_in_all"]) == (None, 0)
+
+
+def test_matched_and_blank_canaries_are_out_of_domain_too():
+    seen = some_evidence(kinds=("clean", "ood_matched", "blank", "label_noise"))
+    assert asked_of(seen, [4.0]) == [4.0, "ood"]
+    _, asked, answers = next(questions(seen, "ood"))
+    np.testing.assert_array_equal(answers, (seen.kind == KINDS.index("ood_matched")) | (seen.kind == KINDS.index("blank")))
+    assert not asked[seen.kind == KINDS.index("label_noise")].any()

@@ -8,7 +8,7 @@ import torch
 from conftest import refusal
 
 from memgrid.audit.config import ModelConfig
-from memgrid.audit.shadow.datasets import Dataset
+from memgrid.audit.data.dataset import Dataset
 from memgrid.audit.shadow.networks import build, hidden
 
 

@@ -8,8 +8,10 @@ from conftest import refusal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memgrid.audit.shadow.datasets import Dataset
-from memgrid.audit.shadow.population import CANARIES, KINDS, draw_population
+from memgrid.audit.config import CanaryConfig
+from memgrid.audit.data import population
+from memgrid.audit.data.dataset import Dataset
+from memgrid.audit.data.population import CANARIES, KINDS, OUT_OF_DOMAIN
 
 ARRAYS = ("images", "labels", "truth", "kind", "members")
 
@@ -18,6 +20,10 @@ def some_data(samples=60, classes=10, seed=0):
     rng = np.random.default_rng(seed)
     images = rng.normal(size=(samples, 1, 8, 8)).astype(np.float32)
     return Dataset("some", images, rng.integers(0, classes, samples), images[:2], np.zeros(2, np.int64), classes)
+
+
+def draw_population(data, canary, count, membership, shadows, seed, **of_canaries):
+    return population.draw_population(data, CanaryConfig(name=canary, count=count, **of_canaries), membership, shadows, seed)
 
 
 def of_kind(drawn, name):
@@ -44,13 +50,15 @@ def test_a_population_is_what_it_says(canary, membership, samples, classes, half
     assert sum(numbers) == count == (drawn.kind > 0).sum()
     assert max(numbers) - min(numbers) <= 1
 
-    noisy, foreign = of_kind(drawn, "label_noise"), of_kind(drawn, "ood")
+    noisy, foreign = of_kind(drawn, "label_noise"), drawn.out_of_domain
+    np.testing.assert_array_equal(foreign, np.any([of_kind(drawn, name) for name in OUT_OF_DOMAIN], axis=0))
     assert (drawn.labels[noisy] != data.labels[noisy]).all()
     assert ((drawn.labels >= 0) & (drawn.labels < classes)).all()
     np.testing.assert_array_equal(drawn.labels[~noisy], data.labels[~noisy])
     np.testing.assert_array_equal(drawn.truth, data.labels)
     np.testing.assert_array_equal(drawn.images[~foreign], data.images[~foreign])
-    assert all((drawn.images[at] != data.images[at]).any() for at in np.flatnonzero(foreign))
+    alone = np.bincount(data.labels)[data.labels] == 1  # nothing distinguishes it from the mean of its class
+    assert all((drawn.images[at] != data.images[at]).any() for at in np.flatnonzero(foreign) if canary != "ood_matched" or not alone[at])
     assert drawn.images.dtype == np.float32
 
     audited = np.ones(samples, bool) if membership == "all" else drawn.kind > 0
@@ -97,7 +105,7 @@ def test_another_seed_draws_everything_anew():
     first, second = (draw_population(some_data(300), "mixed", 150, "canaries", 8, seed) for seed in (0, 1))
     for name in ("images", "labels", "kind", "members"):
         assert (getattr(first, name) != getattr(second, name)).any(), name
-    both = [of_kind(population, "ood") for population in (first, second)]
+    both = [of_kind(drawn, "ood") for drawn in (first, second)]
     assert not {image.tobytes() for image in first.images[both[0]]} & {image.tobytes() for image in second.images[both[1]]}
     members, others = (draw_population(some_data(300), "clean", 9, "all", 8, seed).members for seed in (0, 1))
     assert abs((members == others).mean() - 0.5) < 0.1
@@ -107,9 +115,9 @@ def test_another_seed_draws_everything_anew():
 
 def test_who_is_chosen_and_who_is_a_member_does_not_depend_on_the_kind_of_canary():
     populations = [draw_population(some_data(), canary, 31, "canaries", 8, 7) for canary in CANARIES]
-    for population in populations[1:]:
-        np.testing.assert_array_equal(population.kind > 0, populations[0].kind > 0)
-        np.testing.assert_array_equal(population.members, populations[0].members)
+    for drawn in populations[1:]:
+        np.testing.assert_array_equal(drawn.kind > 0, populations[0].kind > 0)
+        np.testing.assert_array_equal(drawn.members, populations[0].members)
 
 
 @pytest.mark.parametrize("membership", ["canaries", "all"])
@@ -120,9 +128,17 @@ def test_more_canaries_than_samples_are_refused(membership):
     assert "60" in sentence
 
 
-@pytest.mark.parametrize("canary", ["ood", "mixed"])
+@pytest.mark.parametrize("canary", ["ood", "mixed", "ood_matched", "blank"])
 def test_attention_has_no_foreign_images(canary):
     maps = np.zeros((20, 10, 2), np.float16)
     data = Dataset("maps", maps, np.zeros(20, np.int64), maps[:2], np.zeros(2, np.int64), 3, length=4)
     assert "canary=clean" in refusal(draw_population, data, canary, 9, "canaries", 4, 0)
     assert draw_population(data, "label_noise", 9, "canaries", 4, 0).images is maps
+
+
+@pytest.mark.parametrize("copies", [1, 3])
+def test_a_model_is_trained_on_its_members_and_on_copies_of_its_canaries(copies):
+    drawn = draw_population(some_data(), "duplicated", 20, "canaries", 4, 0, copies=copies)
+    for model, members in enumerate(drawn.members):
+        counts = np.bincount(drawn.rows(model), minlength=60)
+        np.testing.assert_array_equal(counts, members * np.where(drawn.kind > 0, copies, 1))

@@ -89,7 +89,7 @@ def test_only_groups_of_the_command_are_told(command):
         (RUN, "parts", "from 1 to 256"),
         (RUN, "select.leak_free", "true or false"),
         (RUN, "llm.path", ""),
-        (AUDIT, "canary.name", "clean, label_noise, ood or mixed"),
+        (AUDIT, "canary.name", "clean, label_noise, ood, ood_matched, blank, duplicated or mixed"),
         (AUDIT, "shadows", "at least 4"),
         (PRETRAIN, "documents", "shipped or sources"),
     ],

@@ -65,7 +65,7 @@ def test_a_value_below_at_and_above_each_limit(schema, path, limited):
     allowed = list(limited.choices) or [number for number in (limited.least, limited.most) if number is not None]
     refused = ["nonsense", ""] if limited.choices else [math.nan] if limited.product is None else [math.nan, "6", True, []]
     if limited.least is not None:
-        refused.append(limited.least - (1 if limited.product or limited.least == 0 else min(1, limited.least / 2)))
+        refused.append(limited.least - (1 if limited.product or limited.least == 0 else min(1, abs(limited.least) / 2)))
     if limited.above is not None:
         refused.append(limited.above)
         allowed.append(limited.above + 1e-6)

@@ -8,13 +8,17 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.metrics import auc, roc_curve
 
+from memgrid.audit.attack.baselines import BASELINES
+from memgrid.audit.data.population import KINDS, is_out_of_domain
 from memgrid.audit.result import AttackScores, OperatingPoint, Prediction, Rates
-from memgrid.audit.shadow.population import KINDS
 from memgrid.audit.shadow.predictors import PREDICTORS
 
 GRID = np.linspace(0, 1, 201)  # false-positive rates at which curves of several models are averaged
 ETAS = np.arange(1, 10.5, 0.5)
 OOD = "ood"  # instead of an η: is the sample an OOD canary?
+DIRECTIONS = PREDICTORS | BASELINES  # name → whether high values predict memorization
+POOLED = "pooled"  # one curve over all models; otherwise each model has its own, and their mean is told
+Pair = tuple[np.ndarray, np.ndarray]  # answers, bool (n,), and values, float (n,)
 
 
 @dataclass(frozen=True)
@@ -23,12 +27,18 @@ class Evidence:
 
     members: bool (K, N). kind: uint8 (N,), an index into KINDS. ratio: float64 (K, N), Λ; NaN for samples that are not audited.
     predictors: moment and name → float32 (K, N), NaN where there is none.
+    likelihood: float64 (K, N), the likelihood ratio itself, which Λ is where it is not calibrated.
+    scores: float64 (K, N), the statistic in the first view, for an attack that knows nothing of single samples.
+    average: `models` or `pooled`.
     """
 
     members: np.ndarray
     kind: np.ndarray
     ratio: np.ndarray
     predictors: dict[tuple[str, str], np.ndarray]
+    likelihood: np.ndarray
+    scores: np.ndarray
+    average: str = "models"
 
 
 def question(eta: float | str) -> str:
@@ -38,30 +48,52 @@ def question(eta: float | str) -> str:
 
 def asked_of(evidence: Evidence, etas: list[float]) -> list[float | str]:
     """Every η, and, where there are such, whether a sample is an OOD canary."""
-    return [*etas, *((OOD,) if (evidence.kind == KINDS.index("ood")).any() else ())]
+    return [*etas, *((OOD,) if is_out_of_domain(evidence.kind).any() else ())]
 
 
 def questions(evidence: Evidence, eta: float | str) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """For every model where both answers occur: its number, the members that are asked about, bool (N,), and the answers, bool (N,).
+    """For every model: its number, the members that are asked about, bool (N,), and the answers, bool (N,).
 
     An η asks of audited members whether Λ ≥ η. OOD asks of members whether they are OOD canaries; mislabelled ones, which are
     memorized for another reason, are not asked about.
     """
     for number, members in enumerate(evidence.members):
         if isinstance(eta, str):
-            asked, answers = members & (evidence.kind != KINDS.index("label_noise")), evidence.kind == KINDS.index("ood")
+            yield number, members & (evidence.kind != KINDS.index("label_noise")), is_out_of_domain(evidence.kind)
         else:
-            asked, answers = members & np.isfinite(evidence.ratio[number]), evidence.ratio[number] >= eta
-        if answers[asked].any() and not answers[asked].all():
-            yield number, asked, answers
+            yield number, members & np.isfinite(evidence.ratio[number]), evidence.ratio[number] >= eta
 
 
-def scores_of(evidence: Evidence, eta: float | str, moment: str, name: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def all_scores(evidence: Evidence, eta: float | str, moment: str, name: str) -> Iterator[Pair]:
     """Of every model: answers, bool (n,), and the predictor, turned so that high values predict memorization, float (n,)."""
-    values = evidence.predictors[moment, name] * (1 if PREDICTORS[name] else -1)
+    values = evidence.predictors[moment, name] * (1 if DIRECTIONS[name] else -1)
     for number, asked, answers in questions(evidence, eta):
         if np.isfinite(values[number][asked]).all():  # the trigger may not have fired
             yield answers[asked], values[number][asked]
+
+
+def scores_of(evidence: Evidence, eta: float | str, moment: str, name: str) -> Iterator[Pair]:
+    """The same of the models in which both answers occur."""
+    return (pair for pair in all_scores(evidence, eta, moment, name) if has_both(pair[0]))
+
+
+def has_both(answers: np.ndarray) -> bool:
+    """Whether some are true and some are not."""
+    return bool(answers.any() and not answers.all())
+
+
+def pooled(pairs: Sequence[Pair]) -> list[Pair]:
+    """All models as one, if both answers occur at all."""
+    if not pairs or not has_both(answers := np.concatenate([pair[0] for pair in pairs])):
+        return []
+    return [(answers, np.concatenate([pair[1] for pair in pairs]))]
+
+
+def curves_of(evidence: Evidence, eta: float | str, moment: str, name: str) -> list[Pair]:
+    """What curves are drawn of: every model with both answers, or all models as one."""
+    if evidence.average == POOLED:
+        return pooled(list(all_scores(evidence, eta, moment, name)))
+    return list(scores_of(evidence, eta, moment, name))
 
 
 def area_below(answers: np.ndarray, values: np.ndarray) -> float:
@@ -70,13 +102,13 @@ def area_below(answers: np.ndarray, values: np.ndarray) -> float:
 
 
 def areas(evidence: Evidence, eta: float | str, moment: str, name: str) -> np.ndarray:
-    """The area under the ROC curve, of every model for itself, float64 (models,)."""
-    return np.array([area_below(answers, values) for answers, values in scores_of(evidence, eta, moment, name)])
+    """The area under the ROC curve, of every model for itself, or of all as one, float64 (models,) or (1,)."""
+    return np.array([area_below(answers, values) for answers, values in curves_of(evidence, eta, moment, name)])
 
 
 def mean_roc(evidence: Evidence, eta: float | str, moment: str, name: str) -> np.ndarray | None:
     """True-positive rates at GRID, the mean over models, float64 (201,); None where the question cannot be asked."""
-    curves = [np.interp(GRID, *roc_curve(answers, values)[:2]) for answers, values in scores_of(evidence, eta, moment, name)]
+    curves = [np.interp(GRID, *roc_curve(answers, values)[:2]) for answers, values in curves_of(evidence, eta, moment, name)]
     return np.mean(curves, 0) if curves else None
 
 
@@ -96,10 +128,14 @@ def predictions(evidence: Evidence, etas: list[float], rates: list[float]) -> li
     """A row for every question, moment and predictor: area, and what is found at low false-positive rates."""
     rows = []
     for eta in asked_of(evidence, etas):
-        positives = [int(answers[asked].sum()) for _, asked, answers in questions(evidence, eta)]
+        both = [answers[asked] for _, asked, answers in questions(evidence, eta)]
+        positives = [int(answers.sum()) for answers in both if has_both(answers)]
         for moment, name in evidence.predictors:
-            pairs = list(scores_of(evidence, eta, moment, name))
-            area = np.array([area_below(*pair) for pair in pairs])
+            every = list(all_scores(evidence, eta, moment, name))
+            own = [pair for pair in every if has_both(pair[0])]
+            together = pooled(every)
+            area = np.array([area_below(*pair) for pair in own])
+            pairs = together if evidence.average == POOLED else own
             shares = np.mean([true_positive_rates(*pair, rates) for pair in pairs], 0) if pairs else [None] * len(rates)
             rows.append(
                 Prediction(
@@ -107,45 +143,62 @@ def predictions(evidence: Evidence, etas: list[float], rates: list[float]) -> li
                     eta=None if isinstance(eta, str) else eta,
                     moment=moment,
                     predictor=name,
-                    auc=float(area.mean()) if pairs else None,
-                    auc_std=float(area.std()) if pairs else None,
+                    auc=float(area.mean()) if own else None,
+                    auc_std=float(area.std()) if own else None,
                     tpr=by_rate(rates, shares),
-                    models=len(pairs),
+                    models=len(own),
                     positives=float(np.mean(positives)) if positives else 0.0,
+                    auc_pooled=area_below(*together[0]) if together else None,
+                    positives_in_all=int(sum(answers.sum() for answers, _ in every)),
                 )
             )
     return rows
 
 
 def below_zero(evidence: Evidence, etas: list[float], moment: str) -> list[OperatingPoint]:
-    """PSMI < 0 as an operating point that nobody has tuned: true- and false-positive rate for every question, means over models."""
+    """PSMI < 0 as an operating point that nobody has tuned: true- and false-positive rate for every question, as `average` says."""
     rows = []
     for eta in asked_of(evidence, etas):
-        pairs = list(scores_of(evidence, eta, moment, "psmi"))
+        pairs = curves_of(evidence, eta, moment, "psmi")
         rates = [((values[answers] > 0).mean(), (values[~answers] > 0).mean()) for answers, values in pairs]
         true, false = np.mean(rates, 0).tolist() if rates else (None, None)
-        rows.append(OperatingPoint(question(eta), true, false, len(pairs)))
+        rows.append(OperatingPoint(question(eta), true, false, len(list(scores_of(evidence, eta, moment, "psmi")))))
     return rows
 
 
+def balanced_accuracy(members: np.ndarray, values: np.ndarray) -> float:
+    """The share of right answers where whatever lies above the median of all is called a member; half of all are members."""
+    return float(((values > np.quantile(values, 0.5, method="lower")) == members).mean())
+
+
 def attack_scores(evidence: Evidence, rates: list[float]) -> list[AttackScores]:
-    """The attack itself, over all models and audited samples and for each kind of sample: area, and what it finds at low rates."""
+    """The attack itself, over all models and audited samples and for each kind of sample: area, and what it finds at low rates.
+
+    Areas and rates are those of the likelihood ratio, since an attacker cannot know on which side to calibrate.
+    """
     rows = []
     kind, every = evidence.kind, np.ones(len(evidence.kind), bool)
     for name, chosen in (("all audited", every), *((KINDS[at], kind == at) for at in np.unique(kind))):
         asked = chosen & np.isfinite(evidence.ratio)
-        members, ratio = evidence.members[asked], evidence.ratio[asked]
+        members, ratio, likelihood, scores = (
+            array[asked] for array in (evidence.members, evidence.ratio, evidence.likelihood, evidence.scores)
+        )
         if not len(members):
             continue
         rows.append(
             AttackScores(
                 samples=name,
                 number=int((np.isfinite(evidence.ratio).any(0) & chosen).sum()),
-                auc=area_below(members, ratio),
-                tpr=by_rate(rates, true_positive_rates(members, ratio, rates)),
+                auc=area_below(members, likelihood),
+                tpr=by_rate(rates, true_positive_rates(members, likelihood, rates)),
                 median_ratio=float(np.median(ratio[members])),
                 memorized_at_4=float((ratio[members] >= 4).mean()),
                 others_at_4=float((ratio[~members] >= 4).mean()),
+                accuracy=balanced_accuracy(members, likelihood),
+                published_memorized_at_4=float((likelihood[members] >= 4).mean()),
+                published_others_at_4=float((likelihood[~members] >= 4).mean()),
+                global_auc=area_below(members, scores),
+                global_accuracy=balanced_accuracy(members, scores),
             )
         )
     return rows

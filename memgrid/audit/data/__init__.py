@@ -1,0 +1,1 @@
+"""What is audited: a data set, canaries in it, and who is a member of which model."""

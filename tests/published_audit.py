@@ -1,0 +1,41 @@
+"""The settings of the sibling's published run on CIFAR-10, written down by hand."""
+
+# From the published code and the paper, by hand.
+TABLE = {
+    "dataset.kind": "cifar10",
+    "dataset.samples": None,
+    "dataset.augment": "none",  # training sees images as they are
+    "dataset.views": "flip_shift",  # 2 flips, shifts of 0 and 4 pixels in both directions
+    "dataset.mean": [0.4914, 0.4822, 0.4465],
+    "dataset.deviation": [0.2023, 0.1994, 0.2010],
+    "dataset.fill": "black",
+    "canary.count": 500,
+    "canary.copies": 1,
+    "membership.name": "canaries",
+    "model.kind": "wrn16_4_paper",
+    "model.width": 4,
+    "model.epochs": 300,
+    "model.batch_size": 64,
+    "model.optimizer": "sgd",
+    "model.learning_rate": 0.1,
+    "model.momentum": 0.9,
+    "model.weight_decay": 1e-4,
+    "model.drops": [150, 225],
+    "predictors.window": 500,
+    "predictors.share": 0.05,
+    "predictors.directions": "auto",
+    "predictors.floor": 0,
+    "attack.name": "hinge",
+    "attack.views": 18,
+    "attack.density": "normal",
+    "attack.variance": "own",
+    "attack.ddof": 1,
+    "attack.least_deviation": 1e-30,
+    "attack.calibrated": False,
+    "attack.average": "pooled",
+    "attack.eta": [4, 6, 8, 10],
+    "defence.slope": 0,
+    "trainer.accelerator": "gpu",
+    "trainer.precision": "32-true",
+    "shadows": 64,
+}

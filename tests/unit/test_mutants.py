@@ -4,6 +4,7 @@ import ast
 
 from benchmarks.mutants.__main__ import accepted, sources
 from benchmarks.mutants.changes import mutants
+from benchmarks.mutants.trials import Trials
 
 MODULE = '''
 """A module."""
@@ -62,3 +63,7 @@ def test_what_is_accepted_is_a_mutant_and_has_a_reason():
     names = {mutant.name for module, path in sources().items() for mutant in mutants(module, path)}
     assert set(accepted()) <= names
     assert all(len(reason) > 10 for reason in accepted().values())
+
+
+def test_a_mutant_that_no_test_calls_is_noticed_by_none():
+    assert list(Trials({}, lambda _: None).run([])) == []

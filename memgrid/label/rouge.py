@@ -31,13 +31,13 @@ def rouge_scores(prefix: np.ndarray, suffix: np.ndarray) -> tuple[np.ndarray, np
     _check(prefix, suffix)
     rows, k = prefix.shape
     m = suffix.shape[1]
-    longest, trigrams = np.zeros(rows, np.uint8), np.zeros(rows, np.uint8)
+    longest, trigrams = np.empty(rows, np.uint8), np.empty(rows, np.uint8)
     for start in range(0, rows, BLOCK_ROWS):
         block = slice(start, start + BLOCK_ROWS)
         masks = _equality_masks(prefix[block], suffix[block])
         longest[block] = _common_subsequence(masks, k)
         trigrams[block] = _common_trigrams(masks)
-    return _f_measures(k, m)[longest], _f_measures(max(k - 2, 0), max(m - 2, 0))[trigrams]
+    return _f_measures(k, m)[longest], _f_measures(k - 2, m - 2)[trigrams]
 
 
 def rouge_l(prefix: np.ndarray, suffix: np.ndarray) -> np.ndarray:
@@ -66,18 +66,18 @@ def _check(prefix: np.ndarray, suffix: np.ndarray) -> None:
 def _equality_masks(prefix: np.ndarray, suffix: np.ndarray) -> np.ndarray:
     """Which prefix positions hold the token of each suffix position: uint32 (m, rows), or uint64 for k > 32; bit i is prefix position i."""
     k = prefix.shape[1]
-    # Positions first, so that one comparison runs over contiguous rows; 16 bits where the ids allow, for twice the speed.
-    ids = np.uint16 if max(prefix.max(), suffix.max()) < 2**16 else np.uint32
+    # Positions first, so that one comparison runs over contiguous rows; as few bits as the ids allow, for twice the speed.
+    ids = np.min_scalar_type(max(prefix.max(), suffix.max()))
     left, right = prefix.T.astype(ids, order="C"), suffix.T.astype(ids, order="C")
     masks = np.zeros((*right.shape, 4 if k <= 32 else 8), np.uint8)
     equal, bits = np.empty(right.shape, bool), np.empty(right.shape, np.uint8)
-    for byte in range(-(-k // 8)):
+    for start in range(0, k, 8):
         bits[:] = 0
-        for position in reversed(range(8 * byte, min(8 * byte + 8, k))):
-            np.equal(left[position], right, out=equal)
+        for tokens in left[start : start + 8][::-1]:
+            np.equal(tokens, right, out=equal)
             bits += bits
             bits |= equal.view(np.uint8)
-        masks[:, :, byte] = bits
+        masks[:, :, start // 8] = bits
     return masks.view("<u4" if k <= 32 else "<u8")[:, :, 0]
 
 
@@ -107,9 +107,9 @@ def _common_trigrams(masks: np.ndarray) -> np.ndarray:
 
 
 def _f_measures(k: int, m: int) -> np.ndarray:
-    """F-measure for each number of matches: float64 (min(k, m) + 1,), in the operations and order of `rouge_score`."""
-    scores = []
-    for matches in range(min(k, m) + 1):
-        precision, recall = matches / max(m, 1), matches / max(k, 1)
-        scores.append(2 * precision * recall / (precision + recall) if matches else 0.0)
+    """F-measure for each number of matches, in the operations and order of `rouge_score`: float64 (min(k, m) + 1,), of none (1,)."""
+    scores = [0.0]
+    for matches in range(1, min(k, m) + 1):
+        precision, recall = matches / m, matches / k
+        scores.append(2 * precision * recall / (precision + recall))
     return np.array(scores)

@@ -43,7 +43,8 @@ def is_incrementing(text: str) -> bool:
     words = ["" if NUMBER.match(unit) else unit for unit in units]
     values = [0 if word else int(unit) for word, unit in zip(words, units, strict=True)]
     # Whether the ends are cut or not, the units between them must progress: nearly every period fails already there.
-    periods = (period for period in range(1, (len(units) - 1) // 2 + 1) if _progresses(words[1:-1], values[1:-1], period))
+    inner = slice(1, len(units) - 1)
+    periods = (period for period in range(1, (len(units) + 1) // 2) if _progresses(words[inner], values[inner], period))
     return any(_counts(units, words, values, period, first, last) for period in periods for first in (0, 1) for last in (0, 1))
 
 
@@ -52,7 +53,7 @@ def _has_period(text: str) -> bool:
     # A period is where the first half of the text occurs again and goes on as the text began; `str.find` jumps from place to place.
     half = text[: (len(text) + 1) // 2]
     period = text.find(half, 1)
-    while period > 0:
+    while period != -1:
         if text.startswith(text[period:]):
             return True
         period = text.find(half, period + 1)
@@ -82,5 +83,5 @@ def _expected(body: Sequence[str], values: Sequence[int], near: int, far: int) -
     """What follows body[far], body[near] in their place of the period: the same word, or the next number, zero-padded like the last."""
     if not NUMBER.match(body[near]):
         return body[near]
-    width = len(body[near]) if body[near].startswith("0") else 0
-    return str(2 * values[near] - values[far]).zfill(width)
+    following = str(2 * values[near] - values[far])
+    return following.zfill(len(body[near])) if body[near].startswith("0") else following

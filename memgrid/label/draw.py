@@ -56,7 +56,7 @@ def draw(sequence_id: np.ndarray, tokens: np.ndarray, config: SelectConfig, seed
     """
     decides = tokens if config.leak_free else np.ascontiguousarray(sequence_id, np.int64).view(np.uint32).reshape(-1, 2)
     priority, side = seeded_hashes(decides, seed, seed ^ SPLIT_SALT)
-    rows = distinct(priority, sequence_id) if config.leak_free else np.argsort(priority, kind="stable")
+    rows = distinct(priority, sequence_id) if config.leak_free else np.argsort(priority)
     if config.leak_free:
         side = group_hashes(side, tokens, seed ^ SPLIT_SALT, together)
     lots = (side >> np.uint64(32)).astype(np.uint32)
@@ -69,7 +69,7 @@ def distinct(priority: np.ndarray, sequence_id: np.ndarray) -> np.ndarray:
     Args:
         priority: uint64 (N,), which equal sequences have in common.
     """
-    order = np.argsort(priority, kind="stable")
+    order = np.argsort(priority)
     ordered = priority[order]
     first = np.ones(len(order), bool)
     np.not_equal(ordered[1:], ordered[:-1], out=first[1:])
@@ -78,7 +78,8 @@ def distinct(priority: np.ndarray, sequence_id: np.ndarray) -> np.ndarray:
     copied[:-1] |= ~first[1:]
     runs, copies = np.cumsum(first)[copied] - 1, order[copied]
     lowest = copies[np.lexsort((sequence_id[copies], runs))]
-    rows[runs[np.diff(runs, prepend=-1) > 0]] = lowest[np.diff(runs, prepend=-1) > 0]
+    begins = np.diff(runs, prepend=-1) > 0
+    rows[runs[begins]] = lowest[begins]
     return rows
 
 
@@ -125,8 +126,8 @@ def reserved(lots: Sequence[np.ndarray], config: SelectConfig) -> int:
     Args:
         lots: those of each class, uint32, lowest first.
     """
-    kept = max(0, min(spared(len(own), config) for own in lots))
-    needed = max((int(own[kept - 1]) + 1 for own in lots), default=0) if kept else 0
+    kept = min(spared(len(own), config) for own in lots)
+    needed = max(int(own[kept - 1]) + 1 for own in lots) if kept else 0
     return min(max(of_the_corpus(config), needed), *(most(own, config) for own in lots))
 
 
@@ -149,7 +150,7 @@ def settled(known: Sequence[np.ndarray], hanging: Sequence[int], config: SelectC
 
     def is_enough(own: np.ndarray) -> bool:
         """More samples only lower the bound that a class needs, and raise the one that it bears."""
-        needs_no_more = kept <= 0 or int(own[kept - 1]) < max(bound, usual)
+        needs_no_more = not kept or int(own[kept - 1]) < max(bound, usual)
         return needs_no_more and most(own, config) >= bound
 
     least = config.min_train_per_class

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memgrid.config.schema import SelectConfig
-from memgrid.label.draw import LOTS, SPARED, coins, draw, most, of_the_corpus, ranks, reserved, share, spared
+from memgrid.label.draw import LOTS, SPARED, Draw, coins, draw, most, of_the_corpus, ranks, reserved, settled, share, spared
 
 
 @st.composite
@@ -101,3 +101,83 @@ def test_ranks_are_those_of_a_plain_loop(rows):
         median = np.sort(among)[len(among) // 2]
         above = (ranks(duplicates, memorized)[memorized] > 0.5).sum()
         assert abs(above - len(among) / 2) <= (among == median).sum() / 2 + 1
+
+
+def test_what_was_drawn_is_told_by_class_without_the_undecided():
+    drawn = Draw(np.array([4, 0, 2, 3, 1]), np.array([7, 5, 9, 2, 6], np.uint32))
+    classes = np.array([1, -1, 0, 1, 1], np.int8)
+    assert [own.tolist() for own in drawn.by_class(classes, 3)] == [[9], [2, 5, 7], []]
+    assert drawn.counts(classes, 3) == [1, 3, 0]
+
+
+@pytest.mark.parametrize(("shared", "lots"), [(32, 1), (31, 2)])
+def test_half_a_sequence_in_common_is_one_lot(shared, lots):
+    tokens = np.arange(128).reshape(2, 64)
+    tokens[1, 20 : 20 + shared] = tokens[0, 5 : 5 + shared]
+    assert len(set(draw(np.arange(2), tokens, SelectConfig(), 0).lots)) == lots
+
+
+def test_a_seed_draws_the_same_in_every_version():
+    tokens = np.arange(40, dtype=np.int32).reshape(5, 8)
+    drawn, loose = (draw(np.arange(5) + 10, tokens, SelectConfig(leak_free=leak_free), 3) for leak_free in (True, False))
+    assert drawn.rows.tolist() == [4, 0, 1, 2, 3]
+    assert drawn.lots.tolist() == [2732179781, 1443560001, 2206691137, 1741068341, 1209434236]
+    assert loose.rows.tolist() == [3, 1, 2, 4, 0]
+    assert loose.lots.tolist() == [2093567903, 4093933533, 50018411, 806356514, 2038613974]
+    assert coins(tokens, 3).tolist() == [True, False, False, True, False]
+
+
+EIGHTH = LOTS // 8
+
+
+@pytest.mark.parametrize(
+    ("numbers", "classes", "bound"),
+    [
+        ((3, 1, 1, 1), [[0, 1, 7], [3, 4, 5]], 3 * EIGHTH + 1),  # a lot is needed of the second, beyond the quarter of the corpus
+        ((3, 1, 1, 1), [[0, 1, 7], [3, 3, 3]], 3 * EIGHTH),  # which has to keep one, so that it gives none
+        ((3, 1, 1, 1), [[0, 1, 7], [1, 4, 5]], 2 * EIGHTH),  # the quarter is enough for all
+        ((3, 1, 3, 1), [[1, 2, 3], [5, 6, 7]], EIGHTH),  # nobody can spare any of the first's
+        ((3, 1, 3, 1), [[1, 2], [5, 6, 7]], 2 * EIGHTH),  # who has too few to train on hinders no one
+        ((3, 0, 1, 1), [[0, 1, 2], [3, 4, 5]], 0),  # nothing is evaluated on
+    ],
+)
+def test_the_bound_by_hand(numbers, classes, bound):
+    lots = [np.array(own, np.uint32) * np.uint32(EIGHTH) for own in classes]
+    assert reserved(lots, SelectConfig(*numbers)) == bound
+
+
+def test_of_a_class_that_has_just_what_training_needs_nothing_is_spared():
+    own = np.array([5, 6, 7], np.uint32)
+    assert [most(own, SelectConfig(min_train_per_class=least)) for least in (1, 2, 3, 4)] == [7, 6, 5, LOTS]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "classes", "hanging", "answer"),
+    [
+        # One of each is evaluated on. The second needs no higher bound than the first and bears it: whatever comes in addition.
+        ((1, 2, 2, 1), [[4, 7], [4, 7]], [1], True),
+        # The first bears no bound above 1 yet, and the second needs one of 4: both may change.
+        ((1, 1, 1, 1), [[0, 1, 7], [4, 7]], [0, 1], False),
+        # The second can spare nothing, and will not.
+        ((3, 1, 1, 1), [[6], []], [0], True),
+    ],
+)
+def test_the_bound_is_settled_by_hand(numbers, classes, hanging, answer):
+    lots = [np.array(own, np.uint32) * np.uint32(EIGHTH) for own in classes]
+    assert settled(lots, hanging, SelectConfig(*numbers)) == answer
+
+
+SMALL = st.lists(st.integers(0, 7), max_size=5)
+
+
+@settings(max_examples=150)
+@given(
+    st.lists(st.tuples(SMALL, SMALL, st.booleans()), min_size=1, max_size=3),
+    st.tuples(st.integers(1, 4), st.integers(1, 3), st.integers(1, 2), st.just(1)),
+)
+def test_a_settled_bound_stays_whatever_becomes_of_the_undecided(classes, numbers):
+    config, hanging = SelectConfig(*numbers), [label for label, (_, _, is_open) in enumerate(classes) if is_open]
+    known = [np.sort(np.array(own, np.uint32)) * np.uint32(EIGHTH) for own, _, _ in classes]
+    if settled(known, hanging, config):
+        more = [own + extra if is_open else own for own, extra, is_open in classes]
+        assert reserved([np.sort(np.array(own, np.uint32)) * np.uint32(EIGHTH) for own in more], config) == reserved(known, config)

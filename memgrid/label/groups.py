@@ -10,8 +10,8 @@ from scipy.sparse.csgraph import connected_components
 
 from memgrid.corpus.ngrams import row_blocks, window_hashes
 
-WINDOWS_PER_PASS = 1 << 23
-PAIRS_PER_BLOCK = 1 << 22
+WINDOWS_PER_PASS = 8_000_000
+PAIRS_PER_BLOCK = 4_000_000
 
 
 def row_type(rows: int) -> type[np.int32] | type[np.int64]:
@@ -47,9 +47,7 @@ def has_period(sequences: np.ndarray) -> np.ndarray:
         places = tokens.T.copy()  # so that one comparison runs over contiguous rows
         for period in range(1, length // 2 + 1):
             # Nearly all rows fail at their last tokens, so that few are compared as a whole.
-            likely = places[-1] == places[-1 - period]
-            likely &= places[period] == places[0]
-            some = np.flatnonzero(likely)
+            some = np.flatnonzero((places[-1] == places[-1 - period]) & (places[period] == places[0]))
             answers[block.start + some] |= (tokens[some, period:] == tokens[some, :-period]).all(axis=1)
     return answers
 
@@ -81,15 +79,14 @@ def content_groups(sequences: np.ndarray, n: int) -> np.ndarray:
         int32 (rows,), int64 from 2 billion rows on: the smallest row of the group.
     """
     groups = np.arange(len(sequences), dtype=row_type(len(sequences)))
-    each = max(sequences.shape[1] - n + 1, 0)
+    each = sequences.shape[1] - n + 1  # windows; without any there is no pass
     rows = sharing_rows(sequences, n) if len(sequences) * each > WINDOWS_PER_PASS else np.arange(len(sequences))
     passes = -(-len(rows) * each // WINDOWS_PER_PASS)
     for number in range(passes):
         members, starts = shared_windows(sequences, rows, n, number, passes)
         if len(members):
             found = groups[members]
-            smallest = np.repeat(np.minimum.reduceat(found, starts), np.diff(starts, append=len(members)))
-            groups = join_groups(groups, smallest, found)
+            groups = join_groups(groups, np.repeat(found[starts], np.diff(starts, append=len(members))), found)
     return groups
 
 
@@ -99,7 +96,7 @@ def sharing_rows(sequences: np.ndarray, n: int) -> np.ndarray:
     A window is known by the least hash among its runs of n / 2 tokens, which neighbouring windows mostly have in common (winnowing:
     Schleimer, Wilkerson, Aiken 2003): 5 hashes a row instead of 33, of sequences of 64 tokens and n = 32.
     """
-    bits = np.uint64(max(int(len(sequences) - 1).bit_length(), 1))
+    bits = np.uint64(len(sequences).bit_length())
     keys, count = np.empty(6 * len(sequences), np.uint64), 0
     for found in least_hashes(sequences, n, bits):
         if count + len(found) > len(keys):
@@ -110,7 +107,7 @@ def sharing_rows(sequences: np.ndarray, n: int) -> np.ndarray:
     keys.sort()  # by hash, and within a hash by row
     shares = np.zeros(len(sequences), bool)
     low = (np.uint64(1) << bits) - np.uint64(1)
-    for start in range(0, count - 1, PAIRS_PER_BLOCK):
+    for start in range(0, count, PAIRS_PER_BLOCK):
         block = keys[start : start + PAIRS_PER_BLOCK + 1]
         pairs = np.flatnonzero((block[1:] >> bits == block[:-1] >> bits) & (block[1:] != block[:-1]))
         shares[block[pairs] & low] = shares[block[pairs + 1] & low] = True
@@ -163,7 +160,7 @@ def join_groups(groups: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.n
     left, right = np.divmod(np.unique(left * len(groups) + right), len(groups))
     named, places = np.unique(np.concatenate([left, right]), return_inverse=True)  # the few groups that change, by their smallest row
     edges = coo_array((np.ones(len(left), bool), (places[: len(left)], places[len(left) :])), shape=(len(named), len(named)))
-    count, labels = connected_components(edges, directed=False)
+    count, labels = connected_components(edges)
     smallest = np.full(count, len(groups))
     np.minimum.at(smallest, labels, named)
     renamed = np.arange(len(groups), dtype=groups.dtype)

@@ -20,7 +20,7 @@ from memgrid.label.scarcity import refusal
 from memgrid.taxonomy import UNDECIDED
 
 SIDES = ("train", "eval")
-FIRST_BLOCK = 1 << 15  # places of a draw that are looked at first
+FIRST_BLOCK = 32_768  # places of a draw that are looked at first
 Advice = Callable[[int], str]  # the class that has too few → what would help
 MATCHED = "use select.non_memorized=any"  # what helps where matching leaves too few
 STRATUM = 1.2  # matched sequences differ in duplicates (and one) by less than this factor: below 8 duplicates, not at all
@@ -162,12 +162,12 @@ def paired(left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     """
     keys = []
     for duplicates in (left, right):
-        stratum = np.floor(np.log1p(duplicates) / np.log(STRATUM)).astype(np.int64)
+        stratum = (np.log1p(duplicates) / np.log(STRATUM)).astype(np.int64)
         order = np.argsort(stratum, kind="stable")
         rank = np.empty(len(order), np.int64)
         rank[order] = np.arange(len(order)) - np.searchsorted(stratum[order], stratum[order])
         keys.append(stratum << 40 | rank)
-    _, ours, theirs = np.intersect1d(keys[0], keys[1], assume_unique=True, return_indices=True)
+    _, ours, theirs = np.intersect1d(*keys, return_indices=True)
     order = np.argsort(ours)
     return ours[order], theirs[order]
 

@@ -8,9 +8,9 @@ from memgrid.config.schema import SelectConfig
 from memgrid.corpus.ngrams import sequence_hashes
 from memgrid.errors import UserError
 from memgrid.label import select as module
-from memgrid.label.draw import GROUP_NGRAM, distinct, draw, of_the_corpus
+from memgrid.label.draw import GROUP_NGRAM, LOTS, Draw, distinct, draw, of_the_corpus
 from memgrid.label.groups import content_groups
-from memgrid.label.select import STRATUM, match, paired, quartiles, select, undecided_rows
+from memgrid.label.select import STRATUM, Match, match, paired, quartiles, select, undecided_rows
 from memgrid.taxonomy import UNDECIDED
 
 CONFIG = SelectConfig(train_per_class=30, eval_per_class=10, min_train_per_class=5, min_eval_per_class=2)
@@ -318,3 +318,112 @@ def test_up_to_8_duplicates_only_equal_ones_are_paired():
 def test_negatives_are_matched_to_the_class_with_the_most_duplicates(classes, duplicates, target):
     made = match(np.array(classes, np.int8), np.array(duplicates), 0, 3)
     assert (made.negative, made.target) == (0, target)
+
+
+def test_pairs_are_those_of_a_plain_loop():
+    left, right = np.random.default_rng(0).choice([0, 3, 90], (2, 300))
+    free, expected = list(range(300)), []
+    for ours, duplicates in enumerate(left):
+        theirs = next((place for place in free if right[place] == duplicates), None)
+        if theirs is not None:
+            free.remove(theirs)
+            expected.append((ours, theirs))
+    assert list(zip(*(places.tolist() for places in paired(left, right)), strict=True)) == expected
+
+
+def test_quartiles_by_hand():
+    samples = pl.DataFrame({"label": [0, 0, 0, 0, 0, 1, 2, 2, 2, 2, 2]})
+    duplicates = np.array([100, 0, 300, 200, 400, 999, 50, 10, 30, 20, 40])
+    told = quartiles(samples, TITLES, Match(0, 2, duplicates[::-1]), np.arange(10, -1, -1))
+    assert told == "duplicates matched: quartiles 100, 200, 300 of Non-Memo, 20, 30, 40 of Recall"
+
+
+class Lots:
+    """Lots that know how many places were looked at in one go through the draw."""
+
+    def __init__(self, lots):
+        self.lots, self.looked_at = lots, 0
+
+    def __getitem__(self, where):
+        if isinstance(where, slice):
+            self.looked_at = max(self.looked_at, min(where.stop, len(self.lots)))
+        return self.lots[where]
+
+
+def by_hand(eighths, numbers):
+    """A draw in the order of rows, whose lots are told in eighths of all, and a configuration."""
+    lots = np.array(eighths, np.uint32) * np.uint32(LOTS // 8)
+    return Draw(np.arange(len(lots)), Lots(lots)), SelectConfig(*numbers)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "classes", "eighths", "samples"),
+    [
+        # Of two, both below the half of the corpus, one is trained on: the bound is its lot, which is the first that lies above.
+        ((1, 1, 1, 1), [0, 0], [1, 2], [(0, 0, "eval"), (1, 0, "train")]),
+        # What no class took is left out, and of those who have enough the last.
+        ((1, 1, 1, 1), [0, 1, -1, 0, 1, 0], [7, 3, 0, 0, 4, 5], [(0, 0, "train"), (1, 1, "eval"), (3, 0, "eval"), (4, 1, "train")]),
+        # The second class has one less to train on than is wanted, and the first is cut down to that.
+        (
+            *((3, 1, 1, 1), [0, 0, 0, 0, 1, 1, 1], [0, 5, 6, 7, 1, 2, 3]),
+            [(0, 0, "eval"), (1, 0, "train"), (2, 0, "train"), (4, 1, "eval"), (5, 1, "train"), (6, 1, "train")],
+        ),
+    ],
+)
+def test_samples_by_hand(numbers, classes, eighths, samples):
+    drawn, config = by_hand(eighths, numbers)
+    made = select(drawn, np.arange(len(classes)), np.array(classes, np.int8), TITLES[: max(classes) + 1], config)
+    assert made.select("sequence_id", "label", "side").rows() == samples
+
+
+def test_an_empty_corpus_has_no_samples():
+    drawn, config = by_hand([], (1, 1, 1, 1))
+    with pytest.raises(UserError, match="class 'Non-Memo' has 0 samples for the train side"):
+        select(drawn, np.zeros(0, np.int64), np.zeros(0, np.int8), TITLES[:1], config)
+
+
+U = UNDECIDED
+
+
+@pytest.mark.parametrize(
+    ("numbers", "classes", "eighths", "is_open", "rows"),
+    [
+        ((1, 1, 1, 1), [0, U], [1, 2], [True], [1]),  # with a second one, one is trained on
+        ((1, 1, 1, 1), [U, U], [0, 1], [True], [0]),  # no more at once than the eval side takes
+        ((1, 1, 1, 1), [U, U, U], [1, 7, 0], [True, True], [1, 0, 2]),  # those of both sides, one for each class
+        ((1, 1, 1, 1), [0, 1, 0, U, U], [4, 3, 4, 1, 7], [True, True], [4, 3]),  # the first class has none to evaluate on
+        ((2, 2, 1, 1), [1, U, 0], [5, 5, 5], [False, True], []),  # nobody can be evaluated on
+        ((2, 2, 1, 1), [U, 1, U], [1, 0, 5], [True, False, True], [0]),  # nobody can be trained on
+        ((3, 2, 1, 1), [0, 0, 0, 0, U], [2, 0, 6, 4, 3], [True], []),  # there is no place for another one
+        ((1, 1, 1, 1), [0, U, U], [0, 1, 7], [False], []),  # they may belong to no class
+        ((1, 1, 1, 1), [0, 0, U, U], [0, 7, 1, 6], [True], []),  # both sides are full before
+    ],
+)
+def test_rows_that_have_to_be_judged_by_hand(numbers, classes, eighths, is_open, rows, monkeypatch):
+    for block in (1, 2, 3, 100):
+        monkeypatch.setattr(module, "FIRST_BLOCK", block)
+        drawn, config = by_hand(eighths, numbers)
+        assert undecided_rows(drawn, np.array(classes, np.int8), is_open, config).tolist() == rows
+
+
+def test_of_a_large_corpus_a_small_part_is_looked_at(monkeypatch):
+    """No more than the first block that has just enough."""
+    monkeypatch.setattr(module, "FIRST_BLOCK", 4)
+    drawn, config = by_hand([0, 0, 7, 7] * 5, (1, 1, 1, 1))
+    select(drawn, np.arange(20), np.array([0, 1] * 10, np.int8), TITLES[:2], config)
+    assert drawn.lots.looked_at == 4
+
+
+@pytest.mark.parametrize(
+    ("first", "is_open", "rows"),
+    [
+        ([0, 1, 0, 1], [False, True], []),  # both classes are full, on both sides
+        ([0, 1, 0, 1], [True, True], []),
+        ([U, U, U, U], [True, True], [2, 3, 0, 1]),  # as many are undecided as the sides can take in all
+    ],
+)
+def test_no_more_is_looked_at_than_what_is_asked_for_hangs_on(first, is_open, rows, monkeypatch):
+    monkeypatch.setattr(module, "FIRST_BLOCK", 4)
+    drawn, config = by_hand([0, 0, 7, 7] * 5, (1, 1, 1, 1))
+    assert undecided_rows(drawn, np.array(first + [U] * 16, np.int8), is_open, config).tolist() == rows
+    assert drawn.lots.looked_at == 4

@@ -105,7 +105,7 @@ def given_columns(corpus: Corpus, group: str) -> Columns | None:
     return {name: corpus.given[name] for name in wanted} | scores
 
 
-def read_label_file(path: str, modified: int) -> tuple[pl.DataFrame, str]:
+def read_label_file(path: str, modified: int = 0) -> tuple[pl.DataFrame, str]:
     """A label file without the ids, which every group has and the corpus knows, and what it was made from.
 
     Raises as `io.digests.read_bytes`.
@@ -205,7 +205,6 @@ class Labels:
     @contextmanager
     def turn(self, group: str) -> Iterator[bool]:
         """One process at a time computes a group; yields whether it is still missing when the turn comes."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         with lock(self.folder / f".{group}.turn.lock"):
             yield not self.has(group)
 
@@ -230,7 +229,7 @@ class Labels:
             with suppress(ValueError, KeyError, TypeError, OSError, DamagedError):
                 origin = json.loads((parquet_metadata(path) or {})["memgrid"])
                 if origin | {"llm": self.llm.fingerprint} == json.loads(self.made_from(group)):
-                    return {column.name: column.to_numpy() for column in read_label_file(str(path), 0)[0]}
+                    return {column.name: column.to_numpy() for column in read_label_file(str(path))[0]}
         return None
 
     def score_in_blocks(self, score: Callable[[slice], list[Scores]]) -> None:
@@ -239,14 +238,12 @@ class Labels:
         Args:
             score: the scores of the sequences in some rows, in their order, as a list of batches.
         """
-        blocks = self.folder / f".{self.memorized}"
-        blocks.mkdir(parents=True, exist_ok=True)
-        tables = []
+        blocks, tables = self.folder / f".{self.memorized}", []
         for start in range(0, len(self.corpus.tokens), BLOCK_ROWS):
             rows, path = slice(start, start + BLOCK_ROWS), blocks / f"{start:012d}.parquet"
             if (table := self.made(path, "memorized")) is None:
                 self.put(path, memorized_columns(score(rows)), rows, "memorized")
-                table, _ = read_label_file(str(path), 0)
+                table, _ = read_label_file(str(path))
             tables.append(table)
         whole = pl.concat(tables)
         self.write("memorized", {column.name: column for column in whole})
@@ -255,7 +252,6 @@ class Labels:
     def detect_code(self, rows: np.ndarray, tokenizer: Detokenizer) -> None:
         """Detect code in some rows of the corpus, beside those that were looked at before: milliseconds a row, and a run needs few."""
         answers = detector(self.config)(self.texts(rows, tokenizer)) if len(rows) else []
-        self.folder.mkdir(parents=True, exist_ok=True)
         with lock(self.folder / ".code.lock"):  # other processes add their answers
             self.write("code", {"is_code": self.code().scatter(rows, pl.Series(answers, dtype=pl.Boolean))})
 
@@ -277,7 +273,6 @@ class Labels:
 
     def write(self, group: str, columns: Mapping[str, np.ndarray | pl.Series]) -> None:
         """Put a group's file in place at once, whole."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         self.put(self.path(group), columns, slice(None), group)
 
     def put(self, path: Path, columns: Mapping[str, np.ndarray | pl.Series], rows: slice, group: str) -> None:

@@ -2,7 +2,7 @@ import json
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import polars as pl
@@ -11,10 +11,12 @@ from conftest import NIGHT
 from index_maker import make_index
 
 from memgrid.config.schema import CorpusConfig, LabelConfig
-from memgrid.corpus.corpus import load_corpus
+from memgrid.corpus.corpus import Corpus, Texts, load_corpus
+from memgrid.errors import DamageWarning
 from memgrid.io.digests import write_parquet
 from memgrid.label import labels as label
-from memgrid.label.labels import GROUPS, OF_NO_MODEL, Labels, label_memorized
+from memgrid.label.labels import GROUPS, OF_NO_MODEL, Labels, label_memorized, read_label_file
+from memgrid.lm.model import LanguageModel, ModelIdentity, Scores
 
 ALL = ("memorized", *GROUPS, "code")
 
@@ -253,3 +255,168 @@ def test_what_depends_on_no_model_is_computed_once_for_all(labels, corpus, toy_l
     fresh = Labels(root, replace(identity, name="fourth", fingerprint="fourth"), corpus)
     fresh.compute("rouge", None)
     assert fresh.read(["rouge"]).equals(labels.read(["rouge"]))
+
+
+@dataclass(frozen=True)
+class Reader(LanguageModel):
+    """A model that is sure of the first token of each sequence, and has memorized the even ones; its text is what `texts` say of it."""
+
+    texts: tuple[str, ...] = ()
+    read: list = field(default_factory=list)
+
+    def score(self, tokens, k):
+        self.read.append(len(tokens))
+        numbers = tokens[:, 0].astype(np.float32)
+        return Scores(tokens[:, 0] % 2 == 0, numbers, -numbers, numbers - k, numbers)
+
+    def detokenize(self, tokens):
+        self.read.append(len(tokens))
+        return [self.texts[token] for token in tokens[:, 0]]
+
+
+def reader(*texts, fingerprint="weights"):
+    return Reader(None, ModelIdentity("small", "main", fingerprint, 2, 10), None, None, batch_tokens=18, texts=texts)
+
+
+def few(rows, **more):
+    """A corpus of as many sequences of six tokens, the first of which is the number of the row."""
+    tokens = np.arange(rows)[:, None] + 10 * np.arange(6)
+    return Corpus("few", np.arange(rows) + 100, tokens.astype(np.int32), 3, None, **more)
+
+
+def test_each_row_is_read_once_in_blocks_of_batches(tmp_path, monkeypatch):
+    monkeypatch.setattr(label, "BLOCK_ROWS", 4)
+    model, made = reader(), Labels(tmp_path, reader().identity, few(10))
+    made.compute("memorized", model)
+    assert model.read == [3, 1, 3, 1, 2]
+    table = made.read(["memorized"])
+    assert table.columns == ["sequence_id", "memorized", "confidence", "prefix_logprob", "suffix_logprob"]
+    assert table["sequence_id"].to_list() == list(range(100, 110))
+    assert table["memorized"].to_list() == [True, False] * 5
+    assert table["suffix_logprob"].to_list() == [row - 3 for row in range(10)]
+    assert not (made.folder / ".memorized").exists()
+    assert made.missing(["memorized", "rouge"]) == ["rouge"]
+
+
+def test_text_is_looked_at_in_blocks(tmp_path, monkeypatch):
+    monkeypatch.setattr(label, "BLOCK_ROWS", 2)
+    model = reader("abab", "1, 2, 3, 4", "prose", "7 7 7 7 ", "9 8 7 6")
+    made = Labels(tmp_path, model.identity, few(5))
+    made.compute("templates", model)
+    assert model.read == [2, 2, 1]
+    assert made.read(["templates"])["is_repeating"].to_list() == [True, False, False, True, False]
+    assert made.read(["templates"])["is_incrementing"].to_list() == [False, True, False, False, True]
+
+
+def test_a_folder_that_was_removed_is_made_again(tmp_path):
+    model, made = reader("\\usepackage{a}", "b"), Labels(tmp_path, reader().identity, few(2), LabelConfig("usepackage"))
+    assert made.folder.exists()
+    shutil.rmtree(tmp_path / "labels")
+    with made.turn("code") as missing:
+        assert missing
+    shutil.rmtree(tmp_path / "labels")
+    made.compute("code", model)
+    shutil.rmtree(made.folder.parent)
+    made.compute("memorized", model)
+    with made.turn("memorized") as missing:
+        assert not missing
+    made.compute("code", model)
+    assert made.read(["memorized", "code"])["is_code"].to_list() == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("given", "group", "taken"),
+    [
+        (["memorized"], "memorized", ["memorized", "confidence", "prefix_logprob", "suffix_logprob"]),
+        (["duplicates"], "duplicates", ["duplicates"]),
+        (["is_repeating", "is_incrementing"], "templates", ["is_repeating", "is_incrementing"]),
+        (["is_repeating"], "templates", None),
+        (["is_incrementing", "duplicates"], "memorized", None),
+        (["is_incrementing", "duplicates"], "rouge", None),
+    ],
+)
+def test_which_columns_a_corpus_brings(given, group, taken, tmp_path):
+    brought = few(3, given={name: np.array([1, 0, 1], bool) for name in given})
+    made = Labels(tmp_path, reader().identity, brought)
+    columns = made.given(group)
+    assert (columns and list(columns)) == taken
+    assert made.asks(group) == (None if taken or group == "rouge" else {"memorized": "lm", "templates": "tokenizer"}[group])
+    if taken:
+        made.compute(group, None)
+        assert made.read([group]).columns == ["sequence_id", *taken]
+        assert made.read([group])[taken[0]].cast(bool).to_list() == [True, False, True]
+        assert all(made.read([group])[name].is_nan().all() for name in taken if "prob" in name or name == "confidence")
+
+
+def test_what_the_corpus_says_is_judged_where_it_says_anything(tmp_path):
+    pl.DataFrame({"text": ["\\usepackage{a}", None, "", "left out", None]}).write_parquet(tmp_path / "texts.parquet")
+    texts = Texts((tmp_path / "texts.parquet",), np.array([True, True, True, False, True]), "text")
+    model = reader("zero", "\\usepackage{b}", "two", "")
+    for read, answers in (("tokens", [False, True, False, False]), ("corpus", [True, True, False, False])):
+        made = Labels(tmp_path, model.identity, few(4, texts=texts), LabelConfig("usepackage", code_text=read))
+        made.compute("code", model)
+        assert made.read(["code"])["is_code"].to_list() == answers
+    assert made.texts(np.array([3, 2, 1]), model) == ["", "", "\\usepackage{b}"]
+    silent = Labels(tmp_path, model.identity, few(4), LabelConfig("usepackage", code_text="corpus"))
+    assert silent.texts(np.array([2, 0]), model) == ["two", "zero"]
+
+
+def test_code_is_looked_for_where_it_is_asked_for(tmp_path):
+    model = reader("\\usepackage{a}", "b", "c")
+    made = Labels(tmp_path, model.identity, few(3), LabelConfig("usepackage"))
+    assert made.code().to_list() == [None] * 3
+    made.detect_code(np.zeros(0, np.int64), model)
+    assert model.read == []
+    assert made.read(["code"])["is_code"].to_list() == [None] * 3
+    for rows, known in (([2], [None, None, False]), ([0], [True, None, False])):
+        made.detect_code(np.array(rows), model)
+        assert made.read(["code"])["is_code"].to_list() == known
+    assert model.read == [1, 1]
+    assert made.path("code").name == "code-usepackage.parquet"
+
+
+def test_a_file_is_what_it_was_made_from(tmp_path):
+    """Not of another model, not of other sequences; whoever wants a damaged one gets it made again, and the damaged one is set aside."""
+    one, other = (Labels(tmp_path, reader(fingerprint=name).identity, few(3)) for name in ("one", "other"))
+    one.compute("rouge", None)
+    assert one.has("rouge")
+    assert not other.has("rouge")
+    assert one.folder != other.folder
+    table, origin = read_label_file(str(one.path("rouge")))
+    assert table.columns == ["rouge_l", "rouge_3"]
+    assert json.loads(origin) == one.identity == {"corpus": few(3).fingerprint, "k": 3, "llm": "one"}
+    assert Labels(tmp_path, reader(fingerprint="one").identity, replace(few(3), k=2)).missing(["rouge"]) == ["rouge"]
+    one.path("rouge").write_bytes(b"damaged")
+    with pytest.warns(DamageWarning, match="moved to"):
+        assert one.missing(["rouge"]) == ["rouge"]
+    assert not one.path("rouge").exists()
+
+
+def test_labels_are_kept_for_what_was_asked(tmp_path):
+    made = Labels(tmp_path, reader().identity, few(2), LabelConfig("usepackage", code_model="words", code_text="corpus"), memorized="open")
+    origins = {group: json.loads(made.made_from(group)) for group in ("memorized", "duplicates", "code")}
+    assert origins["memorized"] == origins["duplicates"] == made.identity
+    assert origins["code"] == {**made.identity, "code": "usepackage", "code_model": "words", "code_text": "corpus"}
+    usual = Labels(tmp_path, reader().identity, few(2), LabelConfig("usepackage"))
+    assert json.loads(usual.made_from("code")) == {**made.identity, "code": "usepackage", "code_model": None}
+    assert [made.path(group).name for group in ("memorized", "duplicates", "rouge")] == [
+        "open.parquet",
+        "duplicates.parquet",
+        "rouge.parquet",
+    ]
+    made.compute("memorized", reader())
+    assert [each.missing(["memorized"]) for each in (made, usual)] == [[], ["memorized"]]
+
+
+def test_what_another_model_was_told_is_taken_over(tmp_path, monkeypatch):
+    one, other, third = (Labels(tmp_path, reader(fingerprint=name).identity, few(rows)) for name, rows in (("a", 3), ("b", 3), ("c", 4)))
+    one.compute("rouge", None)
+    never = {"rouge": lambda *_: pytest.fail("it was computed again")}
+    monkeypatch.setattr(label, "GROUPS", never)
+    other.compute("rouge", None)
+    assert other.has("rouge")
+    assert other.read(["rouge"]).equals(one.read(["rouge"]))
+    with pytest.raises(pytest.fail.Exception):
+        third.compute("rouge", None)
+    with pytest.raises(KeyError):
+        one.compute("templates", None)

@@ -46,7 +46,7 @@ class PositionMask:
     """
 
     def __init__(self, positions: Bool[np.ndarray, "layers length length"], heads: int | None = None) -> None:
-        length = positions.shape[-1]
+        _, _, length = positions.shape
         if (positions | ~Triangle(length).mask).all(-1).any():
             raise ValueError("a row of the mask switches all its keys off: nothing would be left to sum to 1")
         self.heads = heads
@@ -59,7 +59,7 @@ class PositionMask:
         if not first:
             return self
         moved = copy.copy(self)
-        moved.layers = [layer if layer is None else nn.functional.pad(layer, (first, 0, first, 0)) for layer in self.layers]
+        moved.layers = [layer if layer is None else nn.functional.pad(layer, (first, 0) * 2) for layer in self.layers]
         moved.first_query += first
         return moved
 
@@ -71,7 +71,7 @@ class PositionMask:
         Raises:
             UserError: a row keeps no key that its layer lets it see.
         """
-        off = self.off(layer, scores.shape[-2:], lambda: weights_of(scores.clone(), s_aux)[0])
+        off = self.off(layer, scores.shape[2:], lambda: weights_of(scores.clone(), s_aux)[0])
         if off is None:
             return
         scores.masked_fill_(off.to(scores.device), -torch.inf)
@@ -153,7 +153,8 @@ def masking(model: Any, mask: PositionMask | None, places: list[Place] | None = 
 def off_here(layer: int, mask: Tensor, weights: Callable[[], Tensor]) -> Tensor | None:
     """What the current mask switches off in a layer with attention of its own, as `memgrid.lm.hooks.switched_off` asks for it."""
     current = MASK.get()
-    return None if current is None else current.off(layer, (mask.shape[-1], mask.shape[-1]), weights)
+    *_, length = mask.shape
+    return None if current is None else current.off(layer, (length, length), weights)
 
 
 @torch.inference_mode()
@@ -167,7 +168,7 @@ def prove_masking(lm: LanguageModel) -> None:
     """
     tokens = np.stack([np.arange(1, 9), np.arange(9, 17)]) % lm.identity.vocabulary
     tokens[:, -1] = 1
-    alone = PositionMask(np.repeat(np.tri(8, k=-1, dtype=bool)[None], lm.identity.layers, 0))
+    alone = PositionMask(np.repeat(np.tri(tokens.shape[1], k=-1, dtype=bool)[None], lm.identity.layers, 0))
     refused = f"the attention of llm {lm.identity.name!r} ({type(lm.model).__name__}) cannot be switched off"
     inputs = torch.from_numpy(tokens).to(lm.device)
     ones, gaps = torch.ones_like(inputs), []
@@ -245,14 +246,14 @@ class MaskedReader:
 
     def _as_far_as_right(self, batch: Tensor, cache: Any) -> Bool[np.ndarray, " batch"]:
         """Whether each suffix of a batch is decoded; `cache` holds the first k - 1 tokens, and is used up."""
-        right = torch.arange(len(batch), device=batch.device)
-        for start in range(self.k - 1, batch.shape[1] - 1, PIECE):
-            end = min(start + PIECE, batch.shape[1] - 1)
+        right, last = torch.arange(len(batch), device=batch.device), batch.shape[1] - 1
+        for start in range(self.k - 1, last, PIECE):
+            end = min(start + PIECE, last)
             read = torch.ones_like(batch[right, :end])
             logits = self.lm.model(input_ids=batch[right, start:end], attention_mask=read, past_key_values=cache, use_cache=True).logits
             same = suffix_scores(logits, batch[right, start + 1 : end + 1], self.lm.suppressed)[0]
             right = right[same]
-            if not len(right) or end == batch.shape[1] - 1:
+            if not len(right) or end == last:
                 break
             if not same.all():
                 cache.batch_select_indices(same.nonzero()[:, 0])
@@ -273,7 +274,7 @@ class MaskedReader:
         if cache is None:
             cache = self.lm.model.base_model(input_ids=inputs, attention_mask=torch.ones_like(inputs), use_cache=True).past_key_values
             kept: list[Any] = [getattr(layer, "keys", None) for layer in cache.layers]
-            if any(keys is None or keys.shape[-2] != inputs.shape[1] for keys in kept):
+            if any(keys is None or keys.shape[2] != inputs.shape[1] for keys in kept):
                 self.split = False
                 return None
             size = 2 * sum(keys.nbytes for keys in kept)
@@ -293,4 +294,4 @@ def suffix_scores(
     if suppressed:
         logits[..., list(suppressed)] = -torch.inf
     # max is several times faster here than argmax
-    return (logits.max(-1).indices == suffix).all(-1), given.mean(-1)
+    return (logits.max(-1).indices == suffix).all(1), given.mean(1)

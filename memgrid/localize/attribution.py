@@ -125,13 +125,13 @@ def gradcam(net: nn.Module, images: Tensor, own: int, _: str) -> Tensor:
     last = max((index for index, module in enumerate(layers) if isinstance(module, nn.Conv2d)), default=None)
     if last is None:
         raise UserError("localize.method=gradcam needs a convolution and cnn.kind=linear has none: use gradient or integrated_gradients")
-    relu = next(module for module in layers[last:] if isinstance(module, nn.ReLU))
-    units = LayerGradCam(lambda x: versus_others(net(x), own), relu).attribute(images)
-    offset, stride = receptive_field(layers[: last + 1])
-    length, side = images.shape[-1], units.shape[-1]
+    relu = next(index for index, module in enumerate(layers[last:], last) if isinstance(module, nn.ReLU))
+    units = LayerGradCam(lambda x: versus_others(net(x), own), layers[relu]).attribute(images)
+    offset, stride = receptive_field(layers[:relu])
+    (*_, length), (*_, side) = images.shape, units.shape
     places = (torch.arange(length, device=images.device) - offset) / stride
-    query, key = torch.meshgrid(*[2 * places / max(side - 1, 1) - 1] * 2, indexing="ij")
-    grid = torch.stack([key, query], -1).expand(len(images), -1, -1, -1).to(units.dtype)
+    at = 2 * places / max(side - 1, 1) - 1
+    grid = torch.stack(torch.broadcast_tensors(at, at[:, None]), -1).expand(len(images), -1, -1, -1).to(units.dtype)  # (key, query)
     return nn.functional.grid_sample(units, grid, padding_mode="border", align_corners=True).expand_as(images)
 
 

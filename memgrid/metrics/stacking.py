@@ -40,12 +40,9 @@ def both_ways(odds: np.ndarray) -> np.ndarray:
 def stratified(labels: np.ndarray, groups: np.ndarray, seed: int) -> np.ndarray:
     """In which fold a sample is, int (n,): in each as many groups of either label as can be (a group has that of its first sample)."""
     _, first, member = np.unique(groups, return_index=True, return_inverse=True)
-    folds = np.empty(len(first), int)
-    random, start = np.random.default_rng(seed), 0
-    for label in (False, True):
-        mine = np.flatnonzero(labels[first] == label)
-        folds[random.permutation(mine)] = (start + np.arange(len(mine))) % FOLDS
-        start += len(mine)
+    random, folds = np.random.default_rng(seed), np.empty(len(first), int)
+    order = np.concatenate([random.permutation(np.flatnonzero(mine)) for mine in (~labels[first], labels[first])])
+    folds[order] = np.arange(len(order)) % FOLDS
     return folds[member]
 
 

@@ -54,3 +54,21 @@ def test_groups_are_drawn_as_a_whole():
 def test_the_middle_is_of_each_number_for_itself():
     drawn = np.stack([np.arange(101.0), 1000 - 10 * np.arange(101.0)], 1)
     np.testing.assert_allclose(middle(drawn), [[2.5, 25], [97.5, 975]])
+
+
+@given(st.integers(1, 12), st.integers(1, 8), st.integers(0, 2**32))
+def test_counts_of_groups_are_those_of_a_loop(samples, rounds, seed):
+    groups = np.random.default_rng(seed).integers(0, 5, samples)
+    names = sorted(set(groups.tolist()))
+    drawn = np.random.default_rng(seed).integers(0, len(names), (rounds, len(names)))
+    expected = [[list(lots).count(names.index(group)) for group in groups] for lots in drawn]
+    np.testing.assert_array_equal(group_counts(groups, rounds, seed), expected)
+
+
+def test_the_interval_of_a_mean_is_of_a_thousand_resamples_and_the_seed_0_if_nothing_else_is_said():
+    values = np.random.default_rng(0).normal(size=30)
+    drawn = np.random.default_rng(0).integers(0, 30, (1000, 30))
+    expected = np.percentile(values[drawn].mean(1), [2.5, 97.5])
+    for made in (mean_interval(values), mean_interval(values, rounds=1000, seed=0), mean_interval(values, np.arange(30))):
+        np.testing.assert_allclose(made, expected)
+    assert mean_interval(values, rounds=999) != mean_interval(values) != mean_interval(values, seed=1)

@@ -114,7 +114,8 @@ def settled(shares: Float[np.ndarray, "masks doses"]) -> bool:
 
 def shares_of(rows: pl.DataFrame) -> Float[np.ndarray, "masks doses"]:
     """The shares that stay extractable under a class's target, and then under each draw, at every dose."""
-    shares = rows.filter(pl.col("masked").is_in(["target", RANDOM])).sort(pl.col("seed").fill_null(-1), "q")["extractable"].to_numpy()
+    # The target has no seed, and comes first.
+    shares = rows.filter(pl.col("masked").is_in(["target", RANDOM])).sort("seed", "q")["extractable"].to_numpy()
     return shares.reshape(-1, rows.filter(pl.col("masked") == "target").height)
 
 

@@ -86,6 +86,15 @@ def test_a_prefix_is_read_once_and_then_only_what_a_mask_can_change(k, keeps):
     assert shapes(seen) == [(3, k - 1), *[(3, LENGTH - k)] * 3]
 
 
+def test_every_part_of_a_suffix_hands_its_keys_and_values_on():
+    lm = random_model("llama")
+    lm.model.config.use_cache = False
+    with watched(lm) as seen:
+        WAYS["as far as right"](lm)
+    assert len(seen) > 1
+    assert all(made.past_key_values is not None for _, made in seen)
+
+
 def test_a_sequence_is_read_only_until_it_differs(lm):
     tokens, nothing = some_tokens(), PositionMask(np.zeros((3, LENGTH, LENGTH), bool))
     tokens[1, K:] = lm.continue_greedily(tokens[1:2, :K], LENGTH - K)
@@ -178,3 +187,14 @@ def test_a_model_that_says_the_same_of_all_tokens_proves_nothing():
             weights.zero_()
     with pytest.raises(UserError, match="cannot be switched off"):
         prove_masking(lm)
+
+
+def test_a_mask_behind_other_tokens_by_hand():
+    """They are seen as ever, and see as ever."""
+    off = np.zeros((2, 3, 3), bool)
+    off[1, 2, [0, 1]] = off[1, 1, 0] = True
+    moved = PositionMask(off).behind(2)
+    assert moved.layers[0] is None
+    assert moved.layers[1].int().tolist() == [[0, 0, 0, 0, 0], [0, 0, 0, 0, 0], [0, 0, 0, 0, 0], [0, 0, 1, 0, 0], [0, 0, 1, 1, 0]]
+    assert (moved.first_query, PositionMask(off).first_query) == (3, 1)
+    assert PositionMask(off[:1]).first_query == 3  # of no query at all: behind the last

@@ -186,3 +186,26 @@ def test_the_first_of_an_order_that_have_a_targets_attention():
     assert np.flatnonzero(alone).tolist() == [6]
     target[0] = False
     assert np.flatnonzero(first_of_mass(order, attention, target)).tolist() == [15]
+
+
+def test_masks_of_a_class_and_of_another_by_hand():
+    """Of three candidates; Δ is far below 1 everywhere."""
+    among = candidates(2, 4, 2, "suffix")
+    among[1], among[0, 2, 0] = False, False
+    assert np.argwhere(among).tolist() == [[0, 1, 0], [0, 2, 1]]
+    among[0, 2, 0] = True
+    delta, attention = np.zeros((2, 2, 4, 4)), np.zeros((2, 4, 4))
+    delta[0, 0, 1, 0], delta[0, 0, 2, 0], delta[1, 0, 2, 1] = 0.2, 0.1, 0.3
+    attention[0, 1, 0], attention[0, 2, 0], attention[0, 2, 1] = 0.5, 0.25, 0.5
+    regions = Regions(delta, 0, ["a", "b"], attention, among)
+    masks = {masked: regions.mask(Trial(0, 34.0, masked)) for masked in ("none", "target", "other:b", "attended")}
+    assert {masked: np.argwhere(mask).tolist() for masked, mask in masks.items() if masked != "attended"} == {
+        "none": [],
+        "target": [[0, 1, 0]],
+        "other:b": [[0, 2, 1]],
+    }
+    assert masks["attended"].sum() == 1
+    both = masks["target"] | masks["other:b"]
+    assert regions.describe(Trial(0, 34.0, "other:b"), both) == pytest.approx(
+        {"positions": 2, "overlap": 0.5, "decisive": 2 / 3, "removed": 0.5}
+    )

@@ -86,13 +86,23 @@ def test_a_prefix_is_read_once_and_then_only_what_a_mask_can_change(k, keeps):
     assert shapes(seen) == [(3, k - 1), *[(3, LENGTH - k)] * 3]
 
 
-def test_every_part_of_a_suffix_hands_its_keys_and_values_on():
-    lm = random_model("llama")
+def test_a_model_that_heeds_keys_and_values_only_where_it_is_told_to_reads_the_same():
+    lm, tokens, mask = random_model("llama"), some_tokens(), some_mask()
     lm.model.config.use_cache = False
-    with watched(lm) as seen:
-        WAYS["as far as right"](lm)
-    assert len(seen) > 1
-    assert all(made.past_key_values is not None for _, made in seen)
+    nothing = PositionMask(np.zeros((3, LENGTH, LENGTH), bool))
+    tokens[1, K:] = lm.continue_greedily(tokens[1:2, :K], LENGTH - K)
+    expected = MaskedReader(lm, tokens, K, True).read(mask)
+
+    def forget(_, given, named):
+        return given, named if named.get("use_cache") else {**named, "past_key_values": None}
+
+    hook = lm.model.base_model.register_forward_pre_hook(forget, with_kwargs=True)
+    try:
+        for made, own in zip(MaskedReader(lm, tokens, K, True).read(mask), expected, strict=True):
+            np.testing.assert_array_equal(made, own)
+        assert MaskedReader(lm, tokens, K, True).extractable(nothing).tolist() == [False, True, False]
+    finally:
+        hook.remove()
 
 
 def test_a_sequence_is_read_only_until_it_differs(lm):

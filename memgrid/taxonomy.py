@@ -253,13 +253,14 @@ class Partition:
 
 def all_cases() -> pl.DataFrame:
     """A row for every way in which rules can tell sequences apart: not memorized, or memorized with each answer of the four features."""
-    rows = [(False, False, False, 0, 0.0, 0.0, False)]
-    for many, template, high, code in itertools.product((1, 0), (True, False), (1.0, 0.0), (True, False)):
-        rows.append((True, template, template, many, high, high, code))
+    answers = itertools.product((True, False), repeat=4)
+    rows = [(True, template, template, int(many), float(high), float(high), code) for many, template, high, code in answers]
     names = ("memorized", "is_repeating", "is_incrementing", "duplicates", "rouge_l", "rouge_3", "is_code")
-    return pl.DataFrame(rows, schema=list(names), orient="row")
+    return pl.DataFrame([(False, *rows[-1][1:]), *rows], schema=list(names), orient="row")
 
 
 CASES = all_cases()
-NULL_CASES = pl.DataFrame(list(itertools.product((True, False), (1.0, 0.0))), schema=["heads", "rank"], orient="row")
+NULL_CASES = pl.DataFrame(
+    [(heads, float(upper)) for heads, upper in itertools.product((True, False), repeat=2)], schema=["heads", "rank"], orient="row"
+)
 CASE_THRESHOLDS = Thresholds(delta=0, rho=0.5, rouge="both")

@@ -17,6 +17,7 @@ import time
 import traceback
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from itertools import dropwhile
 from pathlib import Path
 from types import CodeType, FrameType, FunctionType, ModuleType
 from typing import Any
@@ -167,7 +168,8 @@ class Trials:
                 each.__code__ = named(code, mutant.function)
                 each.__defaults__, each.__kwdefaults__ = new.__defaults__, new.__kwdefaults__
         stale = {mutant.function}
-        for line in mutant.tree.body:  # what is bound when the module is imported, and hangs on what changes
+        # What is bound when the module is imported, and hangs on what changes; a line before that reads it when it is called, if at all.
+        for line in dropwhile(lambda line: line is not part, mutant.tree.body):
             if not isinstance(line, ast.Assign | ast.AnnAssign) or not (line is part or stale & read_by(line)):
                 continue
             for name, value in executed(line, module).items():

@@ -1,6 +1,8 @@
 """`make mutate`: which changes are tried, and that each is another program."""
 
 import ast
+import importlib.util
+import sys
 
 from benchmarks.mutants.__main__ import accepted, sources
 from benchmarks.mutants.changes import mutants
@@ -57,6 +59,20 @@ def test_what_is_changed_and_what_is_left_alone(tmp_path):
     ]
     original = ast.unparse(ast.parse(MODULE))
     assert len({*seen.values(), original}) == len(seen) + 1
+
+
+def test_what_hangs_on_a_changed_line_changes_too(tmp_path, monkeypatch):
+    """What stands behind it when it is imported, and what stands before it when it is called."""
+    path = tmp_path / "hanging.py"
+    path.write_text("IS_MANY = {'lines': lambda number: number > LEAST}\nLEAST = 3\nTWICE = 2 * LEAST\n")
+    spec = importlib.util.spec_from_file_location("memgrid.hanging", path)
+    hanging = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "memgrid.hanging", hanging)
+    spec.loader.exec_module(hanging)
+    mutant = next(mutant for mutant in mutants("memgrid.hanging", path) if mutant.function == "LEAST")
+    assert (hanging.IS_MANY["lines"](4), hanging.TWICE) == (True, 6)
+    Trials({"memgrid.hanging": path}, lambda _: None).put(mutant)
+    assert (hanging.IS_MANY["lines"](4), hanging.TWICE) == (False, 8)
 
 
 def test_what_is_accepted_is_a_mutant_and_has_a_reason():

@@ -131,6 +131,7 @@ def test_an_unknown_is_code_leaves_open_only_what_hangs_on_it():
     made = Taxonomy.of("t", {"Non-Memo": "non_memorized", "Recite": "recite", "Code": "code", "Others": "memorized"})
     rows = pl.DataFrame({"memorized": [False, True, True, True], "duplicates": [0, 9, 0, 0], "is_code": [None, None, None, True]})
     assert made.classify(rows, Thresholds(5, 0.5, "both")).tolist() == [0, 1, UNDECIDED, 2]
+    assert made.undecided(made.classify(rows, Thresholds(5, 0.5, "both"))) == 1
     assert made.decided_by_code == [False, False, True, True]
 
 

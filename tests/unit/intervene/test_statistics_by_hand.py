@@ -19,10 +19,10 @@ def test_the_interval_of_a_share_leaves_a_fortieth_out_on_either_side(samples, r
 def test_the_interval_of_a_difference_is_of_two_thousand_resamples_of_samples_and_of_draws():
     """From the same random numbers whenever it is asked for."""
     random = np.random.default_rng(5)
-    target, control = random.random(31) < 0.4, random.random((7, 31)) < 0.6
-    drawn = np.random.default_rng(0).multinomial(31, np.full(31, 1 / 31), 2000)
-    masks = np.random.default_rng(1).multinomial(7, np.full(7, 1 / 7), 2000)
-    gaps = [(target @ own - (which @ control) @ own / 7) / 31 for own, which in zip(drawn, masks, strict=True)]
+    target, control = random.random(97) < 0.4, random.random((41, 97)) < 0.6
+    drawn = np.random.default_rng(0).multinomial(97, np.full(97, 1 / 97), 2000)
+    masks = np.random.default_rng(1).multinomial(41, np.full(41, 1 / 41), 2000)
+    gaps = [(target @ own - (which @ control) @ own / 41) / 97 for own, which in zip(drawn, masks, strict=True)]
     expected = target.mean() - control.mean(), *np.percentile(gaps, [2.5, 97.5])
     np.testing.assert_allclose(difference(target, control), expected, atol=1e-12)
 

@@ -128,7 +128,7 @@ def gradcam(net: nn.Module, images: Tensor, own: int, _: str) -> Tensor:
     relu = next(index for index, module in enumerate(layers[last:], last) if isinstance(module, nn.ReLU))
     units = LayerGradCam(lambda x: versus_others(net(x), own), layers[relu]).attribute(images)
     offset, stride = receptive_field(layers[:relu])
-    (*_, length), (*_, side) = images.shape, units.shape
+    (*_rest, length), (*_rest, side) = images.shape, units.shape
     places = (torch.arange(length, device=images.device) - offset) / stride
     at = 2 * places / max(side - 1, 1) - 1
     grid = torch.stack(torch.broadcast_tensors(at, at[:, None]), -1).expand(len(images), -1, -1, -1).to(units.dtype)  # (key, query)

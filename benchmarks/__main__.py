@@ -19,7 +19,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import composing, corpus, digests, extraction, gpu, labelling, loading, storage, training
+from benchmarks import auditing, composing, corpus, digests, extraction, gpu, labelling, loading, storage, training
 from benchmarks.measure import Row
 from benchmarks.shapes import Settings
 
@@ -34,6 +34,7 @@ GROUPS = {
     "composing": composing.composing,
     "feeding": training.feeding,
     "training": training.training,
+    "auditing": auditing.auditing,
     "digests": digests.digests,
     "loading": loading.loading,
     "gpu": gpu.gpu,

@@ -12,7 +12,7 @@ from torch import Tensor
 from memgrid.audit.config import AUTO, AttackConfig
 from memgrid.audit.shadow.predictors import gap
 
-FEW = 16  # with `variance=auto`: up to so many models, one variance serves all samples
+FEW = {"student": 6, "normal": 16}  # with `variance=auto`: up to so many models, by density, one variance serves all samples
 BLOCK = 1 << 24  # numbers that are looked at in one go: 128 MB
 
 
@@ -35,7 +35,7 @@ class Density:
     @classmethod
     def of(cls, attack: AttackConfig, models: int) -> Density:
         """As settings say it, for so many models."""
-        shared = models <= FEW if attack.variance == AUTO else attack.variance == "shared"
+        shared = models <= FEW[attack.density] if attack.variance == AUTO else attack.variance == "shared"
         return cls(attack.density == "student", shared, attack.ddof, attack.least_deviation)
 
 

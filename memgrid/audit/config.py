@@ -122,8 +122,9 @@ class AttackConfig:
     """The statistic (`hinge` or `logit`), in how many views of each image, and where results are looked at: η and false-positive rates.
 
     Scores of the other models have a `density`, normal or student, of the sample's own `variance`, or one that all samples share (auto:
-    where there are at most 6 models, or 16 with a normal density), with `ddof` taken off the divisor, and at least `least_deviation`. `calibrated`: Λ says how rare so
-    large a ratio is where nothing is memorized, as −ln of its share. `average`: curves over all models at once (pooled), or their mean.
+    where there are at most 6 models, or 16 with a normal density), with `ddof` taken off the divisor, and at least `least_deviation`.
+    `calibrated`: Λ says how rare so large a ratio is where nothing is memorized, as log-odds. `average`: curves over all models at once
+    (pooled), or their mean.
     """
 
     name: str = field(default=MISSING, metadata=limits(choices=("hinge", "logit")))

@@ -10,7 +10,7 @@ from conftest import NIGHT, memgrid_here
 from omegaconf import OmegaConf
 from published_audit import TABLE
 
-from memgrid.audit.data.cifar10 import CIFAR_FILES
+from memgrid.audit.data.cifar import CIFAR_FILES
 from memgrid.config.overrides import flat
 
 pytestmark = pytest.mark.slow

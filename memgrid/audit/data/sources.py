@@ -13,7 +13,7 @@ import numpy as np
 from memgrid.audit.config import DatasetConfig
 from memgrid.audit.data.arrays_file import arrays_file
 from memgrid.audit.data.attention import load_attention
-from memgrid.audit.data.cifar10 import cifar10
+from memgrid.audit.data.cifar import cifar10
 from memgrid.audit.data.dataset import Dataset, scaled, split
 from memgrid.errors import UserError
 

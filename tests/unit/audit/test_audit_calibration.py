@@ -147,7 +147,7 @@ def test_the_same_seed_gives_the_same_null():
 
 
 def share_found(models, density, spreads):
-    """Of scores that lie two deviations higher under members: the share that is found, at 1.8 % of false alarms; samples differ in spread."""
+    """Of scores that lie two deviations higher under members the share that is found at 1.8 % of false alarms; samples differ in spread."""
     rng = np.random.default_rng(models)
     members, memorized = half_of(models, 9600 // models, 0), np.arange(9600 // models) % 4 == 0
     scores = (rng.standard_normal((1, *members.shape)) + 2 * members * memorized) * rng.uniform(*spreads, len(memorized))

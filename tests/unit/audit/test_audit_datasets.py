@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
 from memgrid.audit.config import VIEWS, DatasetConfig
-from memgrid.audit.data.cifar10 import CIFAR_FILES
+from memgrid.audit.data.cifar import CIFAR_FILES
 from memgrid.audit.data.sources import load_dataset
 from memgrid.audit.shadow.augmentation import augmented, views
 

@@ -127,7 +127,7 @@ def test_a_damaged_shard_is_extracted_again(extracted, quick):
         (
             ["experiment=nope"],
             [
-                "experiment=nope is unknown: use benchmark_taxonomies, causal, checkpoints, controls, ",
+                "experiment=nope is unknown: use benchmark_taxonomies, causal, checkpoints, cifar10_paper, controls, ",
                 "optimize_rho, paper_in_small, rho_in_small, smoke",
             ],
         ),

@@ -5,11 +5,12 @@ import pytest
 import torch
 from conftest import refusal
 from PIL import Image
+from sklearn.datasets import load_sample_images
 from sklearn.metrics import roc_auc_score
 
 from memgrid.audit.attack.baselines import baselines
 from memgrid.audit.config import CanaryConfig, DatasetConfig
-from memgrid.audit.data.canaries import ZOOMS, canary_images, grid, like, patches
+from memgrid.audit.data.canaries import ZOOMS, canary_images, grid, like, matched, patches
 from memgrid.audit.data.dataset import Dataset, Scale
 from memgrid.audit.data.population import draw_population
 from memgrid.audit.data.sources import load_dataset
@@ -191,3 +192,56 @@ def test_a_folder_gives_grey_or_colour(tmp_path):
 
 def test_rows_of_features_have_no_foreign_images():
     assert "has no images" in refusal(canary_images, "ood", some_data((1, 1, 20)), np.arange(4), 0, None)
+
+
+def test_a_matched_image_is_the_mean_of_its_class_and_what_the_foreign_one_adds_to_it():
+    data = some_data((2, 8, 6))
+    foreign = np.random.default_rng(1).normal(size=(3, 2, 8, 6)).astype(np.float32)
+    places = np.array([4, 0, 31])
+    made = matched(foreign, data, places)
+    means = np.stack([data.images[data.labels == label].mean(0) for label in data.labels[places]])
+    np.testing.assert_allclose(made, means + like(foreign, data.images[places] - means), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(
+        np.linalg.norm((made - means).reshape(3, -1), axis=1),
+        np.linalg.norm((data.images[places] - means).reshape(3, -1), axis=1),
+        rtol=1e-4,
+    )
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3])
+def test_a_patch_is_a_piece_of_a_photograph_made_smaller(channels):
+    """Each is found again: the means of squares of a photograph, in colour, or grey in every channel."""
+    pixels = patches(some_data((channels, 106, 160)), 2, 5)  # four places in either photograph
+    photographs = [photograph / 255 for photograph in load_sample_images().images]
+    smaller = [photograph[top : top + 424].reshape(106, 4, 160, 4, 3).mean((1, 3)) for photograph in photographs for top in range(4)]
+    for patch in pixels:
+        assert channels == 3 or (patch == patch[:1]).all()
+        shown = patch.transpose(1, 2, 0) if channels == 3 else patch[0][..., None]
+        seen = [np.abs((piece if channels == 3 else piece.mean(2, keepdims=True)) - shown).max() for piece in smaller]
+        assert sum(distance < 1e-12 for distance in seen) == 1
+
+
+def test_flat_patches_come_last():
+    pixels = patches(some_data((1, 8, 8)), 520, 0)
+    flat = pixels.std((1, 2, 3)) < 0.02
+    assert 0.1 < flat.mean() < 0.4
+    assert flat.tolist() == sorted(flat.tolist())
+
+
+@pytest.mark.parametrize(("pixel", "sound"), [(0.0, True), (1.0, True), (-0.1, False), (1.1, False), (np.nan, False), (np.inf, False)])
+def test_every_pixel_has_to_be_within_what_is_allowed(tmp_path, pixel, sound):
+    images = np.full((4, 1, 8, 8), 0.5)
+    images[2, 0, 3, 4] = pixel
+    np.save(tmp_path / "own.npy", images)
+    given = ("ood", some_data(), np.arange(4), 0, f"{tmp_path}/own.npy")
+    if sound:
+        assert canary_images(*given).shape == images.shape
+    else:
+        assert "floats from 0 to 1" in refusal(canary_images, *given)
+
+
+def test_channels_are_first_where_both_would_do(tmp_path):
+    """Images of 3 × 3 in three channels."""
+    data, images = some_data((3, 3, 3)), bytes_of(2, 3, 3, 3)
+    np.save(tmp_path / "own.npy", images)
+    np.testing.assert_allclose(data.scale.undo(canary_images("ood", data, np.arange(2), 0, f"{tmp_path}/own.npy")), images / 255, atol=1e-6)

@@ -422,3 +422,26 @@ def test_without_augmentation_images_stay():
     state = generator.get_state()
     assert augmented(images, "none", generator, BLACK) is images
     assert torch.equal(generator.get_state(), state)
+
+
+@pytest.mark.parametrize(("height", "width"), [(12, 12), (7, 13), (30, 25)])
+def test_training_moves_images_as_its_generator_says(height, width):
+    """Down and to the right by what is drawn; the width says how far at most, and mirrored is what draws below a half."""
+    images, fill = some_images(5, 2, height, width), torch.tensor([-1.0, 2.0])
+    results = augmented(images, "flip_shift", torch.Generator().manual_seed(7), fill)
+    generator = torch.Generator().manual_seed(7)
+    reach = min(4, width // 6)
+    moves = torch.randint(-reach, reach + 1, (5, 2), generator=generator)
+    mirrored = torch.rand(5, generator=generator) < 0.5
+    assert 0 < mirrored.sum() < 5
+    for image, result, (down, right), mirror in zip(images.numpy(), results.numpy(), moves.tolist(), mirrored, strict=True):
+        expected = moved(image, down, right, fill.numpy())
+        np.testing.assert_array_equal(result, expected[..., ::-1] if mirror else expected)
+
+
+@pytest.mark.parametrize(("height", "width"), [(7, 13), (30, 25)])
+def test_views_of_images_that_are_not_square(height, width):
+    images = some_images(2, 2, height, width)
+    reach = min(4, width // 6)
+    for view, step in zip(views(images, "shift", BLACK), [(0, 0), (0, reach), (0, -reach), (reach, 0), (-reach, 0)], strict=False):
+        np.testing.assert_array_equal(view.numpy(), moved(images.numpy(), *step))

@@ -104,7 +104,8 @@ def test_settings_say_what_scores_follow(models, variance, shared):
     attack = AttackConfig(name="hinge", density="normal", variance=variance, ddof=0, least_deviation=0.5)
     assert Density.of(attack, models) == Density(student=False, shared=shared, ddof=0, least=0.5)
     assert Density.of(AttackConfig(name="hinge"), 8) == Density(student=True, shared=False, ddof=1, least=1e-3)
-    assert Density.of(AttackConfig(name="hinge"), 6).shared
+    assert [Density.of(AttackConfig(name="hinge"), models).shared for models in (6, 7)] == [True, False]
+    assert [Density.of(AttackConfig(name="hinge", density="normal"), models).shared for models in (16, 17)] == [True, False]
 
 
 def test_the_published_ratio_by_hand():

@@ -8,7 +8,17 @@ from hypothesis import strategies as st
 from psmi import PSMI
 
 from memgrid.audit.shadow import predictors as module
-from memgrid.audit.shadow.predictors import PREDICTORS, gap, mahalanobis, predictors, psmi, random_directions
+from memgrid.audit.shadow.predictors import (
+    PREDICTORS,
+    blocks_of_directions,
+    gap,
+    log_ratios,
+    mahalanobis,
+    predictors,
+    psmi,
+    random_directions,
+    settled_psmi,
+)
 
 
 def some_features(samples, width, labels, seed=0, apart=1.0):
@@ -264,3 +274,96 @@ def test_all_predictors_of_all_samples():
     np.testing.assert_array_equal(by_name["psmi"], psmi(features, labels, random_directions(30, 5, 4), 1e-3))
     np.testing.assert_array_equal(by_name["gap"], gap(logits.double(), labels))
     np.testing.assert_array_equal(by_name["mahalanobis"], mahalanobis(features, labels))
+
+
+@pytest.mark.parametrize(("samples", "width", "apart"), [(60, 2, 0.3), (80, 20, 0.4), (240, 12, 0.5)])
+def test_directions_are_as_many_as_the_package_takes(samples, width, apart):
+    """The blocks that the package drew, and not one more, give the values that it gives."""
+    labels = labels_of(samples // 2, samples // 4, samples // 4)
+    features = some_features(len(labels), width, labels, seed=width, apart=apart)
+    expected, drawn = by_the_package(features, labels, "auto", seed=3)
+    blocks = iter([*drawn.split(500), None])
+    values = settled_psmi(torch.from_numpy(features), torch.from_numpy(labels), 0.0, blocks)
+    np.testing.assert_allclose(values, expected, rtol=0, atol=1e-10)
+    assert next(blocks) is None
+
+
+def test_some_features_need_more_directions_than_others():
+    """Otherwise the test above could not fail."""
+    taken = set()
+    for samples, width, apart in [(60, 2, 0.3), (80, 20, 0.4), (240, 12, 0.5)]:
+        labels = labels_of(samples // 2, samples // 4, samples // 4)
+        taken.add(len(by_the_package(some_features(len(labels), width, labels, seed=width, apart=apart), labels, "auto", seed=3)[1]))
+    assert len(taken) > 1
+
+
+def scripted(monkeypatch, values):
+    """PSMI of one sample, block after block as it is given; how many blocks are taken."""
+    given = iter(values)
+    monkeypatch.setattr(module, "psmi", lambda *_: torch.tensor([next(given)], dtype=torch.float64))
+    taken = []
+    blocks = (taken.append(number) or number for number in range(1000))
+    return settled_psmi(torch.zeros(1, 2), torch.zeros(1, dtype=torch.int64), 0.0, blocks).item(), len(taken)
+
+
+@pytest.mark.parametrize(
+    ("values", "mean", "blocks"),
+    [
+        ([1.0, 1.0], 1.0, 2),
+        ([1.0, 1.105], 1.0525, 2),  # the first half differs by .0525 / 1.0525
+        ([1.0, 1.106, 1.0], (1.0 + 1.106 + 1.0) / 3, 3),
+        ([1.0, 2.0, 9.0, -5.0, 0.5], 7.5 / 5, 5),
+        ([3.0**number for number in range(300)], (3.0**200 - 1) / 2 / 200, 200),
+    ],
+)
+def test_it_has_settled_when_the_first_half_says_the_same(monkeypatch, values, mean, blocks):
+    assert scripted(monkeypatch, values) == (pytest.approx(mean, rel=1e-12), blocks)
+
+
+def test_two_blocks_are_one_of_twice_the_size():
+    blocks = blocks_of_directions(5, 3, 7)
+    both = torch.cat([next(blocks), next(blocks)])
+    assert torch.equal(both, random_directions(10, 3, 7))
+
+
+def test_directions_by_the_settings():
+    labels = labels_of(30, 30)
+    features = torch.from_numpy(some_features(60, 4, labels))
+    given = (features, features[:, :2], torch.from_numpy(labels))
+    fixed = predictors(*given, 40, 0.0, 5)["psmi"]
+    np.testing.assert_array_equal(fixed, psmi(features, given[2], random_directions(40, 4, 5), 0.0))
+    auto = predictors(*given, "auto", 0.0, 5)["psmi"]
+    np.testing.assert_array_equal(auto, settled_psmi(features, given[2], 0.0, blocks_of_directions(500, 4, 5)))
+    assert (auto != predictors(*given, 1000, 0.3, 5)["psmi"]).any()
+
+
+def test_which_values_predict_memorization():
+    assert PREDICTORS == {"psmi": False, "loss": True, "gap": False, "mahalanobis": True}
+
+
+@pytest.mark.parametrize(("spread", "is_flat"), [(1e-13, True), (1e-11, False)])
+def test_what_differs_by_rounding_alone_is_flat(spread, is_flat):
+    """Relative to how far the projections lie from zero: variance 1e-24 of their mean square."""
+    projected = torch.tensor([[1.0], [1.0 + 2 * spread], [1.0], [1.0 + 2 * spread]], dtype=torch.float64)
+    ratios = log_ratios(projected, torch.tensor([0, 0, 1, 1]), 2, 0.0)
+    shifted = log_ratios(projected, torch.tensor([0, 1, 0, 1]), 2, 1e-3)
+    assert (ratios == 0).all()  # both classes have the same values
+    assert bool((shifted == 0).all()) is is_flat
+
+
+def test_a_class_that_does_not_vary_counts_with_deviation_one():
+    """With floor 0: N(x; 0, 1) at x = 0 against itself and a class around 3 of deviation 1."""
+    projected = torch.tensor([[0.0], [0.0], [2.0], [4.0]], dtype=torch.float64)
+    ratios = log_ratios(projected, torch.tensor([0, 0, 1, 1]), 2, 0.0)[:, 0]
+    assert ratios[0].item() == pytest.approx(-np.log(0.5 + 0.5 * np.exp(-4.5)))
+    assert ratios[2].item() == pytest.approx(-0.5 - np.log(0.5 * np.exp(-2.0) + 0.5 * np.exp(-0.5)))
+
+
+def test_units_that_hardly_vary_count_in_mahalanobis_and_dead_ones_do_not():
+    rng = np.random.default_rng(0)
+    labels = torch.from_numpy(labels_of(20, 20))
+    features = torch.from_numpy(rng.normal(size=(40, 3)) * [1.0, 1e-4, 1e-7])
+    two = mahalanobis(features[:, :2], labels)
+    torch.testing.assert_close(mahalanobis(features, labels), two, rtol=1e-5, atol=1e-5)  # a deviation of 1e-7 is none, of 1e-4 is one
+    assert (two - mahalanobis(features[:, :1], labels)).abs().max() > 0.1
+    assert (mahalanobis(torch.zeros(6, 2), torch.tensor([0, 0, 0, 1, 1, 1])) == 0).all()

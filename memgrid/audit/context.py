@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from memgrid.audit.config import AuditConfig, model_settings, models_to_train
 from memgrid.audit.data.dataset import Dataset
 from memgrid.audit.data.population import Population, draw_population
 from memgrid.audit.data.sources import load_dataset
-from memgrid.audit.folder import attack_folder, audit_folder, current_result, models_on_disk
+from memgrid.audit.folder import attack_folder, audit_folder, current_result, models_on_disk, settings_on_disk
 from memgrid.audit.shadow.arrays import read_arrays
 from memgrid.audit.shadow.classifier import Classifier
 from memgrid.audit.shadow.networks import build
@@ -27,7 +28,7 @@ from memgrid.audit.shadow.predictors import PREDICTORS
 from memgrid.audit.shadow.training import MOMENTS
 from memgrid.config.names import digest_of
 from memgrid.errors import UserError
-from memgrid.results.audit_folder import AttackFolder
+from memgrid.results.audit_folder import AttackFolder, AuditFolder
 
 LOCK_SECONDS = 3600  # for another process that evaluates the same audit: minutes at the size of CIFAR-10
 Arrays = dict[str, np.ndarray]
@@ -41,6 +42,15 @@ class TrainedModel:
     accuracy: float
     train_accuracy: float
     arrays: Arrays
+
+
+def open_audit(folder: Path | str, console: Console | None = None) -> Audit:
+    """The audit in a folder such as `memgrid-runs/audits/digits/mlp/mixed-canaries-32-seed0-…`; it is silent without a console.
+
+    Raises:
+        UserError: there is none.
+    """
+    return Audit(settings_on_disk(AuditFolder(Path(folder).absolute())), console or Console(quiet=True))
 
 
 class Audit:

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
 from memgrid.audit.config import AuditConfig, model_settings, settings
 from memgrid.audit.result import AuditResult, from_json
 from memgrid.config.names import digest_of
 from memgrid.errors import UserError
+from memgrid.io.digests import read_yaml
+from memgrid.io.files import reason
 from memgrid.results.audit_folder import AttackFolder, AuditFolder
 from memgrid.results.work import WorkFolder
 
@@ -16,6 +21,21 @@ def audit_folder(run: AuditConfig) -> AuditFolder:
     """`<root>/audits/digits/mlp/mixed-canaries-32-seed0-<hash>`: named by the settings of the models, never by the time."""
     name = f"{run.canary.name}-{run.membership.name}-{run.shadows}-seed{run.seed}-{digest_of(model_settings(run))}"
     return AuditFolder(Path(run.root) / "audits" / run.dataset.name / run.model.name / name)
+
+
+def settings_on_disk(folder: AuditFolder) -> AuditConfig:
+    """The settings of an audit as its folder has them, below the root where it lies now.
+
+    Raises:
+        UserError: there are none, they are damaged, or another version wrote what this one cannot read.
+    """
+    try:
+        kept = OmegaConf.merge(OmegaConf.structured(AuditConfig), read_yaml(folder.config), {"root": str(folder.path.parents[3])})
+        run = OmegaConf.to_object(kept)
+    except (OSError, OmegaConfBaseException) as error:
+        raise UserError(f"{folder.path} holds no audit that this version can read ({reason(error)}): give the folder of one") from None
+    assert isinstance(run, AuditConfig)
+    return run
 
 
 def attack_folder(run: AuditConfig) -> AttackFolder:

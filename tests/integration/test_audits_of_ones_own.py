@@ -1,5 +1,6 @@
 """What the published run needs and what a user brings: weights, views, data, networks and images of one's own, samples with names."""
 
+import shutil
 import sys
 
 import h5py
@@ -8,12 +9,11 @@ import polars as pl
 import pytest
 import torch
 from audits_maker import NO_PAGE, TINY, audit, contents, folder_of, metrics_of, results_of, undisturbed_audit
-from omegaconf import OmegaConf
-from rich.console import Console
 
-from memgrid.audit.config import AuditConfig
-from memgrid.audit.context import Audit
+from memgrid.audit.attack.evaluation import DIRECTIONS
+from memgrid.audit.context import open_audit
 from memgrid.audit.shadow.networks import hidden
+from memgrid.audit.shadow.training import MOMENTS
 from memgrid.errors import UserError
 
 FEW = (*TINY, "canary.count=60")
@@ -22,13 +22,6 @@ FEW = (*TINY, "canary.count=60")
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     return undisturbed_audit(tmp_path_factory)
-
-
-def settings_of(root):
-    """The audit that lies below a root, as its own config.yaml says."""
-    run = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(AuditConfig), OmegaConf.load(folder_of(root) / "config.yaml")))
-    run.root = str(root)
-    return run
 
 
 def stamps(root):
@@ -53,8 +46,7 @@ def test_another_number_of_views_trains_nothing(tmp_path):
 
 def test_weights_that_are_kept_give_the_answers_that_are_kept(tmp_path):
     audit(tmp_path, *FEW, "keep=weights", "stages=[prepare,train]")
-    run = settings_of(tmp_path)
-    seen = Audit(run, Console(quiet=True))
+    seen = open_audit(folder_of(tmp_path))
     images, audited = torch.from_numpy(seen.population.images), seen.population.audited
     with h5py.File(folder_of(tmp_path) / "shadows" / "shadow-0002.h5") as file:
         logits, members = file["logits"][0], file["members"][()]
@@ -70,7 +62,7 @@ def test_weights_that_were_not_kept_are_trained_for_and_change_nothing(tmp_path)
     audit(tmp_path, *FEW, NO_PAGE)
     before = contents(tmp_path)
     with pytest.raises(UserError, match=r"shadow=1 has no weights at its end .*keep=weights"):
-        Audit(settings_of(tmp_path), Console(quiet=True)).network(1)
+        open_audit(folder_of(tmp_path)).network(1)
     assert "4 shadow models: 4 trained" in audit(tmp_path, *FEW, "keep=weights", NO_PAGE).stdout
     after = contents(tmp_path)
     assert {key for key in after if not key[0].startswith("weights-")} == set(before)
@@ -156,7 +148,7 @@ def test_images_of_ones_own_are_the_canaries_and_others_are_another_audit(tmp_pa
     np.save(tmp_path / "own.npy", images)
     given = (*FEW, "canary=ood", "canary.count=60", f"canary.path={tmp_path}/own.npy", NO_PAGE)
     audit(tmp_path, *given)
-    seen = Audit(settings_of(tmp_path), Console(quiet=True))
+    seen = open_audit(folder_of(tmp_path))
     found = seen.data.scale.undo(seen.population.images[seen.population.out_of_domain])[:, 0]
     np.testing.assert_allclose(found, images / 255, atol=1e-6)
     assert metrics_of(tmp_path)["predictions"][-1]["question"] == "is an OOD canary"
@@ -207,3 +199,18 @@ def test_an_experiment_of_runs_is_none_of_audits(tmp_path):
     process = audit(tmp_path, "experiment=causal", check=False)
     assert process.returncode == 1
     assert process.stderr.count("\n") == 1
+
+
+def test_an_audit_is_opened_where_it_lies(undisturbed, tmp_path, monkeypatch):
+    moved = tmp_path / "elsewhere"
+    shutil.copytree(undisturbed / "audits", moved / "audits")
+    monkeypatch.chdir(moved)
+    audit_of = open_audit(folder_of(moved).relative_to(moved))
+    assert audit_of.folder.path == folder_of(moved)
+    evidence = audit_of.evidence_of(audit_of.attacked(), audit_of.trained())
+    assert set(evidence.predictors) == {(moment, name) for moment in MOMENTS for name in DIRECTIONS}
+    with pytest.raises(UserError, match="holds no audit"):
+        open_audit(tmp_path)
+    (folder_of(moved) / "config.yaml").write_text("dataset: [")
+    with pytest.raises(UserError):
+        open_audit(folder_of(moved))

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from dataclasses import replace
 
 from memgrid.audit.config import AuditConfig, model_settings
-from memgrid.audit.folder import audit_folder, current_result
+from memgrid.audit.folder import audit_folder, current_result, settings_on_disk
 from memgrid.audit.result import AuditResult
 from memgrid.errors import UserError
-from memgrid.io.digests import read_yaml
 from memgrid.results.audit_folder import AuditFolder
 
 OF = "ood"  # the canaries of the companion
@@ -21,12 +19,9 @@ def companion(run: AuditConfig) -> AuditResult | None:
         return None
     for folder in sorted(audit_folder(run).path.parent.glob(f"{OF}-*")):
         try:
-            kept = OmegaConf.merge(OmegaConf.structured(AuditConfig), read_yaml(AuditFolder(folder).config), {"root": run.root})
-            other = OmegaConf.to_object(kept)
-        except (OSError, UserError, OmegaConfBaseException):
+            other = replace(settings_on_disk(AuditFolder(folder)), attack=run.attack)
+        except UserError:
             continue  # begun, damaged, or of another version
-        assert isinstance(other, AuditConfig)
-        other.attack = run.attack
         if apart_from_canaries(other) == apart_from_canaries(run) and (result := current_result(other)) is not None:
             return result
     return None

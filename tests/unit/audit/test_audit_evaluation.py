@@ -11,6 +11,7 @@ from sklearn.metrics import roc_auc_score, roc_curve
 
 from memgrid.audit.attack.evaluation import (
     DIRECTIONS,
+    ETAS,
     GRID,
     Evidence,
     all_scores,
@@ -26,6 +27,7 @@ from memgrid.audit.attack.evaluation import (
     predictions,
     question,
     questions,
+    scores_of,
     true_positive_rates,
 )
 from memgrid.audit.data.population import KINDS
@@ -288,3 +290,45 @@ def test_matched_and_blank_canaries_are_out_of_domain_too():
     _, asked, answers = next(questions(seen, "ood"))
     np.testing.assert_array_equal(answers, (seen.kind == KINDS.index("ood_matched")) | (seen.kind == KINDS.index("blank")))
     assert not asked[seen.kind == KINDS.index("label_noise")].any()
+
+
+def test_figures_are_drawn_from_no_false_alarms_to_all_and_from_one_to_ten():
+    assert (GRID[0], GRID[-1], len(GRID)) == (0, 1, 201)
+    assert (ETAS[0], ETAS[-1], ETAS[1] - ETAS[0]) == (1, 10, 0.5)
+
+
+def test_what_is_found_is_the_mean_over_models():
+    seen = some_evidence()
+    row = table(predictions(seen, [4.0], [0.05, 0.3])).filter(pl.col("moment") == "end", pl.col("predictor") == "loss").row(0, named=True)
+    shares = [true_positive_rates(*pair, [0.05, 0.3]) for pair in scores_of(seen, 4.0, "end", "loss")]
+    assert len(shares) == MODELS
+    assert (row["tpr_at_0.05"], row["tpr_at_0.3"]) == pytest.approx(np.mean(shares, 0).tolist())
+
+
+def test_the_predictor_is_turned_and_kept_as_it_is():
+    seen = some_evidence()
+    for name, high in DIRECTIONS.items():
+        for number, (answers, values) in enumerate(all_scores(seen, 4.0, "end", name)):
+            asked = seen.members[number] & (seen.kind > 0)
+            np.testing.assert_array_equal(values, seen.predictors["end", name][number][asked] * np.float32(1 if high else -1))
+            np.testing.assert_array_equal(answers, seen.ratio[number][asked] >= 4)
+
+
+def test_a_sample_that_some_models_say_nothing_of_is_counted_with_what_the_others_say():
+    seen = some_evidence(kinds=("clean",))
+    ratio = seen.ratio.copy()
+    ratio[0, 0] = np.nan
+    everything = attack_scores(with_values(seen, ratio=ratio), [0.1])[0]
+    assert everything.number == (seen.kind > 0).sum()
+    asked = np.isfinite(ratio)
+    assert everything.auc == roc_auc_score(seen.members[asked], seen.likelihood[asked])
+    assert everything.others_at_4 == (ratio[asked & ~seen.members] >= 4).mean()
+
+
+def test_four_itself_is_memorized():
+    seen = some_evidence(kinds=("clean",))
+    fours = np.where(np.isfinite(seen.ratio), 4.0, np.nan)
+    four = with_values(seen, ratio=fours, likelihood=fours)
+    everything = attack_scores(four, [0.1])[0]
+    assert (everything.memorized_at_4, everything.others_at_4) == (1, 1)
+    assert (everything.published_memorized_at_4, everything.published_others_at_4) == (1, 1)

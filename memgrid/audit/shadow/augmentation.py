@@ -50,7 +50,7 @@ def shifted(images: Tensor, down: int, right: int, fill: Tensor) -> Tensor:
     """Images moved by whole pixels; what comes in is `fill`, (channels,)."""
     if not down and not right:
         return images
-    height, width = images.shape[-2:]
+    *_, height, width = images.shape
     wide = padded(images, abs(down), abs(right), fill)
     return wide[..., abs(down) - down : abs(down) - down + height, abs(right) - right : abs(right) - right + width]
 
@@ -62,7 +62,7 @@ def augmented(images: Tensor, augment: str, generator: torch.Generator, fill: Te
     reach = reach_of(images)
     moves = torch.randint(-reach, reach + 1, (len(images), 2), generator=generator)
     wide = padded(images, reach, reach, fill)
-    height, width = images.shape[-2:]
+    *_, height, width = images.shape
     rows = (reach - moves[:, :1] + torch.arange(height)).to(images.device)
     columns = (reach - moves[:, 1:] + torch.arange(width)).to(images.device)
     out = wide[torch.arange(len(images), device=images.device)[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)

@@ -91,6 +91,8 @@ def test_the_attack_is_its_definition(models, views, density):
 
 def test_samples_are_looked_at_in_blocks(monkeypatch):
     scores, members = some_scores(2, 6, 23), some_members(6, 23)
+    members[:, 9] = [True, True, False, False, False, False]  # one is alone when the other is left out, and shares a variance with all
+    members[:, 17] = ~members[:, 9]
     expected = {density: lira(scores, members, density) for density in DENSITIES}
     monkeypatch.setattr("memgrid.audit.attack.lira.BLOCK", 100)
     for density, ratio in expected.items():

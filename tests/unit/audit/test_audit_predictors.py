@@ -320,6 +320,12 @@ def test_it_has_settled_when_the_first_half_says_the_same(monkeypatch, values, m
     assert scripted(monkeypatch, values) == (pytest.approx(mean, rel=1e-12), blocks)
 
 
+def test_of_few_samples_the_lowest_alone_has_to_settle(monkeypatch):
+    given = iter([torch.tensor([-1.0, 1.0]), torch.tensor([-1.0, 9.0]), None])
+    monkeypatch.setattr(module, "psmi", lambda *_: next(given))
+    assert settled_psmi(torch.zeros(2, 2), torch.zeros(2), 0.0, iter(range(9))).tolist() == [-1.0, 5.0]
+
+
 def test_two_blocks_are_one_of_twice_the_size():
     blocks = blocks_of_directions(5, 3, 7)
     both = torch.cat([next(blocks), next(blocks)])
@@ -341,10 +347,11 @@ def test_which_values_predict_memorization():
     assert PREDICTORS == {"psmi": False, "loss": True, "gap": False, "mahalanobis": True}
 
 
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
 @pytest.mark.parametrize(("spread", "is_flat"), [(1e-13, True), (1e-11, False)])
-def test_what_differs_by_rounding_alone_is_flat(spread, is_flat):
+def test_what_differs_by_rounding_alone_is_flat(spread, is_flat, scale):
     """Relative to how far the projections lie from zero: variance 1e-24 of their mean square."""
-    projected = torch.tensor([[1.0], [1.0 + 2 * spread], [1.0], [1.0 + 2 * spread]], dtype=torch.float64)
+    projected = scale * torch.tensor([[1.0], [1.0 + 2 * spread], [1.0], [1.0 + 2 * spread]], dtype=torch.float64)
     ratios = log_ratios(projected, torch.tensor([0, 0, 1, 1]), 2, 0.0)
     shifted = log_ratios(projected, torch.tensor([0, 1, 0, 1]), 2, 1e-3)
     assert (ratios == 0).all()  # both classes have the same values

@@ -43,7 +43,7 @@ class Null:
         made = np.full(ratio.shape, np.nan)
         for chosen, null in ((members, self.inside), (~members, self.outside)):
             known = chosen & np.isfinite(ratio)
-            if known.any() and len(null):
+            if known.any():
                 made[known] = log_odds(ratio[known], null)
         return made
 

@@ -139,6 +139,25 @@ def test_what_is_not_audited_stays_unknown():
     assert np.isfinite(found[:, 5:]).all()
 
 
+@pytest.mark.parametrize("shared", [True, False])
+def test_samples_that_are_not_audited_are_no_part_of_the_null(shared):
+    scores, members = nothing_memorized(8, 60, 6)
+    members[:, :5], members[:, 5:9] = True, False
+    scores[..., :9] += 50 * np.random.default_rng(0).normal(size=(1, 8, 9))
+    density = Density(shared=shared)
+    whole, some = null_of(scores, members, density, 0), null_of(scores[..., 9:], members[:, 9:], density, 0)
+    np.testing.assert_array_equal(whole.inside, some.inside)
+    np.testing.assert_array_equal(whole.outside, some.outside)
+
+
+def test_a_sample_that_one_model_alone_has_seen_is_part_of_the_null():
+    scores, members = nothing_memorized(8, 40, 6)
+    members[:, 3] = np.arange(8) == 5
+    assert len(null_of(scores, members, Density(), 0).inside) > len(
+        null_of(np.delete(scores, 3, 2), np.delete(members, 3, 1), Density(), 0).inside
+    )
+
+
 def test_the_same_seed_gives_the_same_null():
     scores, members = nothing_memorized(8, 40, 7)
     first, again, other = (calibrated(scores, members, Density(), seed) for seed in (0, 0, 1))

@@ -16,7 +16,7 @@ from memgrid.audit.shadow.networks import hidden
 from memgrid.audit.shadow.training import MOMENTS
 from memgrid.errors import UserError
 
-FEW = (*TINY, "canary.count=60")
+FEW = (*TINY, "canary.count=60", "dataset.samples=400")
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +160,7 @@ def test_images_of_ones_own_are_the_canaries_and_others_are_another_audit(tmp_pa
 
 @pytest.mark.parametrize("canary", ["ood_matched", "blank", "duplicated"])
 def test_other_kinds_of_canaries(tmp_path, canary):
-    audit(tmp_path, *TINY, f"canary={canary}", "canary.count=60", NO_PAGE)
+    audit(tmp_path, *FEW, f"canary={canary}", NO_PAGE)
     kind = "clean" if canary == "duplicated" else canary
     assert [row["samples"] for row in metrics_of(tmp_path)["attack"]] == ["all audited", kind]
 

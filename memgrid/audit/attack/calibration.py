@@ -16,6 +16,7 @@ from memgrid.audit.data.population import half_of
 VALUES = 400_000  # ratios under the null that are looked at, about
 ROUNDS = 400  # at most: of a few samples under a few models
 TAIL = 1e-3  # the share of them, at either end, beyond which a tail is fitted
+LEAST = 1e-12  # the width of a tail that has none
 
 
 @dataclass(frozen=True)
@@ -109,8 +110,9 @@ def log_tail(excess: np.ndarray, known: np.ndarray) -> np.ndarray:
     """
     ranks = (np.arange(len(known)) + 0.65) / len(known)
     first, second = known.mean(), ((1 - ranks) * known).mean()
-    shape = 2 - first / (first - 2 * second) if first > 2 * second else 1.0
-    shape = float(np.clip(shape, 0, 1))
-    scale = max(first * (1 - shape) if shape < 1 else second, 1e-12)
+    if not first:  # all of the tail is one value
+        return -excess / LEAST
+    shape = max(0.0, 2 - first / (first - 2 * second))  # below 1, since ranks lie above a half on average
+    scale = first * (1 - shape)
     shares: np.ndarray = -excess / scale if shape < 1e-6 else -np.log1p(shape * excess / scale) / shape
     return shares

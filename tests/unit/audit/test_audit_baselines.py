@@ -41,3 +41,7 @@ def test_an_equal_image_of_another_label_is_the_least_typical():
     found = baselines(images, np.array([0, 0, 1, 0]), np.array([True, True, False, True]))
     assert found["neighbour"][3] == found["neighbour"][[0, 1, 3]].max() > 1e10
     assert np.isnan(found["pixels"][2])
+
+
+def test_what_lies_far_off_is_said_to_be_memorized():
+    assert BASELINES == {"pixels": True, "neighbour": True}

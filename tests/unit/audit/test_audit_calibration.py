@@ -1,5 +1,7 @@
 """Λ means the same whatever the number of models: its share where nothing is memorized, in simulations."""
 
+import warnings
+
 import numpy as np
 import pytest
 from scipy.stats import genpareto
@@ -185,3 +187,45 @@ def test_one_variance_for_all_helps_where_samples_are_alike_or_models_few(monkey
     monkeypatch.setattr("memgrid.audit.attack.calibration.VALUES", 60_000)
     assert share_found(16, Density(shared=True), (1, 1)) > share_found(16, Density(), (1, 1)) + 0.05
     assert share_found(16, Density(shared=True), (0.2, 3)) < share_found(16, Density(), (0.2, 3)) - 0.03
+
+
+def test_residuals_of_two_scores():
+    members = np.array([[True], [True], [False], [False], [False]])
+    rest = residuals(np.array([[[1.0], [3.0], [0.0], [0.0], [6.0]]]), members)[0, :, 0]
+    np.testing.assert_allclose(rest, [-np.sqrt(2), np.sqrt(2), -2 * np.sqrt(1.5), -2 * np.sqrt(1.5), 4 * np.sqrt(1.5)])
+
+
+@pytest.mark.parametrize(("count", "beyond"), [(10_000, 10), (1000, 2), (2, 1)])
+def test_a_thousandth_at_either_end_is_a_tail(count, beyond):
+    null = np.sort(np.random.default_rng(count).normal(size=count))
+    edge = null[-beyond - 1]
+    for value in (null[-1] + 0.5, (null[-1] + edge) / 2)[: 1 if count == 2 else 2]:
+        share = beyond / count * np.exp(log_tail(np.array([value - edge]), null[-beyond:] - edge))[0]
+        assert log_odds(np.array([value]), null)[0] == pytest.approx(np.log((1 - share) / share))
+    if count > 2:
+        below = (null[-beyond - 2] + edge) / 2  # within the body, by its rank
+        assert log_odds(np.array([below]), null)[0] == pytest.approx(np.log((count - beyond - 1) / (beyond + 1)))
+
+
+def test_values_beyond_all_of_the_null_warn_of_nothing():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert np.isfinite(log_odds(np.array([-99.0, 99.0]), np.arange(1000.0))).all()
+
+
+def test_a_tail_by_hand():
+    """Moments 3.4333 and .445, weighted by 1 - (.65, 1.65, 2.65) / 3: shape .650066, scale 1.20144."""
+    found = log_tail(np.array([0.0, 5.0]), np.array([0.1, 0.2, 10.0]))
+    np.testing.assert_allclose(found, [0, -np.log1p(0.650066 * 5 / 1.20144) / 0.650066], rtol=1e-5)
+    np.testing.assert_allclose(log_tail(np.array([7.0]), np.array([1.0, 2.0, 4.0])), [-3.0])  # light: exponential, of mean 7 / 3
+    np.testing.assert_allclose(log_tail(np.array([0.0, 1e-11]), np.zeros(3)), [0, -10])  # all of one value
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 400])
+def test_a_single_ratio_far_off_leaves_a_finite_tail(count):
+    known = np.zeros(count)
+    known[-1] = 1e6
+    found = log_tail(np.array([0.0, 1.0, 1e6, 1e9]), known)
+    assert found[0] == 0
+    assert np.isfinite(found).all()
+    assert (np.diff(found) < 0).all()

@@ -332,3 +332,12 @@ def test_four_itself_is_memorized():
     everything = attack_scores(four, [0.1])[0]
     assert (everything.memorized_at_4, everything.others_at_4) == (1, 1)
     assert (everything.published_memorized_at_4, everything.published_others_at_4) == (1, 1)
+
+
+def test_a_model_with_one_unknown_value_is_left_out():
+    seen = some_evidence(kinds=("clean",))
+    values = seen.predictors["end", "loss"].copy()
+    values[2, np.flatnonzero(seen.members[2] & (seen.kind > 0))[0]] = np.nan
+    some = with_values(seen, predictors={**seen.predictors, ("end", "loss"): values})
+    assert len(list(all_scores(some, 4.0, "end", "loss"))) == MODELS - 1
+    np.testing.assert_array_equal(areas(some, 4.0, "end", "loss"), np.delete(areas(seen, 4.0, "end", "loss"), 2))

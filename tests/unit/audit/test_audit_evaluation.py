@@ -247,6 +247,7 @@ def test_the_attack_told_by_hand():
     assert clean["accuracy"] == 6 / 8
     # One threshold on scores: clean members 3, 1, 1, 2, others 3, 2, 0, 0.
     assert clean["global_auc"] == (3.5 + 2 + 2 + 2.5) / 16
+    assert clean["global_accuracy"] == 4 / 8  # above 1 are a member's 3 and 2, and others' 3 and 2
 
 
 def test_whatever_lies_above_the_median_is_called_a_member():

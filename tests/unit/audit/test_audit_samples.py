@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from test_audit_evaluation import some_evidence
 
-from memgrid.audit.attack.evaluation import DIRECTIONS
+from memgrid.audit.attack.evaluation import DIRECTIONS, Evidence
 from memgrid.audit.attack.samples import mean_of, sample_table
 from memgrid.audit.data.population import KINDS, Population
 
@@ -34,9 +34,18 @@ def test_every_audited_sample_has_its_numbers():
         assert row["lambda_others"] == pytest.approx(seen.ratio[~members, at].mean(), nan_ok=True)
         assert row["memorized"] == (seen.ratio[members, at] >= 4).mean()
         for name in DIRECTIONS:
-            assert row[name] == pytest.approx(seen.predictors["trigger", name][members, at].astype(float).mean())
+            assert row[name] == pytest.approx(seen.predictors["trigger", name][members, at].astype(float).mean(), rel=1e-12)
 
 
 def test_where_no_model_knows_there_is_no_mean():
     values = np.array([[1.0, np.nan], [3.0, np.nan]])
     np.testing.assert_array_equal(mean_of(values, np.array([[True, True], [False, True]])), [1, np.nan])
+
+
+def test_eta_itself_is_memorized():
+    seen = some_evidence()
+    four = Evidence(**{**vars(seen), "ratio": np.where(np.isfinite(seen.ratio), 4.0, np.nan)})
+    labels = np.zeros(len(seen.kind), np.int64)
+    population = Population(np.zeros((len(labels), 1)), labels, labels, seen.kind, seen.members)
+    rows = sample_table(population, np.arange(len(labels)), four, "trigger", 4.0)
+    assert set(rows["memorized"].drop_nans()) == {1.0}

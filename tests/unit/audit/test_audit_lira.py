@@ -89,10 +89,11 @@ def test_the_attack_is_its_definition(models, views, density):
     np.testing.assert_allclose(ratio, naive(scores, members, density), rtol=1e-10, atol=1e-10)
 
 
-def test_samples_are_looked_at_in_blocks(monkeypatch):
+@pytest.mark.parametrize("members_of_one", [2, 3, 4])
+def test_samples_are_looked_at_in_blocks(monkeypatch, members_of_one):
+    """Where one has two scores on a side, one of them is alone when the other is left out, and shares a variance with all."""
     scores, members = some_scores(2, 6, 23), some_members(6, 23)
-    members[:, 9] = [True, True, False, False, False, False]  # one is alone when the other is left out, and shares a variance with all
-    members[:, 17] = ~members[:, 9]
+    members[:, 9] = np.arange(6) < members_of_one
     expected = {density: lira(scores, members, density) for density in DENSITIES}
     monkeypatch.setattr("memgrid.audit.attack.lira.BLOCK", 100)
     for density, ratio in expected.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -245,15 +245,18 @@ def validate_models(run: AuditConfig) -> None:
         raise UserError(f"parts={run.parts} is more than shadows={run.shadows}: use at most so many")
 
 
+def absolute(run: AuditConfig) -> AuditConfig:
+    """The same with whole paths, from whatever folder they were typed."""
+    dataset, canary = (None if path is None else str(Path(path).absolute()) for path in (run.dataset.path, run.canary.path))
+    return replace(run, dataset=replace(run.dataset, path=dataset), canary=replace(run.canary, path=canary))
+
+
 def settings(run: AuditConfig) -> dict[str, Any]:
     """The settings that decide an audit's result, as plain containers."""
-    plain = asdict(run)
+    plain = asdict(absolute(run))
     plain = {key: value for key, value in plain.items() if key not in NOT_IN_NAME}
     if run.canary.name not in FOREIGN:
         plain["canary"]["path"] = None  # it is not read
-    for group in ("dataset", "canary"):
-        if (path := plain[group]["path"]) is not None:
-            plain[group]["path"] = str(Path(path).absolute())  # from whatever folder it was typed
     for group, keys in HARDWARE.items():
         plain[group] = {key: value for key, value in plain[group].items() if key not in keys}
     return plain

@@ -123,6 +123,11 @@ class AuditResult:
         """When predictors are compared: at the trigger, or at the end if it fired in no model."""
         return comparison_moment(self.triggers)
 
+    @property
+    def area(self) -> str:
+        """The attribute of a prediction that is told: its mean area over models, or that of all models as one, as `attack.average` says."""
+        return "auc_pooled" if self.settings["attack"].get("average") == "pooled" else "auc"
+
     def operating_point(self, question: str) -> OperatingPoint:
         """What PSMI < 0 finds of what a question asks for."""
         (point,) = (point for point in self.below_zero if point.question == question)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
-from memgrid.audit.config import STAGES, AuditConfig, typed
+from memgrid.audit.config import STAGES, AuditConfig, absolute, typed
 from memgrid.audit.folder import audit_folder, piece_folder
 from memgrid.audit.sweep import Audits
 from memgrid.config.describe import Composed, helped
@@ -73,7 +73,7 @@ def keep_config(run: AuditConfig) -> None:
     except DamagedError as error:
         replace_damaged(error)
     if not folder.config.exists():
-        whole = replace(run, shadow=None, part=0, parts=1, stages=list(STAGES), force=False)
+        whole = replace(absolute(run), shadow=None, part=0, parts=1, stages=list(STAGES), force=False)
         write_yaml(OmegaConf.structured(whole), folder.config)
 
 

@@ -25,7 +25,8 @@ def one_sentence(error: HydraException | OmegaConfBaseException) -> str:
     """An error of a composition in one sentence."""
     cause = error.__cause__
     if (foreign := EXPERIMENT.match(str(error))) and (CONF / "experiment" / f"{foreign[1]}.yaml").is_file():
-        return f"experiment={foreign[1]} is for another command: {CONF}/experiment/{foreign[1]}.yaml sets what this one has not"
+        where = f"{CONF}/experiment/{foreign[1]}.yaml sets what this one has not"
+        return f"experiment={foreign[1]} is for another command ({where}): start memgrid run or memgrid audit, whichever has it"
     if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
         group, _, name = error.missing_cfg_file.rpartition("/")
         names = ", ".join(error.options)

@@ -123,7 +123,7 @@ def mine(tmp_path, monkeypatch):
     sys.modules.pop("my_networks", None)
 
 
-def test_a_classifier_of_ones_own_on_data_of_ones_own(mine):
+def test_a_classifier_of_ones_own_on_data_of_ones_own(mine, monkeypatch):
     given = (
         "dataset=arrays",
         "dataset.path=own.npz",
@@ -138,6 +138,9 @@ def test_a_classifier_of_ones_own_on_data_of_ones_own(mine):
     assert metrics["accuracy"] > 0.6
     rows = pl.read_csv(results_of(mine) / "report" / "samples.csv")
     assert (rows["label"] != rows["truth"]).all()
+    with monkeypatch.context() as elsewhere:
+        elsewhere.chdir("/")
+        assert len(open_audit(folder_of(mine)).trained()) == 4  # also from another folder than that of the start
     page = (results_of(mine) / "report" / "index.html").read_text()
     assert "figures/samples.pdf" not in page  # rows of features are no pictures
     assert "The most memorized samples" in page
@@ -190,6 +193,7 @@ def test_the_two_audits_of_the_published_run_meet_on_one_page(tmp_path):
     assert page.parents[2].name.startswith("clean-")
     assert "Thin lines: for canaries out of domain, of the audit beside this one." in page.read_text()
     alone = tmp_path / "alone"
+    audit(alone, *given, "canary=ood", "seed=1")  # another draw of canaries and members: no companion
     audit(alone, *FEW, "canary=clean", "canary.count=60", seen=True)
     (page,) = alone.rglob("index.html")
     assert "Thin lines" not in page.read_text()

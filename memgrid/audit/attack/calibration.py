@@ -1,7 +1,8 @@
 """Λ that means the same whatever the number of models: how rare is so large a ratio where nothing is memorized?
 
-The likelihood ratio itself does not say that. On scores that know nothing of membership 12 % of the ratios of 8 models are above 4, of 64
-models .03 % (normal densities, own variances), and with other tails of the scores it is again otherwise.
+The likelihood ratio itself does not say that. On scores that know nothing of membership 9 % of the ratios of 8 models are above 4, of 64
+models .03 % (normal densities, own variances, samples that a model has not seen), and with other tails of the scores it is again
+otherwise.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ def summary(result: AuditResult) -> dict[str, float]:
 def areas_table(result: AuditResult) -> pl.DataFrame:
     """A row per predictor, a column per question: the area under the ROC curve at the moment of comparison."""
     rows = table(result.predictions).filter(pl.col("moment") == result.moment)
-    wide = rows.pivot("question", index="predictor", values="auc", maintain_order=True)
+    wide = rows.pivot("question", index="predictor", values=result.area, maintain_order=True)
     return wide.with_columns(pl.col("predictor").replace(PREDICTOR_NAMES))
 
 
@@ -68,18 +68,18 @@ def trigger_sentence(result: AuditResult) -> str:
 
 def prediction_sentences(result: AuditResult) -> list[str]:
     """For each question that could be asked which predictor is best, and what PSMI < 0 finds."""
-    lines = []
-    asked = table(result.predictions).filter((pl.col("moment") == result.moment) & pl.col("auc").is_not_null())
+    lines, area = [], result.area
+    asked = table(result.predictions).filter((pl.col("moment") == result.moment) & pl.col(area).is_not_null())
     for (name,), rows in asked.group_by("question", maintain_order=True):
         question = str(name)
-        first, *rest = rows.sort("auc", descending=True).iter_rows(named=True)
-        close = [PREDICTOR_NAMES[row["predictor"]] for row in rest if first["auc"] - row["auc"] < first["auc_std"]]
+        first, *rest = rows.sort(area, descending=True).iter_rows(named=True)
+        close = [PREDICTOR_NAMES[row["predictor"]] for row in rest if first[area] - row[area] < (first["auc_std"] or 0)]
         beside = f" ({', '.join(close)} within one deviation of models)" if close else ""
         few = first["models"] < len(result.triggers) / 2 and first["positives_in_all"] >= 0
         if few:
             beside += f", in {first['models']} of {len(result.triggers)} models: few, with {first['positives_in_all']} positives in all"
         lines.append(
-            f"{question[0].upper()}{question[1:]}: {PREDICTOR_NAMES[first['predictor']]} predicts best, AUC {first['auc']:.2f}{beside}; "
+            f"{question[0].upper()}{question[1:]}: {PREDICTOR_NAMES[first['predictor']]} predicts best, AUC {first[area]:.2f}{beside}; "
             f"PSMI < 0 {operating(result.operating_point(question))}."
         )
     return lines
@@ -87,7 +87,7 @@ def prediction_sentences(result: AuditResult) -> list[str]:
 
 def operating(point: OperatingPoint) -> str:
     """What PSMI < 0 finds, without a threshold that anybody chose."""
-    return f"finds {point.tpr:.0%} of them and {point.fpr:.0%} of the others" if point.models else "cannot be asked"
+    return "cannot be asked" if point.tpr is None else f"finds {point.tpr:.0%} of them and {point.fpr:.0%} of the others"
 
 
 def attack_sentences(result: AuditResult) -> list[str]:

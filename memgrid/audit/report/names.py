@@ -63,7 +63,7 @@ def captions(table: pl.DataFrame) -> list[str]:
 
 def protocol_section(settings: dict[str, Any]) -> page.Section:
     """By which protocol the audit was made, and where it differs from the published one."""
-    rows = [{"setting": key, "here": told(own), "published": told(published)} for key, own, published in differences(settings)]
+    rows = [{"setting": key, "here": typed(own), "published": typed(published)} for key, own, published in differences(settings)]
     if not rows:
         return page.Section("protocol", "Protocol", [protocol_sentence(settings)], [])
     listing = page.listing(
@@ -76,6 +76,6 @@ def protocol_section(settings: dict[str, Any]) -> page.Section:
     return page.Section("protocol", "Protocol", [protocol_sentence(settings)], [listing])
 
 
-def told(value: Any) -> str:
+def typed(value: Any) -> str:
     """A value as it is typed."""
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

@@ -86,7 +86,9 @@ def sections(audit: Audit, result: AuditResult, tables: Tables, evidence: Eviden
     run, folder = audit.run, audit.attack_folder
     rates = {f"{TPR}{rate:g}": f"TPR at {100 * rate:g} % FPR" for rate in run.attack.fpr}
     return [
-        page.Section("result", "What was predicted", introduction(run, result), predictor_tables(tables, result.moment, rates)),
+        page.Section(
+            "result", "What was predicted", introduction(run, result), predictor_tables(tables, result.moment, rates, result.area)
+        ),
         *figure_sections(run, result, evidence, folder),
         samples_section(audit, result, evidence),
         attack_section(tables.attack, rates, result, attack_curve(evidence, folder)),
@@ -97,7 +99,8 @@ def sections(audit: Audit, result: AuditResult, tables: Tables, evidence: Eviden
 def outside(result: AuditResult) -> dict[str, float]:
     """Of each predictor the area for canaries out of domain; empty where there are none."""
     rows = [row for row in result.predictions if row.eta is None and row.moment == result.moment]
-    return {row.predictor: row.auc for row in rows if row.auc is not None}
+    areas = {row.predictor: getattr(row, result.area) for row in rows}
+    return {name: area for name, area in areas.items() if area is not None}
 
 
 def thin_lines(run: AuditConfig, result: AuditResult) -> tuple[dict[str, float], str]:
@@ -166,11 +169,11 @@ def introduction(run: AuditConfig, result: AuditResult) -> list[str]:
     ]
 
 
-def predictor_tables(tables: Tables, moment: str, rates: dict[str, str]) -> list[page.Part]:
+def predictor_tables(tables: Tables, moment: str, rates: dict[str, str], area: str) -> list[page.Part]:
     """How well each predictor did at a moment, and PSMI < 0.
 
     Args:
-        rates: column and heading of each true-positive rate.
+        rates: column and heading of each true-positive rate. area: the column by which the best is known.
     """
     return [
         page.listing(
@@ -181,7 +184,7 @@ def predictor_tables(tables: Tables, moment: str, rates: dict[str, str]) -> list
             "models together. The last two know no network: how far a sample lies from its class in pixels, and its nearest neighbours.",
             "predictions",
             group="question",
-            best="auc",
+            best=area,
         ),
         page.listing(
             shares(tables.below_zero),

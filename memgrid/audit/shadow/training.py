@@ -116,6 +116,7 @@ class ShadowModel(lightning.LightningModule):
         self.weights: dict[str, dict[str, Tensor]] = {}
         self.batches: list[tuple[Tensor, Tensor]] = []  # of the epoch so far: losses, and whether the answers are right
         self.fired = 0
+        self.right = 0.0  # the share of members that were named right when predictors were last computed
 
     def seed(self, *what: int) -> int:
         """A seed of 63 bits for something of this model."""
@@ -210,6 +211,7 @@ class ShadowModel(lightning.LightningModule):
             noise = f" or defence.slope={self.run.defence.slope:g}" if self.run.defence.slope else ""
             raise UserError(f"shadow={self.number} has diverged: lower model.learning_rate={self.run.model.learning_rate:g}{noise}")
         labels = self.labels[self.members.to(self.device)]
+        self.right = float((logits.argmax(-1) == labels).double().mean())
         of_members = predictors(h, logits, labels, settings.directions, settings.floor, self.seed(3))
         for name, values in of_members.items():
             self.predictors[moment, name] = np.full(len(self.labels), np.nan, np.float32)
@@ -217,10 +219,10 @@ class ShadowModel(lightning.LightningModule):
         return float(h.norm(dim=1).mean() / h.shape[1] ** 0.5)
 
 
-def belongs(state: State, identity: str) -> bool:
-    """Whether the checkpoint of a shadow model was made from the same data by this version."""
+def belongs(state: State, identity: str, keep: str) -> bool:
+    """Whether the checkpoint of a shadow model was made from the same data by this version, and has the weights that are to be kept."""
     audit = state.get("audit", {})
-    return {*STATE, "trigger"} <= audit.keys() and audit["identity"] == identity
+    return {*STATE, "trigger"} <= audit.keys() and audit["identity"] == identity and (keep != "weights" or bool(audit["weights"]))
 
 
 def train_shadow(run: AuditConfig, number: int, population: Population, data: Dataset, folder: ShadowFolder, identity: str) -> Outcome:
@@ -233,7 +235,7 @@ def train_shadow(run: AuditConfig, number: int, population: Population, data: Da
         UserError: the training diverges.
     """
     shadow = ShadowModel(run, number, population, data, identity)
-    state = resumable(folder.path, shadow, partial(belongs, identity=identity))
+    state = resumable(folder.path, shadow, partial(belongs, identity=identity, keep=run.keep))
     with trainer_of(run.trainer, run.model.epochs, folder.path, state, run.model.checkpoint_epochs, bar=False) as (trainer, path):
         trainer.fit(shadow, Batches(shadow), ckpt_path=path, weights_only=True)
     shadow.to(shadow.images.device)  # Lightning takes the weights off a GPU when it is done
@@ -245,20 +247,18 @@ def train_shadow(run: AuditConfig, number: int, population: Population, data: Da
 
 def outcome_of(shadow: ShadowModel, population: Population, data: Dataset) -> Outcome:
     """Look at a trained model: its logits in all views, its predictors, and its accuracy."""
-    images, labels = shadow.images, shadow.labels
-    never = np.full(len(labels), np.nan, np.float32)
+    images = shadow.images
+    never = np.full(len(shadow.labels), np.nan, np.float32)
     of_moments = {(moment, name): shadow.predictors.get((moment, name), never) for moment in MOMENTS for name in PREDICTORS}
     audited = images[torch.from_numpy(np.flatnonzero(population.audited)).to(images.device)]
     logits = [hidden(shadow.network, view)[1].cpu().numpy() for view in views(audited, shadow.run.dataset.views, shadow.fill)]
-    members = shadow.members.to(images.device)
-    right = hidden(shadow.network, images[members])[1].argmax(-1) == labels[members]
     return Outcome(
         logits=np.stack(logits),
         members=population.members[shadow.number],
         predictors=of_moments,
         curve=np.array(shadow.curve, np.float32),
         trigger=shadow.fired,
-        accuracy=shadow.held_out_accuracy(),
-        train_accuracy=float(right.double().mean()),
-        weights=shadow.weights,
+        accuracy=shadow.curve[-1][2],
+        train_accuracy=shadow.right,
+        weights=shadow.weights if shadow.run.keep == "weights" else {},  # a checkpoint may have had some that nobody wants any more
     )

@@ -49,6 +49,14 @@ def test_it_says_what_it_said(older):
     assert summary(older)["auc/ood/trigger/psmi"] == older.predictions[-4].auc
 
 
+def test_with_one_curve_over_all_models_its_area_is_told(older):
+    rows = [replace(row, auc_pooled=0.25 if row.predictor == "psmi" else 0.125) for row in older.predictions]
+    settings = {**older.settings, "attack": {**older.settings["attack"], "average": "pooled"}}
+    pooled = replace(older, settings=settings, predictions=rows)
+    assert (older.area, pooled.area) == ("auc", "auc_pooled")
+    assert sentences(pooled)[1].startswith("Λ ≥ 4: PSMI predicts best, AUC 0.25")
+
+
 NEW = {"auc_pooled", "positives_in_all", "accuracy", "published_memorized_at_4", "published_others_at_4", "global_auc", "global_accuracy"}
 
 

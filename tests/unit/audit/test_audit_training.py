@@ -2,8 +2,13 @@
 
 import numpy as np
 import pytest
+import torch
 
-from memgrid.audit.shadow.training import STATE, Trigger, belongs
+from memgrid.audit.config import AuditConfig, DefenceConfig, ModelConfig
+from memgrid.audit.data.dataset import Dataset
+from memgrid.audit.data.population import Population
+from memgrid.audit.shadow.networks import hidden
+from memgrid.audit.shadow.training import STATE, ShadowModel, Trigger, belongs
 
 
 def test_the_trigger_fires_once_when_the_median_falls():
@@ -36,5 +41,47 @@ STATE_OF_MODEL = {**dict.fromkeys(STATE), "identity": "a", "trigger": {}}
     ],
 )
 def test_only_a_checkpoint_of_these_data_and_this_version_is_used(content, kept):
-    assert belongs({"audit": content}, "a") is kept
-    assert not belongs({}, "a")
+    assert belongs({"audit": content}, "a", "answers") is kept
+    assert not belongs({}, "a", "answers")
+
+
+def test_a_checkpoint_without_weights_is_not_used_where_they_are_to_be_kept():
+    assert not belongs({"audit": {**STATE_OF_MODEL, "weights": {}}}, "a", "weights")
+    assert belongs({"audit": {**STATE_OF_MODEL, "weights": {"start": {}}}}, "a", "weights")
+
+
+def shadow_model(**defence):
+    """One on ten random images."""
+    images = np.random.default_rng(0).normal(size=(10, 1, 4, 4)).astype(np.float32)
+    labels = np.arange(10) % 2
+    data = Dataset("some", images, labels, images[:2], labels[:2], 2)
+    members = np.ones((2, 10), bool)
+    members[0, 7:] = False
+    run = AuditConfig()
+    run.model = ModelConfig("mlp", "mlp", width=6, epochs=1)
+    run.predictors.directions = 20
+    run.defence = DefenceConfig(**defence)
+    return ShadowModel(run, 0, Population(images, labels, labels, np.zeros(10, np.uint8), members), data, "")
+
+
+@pytest.mark.parametrize(
+    ("defence", "expected"),
+    [
+        ({"slope": 2.0}, [6.0, 0.0, 0.0]),
+        ({"slope": 2.0, "offset": 1.5}, [9.0, 2.0, 0.0]),
+        ({"slope": 2.0, "offset": -1.0}, [4.0, 0.0, 0.0]),
+        ({"slope": 2.0, "offset": 1.5, "relative": True}, [63.0, 14.0, 0.0]),
+        ({"offset": 1.5, "relative": True}, [0.0, 0.0, 0.0]),
+    ],
+)
+def test_noise_is_for_those_of_low_psmi(defence, expected):
+    """PSMI of -3, .5 and unknown, in a layer whose norm over the root of its width is 7."""
+    noise = shadow_model(**defence).defence(torch.tensor([-3.0, 0.5, torch.nan]), 7.0)
+    np.testing.assert_allclose(noise.numpy(), expected)
+
+
+def test_noise_in_units_of_the_layer_is_in_those_of_its_mean_norm():
+    shadow = shadow_model(slope=1.0)
+    h, logits = hidden(shadow.network, shadow.images[:7])
+    assert shadow.predict("start") == pytest.approx(np.linalg.norm(h.numpy(), axis=1).mean() / np.sqrt(6))
+    assert shadow.right == pytest.approx((logits.argmax(1).numpy() == np.arange(7) % 2).mean())

@@ -24,7 +24,7 @@ from scipy.sparse.csgraph import connected_components
 PACKAGE = "memgrid"
 NOT_COUNTED = {"__init__", "__main__"}  # among the modules of a folder and the names at the top: every package may have these
 MOST_NAMES, MOST_MODULES, MOST_LINES, MOST_FUNCTION_LINES = 21, 8, 300, 40
-MOST_TOPS = 110  # pairs of names at the top; the flat house of 73 names had 294
+MOST_TOPS = 112  # pairs of names at the top; the flat house of 73 names had 294
 Arrow = tuple[str, str]  # importer, imported
 
 

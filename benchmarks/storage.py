@@ -12,9 +12,10 @@ from benchmarks.measure import Row, Target
 from benchmarks.shapes import LAYERS_12B, LENGTH, REFERENCE_BYTES_12B, Settings, random_maps, store_of
 from memgrid.config.schema import SelectConfig
 from memgrid.io.paths import CONF
-from memgrid.label.draw import draw
-from memgrid.label.select import select
-from memgrid.taxonomy import Taxonomy, Thresholds
+from memgrid.label.selection.draw import draw
+from memgrid.label.selection.select import select
+from memgrid.taxonomy.taxonomy import Taxonomy
+from memgrid.taxonomy.thresholds import Thresholds
 
 TAXONOMIES = ("rasy", "guess_recite", "prashanth", "recite", "guess_or_recollect")
 DELTAS, RHOS = (5, 1000), tuple(tenths / 10 for tenths in range(1, 11))

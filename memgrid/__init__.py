@@ -19,12 +19,14 @@ if TYPE_CHECKING:
     from memgrid.pipeline.overview import Run, Runs, open_run, runs
     from memgrid.report.figures.drawing import Drawing
     from memgrid.store.store import Store
-    from memgrid.taxonomy import Taxonomy, Thresholds
+    from memgrid.taxonomy.taxonomy import Taxonomy
+    from memgrid.taxonomy.thresholds import Thresholds
 else:
     # Imported when first used: a command line that only refuses something must not wait for what a notebook needs.
     _MODULES = {
         **dict.fromkeys(("Run", "Runs", "open_run", "runs"), "memgrid.pipeline.overview"),
-        **dict.fromkeys(("Taxonomy", "Thresholds"), "memgrid.taxonomy"),
+        "Taxonomy": "memgrid.taxonomy.taxonomy",
+        "Thresholds": "memgrid.taxonomy.thresholds",
         "Drawing": "memgrid.report.figures.drawing",
         "Store": "memgrid.store.store",
         "UserError": "memgrid.errors",

@@ -34,9 +34,10 @@ LEAST = 95.0  # percent that have to be noticed
 UNIT = "tests/unit"
 # The modules that define something, and the unit tests that read them.
 MODULES = {
-    "": ("taxonomy",),
+    "taxonomy": ("thresholds", "rules", "cases", "taxonomy"),
     "metrics": ("scores", "intervals", "resampling", "pairs", "stacking"),
-    "label": ("rouge", "templates", "select", "draw", "groups", "labels"),
+    "label": ("rouge", "templates", "labels"),
+    "label.selection": ("select", "draw", "groups"),
     "localize": ("attribution",),
     "audit.data": ("canaries", "population"),
     "audit.shadow": ("augmentation", "predictors"),
@@ -44,8 +45,8 @@ MODULES = {
     "intervene": ("masking", "positions", "statistics"),
 }
 TESTS = (
-    *(f"label/test_{name}.py" for name in MODULES["label"]),
-    *("metrics", "localize", "intervene", "test_taxonomy.py"),
+    *(f"{part.replace('.', '/')}/test_{name}.py" for part in ("label", "label.selection") for name in MODULES[part]),
+    *("metrics", "localize", "intervene", "taxonomy"),
     *(
         f"audit/test_audit_{name}.py"
         for part in ("data", "shadow", "attack")

@@ -9,7 +9,8 @@ from typing import Any
 from memgrid.config.limits import refuse_value
 from memgrid.config.schema import CNNConfig, RunConfig
 from memgrid.errors import UserError
-from memgrid.taxonomy import Partition, Taxonomy, Thresholds
+from memgrid.taxonomy.taxonomy import Partition, Taxonomy
+from memgrid.taxonomy.thresholds import Thresholds
 
 
 def taxonomy(run: RunConfig) -> Taxonomy:

@@ -21,7 +21,7 @@ from memgrid.config.schema import OWN_STAGES, RunConfig
 from memgrid.errors import DamagedError
 from memgrid.io.digests import parquet_metadata, read_json, write_json
 from memgrid.io.locks import lock
-from memgrid.taxonomy import Thresholds
+from memgrid.taxonomy.thresholds import Thresholds
 
 LABELS, ATTENTION = "labels", "attention"  # the kinds of folders that belong to a model, below a root of runs
 MODEL = "model.json"  # in such a folder: whose it is

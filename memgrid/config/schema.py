@@ -8,7 +8,7 @@ from typing import Any
 from omegaconf import MISSING
 
 from memgrid.config.limits import limits
-from memgrid.taxonomy import ROUGES
+from memgrid.taxonomy.thresholds import ROUGES
 
 MOST_PARTS = 256  # into which extraction can be divided
 STAGES = ("fetch", "label", "plan", "extract", "train", "localize", "intervene")

@@ -74,7 +74,7 @@ def localize(
     Memory grows with `batch_size`, not with the number of samples; the result does not depend on it but for rounding.
 
     Args:
-        samples: as `memgrid.label.select.select` gives them; the eval side counts.
+        samples: as `memgrid.label.selection.select.select` gives them; the eval side counts.
         folder: of the run.
         samples_per_class: at most so many of each class; None for all.
 

@@ -21,10 +21,10 @@ from memgrid.corpus.text import prepare_text
 from memgrid.errors import DamagedError, UserError
 from memgrid.intervene.masking import prove_masking
 from memgrid.io.digests import read_json, write_json
-from memgrid.label.draw import Draw, coins, draw, ranks
 from memgrid.label.labels import Labels, read_label_file
-from memgrid.label.scarcity import Labelled
-from memgrid.label.select import match, quartiles, select, undecided_rows
+from memgrid.label.selection.draw import Draw, coins, draw, ranks
+from memgrid.label.selection.scarcity import Labelled
+from memgrid.label.selection.select import match, quartiles, select, undecided_rows
 from memgrid.launch.workspace import Workspace
 from memgrid.lm.load import identify, load_language_model, load_tokenizer, model_folder
 from memgrid.lm.model import LanguageModel, ModelIdentity, Tokenizer, after_bos, identity_after_bos

@@ -14,7 +14,7 @@ from memgrid.errors import UserError
 from memgrid.io.display import plural
 from memgrid.io.files import check_room
 from memgrid.label.code import code_model
-from memgrid.label.select import undecided_rows
+from memgrid.label.selection.select import undecided_rows
 from memgrid.launch.workspace import Workspace
 from memgrid.lm.load import fetch_model
 from memgrid.pipeline.context import RunContext

@@ -20,7 +20,7 @@ from memgrid.report.read import Answers, read_answers
 from memgrid.report.rows import NamedRun, Row, flattened
 from memgrid.report.tables import REFERENCES, mean, reference_min_f1, score_row
 from memgrid.results.folder import BASELINES
-from memgrid.taxonomy import Taxonomy
+from memgrid.taxonomy.taxonomy import Taxonomy
 
 SIZES = ("select.train_per_class", "select.min_train_per_class")
 HARD = tuple(f"select.{key}" for key in CAME_LATER["select"])

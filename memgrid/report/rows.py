@@ -20,7 +20,9 @@ from memgrid.config.derive import PROTOCOLS, thresholds
 from memgrid.config.names import CAME_LATER
 from memgrid.config.schema import RunConfig
 from memgrid.report.read import FinishedRun
-from memgrid.taxonomy import NULL, RULES, Partition, Taxonomy, Thresholds
+from memgrid.taxonomy.rules import NULL, RULES
+from memgrid.taxonomy.taxonomy import Partition, Taxonomy
+from memgrid.taxonomy.thresholds import Thresholds
 
 USUAL = RunConfig()
 OWN_NAMES = ("rasy", "prashanth")  # of taxonomies that are equal, these are named first

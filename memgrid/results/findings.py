@@ -16,7 +16,7 @@ from memgrid.io.display import plural
 from memgrid.results.folder import RunFolder
 from memgrid.results.records import InterveneRecord, LocalizeRecord, RandomizationCurves
 from memgrid.results.result import Estimate, PanelScores, ProbeTest, RunResult
-from memgrid.taxonomy import Thresholds
+from memgrid.taxonomy.thresholds import Thresholds
 
 APART = 0.05  # the chance, at most, that any two classes of a run that are alike are called told apart
 

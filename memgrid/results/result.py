@@ -9,7 +9,7 @@ from typing import Any
 
 from memgrid.errors import UserError
 from memgrid.results.boundary import decode, encode, parse, writer
-from memgrid.taxonomy import RULES
+from memgrid.taxonomy.rules import RULES
 
 NAME, AGAIN = "metrics.json", "run it again with force=true"
 BY_CLASS = ("precision", "recall", "f1")

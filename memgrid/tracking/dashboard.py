@@ -10,7 +10,7 @@ from wandb_workspaces import expr
 
 from memgrid.config.derive import Member
 from memgrid.errors import UserError
-from memgrid.taxonomy import ROUGE_NAMES
+from memgrid.taxonomy.thresholds import ROUGE_NAMES
 from memgrid.tracking.server import server
 
 NAME = "memgrid"

@@ -23,7 +23,7 @@ from memgrid.errors import UserError
 from memgrid.metrics.scores import scores
 from memgrid.results.folder import RunFolder
 from memgrid.results.result import MemberEpoch, RunResult
-from memgrid.taxonomy import Thresholds
+from memgrid.taxonomy.thresholds import Thresholds
 from memgrid.tracking.files import begun, logged_epochs
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from memgrid.config.schema import DataConfig
 from memgrid.corpus.corpus import Corpus
 from memgrid.errors import UserError
-from memgrid.label.select import SIDES
+from memgrid.label.selection.select import SIDES
 from memgrid.launch.job import leave_signals_to_the_parent
 from memgrid.lm.triangle import Triangle
 from memgrid.store.shard import Maps
@@ -78,7 +78,7 @@ class AttentionData(pl_.LightningDataModule):
     """The run's samples: train batches in seeded order, eval batches in the order of `samples`; the same ones resident or streamed.
 
     Args:
-        samples: sequence_id, label, side, group, as `memgrid.label.select.select` gives them.
+        samples: sequence_id, label, side, group, as `memgrid.label.selection.select.select` gives them.
         pools: which pooled maps the panel reads.
         config: resident or streamed, and with how many processes.
         shuffled: train on labels that were permuted (the control); the eval labels stay true.

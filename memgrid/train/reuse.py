@@ -1,6 +1,6 @@
 """Equal partitions are trained once: a run takes over the result of an equal one, under its own class names.
 
-`Recite | Others` and `Recollect | Others` divide memorized sequences alike; see `memgrid.taxonomy.Partition`.
+`Recite | Others` and `Recollect | Others` divide memorized sequences alike; see `memgrid.taxonomy.taxonomy.Partition`.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from memgrid.corpus.corpus import Corpus
 from memgrid.errors import UserError
 from memgrid.io.checkpoints import keep_last
 from memgrid.io.digests import write_parquet
-from memgrid.label.select import SIDES
+from memgrid.label.selection.select import SIDES
 from memgrid.metrics.intervals import panel_scores
 from memgrid.metrics.pairs import pair_scores
 from memgrid.metrics.scores import class_scores, confusion_matrix, scores
@@ -50,7 +50,7 @@ def train(
     A training that was cut off goes on from the checkpoint of its last whole epoch.
 
     Args:
-        samples: as `memgrid.label.select.select` gives them.
+        samples: as `memgrid.label.selection.select.select` gives them.
         origin: fingerprints of corpus and LLM, kept beside the result.
         prefix_logprob: mean log-probability of the samples' prefixes, float (n,), aligned with samples; NaN where unknown.
     """

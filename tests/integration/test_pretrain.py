@@ -16,8 +16,8 @@ from tokenizers import Tokenizer
 from memgrid.corpus.ngrams import count_occurrences, window_hashes
 from memgrid.errors import UserError
 from memgrid.io.paths import TOY
-from memgrid.label.groups import split_groups
 from memgrid.label.rouge import rouge_scores
+from memgrid.label.selection.groups import split_groups
 from memgrid.label.templates import is_incrementing, is_repeating
 from memgrid.pretrain import templates
 from memgrid.pretrain.config import MixConfig, ModelConfig, OfferConfig, OptimizerConfig, PretrainConfig

@@ -36,7 +36,8 @@ from memgrid.report.figures.style import (
     wrapped,
     write,
 )
-from memgrid.taxonomy import NO_CLASS, Taxonomy, Thresholds
+from memgrid.taxonomy.taxonomy import NO_CLASS, Taxonomy
+from memgrid.taxonomy.thresholds import Thresholds
 
 
 def flow(features: pl.DataFrame, left: tuple[Taxonomy, Thresholds], right: tuple[Taxonomy, Thresholds]) -> np.ndarray:

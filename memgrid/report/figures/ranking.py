@@ -38,7 +38,7 @@ from memgrid.report.figures.style import (
     wrapped,
 )
 from memgrid.report.tables import REFERENCES
-from memgrid.taxonomy import ROUGE_NAMES
+from memgrid.taxonomy.thresholds import ROUGE_NAMES
 
 # Family of a taxonomy → what it is, colour, marker.
 FAMILIES = {

@@ -23,7 +23,8 @@ from memgrid.report.sections.labelled import labels_of, read_features
 from memgrid.report.sections.scores import DRAWN
 from memgrid.report.tables import REFERENCES
 from memgrid.results.states import STATES, counts, full_name, to_tell
-from memgrid.taxonomy import Taxonomy, Thresholds
+from memgrid.taxonomy.taxonomy import Taxonomy
+from memgrid.taxonomy.thresholds import Thresholds
 
 SPREAD = 20  # settings whose single CNNs are drawn
 FLOWS = 6

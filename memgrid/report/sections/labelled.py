@@ -18,7 +18,8 @@ from memgrid.io.digests import read_json, read_table
 from memgrid.io.display import plural
 from memgrid.report.rows import NamedRun
 from memgrid.report.sections.onset import AWAY, History
-from memgrid.taxonomy import Taxonomy, Thresholds
+from memgrid.taxonomy.taxonomy import Taxonomy
+from memgrid.taxonomy.thresholds import Thresholds
 
 Side = tuple[Taxonomy, Thresholds]
 

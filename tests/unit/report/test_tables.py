@@ -29,7 +29,8 @@ from memgrid.report.tables import (
     sweeps,
 )
 from memgrid.results.folder import RunFolder
-from memgrid.taxonomy import Taxonomy, Thresholds
+from memgrid.taxonomy.taxonomy import Taxonomy
+from memgrid.taxonomy.thresholds import Thresholds
 
 
 def rows_of(root):

@@ -10,7 +10,8 @@ import numpy as np
 import polars as pl
 
 from memgrid.config.schema import SelectConfig
-from memgrid.taxonomy import Taxonomy, Thresholds
+from memgrid.taxonomy.taxonomy import Taxonomy
+from memgrid.taxonomy.thresholds import Thresholds
 
 MOST_TRIED = 40  # values of δ
 RHOS = tuple(round(0.1 * tenth, 1) for tenth in range(1, 10))

@@ -12,7 +12,9 @@ from runs_maker import PAPERS
 
 from memgrid.config.derive import taxonomy
 from memgrid.io.paths import CONF
-from memgrid.taxonomy import NO_CLASS, RULES, UNDECIDED, Taxonomy, Thresholds
+from memgrid.taxonomy.rules import RULES
+from memgrid.taxonomy.taxonomy import NO_CLASS, UNDECIDED, Taxonomy
+from memgrid.taxonomy.thresholds import Thresholds
 
 DELTAS = (5, 50, 1000)
 RHOS = tuple(round(0.1 * tenth, 1) for tenth in range(1, 10))

@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 from memgrid.config.schema import SelectConfig
 from memgrid.corpus.ngrams import sequence_hashes
 from memgrid.errors import UserError
-from memgrid.label import select as module
-from memgrid.label.draw import GROUP_NGRAM, LOTS, Draw, distinct, draw, of_the_corpus
-from memgrid.label.groups import content_groups
-from memgrid.label.select import STRATUM, Match, match, paired, quartiles, select, undecided_rows
-from memgrid.taxonomy import UNDECIDED
+from memgrid.label.selection import select as module
+from memgrid.label.selection.draw import GROUP_NGRAM, LOTS, Draw, distinct, draw, of_the_corpus
+from memgrid.label.selection.groups import content_groups
+from memgrid.label.selection.select import STRATUM, Match, match, paired, quartiles, select, undecided_rows
+from memgrid.taxonomy.taxonomy import UNDECIDED
 
 CONFIG = SelectConfig(train_per_class=30, eval_per_class=10, min_train_per_class=5, min_eval_per_class=2)
 TITLES = ["Non-Memo", "Guess", "Recall"]

@@ -8,10 +8,11 @@ import pytest
 
 from memgrid.config.schema import SelectConfig
 from memgrid.errors import UserError
-from memgrid.label.draw import draw
-from memgrid.label.scarcity import Labelled
-from memgrid.label.select import select
-from memgrid.taxonomy import Taxonomy, Thresholds
+from memgrid.label.selection.draw import draw
+from memgrid.label.selection.scarcity import Labelled
+from memgrid.label.selection.select import select
+from memgrid.taxonomy.taxonomy import Taxonomy
+from memgrid.taxonomy.thresholds import Thresholds
 
 CONFIG = SelectConfig(train_per_class=30, eval_per_class=10, min_train_per_class=15, min_eval_per_class=5)
 BEFORE = {"Non-Memo": "non_memorized"}

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memgrid.config.schema import SelectConfig
-from memgrid.label.draw import LOTS, SPARED, Draw, coins, draw, most, of_the_corpus, ranks, reserved, settled, share, spared
+from memgrid.label.selection.draw import LOTS, SPARED, Draw, coins, draw, most, of_the_corpus, ranks, reserved, settled, share, spared
 
 
 @st.composite

@@ -15,7 +15,7 @@ import numpy as np
 
 from memgrid.config.schema import SelectConfig
 from memgrid.corpus.ngrams import seeded_hashes, sequence_hashes
-from memgrid.label.groups import row_type, split_groups
+from memgrid.label.selection.groups import row_type, split_groups
 
 GROUP_NGRAM = 32  # sequences that share this many consecutive tokens (half a sequence) are near-duplicates
 SPLIT_SALT = 0x5EED  # lots are drawn independently of the priorities ...

@@ -15,9 +15,9 @@ import polars as pl
 
 from memgrid.config.schema import SelectConfig
 from memgrid.errors import UserError
-from memgrid.label.draw import Draw, of_the_corpus, reserved, settled
-from memgrid.label.scarcity import refusal
-from memgrid.taxonomy import UNDECIDED
+from memgrid.label.selection.draw import Draw, of_the_corpus, reserved, settled
+from memgrid.label.selection.scarcity import refusal
+from memgrid.taxonomy.taxonomy import UNDECIDED
 
 SIDES = ("train", "eval")
 FIRST_BLOCK = 32_768  # places of a draw that are looked at first
@@ -63,7 +63,7 @@ def look(drawn: Draw, classes: np.ndarray, number: int, bound: int, enough: Call
 
 
 def bound_of(drawn: Draw, classes: np.ndarray, number: int, config: SelectConfig) -> int:
-    """Lots below it are on the eval side; see `memgrid.label.draw`."""
+    """Lots below it are on the eval side; see `memgrid.label.selection.draw`."""
     usual = of_the_corpus(config)
     if is_plenty(drawn, classes, number, usual, config):
         return usual

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from memgrid.corpus import ngrams
-from memgrid.label import groups
-from memgrid.label.groups import (
+from memgrid.label.selection import groups
+from memgrid.label.selection.groups import (
     content_groups,
     distances,
     has_period,

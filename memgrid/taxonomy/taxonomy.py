@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -11,97 +10,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from memgrid.taxonomy.cases import CASE_THRESHOLDS, CASES, NULL_CASES
+from memgrid.taxonomy.rules import NULL, RULES
+from memgrid.taxonomy.thresholds import Thresholds
+
 NO_CLASS = -1
 UNDECIDED = -2
-
-
-# Which ROUGE scores ρ is applied to → the features, and what people read.
-ROUGES = {"both": ("rouge_l", "rouge_3"), "l": ("rouge_l",), "3": ("rouge_3",)}
-ROUGE_NAMES = {"both": "ROUGE-L or ROUGE-3", "l": "ROUGE-L", "3": "ROUGE-3"}
-
-
-@dataclass(frozen=True)
-class Thresholds:
-    """δ: more duplicates than this are many. ρ: a ROUGE of at least this is high. `rouge`: both, l or 3.
-
-    All that is written of thresholds is spelled here; None where a taxonomy does not depend on one, and then nothing is written of it.
-    """
-
-    delta: int | None
-    rho: float | None
-    rouge: str | None
-
-    @classmethod
-    def of(cls, settings: Mapping[str, Any]) -> Thresholds:
-        """Those of a run, from its settings as plain containers."""
-        return cls(settings["delta"], settings["rho"], settings["rouge"])
-
-    @property
-    def high_rouge(self) -> pl.Expr:
-        """Whether a score that ρ applies to reaches it."""
-        return pl.any_horizontal(*(pl.col(name) >= self.rho for name in ROUGES[self.rouge or "both"]))
-
-    def text(self) -> str:
-        """As a run's title says them, such as `δ=50 ρ=0.5 (both)`."""
-        parts = [] if self.delta is None else [f"δ={self.delta}"]
-        parts += [] if self.rho is None else [f"ρ={self.rho:g} ({self.rouge})"]
-        return " ".join(parts)
-
-    def phrase(self) -> str:
-        """As a sentence says them, such as `δ=50, ρ=0.5, ROUGE-L`; that ρ is applied to both scores goes without saying."""
-        parts = [] if self.delta is None else [f"δ={self.delta}"]
-        parts += [] if self.rho is None else [f"ρ={self.rho:g}"]
-        parts += [] if self.rouge in (None, "both") else [ROUGE_NAMES[self.rouge]]
-        return ", ".join(parts)
-
-    def folder(self) -> str:
-        """As the name of a folder says them, such as `delta50-rho0.5-both`."""
-        parts = [] if self.delta is None else [f"delta{self.delta}"]
-        parts += [] if self.rho is None else [f"rho{self.rho:g}-{self.rouge}"]
-        return "-".join(parts)
-
-    def bracket(self) -> str:
-        """δ as the title of a class says it, such as `[5]` or `[1k]`."""
-        if self.delta is None:
-            return ""
-        return f"[{self.delta // 1000}k]" if self.delta and self.delta % 1000 == 0 else f"[{self.delta}]"
-
-
-@dataclass(frozen=True)
-class Rule:
-    """A condition, the feature groups (see `memgrid.label.labels`) that it reads, and a sentence for people."""
-
-    condition: Callable[[Thresholds], pl.Expr]
-    needs: tuple[str, ...]
-    meaning: str
-
-
-def _reconstruct(_: Thresholds) -> pl.Expr:
-    return pl.col("memorized") & (pl.col("is_repeating") | pl.col("is_incrementing"))
-
-
-def _guess(t: Thresholds) -> pl.Expr:
-    return pl.col("memorized") & (pl.col("is_repeating") | pl.col("is_incrementing") | t.high_rouge)
-
-
-# how-it-works 4 (Rules): all but the first need `memorized`; thresholds compare the value itself.
-RULES: dict[str, Rule] = {
-    "non_memorized": Rule(lambda _: ~pl.col("memorized"), (), "the continuation differs from the suffix"),
-    "recite": Rule(lambda t: pl.col("memorized") & (pl.col("duplicates") > t.delta), ("duplicates",), "more than δ duplicates"),
-    "recollect": Rule(lambda t: pl.col("memorized") & (pl.col("duplicates") <= t.delta), ("duplicates",), "at most δ duplicates"),
-    "reconstruct": Rule(_reconstruct, ("templates",), "the text repeats itself or counts"),
-    "guess": Rule(_guess, ("templates", "rouge"), "the text repeats itself or counts, or prefix and suffix overlap by ρ"),
-    "code": Rule(lambda _: pl.col("memorized") & pl.col("is_code"), ("code",), "the text is code"),
-    "memorized": Rule(lambda _: pl.col("memorized"), (), "any memorized sequence that no earlier class took"),
-    "heads": Rule(lambda _: pl.col("memorized") & pl.col("heads"), ("coin",), "a coin, drawn from tokens and seed, shows heads"),
-    "frequent": Rule(
-        lambda _: pl.col("memorized") & (pl.col("rank") > MEDIAN),
-        ("duplicates", "rank"),
-        "more duplicates than the median of the memorized",
-    ),
-}
-NULL = ("coin", "rank")  # feature groups of rules that split for no reason; no file holds them
-MEDIAN = 0.5
 
 
 @dataclass(frozen=True)
@@ -249,18 +163,3 @@ class Partition:
     def key(self) -> str:
         """Equal for equal partitions."""
         return f"{self.cases}/{self.delta}/{self.rho}/{self.rouge}"
-
-
-def all_cases() -> pl.DataFrame:
-    """A row for every way in which rules can tell sequences apart: not memorized, or memorized with each answer of the four features."""
-    answers = itertools.product((True, False), repeat=4)
-    rows = [(True, template, template, int(many), float(high), float(high), code) for many, template, high, code in answers]
-    names = ("memorized", "is_repeating", "is_incrementing", "duplicates", "rouge_l", "rouge_3", "is_code")
-    return pl.DataFrame([(False, *rows[-1][1:]), *rows], schema=list(names), orient="row")
-
-
-CASES = all_cases()
-NULL_CASES = pl.DataFrame(
-    [(heads, float(upper)) for heads, upper in itertools.product((True, False), repeat=2)], schema=["heads", "rank"], orient="row"
-)
-CASE_THRESHOLDS = Thresholds(delta=0, rho=0.5, rouge="both")

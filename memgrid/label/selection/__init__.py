@@ -1,0 +1,1 @@
+"""Selection: which labelled sequences a run trains and evaluates on."""

@@ -1,0 +1,1 @@
+"""Taxonomies of memorization: ordered classes, each with a rule."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from itertools import product
 from typing import Any
 
+from omegaconf import OmegaConf
+
 from memgrid.config.limits import refuse_value
-from memgrid.config.schema import CNNConfig, RunConfig
+from memgrid.config.schema import CNNConfig, LLMConfig, RunConfig
 from memgrid.errors import UserError
+from memgrid.io.paths import CONF, embedded_models
 from memgrid.taxonomy.taxonomy import Partition, Taxonomy
 from memgrid.taxonomy.thresholds import Thresholds
 
@@ -20,7 +23,7 @@ def taxonomy(run: RunConfig) -> Taxonomy:
         UserError: a rule is unknown or the classes cannot be told apart.
     """
     try:
-        return Taxonomy.of(run.taxonomy.name, run.taxonomy.classes)
+        return Taxonomy.of(run.taxonomy.name, run.taxonomy.classes, run.taxonomy.thresholds)
     except ValueError as error:
         raise UserError(str(error)) from None
 
@@ -74,6 +77,32 @@ def decoded(run: RunConfig) -> str:
     """What non-memorized sequences are read with, which names their store: `continuation`, `no-end` (the same, suppressed) or `suffix`."""
     own_words = run.select.decoded == "continuation"
     return "no-end" if own_words and protocol(run).suppresses_end else run.select.decoded
+
+
+COMPUTED = ("dtype", "device", "device_map", "batch_tokens")  # how a model is computed with: other models as the run's own
+
+
+def reference_of(llm: LLMConfig) -> LLMConfig | None:
+    """The model that `llm.reference` names: an embedded one, one of conf/llm, or that of a folder or on the hub; None without one."""
+    if llm.reference is None:
+        return None
+    name, _, revision = llm.reference.partition("@")
+    file = CONF / "llm" / f"{name}.yaml"
+    own: dict[str, Any] = {key: getattr(llm, key) for key in COMPUTED}
+    if name in embedded_models():
+        found = LLMConfig(name=name, path=None, **own)
+    elif "/" not in name and file.is_file():
+        given = {**OmegaConf.to_container(OmegaConf.load(file)), **own, "reference": None, "steps": []}  # type: ignore[dict-item]
+        found = LLMConfig(**{field.name: given[field.name] for field in fields(LLMConfig) if field.name in given})
+    else:
+        found = LLMConfig(name=name.rstrip("/").rpartition("/")[2], path=name, **own)
+    return replace(found, revision=revision) if revision else found
+
+
+def steps_of(llm: LLMConfig) -> list[LLMConfig]:
+    """The model at the steps of its training that `llm.steps` names: revisions of it, or folders, which have a slash."""
+    alone = replace(llm, reference=None, steps=[])
+    return [replace(alone, path=step, revision=None) if "/" in step else replace(alone, revision=step) for step in llm.steps]
 
 
 @dataclass(frozen=True)

@@ -34,9 +34,11 @@ NOT_IN_RUN_ID = {"root", "force", "stages", "part", "parts", "wandb", "extract",
 # Settings that came later: a run's settings name them only where they are not the default, so that the names of older runs stay.
 CAME_LATER: dict[str, dict[str, Any]] = {
     "corpus": {"copies": None, "bos": False},
-    "label": {"code_text": "tokens", "counts": "exact", "index": None},
+    "label": {"code_text": "tokens", "counts": "exact", "index": None, "temperature": 1.0, "top_k": None},
     "select": {"non_memorized": "any", "decoded": "continuation"},
     "cnn": {"schedule": "constant"},
+    "llm": {"reference": None, "steps": []},
+    "taxonomy": {"thresholds": {}},
 }
 # How a result is computed, and how often it is looked at on the way.
 HARDWARE = {
@@ -45,7 +47,9 @@ HARDWARE = {
     "trainer": {"threads", "progress"},
     "label": {"processes"},
 }
-COUNTING = {"counts", "index"}  # settings of labels that decide nothing without duplicates; the others decide what is code
+# Settings of labels and of the model that decide nothing where no rule reads these groups of labels; the others decide what is code.
+READ_BY = {"counts": "duplicates", "index": "duplicates", "temperature": "p_extract", "top_k": "p_extract"}
+OTHER_MODELS = {"reference": "reference", "steps": "onset"}
 
 
 def settings(run: RunConfig) -> dict[str, Any]:
@@ -62,13 +66,22 @@ def settings(run: RunConfig) -> dict[str, Any]:
     plain["cnn"]["members"] = [member.name for member in members(run.cnn, protocol(run))]
     for key in ("kernel_size", "features", "pooling"):
         del plain["cnn"][key]
-    needs = {*taxonomy(run).needs, *(("duplicates",) if run.select.non_memorized == "matched" else ())}
-    plain["label"] = {key: value for key, value in plain["label"].items() if ("duplicates" if key in COUNTING else "code") in needs}
+    needs = read_by(run)
+    plain["label"] = {key: value for key, value in plain["label"].items() if READ_BY.get(key, "code") in needs}
+    plain["llm"] = {key: value for key, value in plain["llm"].items() if key not in OTHER_MODELS or OTHER_MODELS[key] in needs}
     if not plain["label"]:
         del plain["label"]
     if protocol(run).shares_trainings:
         plain |= asdict(partition(run).thresholds)
     return plain
+
+
+def read_by(run: RunConfig) -> set[str]:
+    """The groups of labels that a run reads besides what is memorized; and `p_extract`, where a rule reads how probable a suffix is."""
+    rules = taxonomy(run)
+    drawn = {"p_extract"} if any(column.endswith("p_extract") for column in rules.compared) else set[str]()
+    matched = {"duplicates"} if run.select.non_memorized == "matched" else set[str]()
+    return {*rules.needs, *drawn, *matched}
 
 
 def digest_of(content: Any) -> str:

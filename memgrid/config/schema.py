@@ -19,7 +19,11 @@ SEED = limits(least=0, most=2**48)
 
 @dataclass
 class LLMConfig:
-    """A causal language model: a folder or hub name (`path`), or random weights (`random`); `semantic_filters` as in split names there."""
+    """A causal language model: a folder or hub name (`path`), or random weights (`random`); `semantic_filters` as in split names there.
+
+    `reference`: a model of the same kind that did not read the text in question, by its name here, its folder or its name on the hub, with
+    `@<revision>` where it has one. `steps`: revisions (or paths) of this model at earlier steps of its training.
+    """
 
     name: str = MISSING
     path: str | None = MISSING
@@ -30,6 +34,8 @@ class LLMConfig:
     batch_tokens: int = 4096
     random: dict[str, Any] | None = None
     semantic_filters: str | None = None
+    reference: str | None = None
+    steps: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -54,10 +60,15 @@ class CorpusConfig:
 
 @dataclass
 class TaxonomyConfig:
-    """An ordered mapping from class name to rule, or to a list of rules of which one must hold."""
+    """An ordered mapping from class name to rule, or to a list of rules of which one must hold; and thresholds that rules name.
+
+    A rule is a name, `{column: p_extract, above: 0.001}` on any column of labels or of the user's own table (above, at_least, below,
+    at_most, is), `{and: [...]}`, `{or: [...]}` or `{not: ...}`.
+    """
 
     name: str = MISSING
     classes: dict[str, Any] = MISSING
+    thresholds: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -66,7 +77,8 @@ class LabelConfig:
 
     `code_text` tells what text it reads: what the `tokens` say, or what the `corpus` brings, where it brings any. `counts` tells where
     duplicates are counted: `exact`, in the corpus's documents, by `processes` (null: as many as are worth it), or `infini_gram`, in the
-    folder `index`, which that package has built.
+    folder `index`, which that package has built. `temperature` and `top_k` (null: all tokens) say how the continuation is drawn whose
+    probability `p_extract` is.
     """
 
     code: str = field(default="magika", metadata=limits(choices=("magika", "fasttext", "usepackage")))
@@ -75,6 +87,8 @@ class LabelConfig:
     counts: str = field(default="exact", metadata=limits(choices=("exact", "infini_gram")))
     index: str | None = None
     processes: int | None = field(default=None, metadata=limits(least=1, most=4096))
+    temperature: float = field(default=1.0, metadata=limits(least=1e-3, most=1e3))
+    top_k: int | None = field(default=None, metadata=limits(least=1))
 
 
 @dataclass

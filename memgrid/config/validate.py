@@ -15,8 +15,9 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from memgrid.config.derive import taxonomy
+from memgrid.config.derive import reference_of, steps_of, taxonomy
 from memgrid.config.limits import Limits, refuse_outside_limits
+from memgrid.config.names import checkpoint_of, step_of
 from memgrid.config.schema import OWN_STAGES, STAGES, LabelConfig, LLMConfig, RunConfig, WandbConfig
 from memgrid.errors import UserError
 from memgrid.io.commands import refusal_of_home
@@ -113,7 +114,7 @@ def validate(run: RunConfig) -> None:
             f"select.non_memorized=matched needs a class of sequences that are not memorized, and taxonomy {run.taxonomy.name!r} has none: "
             "use any"
         )
-    taxonomy(run)
+    validate_relatives(run)
     if run.localize.method == "gradcam" and run.cnn.kind == "linear":
         raise UserError("localize.method=gradcam needs a convolution and cnn.kind=linear has none: use gradient or integrated_gradients")
     validate_counts(run.label)
@@ -121,6 +122,30 @@ def validate(run: RunConfig) -> None:
         validate_embedded(run.llm)
     if not run.intervene.percent:
         raise UserError("intervene.percent=[] masks nothing: give shares above 0 and up to 100, such as [1,10]")
+
+
+def validate_relatives(run: RunConfig) -> None:
+    """Refuse a taxonomy that compares with other models where none are named, and names that cannot be theirs."""
+    name, needs = run.taxonomy.name, taxonomy(run).needs
+    for group, key, example in (("reference", "reference", "toy_reference"), ("onset", "steps", "[step300,step2900]")):
+        if group in needs and not getattr(run.llm, key):
+            raise UserError(f"taxonomy {name!r} reads columns of the group {group}, and llm.{key} names no model: set it, as to {example}")
+    reference = reference_of(run.llm)
+    if reference is not None and reference.path is None and reference.random is None:
+        validate_embedded(reference)
+    own = step_of(checkpoint_of(run.llm.revision, run.llm.path))
+    before = 0
+    for step in run.llm.steps if "onset" in needs else []:
+        number = step_of(step)
+        if number is None or number < before or (own is not None and number >= own):
+            raise UserError(
+                f"llm.steps=[{','.join(run.llm.steps)}]: {step} must tell a training step, after those before it and before "
+                f"the model's own ({'the last one' if own is None else own})"
+            )
+        before = number
+    for checkpoint in steps_of(run.llm) if "onset" in needs else []:
+        if checkpoint.path is None and checkpoint.random is None:
+            validate_embedded(checkpoint)
 
 
 def validate_embedded(llm: LLMConfig) -> None:

@@ -12,7 +12,17 @@ import numpy as np
 import polars as pl
 
 from memgrid.config.schema import CorpusConfig
-from memgrid.corpus.parquet import PART_ROWS, collect, count_rows, query, read_parts, read_table, refuse_nulls, require_columns
+from memgrid.corpus.parquet import (
+    PART_ROWS,
+    collect,
+    count_rows,
+    query,
+    read_parts,
+    read_table,
+    refuse_nulls,
+    require_columns,
+    require_own,
+)
 from memgrid.errors import UserError
 from memgrid.io.paths import TOY
 
@@ -60,6 +70,37 @@ class Texts:
 
 
 @dataclass(frozen=True, eq=False)
+class Brought:
+    """The tables that a corpus was read from, for columns of the user's own.
+
+    Attributes:
+        files: in their order.
+        kept: as in `Texts`; None: all.
+    """
+
+    files: tuple[Path, ...]
+    kept: np.ndarray | None = None
+
+    def columns(self, names: tuple[str, ...]) -> pl.DataFrame:
+        """Some columns, a row per sequence of the corpus.
+
+        Raises:
+            UserError: a file lacks one, or one holds neither truth values nor numbers nor words, or a sequence has none.
+        """
+        tables = []
+        for path in self.files:
+            require_own(path, names)
+            tables.append(collect(path, pl.scan_parquet(path, glob=False).select(names)))
+        table = pl.concat(tables, how="vertical_relaxed")
+        table = table if self.kept is None else table.filter(pl.Series(self.kept))
+        for column in table:
+            unknown = column.null_count() + (int(column.is_nan().sum()) if column.dtype.is_float() else 0)
+            if unknown:
+                raise UserError(f"column {column.name!r} of {self.files[0]} does not say what {unknown} sequences are: fill it")
+        return table
+
+
+@dataclass(frozen=True, eq=False)
 class Corpus:
     """Sequences of one length with their ids, and where the documents lie.
 
@@ -73,6 +114,7 @@ class Corpus:
         left_out: rows of its files that are no sequences of it, since they have a null.
         texts: the texts that the corpus brings, or None.
         together: int64 (N,) or None; sequences of equal numbers from 0 on never stand on both sides of a split.
+        brought: where columns of the user's own stand, or None.
     """
 
     name: str
@@ -84,6 +126,7 @@ class Corpus:
     left_out: int = 0
     texts: Texts | None = None
     together: np.ndarray | None = None
+    brought: Brought | None = None
 
     @property
     def prefix(self) -> np.ndarray:
@@ -105,6 +148,19 @@ class Corpus:
             digest.update(name.encode())
             digest.update(np.ascontiguousarray(column).data)
         return digest.hexdigest()[:16]
+
+    def own(self, names: tuple[str, ...]) -> pl.DataFrame:
+        """Columns of the user's own, a row per sequence; raises UserError as `Brought.columns`, or if there is no table."""
+        if self.brought is None:
+            raise UserError(f"corpus {self.name!r} has no table with the column {names[0]!r}, which a rule compares: use another column")
+        return self.brought.columns(names)
+
+    def origin(self, names: tuple[str, ...]) -> str:
+        """The fingerprint, or, with columns of the user's own, one of both."""
+        if not names:
+            return self.fingerprint
+        table = self.own(tuple(sorted(names)))
+        return hashlib.sha256(f"{self.fingerprint} {table.hash_rows(0).to_list()} {table.columns}".encode()).hexdigest()[:16]
 
     @cached_property
     def token_range(self) -> tuple[int, int]:
@@ -174,7 +230,8 @@ def load_corpus(config: CorpusConfig) -> Corpus:
         raise UserError(f"column 'tokens' of {path} has a null within a list: every token needs an id")
     sequence_id = table["sequence_id"].to_numpy(writable=True)
     together = table[TOGETHER].to_numpy() if brought else None
-    return Corpus(config.name, sequence_id, tokens, config.k, documents if documents.is_file() else None, together=together)
+    where = documents if documents.is_file() else None
+    return Corpus(config.name, sequence_id, tokens, config.k, where, together=together, brought=Brought((path,)))
 
 
 def document_parts(path: Path, start: int, stop: int) -> Iterator[pl.DataFrame]:

@@ -96,6 +96,19 @@ def require_columns(path: Path, wanted: Mapping[str, str], hint: str = "") -> No
             raise UserError(f"column {column!r} of {path} must hold {kind}, not {schema[column]}{hint}")
 
 
+def require_own(path: Path, names: tuple[str, ...]) -> None:
+    """Raise UserError for a file that lacks a column of the user's own, or holds in it what no rule can compare."""
+    try:
+        schema = pl.scan_parquet(path, glob=False).collect_schema()
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise UserError(f"{path} cannot be read as parquet: {first_line(error)}") from None
+    for name in names:
+        if name not in schema:
+            raise UserError(f"{path} lacks the column {name!r}, which a rule of the taxonomy compares; it has {', '.join(schema)}")
+        if not (schema[name].is_numeric() or schema[name] in (pl.Boolean, pl.String)):
+            raise UserError(f"column {name!r} of {path} holds {schema[name]}: a rule can compare truth values, numbers and words")
+
+
 def fits(dtype: pl.DataType, kind: str) -> bool:
     """Whether a column of that type holds what `kind` says."""
     if kind == "lists of integers":

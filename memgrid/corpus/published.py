@@ -20,7 +20,7 @@ import numpy as np
 import polars as pl
 
 from memgrid.config.schema import CorpusConfig
-from memgrid.corpus.corpus import Corpus, Texts, token_matrix
+from memgrid.corpus.corpus import Brought, Corpus, Texts, token_matrix
 from memgrid.corpus.parquet import count_rows, read_parts
 from memgrid.corpus.splits import files_of_splits, split_names
 from memgrid.errors import UserError
@@ -115,7 +115,9 @@ def load_published(config: CorpusConfig) -> Corpus:
     tokens = compacted(tokens[:at], first)
     columns = {name: column[first] for name, column in columns.items()} if not first.all() else columns
     texts = None if kind.text is None else Texts(tuple(rows), kept, kind.text)
-    return Corpus(config.name, columns.pop("sequence_id"), tokens, config.k, None, columns, left_out, texts)
+    return Corpus(
+        config.name, columns.pop("sequence_id"), tokens, config.k, None, columns, left_out, texts, brought=Brought(tuple(rows), kept)
+    )
 
 
 def complete_parts(files: list[list[Path]], kind: Format, length: int) -> Iterator[tuple[np.ndarray, np.ndarray, Given]]:

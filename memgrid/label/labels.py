@@ -3,10 +3,14 @@
 | group      | columns                                                  | from                                  |
 |------------|----------------------------------------------------------|---------------------------------------|
 | memorized  | memorized, confidence, prefix_logprob, suffix_logprob    | the LLM, one pass under teacher forcing |
+| degrees    | p_extract, shortest_prefix, extraction_strength, min_k, min_k_plus, zlib_ratio | the same pass   |
 | duplicates | duplicates                                               | exact 64-gram counts in the documents, or in an index |
 | templates  | is_repeating, is_incrementing                            | the text                              |
 | rouge      | rouge_l, rouge_3                                         | the token ids of prefix and suffix    |
 | code       | is_code, null where nobody needs it yet                  | a detector (`memgrid.label.code`) on the text |
+| near       | near, right_share                                        | the LLM's greedy continuations        |
+| reference  | reference_memorized and so on, counterfactual            | the first two groups of a reference model |
+| onset      | onset                                                    | what the LLM memorizes at earlier steps |
 
 Where the corpus brings the columns of a group itself, those are taken.
 """
@@ -19,7 +23,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -27,82 +31,21 @@ import polars as pl
 from memgrid.config.names import LABELS, Owner, claim_home, owner_of_labels
 from memgrid.config.schema import LabelConfig
 from memgrid.corpus.corpus import Corpus
-from memgrid.corpus.counting import count_duplicates, counted_in
+from memgrid.corpus.counting import counted_in
 from memgrid.errors import DamagedError
 from memgrid.io.digests import parquet_metadata, read_table, write_parquet
-from memgrid.io.display import progress_bar
 from memgrid.io.files import replace_damaged
 from memgrid.io.locks import lock
 from memgrid.label.code import detector
-from memgrid.label.rouge import rouge_scores
-from memgrid.label.templates import is_incrementing, is_repeating
-from memgrid.lm.model import LanguageModel, ModelIdentity, Scores
+from memgrid.label.features import AT_ONCE, Columns, Detokenizer, columns_of_pass, given_columns, label_memorized, label_near
+from memgrid.lm.model import LanguageModel, ModelIdentity
+from memgrid.lm.scores.places import Sampling
+from memgrid.lm.scores.scores import Scores
+from memgrid.taxonomy.columns import GROUPS, KNOWN
 
-Columns = dict[str, np.ndarray]
-
-BLOCK_ROWS = 4096  # that are scored between two writes
-
-
-class Detokenizer(Protocol):
-    """What knows the text of tokens: a tokenizer alone, or a whole model."""
-
-    def detokenize(self, tokens: np.ndarray) -> list[str]:
-        """The text of each row."""
-
-
-def label_memorized(corpus: Corpus, lm: LanguageModel, rows: slice = slice(None)) -> list[Scores]:
-    """Whether the continuation equals the suffix, and how sure the model was, of the sequences in some rows; see `lm.model.Scores`."""
-    tokens, size = corpus.tokens[rows], lm.batch_size(corpus.tokens.shape[1])
-    batches = [tokens[start : start + size] for start in range(0, len(tokens), size)]
-    with progress_bar() as bar:
-        return [lm.score(batch, corpus.k) for batch in bar.track(batches, description="reading sequences")]
-
-
-def memorized_columns(scores: list[Scores]) -> Columns:
-    """The columns of the group `memorized`, from the scores of batches in the corpus's order."""
-    names = ("memorized", "confidence", "prefix_logprob", "suffix_logprob")
-    return {name: np.concatenate([getattr(score, name) for score in scores]) for name in names}
-
-
-def label_duplicates(corpus: Corpus, config: LabelConfig) -> Columns:
-    """Exact occurrences of each sequence in the training text, at any offset, int64."""
-    return {"duplicates": count_duplicates(corpus, config)}
-
-
-def label_templates(corpus: Corpus, tokenizer: Detokenizer) -> Columns:
-    """Whether the text repeats itself and whether it counts (Prashanth et al. 2024)."""
-    found = []
-    for start in range(0, len(corpus.tokens), BLOCK_ROWS):
-        texts = tokenizer.detokenize(corpus.tokens[start : start + BLOCK_ROWS])
-        found += [(is_repeating(text), is_incrementing(text)) for text in texts]
-    repeating, incrementing = np.array(found, bool).reshape(-1, 2).T
-    return {"is_repeating": repeating, "is_incrementing": incrementing}
-
-
-def label_rouge(corpus: Corpus, _: None) -> Columns:
-    """ROUGE-L and ROUGE-3 between prefix and suffix, F-measure, float64 in [0, 1]."""
-    rouge_l, rouge_3 = rouge_scores(corpus.prefix, corpus.suffix)
-    return {"rouge_l": rouge_l, "rouge_3": rouge_3}
-
-
-# What is computed for the whole corpus at once; `memorized` and `code` cost more, and are computed bit by bit.
-GROUPS: dict[str, Callable[[Corpus, Any], Columns]] = {
-    "duplicates": label_duplicates,
-    "templates": label_templates,
-    "rouge": label_rouge,
-}
-
+BLOCK_ROWS = 4096  # that are read between two writes
 OF_NO_MODEL = ("duplicates", "rouge")
-
-
-def given_columns(corpus: Corpus, group: str) -> Columns | None:
-    """The columns of a group that the corpus brings, or None; how sure the model was, no corpus knows: NaN."""
-    wanted = {"memorized": ["memorized"], "duplicates": ["duplicates"], "templates": ["is_repeating", "is_incrementing"]}.get(group, [])
-    if not wanted or not all(name in corpus.given for name in wanted):
-        return None
-    unknown = np.full(len(corpus.tokens), np.nan, np.float32)
-    scores = {"confidence": unknown, "prefix_logprob": unknown, "suffix_logprob": unknown} if group == "memorized" else {}
-    return {name: corpus.given[name] for name in wanted} | scores
+OF_OTHER_MODELS = ("reference", "onset")
 
 
 def read_label_file(path: str, modified: int = 0) -> tuple[pl.DataFrame, str]:
@@ -122,7 +65,8 @@ class Labels:
 
     Args:
         read_file: as `read_label_file`, if it may remember what it has read.
-        memorized: the name of the file of that group: what is memorized without the end of text has one of its own.
+        ending: of the names of files that say what the model continues: without the end of text it continues otherwise.
+        others: of each group that is made from other models, what it is made from: their names and fingerprints.
     """
 
     def __init__(
@@ -132,10 +76,11 @@ class Labels:
         corpus: Corpus,
         config: LabelConfig | None = None,
         read_file: Callable[[str, int], tuple[pl.DataFrame, str]] = read_label_file,
-        memorized: str = "memorized",
+        ending: str = "",
+        others: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
-        self.root, self.llm = root, llm
-        self.corpus, self.config, self.read_file, self.memorized = corpus, config or LabelConfig(), read_file, memorized
+        self.root, self.llm, self.others = root, llm, others or {}
+        self.corpus, self.config, self.read_file, self.ending = corpus, config or LabelConfig(), read_file, ending
         # What the files were made from; a file made from something else is computed again.
         self.identity = {"corpus": corpus.fingerprint, "k": corpus.k, "llm": llm.fingerprint}
 
@@ -151,10 +96,27 @@ class Labels:
 
     def path(self, group: str) -> Path:
         """The file of one group."""
-        names = {"code": f"code-{self.config.code}", "memorized": self.memorized}
+        return self.folder / f"{self.stem(group)}.parquet"
+
+    def stem(self, group: str) -> str:
+        """The name of the file of one group."""
         if group == "duplicates" and "index" in self.counted_in:
-            names[group] = f"duplicates-{self.counted_in['index']}"
-        return self.folder / f"{names.get(group, group)}.parquet"
+            return f"duplicates-{self.counted_in['index']}"
+        if group == "degrees" and self.sampled:
+            return f"degrees{self.ending}-t{self.config.temperature:g}" + ("" if self.config.top_k is None else f"-k{self.config.top_k}")
+        if group == "reference":
+            return f"reference-{self.others[group]['reference']}"
+        return {"code": f"code-{self.config.code}"}.get(group, group + self.ending * (group in ("memorized", "degrees", "near")))
+
+    @property
+    def sampling(self) -> Sampling:
+        """How the continuation of `p_extract` is drawn."""
+        return Sampling(self.config.temperature, self.config.top_k)
+
+    @property
+    def sampled(self) -> dict[str, float | None]:
+        """The same as the file of `degrees` says it; empty where tokens are drawn as the model expects them."""
+        return {} if self.sampling.is_plain else {"temperature": self.config.temperature, "top_k": self.config.top_k}
 
     @cached_property
     def counted_in(self) -> dict[str, str]:
@@ -166,8 +128,8 @@ class Labels:
         judge: dict[str, object] = {"code": self.config.code, "code_model": self.config.code_model}
         if self.config.code_text != "tokens":
             judge["code_text"] = self.config.code_text
-        asked = judge if group == "code" else self.counted_in if group == "duplicates" else {}
-        return json.dumps({**self.identity, **asked})
+        asked: dict[str, Mapping[str, Any]] = {"code": judge, "degrees": self.sampled, **self.others}
+        return json.dumps({**self.identity, **(self.counted_in if group == "duplicates" else asked.get(group, {}))})
 
     def is_made_from(self, origin: str, group: str) -> bool:
         """Whether a file's origin is what it has to be; earlier versions did not say in which documents they had counted."""
@@ -195,7 +157,7 @@ class Labels:
 
     def asks(self, group: str) -> str | None:
         """What has to be there to compute a group: the `lm`, its `tokenizer`, or nothing."""
-        wanted = {"memorized": "lm", "templates": "tokenizer", "code": "tokenizer"}.get(group)
+        wanted = {"memorized": "lm", "degrees": "lm", "near": "lm", "templates": "tokenizer", "code": "tokenizer"}.get(group)
         return None if self.given(group) is not None else wanted
 
     def given(self, group: str) -> Columns | None:
@@ -215,11 +177,16 @@ class Labels:
             self.detect_code(np.arange(len(self.corpus.tokens)), model)
         elif (given := self.given(group)) is not None:
             self.write(group, given)
-        elif group == "memorized":
+        elif group in ("memorized", "degrees"):
             assert isinstance(model, LanguageModel)
-            self.score_in_blocks(lambda rows: label_memorized(self.corpus, model, rows))
+            self.score_in_blocks(model, lambda rows: label_memorized(self.corpus, model, rows))
+        elif group == "near":
+            assert isinstance(model, LanguageModel)
+            memorized = self.read(["memorized"])["memorized"].to_numpy()
+            self.write(group, self.in_blocks(group, lambda rows: label_near(self.corpus, model, memorized, rows)))
+            self.forget_blocks(group)
         else:
-            self.write(group, self.elsewhere(group) or GROUPS[group](self.corpus, self.config if group == "duplicates" else model))
+            self.write(group, self.elsewhere(group) or AT_ONCE[group](self.corpus, self.config if group == "duplicates" else model))
 
     def elsewhere(self, group: str) -> Columns | None:
         """The columns of a group that depends on no model, where those of another model or checkpoint were made from the same; or None."""
@@ -232,22 +199,39 @@ class Labels:
                     return {column.name: column.to_numpy() for column in read_label_file(str(path))[0]}
         return None
 
-    def score_in_blocks(self, score: Callable[[slice], list[Scores]]) -> None:
-        """Compute the group `memorized` and keep every block of rows as soon as it is read: a process that is killed loses one.
+    def score_in_blocks(self, tokenizer: Detokenizer, score: Callable[[slice], list[Scores]]) -> None:
+        """Compute what one pass tells, the groups `memorized` and `degrees`, and keep those of the two that are not there.
+
+        Where the corpus says what is memorized, `degrees` also holds how sure the model is, which no corpus knows.
 
         Args:
             score: the scores of the sequences in some rows, in their order, as a list of batches.
         """
-        blocks, tables = self.folder / f".{self.memorized}", []
+        made = self.in_blocks("degrees", lambda rows: columns_of_pass(score(rows), self.corpus.tokens[rows], tokenizer))
+        beside = KNOWN[1:] if self.given("memorized") is not None else ()
+        for group, names in (("memorized", KNOWN), ("degrees", (*beside, *GROUPS["degrees"]))):
+            if not self.has(group):
+                self.write(group, {name: made[name] for name in names})
+        self.forget_blocks("degrees")
+
+    def in_blocks(self, group: str, make: Callable[[slice], Columns]) -> dict[str, pl.Series]:
+        """Columns of all rows, of which every block is kept as soon as it is made: a process that is killed loses one."""
+        tables = []
         for start in range(0, len(self.corpus.tokens), BLOCK_ROWS):
-            rows, path = slice(start, start + BLOCK_ROWS), blocks / f"{start:012d}.parquet"
-            if (table := self.made(path, "memorized")) is None:
-                self.put(path, memorized_columns(score(rows)), rows, "memorized")
+            rows, path = slice(start, start + BLOCK_ROWS), self.blocks(group) / f"{start:012d}.parquet"
+            if (table := self.made(path, group)) is None or not set(GROUPS[group]) <= set(table.columns):
+                self.put(path, make(rows), rows, group)
                 table, _ = read_label_file(str(path))
             tables.append(table)
-        whole = pl.concat(tables)
-        self.write("memorized", {column.name: column for column in whole})
-        shutil.rmtree(blocks)
+        return {column.name: column for column in pl.concat(tables)}
+
+    def blocks(self, group: str) -> Path:
+        """Where blocks of a group lie until all are there."""
+        return self.folder / f".{self.stem(group)}"
+
+    def forget_blocks(self, group: str) -> None:
+        """Remove the blocks: what they held is in place."""
+        shutil.rmtree(self.blocks(group))
 
     def detect_code(self, rows: np.ndarray, tokenizer: Detokenizer) -> None:
         """Detect code in some rows of the corpus, beside those that were looked at before: milliseconds a row, and a run needs few."""
@@ -281,7 +265,11 @@ class Labels:
         write_parquet(table, path, metadata={"memgrid": self.made_from(group)})
 
     def read(self, groups: Iterable[str]) -> pl.DataFrame:
-        """The groups side by side: sequence_id and their columns, a row per sequence in the corpus's order."""
-        ids = pl.DataFrame({"sequence_id": self.corpus.sequence_id})
-        tables = [self.read_file(str(self.path(group)), self.path(group).stat().st_mtime_ns)[0] for group in groups]
-        return pl.concat([ids, *tables], how="horizontal")
+        """The groups side by side: sequence_id and their columns, a row per sequence in the corpus's order.
+
+        What a later group knows, too, it knows better.
+        """
+        table = pl.DataFrame({"sequence_id": self.corpus.sequence_id})
+        for group in groups:
+            table = table.with_columns(self.read_file(str(self.path(group)), self.path(group).stat().st_mtime_ns)[0])
+        return table

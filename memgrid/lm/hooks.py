@@ -163,7 +163,7 @@ def with_off(mask: Tensor, off: Bool[Tensor, ...]) -> Tensor:
 def logits_in_parts(
     model: Any, body: Any, inputs: Int[Tensor, "batch length"], vocabulary: int
 ) -> Iterator[tuple[slice, Float[Tensor, "part length vocabulary"]]]:
-    """The logits of a few sequences at a time: those of all would take more memory than all else.
+    """The logits of a few sequences at a time, after all tokens but the last: those of all would take more memory than all else.
 
     The model's own head makes them, and whatever the model does before and after it; in the place of its body stands what that has made of
     all sequences. A model that does not ask its body there reads these sequences again. Parts are equal, so that a sequence's logits do not
@@ -177,9 +177,9 @@ def logits_in_parts(
     for start in range(0, len(inputs), size):
         rows = slice(start, start + size)
         if "logits" in body:  # such a model calls itself its body
-            yield rows, body.logits[rows]
+            yield rows, body.logits[rows, :-1]
             continue
-        states = type(body)(last_hidden_state=body[0][rows])
+        states = type(body)(last_hidden_state=body[0][rows, :-1])
         with mock.patch.object(model.base_model, "forward", lambda *_, states=states, **__: states):
             logits = model(input_ids=inputs[rows], attention_mask=torch.ones_like(inputs[rows]), use_cache=False).logits
-        yield rows, logits
+        yield rows, logits[:, : inputs.shape[1] - 1]

@@ -10,120 +10,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 from transformers import GenerationConfig
 
 from memgrid.errors import UserError
 from memgrid.lm.hooks import Place, logits_in_parts, taken_out
 from memgrid.lm.pooling import POOLED, AttentionRecorder, attention_of, recording
+from memgrid.lm.scores.places import PLAIN, Sampling
+from memgrid.lm.scores.scores import Scores, joined, scores_of
 from memgrid.lm.triangle import without_first
-
-AT_ONCE = 2**19  # logits that are looked at together: 2 MiB, which a processor keeps at hand
-NEVER = -1e4  # the log-probability of what has none, and the least that is told: float16 knows it
-LEAST_SHARE = 0.2  # of the tokens, in Min-K %++
-FLAT = 1e-3  # a smaller deviation of log-probabilities is rounding
-
-
-@dataclass(frozen=True)
-class Scores:
-    """What teacher forcing tells of sequences; all arrays have one entry per sequence.
-
-    Attributes:
-        memorized: bool; the arg max at every position from k - 1 on is the next token.
-        confidence: float32; mean probability of the most probable token at the positions that predict the suffix.
-        prefix_logprob: float32; mean log-probability (nats) of the prefix tokens after the first.
-        suffix_logprob: float32; mean log-probability (nats) of the suffix tokens.
-        suffix_probability: float32; mean probability of the suffix tokens.
-        logprob: float16 (n, length); of every token (nats), NaN of a first one before which nothing was read; None if not asked for.
-        min_k: float32; Min-K %++ (Zhang et al. 2024), the mean of the least fifth of `standings`; None if not asked for.
-    """
-
-    memorized: np.ndarray
-    confidence: np.ndarray
-    prefix_logprob: np.ndarray
-    suffix_logprob: np.ndarray
-    suffix_probability: np.ndarray
-    logprob: np.ndarray | None = None
-    min_k: np.ndarray | None = None
-
-    def of(self, rows: slice | np.ndarray) -> Scores:
-        """Those of some sequences."""
-        known = {part.name: getattr(self, part.name) for part in fields(self)}
-        chosen: dict[str, Any] = {name: array if array is None else array[rows] for name, array in known.items()}
-        return Scores(**chosen)
-
-
-def scores_of(
-    logits: Float[Tensor, "batch length vocabulary"],
-    inputs: Int[Tensor, "batch length"],
-    k: int,
-    suppressed: tuple[int, ...] = (),
-    by_token: bool = False,
-) -> Scores:
-    """What the logits of one pass, which are not needed afterwards, say of the tokens that were read.
-
-    Args:
-        suppressed: tokens that are never the most probable; probabilities are the model's own all the same.
-        by_token: whether `logprob` and `min_k` are asked for.
-    """
-    logits = logits[:, :-1].float()
-    # Log-probabilities only where they are asked for: a second tensor of all of them costs more time than the model's last layers.
-    total = logits.logsumexp(-1)
-    given = logits.gather(-1, inputs[:, 1:, None])[..., 0] - total
-    standing = standings(logits, total, given) if by_token else None
-    if suppressed:
-        logits[..., list(suppressed)] = -torch.inf
-    highest, predicted = logits.max(-1)
-    best = highest - total
-    return Scores(
-        memorized=(predicted[:, k - 1 :] == inputs[:, k:]).all(-1).cpu().numpy(),
-        confidence=best[:, k - 1 :].exp().mean(-1).cpu().numpy(),
-        prefix_logprob=given[:, : k - 1].mean(-1).cpu().numpy() if k > 1 else np.zeros(len(inputs), np.float32),
-        suffix_logprob=given[:, k - 1 :].mean(-1).cpu().numpy(),
-        suffix_probability=given[:, k - 1 :].exp().mean(-1).cpu().numpy(),
-        logprob=after_first(given) if by_token else None,
-        min_k=None if standing is None else least(standing).cpu().numpy(),
-    )
-
-
-def joined(parts: list[Scores]) -> Scores:
-    """The scores of several parts of a batch, of each of which the same is known."""
-    return Scores(**{part.name: np.concatenate([getattr(scores, part.name) for scores in parts]) for part in fields(Scores)})
-
-
-def standings(
-    logits: Float[Tensor, "batch length vocabulary"], total: Float[Tensor, "batch length"], given: Float[Tensor, "batch length"]
-) -> Float[Tensor, "batch length"]:
-    """How many standard deviations each token's log-probability lies above the mean one at its place.
-
-    Mean and deviation are over what the model expects there. Where it takes all tokens for equally probable: 0. A few places at a time, so
-    that no second tensor of all logits is made.
-
-    Args:
-        logits: float32. total: their logsumexp. given: the log-probabilities of the tokens.
-    """
-    found, step = torch.empty_like(given), max(1, AT_ONCE // logits.shape[-1])
-    for row in range(len(given)):
-        for places in torch.arange(given.shape[1]).split(step):
-            part = row, slice(int(places[0]), int(places[-1]) + 1)
-            every = (logits[part] - total[part][:, None]).clamp_(min=NEVER)
-            chances = every.exp()
-            mean = (chances * every).sum(-1)
-            deviation = (every.sub_(mean[:, None]).square_() * chances).sum(-1).sqrt()
-            found[part] = (given[part].clamp(min=NEVER) - mean) / deviation.clamp(min=FLAT)
-    return found
-
-
-def least(standing: Float[Tensor, "batch length"]) -> Float[Tensor, " batch"]:
-    """The mean of the least of a sequence's numbers: of a fifth of them, or of one."""
-    count = max(1, int(LEAST_SHARE * standing.shape[1]))
-    return standing.topk(count, largest=False).values.mean(-1)
-
-
-def after_first(values: Float[Tensor, "batch length-1"]) -> Float[np.ndarray, "batch length"]:
-    """Log-probabilities of all tokens but the first, of which nothing is known: NaN."""
-    return np.pad(values.clamp(min=NEVER).half().cpu().numpy(), ((0, 0), (1, 0)), constant_values=np.nan)
 
 
 @dataclass(frozen=True)
@@ -161,6 +57,7 @@ class LanguageModel(Tokenizer):
         places: where the model hands on its attention, layer by layer, if it does not take it from transformers' attention interface;
             filled by `memgrid.lm.proof.prove_pooling`.
         suppressed: tokens with which it never continues.
+        sampling: how the continuation is drawn whose probability `score` tells.
     """
 
     identity: ModelIdentity
@@ -169,6 +66,7 @@ class LanguageModel(Tokenizer):
     batch_tokens: int
     places: list[Place] = field(default_factory=list)
     suppressed: tuple[int, ...] = ()
+    sampling: Sampling = PLAIN
 
     def without_end(self) -> LanguageModel:
         """The same model, which never continues with its end-of-text token, if it has one."""
@@ -187,17 +85,15 @@ class LanguageModel(Tokenizer):
     def score(self, tokens: Int[np.ndarray, "batch length"], k: int) -> Scores:
         """Read sequences once under teacher forcing (how-it-works 4: one pass equals greedy decoding, up to exact ties)."""
         inputs = self._tensor(tokens)
-        logits = self.model(input_ids=inputs, attention_mask=torch.ones_like(inputs), use_cache=False).logits
-        return scores_of(logits, inputs, k, self.suppressed)
+        return self._scores(self._body(inputs), inputs, k)
 
     @torch.inference_mode()
     def score_and_pool(self, tokens: Int[np.ndarray, "batch length"], k: int) -> tuple[Scores, dict[str, np.ndarray]]:
         """`score` and `pooled_maps` in one pass, and how probable every token was."""
         inputs = self._tensor(tokens)
         with self.pooling(inputs) as recorder:
-            body = self.model.base_model(input_ids=inputs, attention_mask=torch.ones_like(inputs), use_cache=False)
-        parts = logits_in_parts(self.model, body, inputs, self.identity.vocabulary)
-        return joined([scores_of(logits, inputs[rows], k, self.suppressed, by_token=True) for rows, logits in parts]), recorder.maps()
+            body = self._body(inputs)
+        return self._scores(body, inputs, k, by_token=True), recorder.maps()
 
     @torch.inference_mode()
     def continue_greedily(self, prefix: Int[np.ndarray, "batch k"], steps: int) -> Int[np.ndarray, "batch steps"]:
@@ -229,7 +125,7 @@ class LanguageModel(Tokenizer):
         """
         inputs = self._tensor(decoded)
         with self.pooling(inputs) as recorder:
-            self.model.base_model(input_ids=inputs, attention_mask=torch.ones_like(inputs), use_cache=False)
+            self._body(inputs)
         return recorder.maps()
 
     @contextmanager
@@ -246,6 +142,15 @@ class LanguageModel(Tokenizer):
             yield recorder
         if len(recorder.layers) != layers:
             raise UserError(f"llm {self.identity.name!r} reported the attention of {len(recorder.layers)} of its {layers} layers")
+
+    def _body(self, inputs: Int[Tensor, "batch length"]) -> Any:
+        """What the model makes of what it reads, before its head."""
+        return self.model.base_model(input_ids=inputs, attention_mask=torch.ones_like(inputs), use_cache=False)
+
+    def _scores(self, body: Any, inputs: Int[Tensor, "batch length"], k: int, by_token: bool = False) -> Scores:
+        """What the head says of that, a few sequences at a time."""
+        parts = logits_in_parts(self.model, body, inputs, self.identity.vocabulary)
+        return joined([scores_of(logits, inputs[rows], k, self.suppressed, by_token, self.sampling) for rows, logits in parts])
 
     def _tensor(self, tokens: np.ndarray) -> Int[Tensor, "batch length"]:
         return torch.from_numpy(np.ascontiguousarray(tokens, dtype=np.int64)).to(self.device)
@@ -267,13 +172,12 @@ class AfterBos(LanguageModel):
 
     def score(self, tokens: Int[np.ndarray, "batch length"], k: int) -> Scores:
         """As ever, after BOS."""
-        return super().score(self.prefixed(tokens), k + 1)
+        return without_bos(super().score(self.prefixed(tokens), k + 1))
 
     def score_and_pool(self, tokens: Int[np.ndarray, "batch length"], k: int) -> tuple[Scores, dict[str, np.ndarray]]:
         """As ever, after BOS."""
         scores, maps = super().score_and_pool(self.prefixed(tokens), k + 1)
-        assert scores.logprob is not None
-        return replace(scores, logprob=scores.logprob[:, 1:]), without_first(maps, tokens.shape[1])
+        return without_bos(scores), without_first(maps, tokens.shape[1])
 
     def continue_greedily(self, prefix: Int[np.ndarray, "batch k"], steps: int) -> Int[np.ndarray, "batch steps"]:
         """As ever, after BOS."""
@@ -286,6 +190,12 @@ class AfterBos(LanguageModel):
     def prefixed(self, tokens: Int[np.ndarray, "batch length"]) -> Int[np.ndarray, "batch length+1"]:
         """The tokens after BOS, int64."""
         return np.insert(tokens.astype(np.int64), 0, self.bos, axis=1)
+
+
+def without_bos(scores: Scores) -> Scores:
+    """The scores of sequences that were read after BOS, which counts as no token of theirs; a prefix has one at least."""
+    logprob = None if scores.logprob is None else scores.logprob[:, 1:]
+    return replace(scores, logprob=logprob, shortest_prefix=np.maximum(scores.shortest_prefix - 1, 1))
 
 
 def after_bos(lm: LanguageModel, identity: ModelIdentity, bos: int) -> AfterBos:

@@ -80,7 +80,7 @@ def trace(words: Words, console: PlainConsole) -> None:
     run = settings_of(words.run, words.index)
     from memgrid.lm.load import load_tokenizer  # torch and transformers: a refusal does without
     from memgrid.lm.model import Tokenizer
-    from memgrid.pipeline.context import open_corpus
+    from memgrid.pipeline.inputs import open_corpus
 
     tokenizer = Tokenizer(load_tokenizer(run.llm))
     corpus = open_corpus(run, lambda: tokenizer)

@@ -2,126 +2,33 @@
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import asdict, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 
 from memgrid.config import derive
-from memgrid.config.names import LABELS, called, checkpoint_of, homes, owner_of_labels, short_name, step_of, tensors_file
-from memgrid.config.schema import CorpusConfig, LLMConfig, RunConfig, SelectConfig
-from memgrid.corpus.corpus import Corpus, load_corpus
-from memgrid.corpus.published import FORMATS, load_published
-from memgrid.corpus.text import prepare_text
-from memgrid.errors import DamagedError, UserError
+from memgrid.config.names import called, checkpoint_of, model_name, short_name, step_of
+from memgrid.config.schema import LLMConfig, RunConfig
+from memgrid.corpus.corpus import Corpus
+from memgrid.errors import UserError
 from memgrid.intervene.masking import prove_masking
-from memgrid.io.digests import read_json, write_json
-from memgrid.label.labels import Labels, read_label_file
-from memgrid.label.selection.draw import Draw, coins, draw, ranks
+from memgrid.label.labels import Labels
+from memgrid.label.selection.draw import Draw, coins, ranks
 from memgrid.label.selection.scarcity import Labelled
 from memgrid.label.selection.select import match, quartiles, select, undecided_rows
 from memgrid.launch.workspace import Workspace
-from memgrid.lm.load import identify, load_language_model, load_tokenizer, model_folder
+from memgrid.lm.load import identify, load_language_model, load_tokenizer
 from memgrid.lm.model import LanguageModel, ModelIdentity, Tokenizer, after_bos, identity_after_bos
-from memgrid.lm.weights import kinship, tensor_digests
+from memgrid.pipeline.inputs import Inputs, kin_of, open_corpus
 from memgrid.results.folder import RunFolder
 from memgrid.store.extract import open_store
 from memgrid.store.store import Store
-
-MOST_KIN = 3  # sentences on what a checkpoint shares with others: what is frozen in training, all of them share
-
-
-class Inputs:
-    """What the runs of a process share of their inputs: the last few corpora, draws and label files."""
-
-    def __init__(self) -> None:
-        self.corpus = lru_cache(maxsize=2)(read_corpus)
-        self.unsaid = lru_cache(maxsize=2)(without_memorized)
-        self.draw = lru_cache(maxsize=4)(draw_from)
-        self.label_file = lru_cache(maxsize=8)(read_label_file)
-
-
-def read_corpus(config: str) -> Corpus:
-    """A corpus.
-
-    Args:
-        config: a `CorpusConfig` as JSON.
-    """
-    given = CorpusConfig(**json.loads(config))
-    return load_published(given) if given.kind in FORMATS else load_corpus(given)
-
-
-def is_of_another_step(run: RunConfig) -> bool:
-    """Whether what a published corpus says of memorized sequences is of the trained model, and the run's is a step of its training.
-
-    The name of a split ends with the step that it is of. In memorized_evals the first split alone says what the model itself memorized.
-    """
-    step = step_of(checkpoint_of(run.llm.revision, run.llm.path))
-    asked = run.corpus.splits[:1] if run.corpus.kind == "memorized_evals" else run.corpus.splits
-    return step is not None and not (asked and all(re.search(rf"(?<!\d){step}$", split) for split in asked))
-
-
-def without_memorized(corpus: Corpus) -> Corpus:
-    """A corpus that does not say which sequences are memorized, so that the model is asked."""
-    if "memorized" not in corpus.given:
-        return corpus
-    return replace(corpus, given={name: column for name, column in corpus.given.items() if name != "memorized"})
-
-
-def open_corpus(
-    run: RunConfig,
-    tokenizer: Callable[[], Tokenizer],
-    read: Callable[[str], Corpus] = read_corpus,
-    unsaid: Callable[[Corpus], Corpus] = without_memorized,
-) -> Corpus:
-    """The sequences of a run.
-
-    Args:
-        tokenizer: is asked for where text has to be cut into them.
-        read, unsaid: as `read_corpus` and `without_memorized`; they may remember what they have read and made.
-    """
-    config = run.corpus
-    if config.kind == "text":
-        prepared = prepare_text(config, tokenizer().tokenizer, Path(run.root) / "corpora" / config.name)
-        config = replace(config, kind="tables", path=str(prepared))
-    corpus = read(json.dumps(asdict(config)))
-    return unsaid(corpus) if is_of_another_step(run) else corpus
-
-
-def draw_from(corpus: Corpus, seed: int, leak_free: bool) -> Draw:
-    """Priorities and lots, which no taxonomy, threshold or number of samples changes."""
-    return draw(corpus.sequence_id, corpus.tokens, SelectConfig(leak_free=leak_free), seed, corpus.together)
-
-
-def kin_of(config: LLMConfig, own: ModelIdentity, root: Path, corpus: str) -> list[str]:
-    """What a checkpoint has in common, tensor by tensor, with others of its name that have labels of a corpus; kept for the report."""
-    path = tensors_file(root, own.fingerprint)
-    folder = model_folder(config)
-    if folder is None:
-        return []
-    try:
-        known: list[str] = read_json(path)["kin"]
-        return known
-    except (FileNotFoundError, DamagedError, KeyError):
-        digests, sentences = tensor_digests(folder), list[str]()
-    for _, owner in homes(root / LABELS, own.name, corpus, owner_of_labels):
-        try:
-            others = read_json(tensors_file(root, owner.fingerprint))["tensors"]
-        except (FileNotFoundError, DamagedError, KeyError):
-            continue
-        both = (own.checkpoint, owner.used_as[-1] if owner.used_as else owner.fingerprint)
-        if both[0] != both[1]:  # the same checkpoint in another precision has the same weights
-            names = [short_name(checkpoint) for checkpoint in both]
-            # Two paths that end alike are named in full.
-            sentences += kinship(dict(zip(names if names[0] != names[1] else both, (digests, others), strict=True)))
-    told = sentences[:MOST_KIN]
-    write_json({"llm": own.name, "checkpoint": own.checkpoint, "tensors": digests, "kin": told}, path)
-    return told
+from memgrid.taxonomy.columns import KNOWN
 
 
 class RunContext:
@@ -145,7 +52,10 @@ class RunContext:
         Raises:
             UserError: a token is none of the model's.
         """
-        corpus = open_corpus(self.run, lambda: self.tokenizer, self.inputs.corpus, self.inputs.unsaid)
+        return self.checked(open_corpus(self.run, lambda: self.tokenizer, self.inputs.corpus, self.inputs.unsaid))
+
+    def checked(self, corpus: Corpus) -> Corpus:
+        """A corpus of which the model knows every token; UserError if it does not."""
         low, high = corpus.token_range
         if low < 0 or high >= self.identity.vocabulary:
             raise UserError(
@@ -184,6 +94,7 @@ class RunContext:
         if "intervene" in self.run.stages:
             prove_masking(lm)
         lm = lm.without_end() if derive.protocol(self.run).suppresses_end else lm
+        lm = replace(lm, sampling=self.labels.sampling)
         return lm if self.bos is None else after_bos(lm, self.identity, self.bos)
 
     @cached_property
@@ -194,8 +105,8 @@ class RunContext:
     @cached_property
     def labels(self) -> Labels:
         """The label files; where checkpoints of the model are not what they are called, that is told."""
-        memorized = "memorized_no_end" if derive.protocol(self.run).suppresses_end else "memorized"
-        labels = Labels(self.root, self.identity, self.corpus, self.run.label, self.inputs.label_file, memorized)
+        ending = "_no_end" if derive.protocol(self.run).suppresses_end else ""
+        labels = Labels(self.root, self.identity, self.corpus, self.run.label, self.inputs.label_file, ending, self.made_from_others)
         own = self.identity.checkpoint
         if others := [short_name(other) or "the model without a revision" for other in labels.home[1].used_as if other != own]:
             self.say(
@@ -207,6 +118,23 @@ class RunContext:
         return labels
 
     @cached_property
+    def others(self) -> dict[str, list[OtherModel]]:
+        """The models that groups of labels are made from, by group, where a rule reads it: the reference, and steps of the training."""
+        reference = derive.reference_of(self.run.llm)
+        named = {"reference": [reference] if reference else [], "onset": derive.steps_of(self.run.llm)}
+        return {group: [OtherModel(self, llm) for llm in named[group]] for group in self.taxonomy.kept if group in named}
+
+    @property
+    def made_from_others(self) -> Mapping[str, Mapping[str, Any]]:
+        """What the files of these groups say of their origin."""
+        said: dict[str, Mapping[str, Any]] = {}
+        for group, models in self.others.items():
+            names = {model_name(other.identity.name, other.identity.checkpoint): other.identity.fingerprint for other in models}
+            name, fingerprint = next(iter(names.items()))
+            said[group] = {"steps": names} if group == "onset" else {"reference": name, "fingerprint": fingerprint}
+        return said
+
+    @cached_property
     def store(self) -> Store:
         """The attention of this LLM and corpus."""
         return open_store(self.root, self.corpus, self.identity, self.run.extract.compress, derive.decoded(self.run))
@@ -215,7 +143,10 @@ class RunContext:
     def groups(self) -> tuple[str, ...]:
         """The groups of labels that the run reads from the disk."""
         matched = ("duplicates",) if self.run.select.non_memorized == "matched" else ()
-        return tuple(dict.fromkeys(("memorized", *self.taxonomy.kept, *matched)))
+        # Where the corpus says what is memorized, how sure the model is, stands beside the degrees.
+        unsure = self.labels.given("memorized") is not None and ("reference" in self.others or {*KNOWN[1:]} & {*self.taxonomy.compared})
+        degrees = ("degrees",) if unsure else ()
+        return tuple(dict.fromkeys(("memorized", *degrees, *self.taxonomy.kept, *matched)))
 
     @cached_property
     def features(self) -> pl.DataFrame:
@@ -232,6 +163,14 @@ class RunContext:
             labels = labels.with_columns(heads=pl.Series(coins(self.corpus.tokens, self.run.seed)))
         if "rank" in self.taxonomy.needs:
             labels = labels.with_columns(rank=pl.Series(ranks(*(labels[name].to_numpy() for name in ("duplicates", "memorized")))))
+        if self.taxonomy.own_columns:
+            labels = labels.with_columns(self.corpus.own(self.taxonomy.own_columns))
+        for each in self.taxonomy.comparisons:
+            if not each.fits(labels.schema[each.column]):
+                raise UserError(
+                    f"taxonomy {self.taxonomy.name!r} has the rule {each.text()}, but column {each.column!r} holds "
+                    f"{labels.schema[each.column]}: compare it with such a value"
+                )
         return labels
 
     @property
@@ -282,3 +221,42 @@ class RunContext:
         if matched is not None:
             self.say(f"         {quartiles(samples, titles, matched, self.corpus.rows_of(samples['sequence_id'].to_numpy()))}")
         return samples
+
+
+class OtherModel(RunContext):
+    """A run's sequences and settings with another language model, for labels that are made from several."""
+
+    def __init__(self, own: RunContext, llm: LLMConfig) -> None:
+        super().__init__(replace(own.run, llm=llm, stages=["label"]), own.workspace)
+        self.own = own
+
+    @cached_property
+    def corpus(self) -> Corpus:
+        """The run's sequences; what their corpus says of memorized ones, it says of another model.
+
+        Raises:
+            UserError: the model reads other tokens than the run's.
+        """
+        mine, other = (context.tokenizer.tokenizer.get_vocab() for context in (self.own, self))
+        if mine != other:
+            raise UserError(
+                f"llm {self.identity.name!r} has another tokenizer than llm {self.own.identity.name!r}, so that it reads other tokens: "
+                "choose a model with the same"
+            )
+        return self.checked(self.inputs.unsaid(self.own.corpus))
+
+    @cached_property
+    def others(self) -> dict[str, list[OtherModel]]:
+        """None: it is compared with nothing."""
+        return {}
+
+    @property
+    def step(self) -> float:
+        """The step of the training that its name tells, infinite where it tells none."""
+        return step_number(self.run.llm)
+
+
+def step_number(llm: LLMConfig) -> float:
+    """The step of the training that the name of a model's checkpoint tells, infinite where it tells none."""
+    step = step_of(checkpoint_of(llm.revision, llm.path))
+    return float("inf") if step is None else float(step)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import polars as pl
@@ -14,12 +15,12 @@ from memgrid.errors import UserError
 from memgrid.io.display import plural
 from memgrid.io.files import check_room
 from memgrid.label.code import code_model
+from memgrid.label.features import Columns, onset_columns, reference_columns
 from memgrid.label.selection.select import undecided_rows
 from memgrid.launch.workspace import Workspace
 from memgrid.lm.load import fetch_model
-from memgrid.pipeline.context import RunContext
-from memgrid.pipeline.intervene import switch_off
-from memgrid.pipeline.localize import locate, once
+from memgrid.pipeline.causes import locate, once, switch_off
+from memgrid.pipeline.context import RunContext, step_number
 from memgrid.pipeline.plan import Ledger, Pace, measure, plan, sample_bytes
 from memgrid.report.figures.run import draw_confusion, draw_maps
 from memgrid.results.findings import print_result
@@ -31,12 +32,15 @@ from memgrid.train.devices import check_gpu
 from memgrid.train.reuse import SharedTraining
 from memgrid.train.train import train
 
+READ_LAST = ("memorized", "degrees", "near", "reference", "onset")  # groups of labels that models are asked for, in their order
+
 
 def fetch_stage(context: RunContext) -> None:
     """Download what the run needs from the hub: for a login node; all other stages work without a network."""
     run, fetched = context.run, []
-    if fetch_model(run.llm) is not None:
-        fetched.append(str(run.llm.path))
+    for llm in (run.llm, *(other.run.llm for models in context.others.values() for other in models)):
+        if fetch_model(llm) is not None:
+            fetched.append(str(llm.path))
     if is_on_hub(run.corpus):
         fetch_splits(run.corpus)
         fetched.append(str(run.corpus.path))
@@ -61,10 +65,10 @@ def label_stage(context: RunContext) -> None:
 def complete(context: RunContext, groups: tuple[str, ...]) -> list[str]:
     """Compute those of some label groups that the disk lacks; returns which.
 
-    What the model says comes last: it takes longest, and what is wrong with the documents is then known before.
+    What models say comes last: it takes longest, and what is wrong with the documents is then known before.
     """
     computed, missing = [], context.labels.missing(groups)
-    for group in sorted(missing, key=lambda group: group == "memorized"):
+    for group in sorted(missing, key=lambda group: READ_LAST.index(group) if group in READ_LAST else -1):
         with context.labels.turn(group) as still:
             if still:
                 make_labels(context, group)
@@ -76,11 +80,29 @@ def make_labels(context: RunContext, group: str) -> None:
     """Compute one label group."""
     asked = context.labels.asks(group)
     if group == "memorized" and asked == "lm" and context.run.extract.fused:
-        context.labels.score_in_blocks(lambda rows: score_and_extract(context.store, context.lm, context.corpus, context.run.extract, rows))
+        score = partial(score_and_extract, context.store, context.lm, context.corpus, context.run.extract)
+        context.labels.score_in_blocks(context.lm, score)
+    elif group in context.others:
+        context.labels.write(group, columns_of_others(context, group))
     elif group == "code":
         context.labels.detect_code(np.zeros(0, np.int64), context.tokenizer)
     else:
         context.labels.compute(group, None if asked is None else context.lm if asked == "lm" else context.tokenizer)
+
+
+def columns_of_others(context: RunContext, group: str) -> Columns:
+    """The columns of a group that is made from the labels of other models, which are computed where the disk lacks them."""
+    read = ("memorized", "degrees") if group == "reference" else ("memorized",)
+    tables = []
+    for other in context.others[group]:
+        complete(other, read)
+        tables.append(other.labels.read(read))
+        vars(other).pop("lm", None)  # its memory is needed for the next
+    own = context.labels.read(read if context.labels.has("degrees") else ("memorized",))
+    if group == "reference":
+        return reference_columns(own, tables[0])
+    steps = [*(other.step for other in context.others[group]), step_number(context.run.llm)]
+    return onset_columns(np.stack([table["memorized"].to_numpy() for table in (*tables, own)]), np.array(steps))
 
 
 def detect_code(context: RunContext) -> int:
@@ -163,7 +185,7 @@ def train_stage(context: RunContext) -> None:
         raise UserError(f"attention of {lacking} samples is not in {context.store.folder}: add extract to stages")
     shared = SharedTraining(context.run)
     with shared.turn():
-        origin = Origin(context.corpus.fingerprint, context.identity.fingerprint)
+        origin = Origin(context.corpus.origin(context.taxonomy.own_columns), context.identity.fingerprint)
         if (equal := shared.equal_run(context.folder, origin)) is not None:
             context.say(f"train    nothing: the same partition was trained in {equal.path}")
             result = shared.adopt(equal, context.samples, context.folder)

@@ -112,7 +112,7 @@ def result_of(run: RunConfig) -> RunResult | None:
     result = folder.result()
     origin = None if result is None else result.origin
     from_tables = run.corpus.kind == "tables" and run.corpus.path
-    if origin is not None and from_tables and load_corpus(run.corpus).fingerprint != origin.corpus:
+    if origin is not None and from_tables and load_corpus(run.corpus).origin(taxonomy(run).own_columns) != origin.corpus:
         raise UserError(
             f"corpus.path={run.corpus.path} holds other sequences than when this run was finished: give them another corpus.name, "
             "or put the old ones back"

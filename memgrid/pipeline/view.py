@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from memgrid.config.derive import decoded
+from memgrid.config.derive import decoded, taxonomy
 from memgrid.config.overrides import command, read_config
 from memgrid.config.schema import RunConfig
 from memgrid.errors import DamagedError, UserError
@@ -253,10 +253,10 @@ class RunData:
     @cached_property
     def corpus(self) -> Corpus:
         """The corpus that the run's sequences are from."""
-        from memgrid.pipeline.context import open_corpus
+        from memgrid.pipeline.inputs import open_corpus
 
         corpus = open_corpus(self.settings, lambda: self.tokenizer)
-        if self.metrics.origin is not None and corpus.fingerprint != self.metrics.origin.corpus:
+        if self.metrics.origin is not None and corpus.origin(taxonomy(self.settings).own_columns) != self.metrics.origin.corpus:
             raise UserError(f"corpus {corpus.name!r} is not as it was for the run: make the run anew with {self.command('force=true')}")
         return corpus
 

@@ -204,7 +204,7 @@ def negatives(rows: Iterable[Row]) -> pl.DataFrame:
     for index, group in enumerate(grouped(rows, HARD)):
         for row in sorted(group, key=hardness):
             drawn_as, read_as = (row.first.settings["select"].get(key, usual) for key, usual in CAME_LATER["select"].items())
-            negative = Taxonomy.of(row.setting, row.first.settings["taxonomy"]["classes"]).non_memorized
+            negative = Taxonomy.written(row.first.settings["taxonomy"]).non_memorized
             if negative is not None:
                 names = {"group": index, "setting": row.setting, "drawn": drawn_as, "read": READ[read_as], "runs": len(row.runs)}
                 scores = score_row(row.runs)

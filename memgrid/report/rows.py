@@ -20,7 +20,7 @@ from memgrid.config.derive import PROTOCOLS, thresholds
 from memgrid.config.names import CAME_LATER
 from memgrid.config.schema import RunConfig
 from memgrid.report.read import FinishedRun
-from memgrid.taxonomy.rules import NULL, RULES
+from memgrid.taxonomy.rules import NULL, RULES, names_read, rule_of
 from memgrid.taxonomy.taxonomy import Partition, Taxonomy
 from memgrid.taxonomy.thresholds import Thresholds
 
@@ -29,11 +29,12 @@ OWN_NAMES = ("rasy", "prashanth")  # of taxonomies that are equal, these are nam
 NAMES_A_ROW = {"llm.name", "taxonomy.name", "taxonomy.classes", "delta", "rho", "rouge", "seed", "compat", "corpus.name"}
 NAMES_A_MODEL = ("llm.", "corpus.splits", "corpus.path", "corpus.column")  # these differ between LLMs by nature
 CHECKPOINT = ("llm.revision", "llm.path")  # of several checkpoints none is the usual one: each is named
-CONTROLS_ONLY = ("control.",)  # decides nothing about the panel's own scores
-# Settings that older runs do not have: theirs is the default. But for those of the network, that is the usual one, however many runs have
-# another.
+CONTROLS_ONLY = "control."  # decides nothing about the panel's own scores
+# Settings that older runs do not have: theirs is the default. But for those of the network and of other models, that is the usual one,
+# however many runs have another.
+OF_THEIR_OWN = ("cnn.", "llm.")
 LATER = {f"{group}.{key}": str(value) for group, defaults in CAME_LATER.items() for key, value in defaults.items()}
-OPTIONAL = ("label.",)  # only in the settings of taxonomies that read it
+OPTIONAL = ("label.", "llm.reference", "llm.steps")  # only in the settings of taxonomies that read it
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ def partitions_of(settings: Iterable[dict[str, Any]]) -> list[Partition]:
     computed: dict[str, Partition] = {}
     partitions = []
     for given in settings:
-        key = json.dumps([given["taxonomy"]["classes"], asdict(Thresholds.of(given))])
+        key = json.dumps([given["taxonomy"], asdict(Thresholds.of(given))])
         if key not in computed:
             computed[key] = partition_of(given)
         partitions.append(computed[key])
@@ -134,17 +135,20 @@ def partitions_of(settings: Iterable[dict[str, Any]]) -> list[Partition]:
 def partition_of(settings: dict[str, Any]) -> Partition:
     """How a run divides sequences; thresholds that it does not depend on are None in its settings, or any number with compat=paper."""
     given = {key: value for key, value in asdict(Thresholds.of(settings)).items() if value is not None}
-    return Taxonomy.of(settings["taxonomy"]["name"], settings["taxonomy"]["classes"]).partition(replace(thresholds(USUAL), **given))
+    return Taxonomy.written(settings["taxonomy"]).partition(replace(thresholds(USUAL), **given))
 
 
 def identity_of(settings: dict[str, Any], divided: Partition) -> str:
     """Equal for runs of one taxonomy at the same thresholds, of those that it depends on."""
-    taxonomy = settings["taxonomy"]
-    return json.dumps([taxonomy["name"], json.dumps(taxonomy["classes"]), divided.delta, divided.rho, divided.rouge])
+    taxonomy, own = settings["taxonomy"], settings["taxonomy"].get("thresholds", {})
+    beside = [own] if own else []
+    return json.dumps([taxonomy["name"], json.dumps(taxonomy["classes"]), divided.delta, divided.rho, divided.rouge, *beside])
 
 
 def setting_name(settings: dict[str, Any], divided: Partition, rho: bool = True) -> str:
     """Such as `Non-Memo, Recollect[5], Code, Others`: the classes, with [δ] where a rule reads it and ρ where it is not the usual one.
+
+    Thresholds of the taxonomy's own follow, such as `(p=0.01)`.
 
     Args:
         settings: of a run.
@@ -153,12 +157,14 @@ def setting_name(settings: dict[str, Any], divided: Partition, rho: bool = True)
     """
     titles = [title_with_delta(title, rules, divided.delta) for title, rules in settings["taxonomy"]["classes"].items()]
     usual = divided.rho is None or (divided.rho, divided.rouge) == (USUAL.rho, USUAL.rouge)
-    return ", ".join(titles) + ("" if usual or not rho else f" ({replace(divided.thresholds, delta=None).phrase()})")
+    own = [f"{name}={value:g}" for name, value in settings["taxonomy"].get("thresholds", {}).items()]
+    said = [*own, *([] if usual or not rho else [replace(divided.thresholds, delta=None).phrase()])]
+    return ", ".join(titles) + (f" ({', '.join(said)})" if said else "")
 
 
-def title_with_delta(title: str, rules: str | list[str], delta: int | None) -> str:
+def title_with_delta(title: str, rules: Any, delta: int | None) -> str:
     """Such as `Recite[1k]-or-Code`: [δ] after every part of the title whose rule reads it, or after the title."""
-    names = [rules] if isinstance(rules, str) else rules
+    names = rules if isinstance(rules, list) else [rules]
     reads = [reads_delta(name) for name in names]
     if delta is None or not any(reads):
         return title
@@ -169,18 +175,20 @@ def title_with_delta(title: str, rules: str | list[str], delta: int | None) -> s
     return "-or-".join(part + mark if read else part for part, read in zip(parts, reads, strict=True))
 
 
-def reads_delta(rule: str) -> bool:
-    """Whether δ decides a rule."""
-    return "duplicates" in RULES[rule].needs and "rank" not in RULES[rule].needs
+def reads_delta(rule: Any) -> bool:
+    """Whether δ decides a rule, whatever the values of its own thresholds are."""
+    return "delta" in rule_of(rule, dict.fromkeys(names_read(rule), 0.0)).reads
 
 
-def family(classes: Mapping[str, str | list[str]]) -> str:
+def family(classes: Mapping[str, Any]) -> str:
     """The paper's family: Non-Memo, then nodes, then others.
 
     `4A`: a node on duplicates, one on how the text can be completed; `4B`: the other way round; `3A`: one node; `3B`: one node or another;
     `null`: split for no reason; `other`: anything else.
     """
-    rules = [[value] if isinstance(value, str) else list(value) for value in classes.values()]
+    rules = [list(value) if isinstance(value, list) else [value] for value in classes.values()]
+    if not all(isinstance(name, str) for names in rules for name in names):
+        return "other"
     if any(group in NULL for names in rules for name in names for group in RULES[name].needs):
         return "null"
     if len(rules) < 3 or rules[0] != ["non_memorized"] or rules[-1] != ["memorized"]:
@@ -223,7 +231,7 @@ def variants(settings: Sequence[dict[str, Any]]) -> tuple[list[str], dict[str, s
                     parts[settings[index]["llm"]["name"] if key.startswith(NAMES_A_MODEL) else ""].append(index)
             for part in parts.values():
                 values = [flat[index].get(key, LATER.get(key, "unset")) for index in part]
-                most = Counter(values).most_common(1)[0][0] if key not in LATER or key.startswith("cnn.") else LATER[key]
+                most = Counter(values).most_common(1)[0][0] if key not in LATER or key.startswith(OF_THEIR_OWN) else LATER[key]
                 for index, value in zip(part, shortened(key, values), strict=True):
                     if key in CHECKPOINT and len(set(values)) > 1:
                         differs[index].append(f"{key}={value}")
@@ -245,7 +253,7 @@ def flattened(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     flat: dict[str, str] = {}
     for key, value in settings.items():
         name = f"{prefix}{key}"
-        if name in NAMES_A_ROW or f"{name}.".startswith(CONTROLS_ONLY):
+        if name in NAMES_A_ROW or f"{name}.".startswith((CONTROLS_ONLY, "taxonomy.thresholds.")):
             continue
         if isinstance(value, dict):
             flat |= flattened(value, f"{name}.")

@@ -9,7 +9,7 @@ from typing import Any
 
 from memgrid.errors import UserError
 from memgrid.results.boundary import decode, encode, parse, writer
-from memgrid.taxonomy.rules import RULES
+from memgrid.taxonomy.rules import rule_of
 
 NAME, AGAIN = "metrics.json", "run it again with force=true"
 BY_CLASS = ("precision", "recall", "f1")
@@ -279,8 +279,10 @@ def from_json(text: bytes | str) -> RunResult:
     if not isinstance(classes, dict) or "compat" not in result.settings:
         lack = "settings.compat" if "compat" not in result.settings else "settings.taxonomy.classes"
         raise UserError(f"{writer(plain)} wrote it (its {NAME} has no {lack}): {AGAIN}")
-    for rules in classes.values():
-        for rule in [rules] if isinstance(rules, str) else rules:
-            if rule not in RULES:
-                raise UserError(f"{writer(plain)} wrote it (its taxonomy has the rule {rule}): use that version")
+    thresholds = taxonomy.get("thresholds", {}) if isinstance(taxonomy, dict) else {}
+    for rule in (rule for rules in classes.values() for rule in (rules if isinstance(rules, list) else [rules])):
+        try:
+            rule_of(rule, thresholds)
+        except (ValueError, TypeError):
+            raise UserError(f"{writer(plain)} wrote it (its taxonomy has the rule {rule}): use that version") from None
     return result

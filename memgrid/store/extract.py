@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-import zlib
 from collections.abc import Generator
 from contextlib import closing
 from pathlib import Path
@@ -14,7 +13,8 @@ from memgrid.config.names import ATTENTION, claim_home
 from memgrid.config.schema import ExtractConfig
 from memgrid.corpus.corpus import Corpus
 from memgrid.io.display import progress_bar
-from memgrid.lm.model import LanguageModel, ModelIdentity, Scores
+from memgrid.lm.model import LanguageModel, ModelIdentity
+from memgrid.lm.scores.scores import Scores, zlib_bytes
 from memgrid.store.shard import Identity, Maps
 from memgrid.store.sharing import shared_work
 from memgrid.store.store import Store, owner_of_store, store_name
@@ -149,13 +149,7 @@ def extract_batch(
 def measured(lm: LanguageModel, decoded: np.ndarray, scores: Scores) -> dict[str, np.ndarray]:
     """What a store keeps of sequences beside their attention: how probable their tokens are, and how long their text is for zlib."""
     assert scores.logprob is not None
-    assert scores.min_k is not None
-    return {"logprob": scores.logprob, "min_k": scores.min_k, "zlib": zlib_bytes(lm.detokenize(decoded))}
-
-
-def zlib_bytes(texts: list[str]) -> np.ndarray:
-    """The length of each text in bytes when zlib has compressed its UTF-8, float32 (n,) (Carlini et al. 2021, section 5.2)."""
-    return np.array([len(zlib.compress(text.encode(errors="surrogatepass"))) for text in texts], np.float32)
+    return {"logprob": scores.logprob, "min_k": scores.min_k_plus, "zlib": zlib_bytes(lm.detokenize(decoded))}
 
 
 def score_and_extract(store: Store, lm: LanguageModel, corpus: Corpus, config: ExtractConfig, rows: slice = slice(None)) -> list[Scores]:

@@ -65,7 +65,7 @@ class Maps:
     sequence_id: int64 (N,). decoded: int32 (N, length).
     confidence: float32 (N,), mean probability that the model gave to the decoded suffix, NaN where unknown.
     pools: "mean", "max" to float16 (N, length * (length + 1) / 2, layers), attention weights in 0..1, lower triangle row by row.
-    logprob, min_k: float16 (N, length), float32 (N,), as `memgrid.lm.model.Scores` has them.
+    logprob: float16 (N, length), as `memgrid.lm.scores.scores.Scores` has it. min_k: float32 (N,), its `min_k_plus`.
     zlib: float32 (N,), bytes of the decoded text when zlib has compressed it. These three: NaN where unknown, None where not asked for.
     """
 

@@ -15,8 +15,8 @@ from runs_maker import composed
 
 from memgrid.launch.workspace import Workspace
 from memgrid.localize.maps import DecisionMaps
+from memgrid.pipeline.causes import class_regions, file_name
 from memgrid.pipeline.context import RunContext
-from memgrid.pipeline.localize import class_regions, file_name
 
 CHAIN = "stages=[label,extract,train,localize,intervene]"
 RESULTS = ("localize-guided.h5", "localize-guided.json", "intervene.parquet", "intervene.json")

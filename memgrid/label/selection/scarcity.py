@@ -55,7 +55,7 @@ class Labelled:
     def features(self) -> pl.DataFrame:
         """What the rules read, and nothing else."""
         features = self.read()
-        return features.select(column for column in self.taxonomy.cases.columns if column in features.columns)
+        return features.select(column for column in self.taxonomy.columns if column in features.columns)
 
     @cached_property
     def kinds(self) -> pl.DataFrame:

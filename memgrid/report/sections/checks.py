@@ -88,13 +88,13 @@ def taxonomy_named(name: str, runs: list[NamedRun]) -> Taxonomy:
     """
     for run in runs:
         if run.settings["taxonomy"]["name"] == name:
-            return Taxonomy.of(name, run.settings["taxonomy"]["classes"])
+            return Taxonomy.written(run.settings["taxonomy"])
     path = CONF / "taxonomy" / f"{name}.yaml"
     if not path.is_file():
         names = sorted({run.settings["taxonomy"]["name"] for run in runs} | {file.stem for file in path.parent.glob("*.yaml")})
         raise UserError(f"flow={name} is no known taxonomy: use two of {', '.join(names)}, such as flow=prashanth,rasy")
     written: Any = OmegaConf.to_container(OmegaConf.load(path))
-    return Taxonomy.of(name, written["classes"])
+    return Taxonomy.written(written)
 
 
 def usual_of(taxonomy: Taxonomy, runs: list[NamedRun]) -> Thresholds:

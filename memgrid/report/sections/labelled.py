@@ -147,7 +147,7 @@ def series_of(root: Path, llm: str, corpus: str, every: list[Checkpoint], side: 
             ids = features["sequence_id"] if ids is None else ids
             tables[len(kept)] = classes_of(features, side)
             kept.append(checkpoint)
-    titles = tuple(title for place, title in enumerate(side[0].classes) if place != side[0].non_memorized)
+    titles = tuple(title for place, title in enumerate(side[0].classes) if place not in side[0].never_memorized)
     if len(kept) < 2:
         return Series(llm, corpus, None, side[0].name, tuple(notes))
     table = np.stack([tables[place] for place in reversed(range(len(kept)))])
@@ -161,7 +161,7 @@ def series_of(root: Path, llm: str, corpus: str, every: list[Checkpoint], side: 
 def classes_of(features: pl.DataFrame, side: Side) -> np.ndarray:
     """The class of every sequence that is memorized, int8: its place among those classes; one more where no rule holds; else `AWAY`."""
     taxonomy, thresholds = side
-    places = [place for place in range(len(taxonomy.classes)) if place != taxonomy.non_memorized]
+    places = [place for place in range(len(taxonomy.classes)) if place not in taxonomy.never_memorized]
     table = np.full(len(taxonomy.classes) + 2, len(places), np.int8)  # the last ones are what `classify` says where it knows no class
     table[places] = np.arange(len(places))
     return np.where(features["memorized"].to_numpy(), table[taxonomy.classify(features, thresholds)], np.int8(AWAY))

@@ -14,11 +14,15 @@ from memgrid.config.schema import CorpusConfig, LabelConfig
 from memgrid.corpus.corpus import Corpus, Texts, load_corpus
 from memgrid.errors import DamageWarning
 from memgrid.io.digests import write_parquet
+from memgrid.label import features
 from memgrid.label import labels as label
-from memgrid.label.labels import GROUPS, OF_NO_MODEL, Labels, label_memorized, read_label_file
-from memgrid.lm.model import LanguageModel, ModelIdentity, Scores
+from memgrid.label.features import AT_ONCE, label_memorized
+from memgrid.label.labels import OF_NO_MODEL, Labels, read_label_file
+from memgrid.lm.model import LanguageModel, ModelIdentity
+from memgrid.lm.scores.scores import Scores
+from memgrid.taxonomy.columns import DEGREES, KNOWN
 
-ALL = ("memorized", *GROUPS, "code")
+ALL = ("memorized", *AT_ONCE, "code")
 
 
 @pytest.fixture(scope="module")
@@ -50,14 +54,14 @@ def test_a_scoring_that_was_cut_off_goes_on_block_by_block(labels, corpus, toy_l
         return label_memorized(corpus, toy_lm, rows)
 
     with pytest.raises(KeyboardInterrupt):
-        cut.score_in_blocks(score)
+        cut.score_in_blocks(toy_lm, score)
     assert read == [0, 40]
     assert not cut.has("memorized")
-    (cut.folder / ".memorized" / f"{40:012d}.parquet").write_bytes(b"damaged")
+    (cut.folder / ".degrees" / f"{40:012d}.parquet").write_bytes(b"damaged")
     read = [None]
-    cut.score_in_blocks(lambda rows: read.append(rows.start) or label_memorized(corpus, toy_lm, rows))
+    cut.score_in_blocks(toy_lm, lambda rows: read.append(rows.start) or label_memorized(corpus, toy_lm, rows))
     assert read[1:] == [40, 80, 120]
-    assert not (cut.folder / ".memorized").exists()
+    assert not (cut.folder / ".degrees").exists()
     ours, whole = cut.read(["memorized"]), labels.read(["memorized"])
     assert ours["memorized"].equals(whole["memorized"])
     assert ours["sequence_id"].equals(whole["sequence_id"])
@@ -68,11 +72,11 @@ def test_blocks_of_another_model_are_read_anew(corpus, toy_lm, tmp_path):
     corpus = replace(corpus, sequence_id=corpus.sequence_id[::4], tokens=corpus.tokens[::4])
     kept = Labels(tmp_path, toy_lm.identity, corpus)
     other = Labels(tmp_path, replace(toy_lm.identity, fingerprint="another"), corpus)
-    (kept.folder / ".memorized").mkdir(parents=True)
-    columns = {name: np.zeros(len(corpus.tokens)) for name in ("memorized", "confidence", "prefix_logprob", "suffix_logprob")}
-    other.put(kept.folder / ".memorized" / f"{0:012d}.parquet", columns, slice(None), "memorized")
+    (kept.folder / ".degrees").mkdir(parents=True)
+    columns = {name: np.zeros(len(corpus.tokens)) for name in (*KNOWN, *DEGREES)}
+    other.put(kept.folder / ".degrees" / f"{0:012d}.parquet", columns, slice(None), "degrees")
     read = []
-    kept.score_in_blocks(lambda rows: read.append(rows.start) or label_memorized(corpus, toy_lm, rows))
+    kept.score_in_blocks(toy_lm, lambda rows: read.append(rows.start) or label_memorized(corpus, toy_lm, rows))
     assert read == [0]
     assert kept.read(["memorized"])["memorized"].any()
 
@@ -237,9 +241,9 @@ def test_what_depends_on_no_model_is_computed_once_for_all(labels, corpus, toy_l
     root = tmp_path / "root"
     shutil.copytree(labels.root, root)
     identity = replace(toy_lm.identity, name="other", fingerprint="other")
-    never = dict.fromkeys(GROUPS, lambda *_: pytest.fail("it was computed again"))
+    never = dict.fromkeys(AT_ONCE, lambda *_: pytest.fail("it was computed again"))
     with monkeypatch.context() as patched:
-        patched.setattr(label, "GROUPS", never)
+        patched.setattr(label, "AT_ONCE", never)
         made = Labels(root, identity, corpus)
         for group in OF_NO_MODEL:
             made.compute(group, None)
@@ -267,9 +271,12 @@ class Reader(LanguageModel):
     def score(self, tokens, k):
         self.read.append(len(tokens))
         numbers = tokens[:, 0].astype(np.float32)
-        return Scores(tokens[:, 0] % 2 == 0, numbers, -numbers, numbers - k, numbers)
+        even, shortest = tokens[:, 0] % 2 == 0, np.full(len(tokens), tokens.shape[1], np.int16)
+        return Scores(even, numbers, -numbers, numbers - k, numbers, -8 * numbers, numbers.astype(float), shortest, numbers, numbers)
 
     def detokenize(self, tokens):
+        if not self.texts:
+            return ["12345678"] * len(tokens)
         self.read.append(len(tokens))
         return [self.texts[token] for token in tokens[:, 0]]
 
@@ -294,12 +301,12 @@ def test_each_row_is_read_once_in_blocks_of_batches(tmp_path, monkeypatch):
     assert table["sequence_id"].to_list() == list(range(100, 110))
     assert table["memorized"].to_list() == [True, False] * 5
     assert table["suffix_logprob"].to_list() == [row - 3 for row in range(10)]
-    assert not (made.folder / ".memorized").exists()
+    assert not (made.folder / ".degrees").exists()
     assert made.missing(["memorized", "rouge"]) == ["rouge"]
 
 
 def test_text_is_looked_at_in_blocks(tmp_path, monkeypatch):
-    monkeypatch.setattr(label, "BLOCK_ROWS", 2)
+    monkeypatch.setattr(features, "TEXT_ROWS", 2)
     model = reader("abab", "1, 2, 3, 4", "prose", "7 7 7 7 ", "9 8 7 6")
     made = Labels(tmp_path, model.identity, few(5))
     made.compute("templates", model)
@@ -393,14 +400,14 @@ def test_a_file_is_what_it_was_made_from(tmp_path):
 
 
 def test_labels_are_kept_for_what_was_asked(tmp_path):
-    made = Labels(tmp_path, reader().identity, few(2), LabelConfig("usepackage", code_model="words", code_text="corpus"), memorized="open")
+    made = Labels(tmp_path, reader().identity, few(2), LabelConfig("usepackage", code_model="words", code_text="corpus"), ending="_open")
     origins = {group: json.loads(made.made_from(group)) for group in ("memorized", "duplicates", "code")}
     assert origins["memorized"] == origins["duplicates"] == made.identity
     assert origins["code"] == {**made.identity, "code": "usepackage", "code_model": "words", "code_text": "corpus"}
     usual = Labels(tmp_path, reader().identity, few(2), LabelConfig("usepackage"))
     assert json.loads(usual.made_from("code")) == {**made.identity, "code": "usepackage", "code_model": None}
     assert [made.path(group).name for group in ("memorized", "duplicates", "rouge")] == [
-        "open.parquet",
+        "memorized_open.parquet",
         "duplicates.parquet",
         "rouge.parquet",
     ]
@@ -412,7 +419,7 @@ def test_what_another_model_was_told_is_taken_over(tmp_path, monkeypatch):
     one, other, third = (Labels(tmp_path, reader(fingerprint=name).identity, few(rows)) for name, rows in (("a", 3), ("b", 3), ("c", 4)))
     one.compute("rouge", None)
     never = {"rouge": lambda *_: pytest.fail("it was computed again")}
-    monkeypatch.setattr(label, "GROUPS", never)
+    monkeypatch.setattr(label, "AT_ONCE", never)
     other.compute("rouge", None)
     assert other.has("rouge")
     assert other.read(["rouge"]).equals(one.read(["rouge"]))

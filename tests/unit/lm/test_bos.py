@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from memgrid.lm.model import after_bos, identity_after_bos, scores_of
+from memgrid.lm.model import after_bos, identity_after_bos
 from memgrid.lm.pooling import attention_of
+from memgrid.lm.scores.scores import scores_of
 from memgrid.lm.triangle import Triangle, without_first
 
 BOS = 7
@@ -45,7 +46,7 @@ def test_maps_are_those_of_the_sequence_and_lack_what_bos_is_given(lm, tokens):
     inputs, answer = read(lm, tokens)
     logprob = answer.logits[:, :-1].log_softmax(-1).gather(-1, inputs[:, 1:, None])[..., 0]
     np.testing.assert_allclose(scores.logprob, logprob, rtol=2e-3)  # of the first token, too
-    np.testing.assert_allclose(scores.min_k, scores_of(answer.logits, inputs, 11, by_token=True).min_k, rtol=1e-3)
+    np.testing.assert_allclose(scores.min_k_plus, scores_of(answer.logits, inputs, 11, by_token=True).min_k_plus, rtol=1e-3)
 
 
 def test_scores_are_those_after_bos(lm, tokens):

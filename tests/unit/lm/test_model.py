@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from models_maker import ARCHITECTURES, SMALL, eager_pools, random_model
+from scores_by_hand import by_hand
 from settings_maker import composed
 from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -12,8 +13,8 @@ from memgrid.errors import UserError
 from memgrid.io.paths import CONF, TOY
 from memgrid.lm import hooks, model
 from memgrid.lm.load import identify, load_language_model
-from memgrid.lm.model import scores_of
 from memgrid.lm.pooling import AttentionRecorder
+from memgrid.lm.scores.scores import scores_of
 
 
 @pytest.mark.parametrize("kind", ARCHITECTURES)
@@ -53,52 +54,6 @@ def test_teacher_forcing_equals_decoding_on_a_random_model():
     assert not lm.score(np.concatenate([prefix, changed], 1), 32).memorized.any()
 
 
-@pytest.mark.parametrize("k", [1, 5, 11])
-def test_scores_by_hand_token_by_token(k):
-    """Every token of the suffix counts, the first one too, and none of the prefix does; the prefix's own likelihood ends before it."""
-    length, words = 12, 7
-    random = np.random.default_rng(k)
-    inputs = random.integers(0, words, (1, length))
-    logits = random.normal(size=(1, length, words)).astype(np.float32)
-    logits[0, np.arange(length - 1), inputs[0, 1:]] = 5  # what comes next is the most probable, everywhere
-    chances = np.log(np.exp(logits[0, :-1]) / np.exp(logits[0, :-1]).sum(-1, keepdims=True))[np.arange(length - 1), inputs[0, 1:]]
-    made = scores_of(torch.from_numpy(logits), torch.from_numpy(inputs), k)
-    assert made.memorized.tolist() == [True]
-    np.testing.assert_allclose(made.suffix_logprob, chances[k - 1 :].mean(), rtol=1e-5)
-    np.testing.assert_allclose(made.suffix_probability, np.exp(chances[k - 1 :]).mean(), rtol=1e-5)
-    np.testing.assert_allclose(made.prefix_logprob, chances[: k - 1].mean() if k > 1 else 0, rtol=1e-5)
-    for place in range(1, length):  # the token there becomes one that is not expected
-        other = logits.copy()
-        other[0, place - 1, (inputs[0, place] + 1) % words] = 9
-        assert scores_of(torch.from_numpy(other), torch.from_numpy(inputs), k).memorized.tolist() == [place < k]
-
-
-def by_hand(logits, tokens):
-    """Log-probabilities of the tokens after the first, and Min-K %++, in plain numpy from the definitions; all of one sequence."""
-    every = np.log(np.exp(logits) / np.exp(logits).sum(-1, keepdims=True))[:-1]
-    chances = np.exp(every)
-    given = every[np.arange(len(every)), tokens[1:]]
-    mean = (chances * every).sum(-1)
-    deviation = np.sqrt((chances * (every - mean[:, None]) ** 2).sum(-1))
-    least = np.sort((given - mean) / deviation)[: max(1, len(given) // 5)]
-    return given, least.mean()
-
-
-@pytest.mark.parametrize("length", [2, 3, 12, 64])
-@pytest.mark.parametrize("at_once", [1, 40, 2**21])
-def test_how_probable_every_token_is_by_hand(length, at_once, monkeypatch):
-    """With one token too, and however few places are looked at together."""
-    monkeypatch.setattr(model, "AT_ONCE", at_once)
-    random = np.random.default_rng(length)
-    logits, tokens = 3 * random.normal(size=(4, length, 19)), random.integers(0, 19, (4, length))
-    made = scores_of(torch.from_numpy(logits.astype(np.float32)), torch.from_numpy(tokens), 1, by_token=True)
-    expected = [by_hand(*row) for row in zip(logits, tokens, strict=True)]
-    assert (made.logprob.dtype, made.logprob.shape, made.min_k.dtype) == (np.float16, (4, length), np.float32)
-    assert np.isnan(made.logprob[:, 0]).all()
-    np.testing.assert_allclose(made.logprob[:, 1:], [row[0] for row in expected], rtol=1e-3)
-    np.testing.assert_allclose(made.min_k, [row[1] for row in expected], rtol=1e-4, atol=1e-5)
-
-
 @pytest.mark.parametrize("kind", ARCHITECTURES)
 def test_logits_of_a_few_sequences_at_a_time_are_those_of_all(kind, monkeypatch):
     """Of six, three at a time: four would fit, but do not divide them. The body reads once, where the head asks it."""
@@ -115,34 +70,10 @@ def test_logits_of_a_few_sequences_at_a_time_are_those_of_all(kind, monkeypatch)
     assert len(read) == (3 if kind == "opt" else 1)  # its head asks a part of the body
     with torch.inference_mode():
         whole = scores_of(lm.model(torch.from_numpy(tokens)).logits, torch.from_numpy(tokens), 9, by_token=True)
-    for name in ("confidence", "prefix_logprob", "suffix_logprob", "suffix_probability", "min_k"):
+    for name in ("confidence", "prefix_logprob", "suffix_logprob", "suffix_probability", "min_k", "min_k_plus"):
         np.testing.assert_allclose(getattr(scores, name), getattr(whole, name), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(scores.logprob, whole.logprob, rtol=2e-3)
     assert "forward" not in vars(lm.model.base_model)
-
-
-def test_where_all_tokens_are_equally_probable_none_stands_out():
-    tokens = torch.zeros((2, 9), dtype=torch.int64)
-    made = scores_of(torch.full((2, 9, 50_000), 3.7), tokens, 4, by_token=True)
-    np.testing.assert_allclose(made.logprob[:, 1:], -np.log(50_000), rtol=1e-3)
-    np.testing.assert_allclose(made.min_k, 0, atol=0.01)
-    certain = torch.full((2, 9, 50), -1e30)
-    certain[..., 0] = 0
-    np.testing.assert_array_equal(scores_of(certain, tokens, 4, by_token=True).min_k, 0)
-
-
-def test_what_has_no_probability_leaves_the_others_theirs():
-    """Tokens that a model never says are no part of its mean; one that is read all the same counts as the least that can be told."""
-    random = np.random.default_rng(0)
-    logits, tokens = random.normal(size=(3, 8, 11)).astype(np.float32), random.integers(0, 11, (3, 8))
-    never = np.concatenate([logits, np.full((3, 8, 5), -np.inf, np.float32)], -1)
-    made = scores_of(torch.from_numpy(never), torch.from_numpy(tokens), 4, by_token=True)
-    expected = [by_hand(*row) for row in zip(logits.astype(float), tokens, strict=True)]
-    np.testing.assert_allclose(made.min_k, [row[1] for row in expected], rtol=1e-4)
-    tokens[:, 3] = 15
-    read = scores_of(torch.from_numpy(never), torch.from_numpy(tokens), 4, by_token=True)
-    np.testing.assert_array_equal(read.logprob[:, 3], np.float16(model.NEVER))
-    assert np.isfinite(read.min_k).all()
 
 
 def test_every_token_is_as_probable_as_a_plain_pass_says(toy_lm):
@@ -153,7 +84,7 @@ def test_every_token_is_as_probable_as_a_plain_pass_says(toy_lm):
     expected = logits[:, :-1].log_softmax(-1).gather(-1, torch.from_numpy(tokens)[:, 1:, None])[..., 0].numpy()
     np.testing.assert_allclose(scores.logprob[:, 1:], expected, rtol=1e-3, atol=1e-6)
     np.testing.assert_allclose(scores.logprob[:, 1:32].mean(1, dtype=float), scores.prefix_logprob, rtol=1e-3)
-    np.testing.assert_allclose(scores.min_k, [by_hand(*row)[1] for row in zip(logits.numpy(), tokens, strict=True)], rtol=1e-3)
+    np.testing.assert_allclose(scores.min_k_plus, [by_hand(*row)[1] for row in zip(logits.numpy(), tokens, strict=True)], rtol=1e-3)
     assert toy_lm.score(tokens, 32).logprob is None  # labelling a corpus does without
 
 

@@ -11,9 +11,9 @@ from memgrid.config.names import MODEL
 from memgrid.config.schema import ExtractConfig, LLMConfig
 from memgrid.corpus.corpus import Corpus
 from memgrid.errors import StoreError
-from memgrid.label.labels import memorized_columns
 from memgrid.lm.load import load_language_model
-from memgrid.store.extract import arranged, decode, extract, extract_batch, filled, open_store, score_and_extract, zlib_bytes
+from memgrid.lm.scores.scores import joined, zlib_bytes
+from memgrid.store.extract import arranged, decode, extract, extract_batch, filled, open_store, score_and_extract
 from memgrid.store.shard import MEASURED, Maps
 from memgrid.store.store import Store, store_folder
 from memgrid.store.writer import arrays
@@ -201,9 +201,9 @@ def test_only_the_last_batches_are_not_full(corpus, truth):
 
 def test_labelling_can_keep_the_attention_in_the_same_pass(corpus, lm, truth, tmp_path):
     fused, apart = (open_store(tmp_path / name, corpus, lm.identity) for name in ("fused", "apart"))
-    scores = memorized_columns(score_and_extract(fused, lm, corpus, ExtractConfig(shard_samples=50)))
-    np.testing.assert_array_equal(scores["memorized"], truth[0])
-    np.testing.assert_allclose(scores["confidence"], truth[1], rtol=1e-4)
+    scores = joined(score_and_extract(fused, lm, corpus, ExtractConfig(shard_samples=50)))
+    np.testing.assert_array_equal(scores.memorized, truth[0])
+    np.testing.assert_allclose(scores.confidence, truth[1], rtol=1e-4)
     known = np.sort(corpus.sequence_id[truth[0]])
     np.testing.assert_array_equal(fused.ids(), known)
     extract(apart, lm, corpus, known, *truth, ExtractConfig())

@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from memgrid.pipeline.intervene import alone
+from memgrid.pipeline.causes import alone
 
 
 def test_one_of_each_group_of_a_class_is_left():

@@ -9,7 +9,7 @@ from memgrid.config.names import LABELS, claim_home, owner_of_labels
 from memgrid.config.schema import CorpusConfig, LLMConfig, RunConfig
 from memgrid.corpus.corpus import Corpus
 from memgrid.lm.model import ModelIdentity
-from memgrid.pipeline.context import is_of_another_step, kin_of, open_corpus, without_memorized
+from memgrid.pipeline.inputs import is_of_another_step, kin_of, open_corpus, without_memorized
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,8 @@ from benchmarks.shapes import LENGTH, Settings, model_shaped_like_70m, random_to
 COST: Target = ("ratio", "<=", 1.05)
 MEMORY: Target = ("ratio", "<=", 1.1)
 GROWTH = (1, 4, 16)
+LARGE_VOCABULARY = 128_000
+PASSES = {"bare": "of the body alone", "head": "with the head", "head, large": "with the head"}
 
 
 def folders(root: Path) -> Iterator[Path]:
@@ -34,6 +36,7 @@ def cost(settings: Settings) -> list[Row]:
             "head": lambda: tasks.pass_with_head(lm, tokens),
             "pool": lambda: tasks.pool(lm, tokens),
             "score": lambda: tasks.score(lm, tokens),
+            "label": lambda: tasks.label(lm, tokens),
             "write": lambda: tasks.pool_and_write(lm, tokens, next(fresh)),
             "reference": lambda: tasks.reference_extraction(lm, tokens, next(fresh)),
         },
@@ -46,6 +49,9 @@ def cost(settings: Settings) -> list[Row]:
     return [
         timed_row(times, "extraction: pooled maps", "pool", "bare", per, "ms/sample", COST, how),
         timed_row(times, "extraction: pooled maps and tokens", "score", "head", per, "ms/sample", COST, f"{how}, but with its head"),
+        timed_row(
+            times, "labelling: all columns of one pass", "label", "head", per, "ms/sample", COST, f"{how}, but with its head; zlib too"
+        ),
         timed_row(times, "extraction: pooled maps, written as a shard", "write", "bare", per, "ms/sample", COST, f"{how}; with fsync"),
         timed_row(times, "reference: extraction, all heads, written", "reference", "bare", per, "ms/sample", None, how),
     ]
@@ -55,11 +61,16 @@ def memory(settings: Settings) -> list[Row]:
     """Peak resident memory over the bare pass's, in fresh processes."""
     batch_tokens = 512 if settings.quick else 4096
     batch, shard = batch_tokens // LENGTH, 16 if settings.quick else 512
-    samples = {"bare": 3 * batch, "head": 3 * batch, "pool": 3 * batch, "extract": shard + batch, "reference": 3 * batch}
+    samples = dict.fromkeys(("bare", "head", "pool", "label", "reference"), 3 * batch) | {"extract": shard + batch}
     options = {"quick": settings.quick, "batch_tokens": batch_tokens, "shard_samples": shard}
-    measured = children("benchmarks.tasks", {task: {"task": task, "samples": count, **options} for task, count in samples.items()})
+    runs: dict[str, dict[str, object]] = {task: {"task": task, "samples": count, **options} for task, count in samples.items()}
+    large = {"vocabulary": 4096 if settings.quick else LARGE_VOCABULARY, "batch_tokens": batch_tokens // 4}
+    runs |= {f"{task}, large": {**runs[task], **large} for task in ("head", "label")}
+    measured = children("benchmarks.tasks", runs)
     titles = {
         "pool": ("extraction: peak memory of pooling", "batches of pooled maps, thrown away"),
+        "label": ("labelling: peak memory of one pass", "all columns of a pass"),
+        "label, large": (f"labelling: peak memory of one pass, {LARGE_VOCABULARY:,} tokens", "the same with a larger vocabulary"),
         "extract": (
             "extraction: peak memory of the whole stage",
             f"the extract stage with shards of {shard} samples in the writer's thread, over a pass with the head",
@@ -68,12 +79,13 @@ def memory(settings: Settings) -> list[Row]:
     }
     rows = []
     for work, (name, what) in titles.items():
-        goal, bare = None if work == "reference" else MEMORY, measured["head" if work == "extract" else "bare"]
-        how = f"{what}; peak resident memory of a fresh process with the model in it, over the bare pass's"
+        base = {"extract": "head", "label": "head", "label, large": "head, large"}.get(work, "bare")
+        goal, bare = None if work == "reference" else MEMORY, measured[base]
+        how = f"{what}; peak resident memory of a fresh process with the model in it, over that of a pass {PASSES[base]}"
         rows.append(Row(name, measured[work]["peak"], bare["peak"], measured[work]["peak"] / bare["peak"], "MiB", goal, how))
-        mine, base = measured[work]["peak"] - measured[work]["loaded"], bare["peak"] - bare["loaded"]
-        how = f"{what}; what the peak adds to the loaded model, over what the bare pass adds (for comparison: no target)"
-        rows.append(Row(f"{name}, beyond the model", mine, base, mine / base, "MiB", None, how))
+        mine, other = measured[work]["peak"] - measured[work]["loaded"], bare["peak"] - bare["loaded"]
+        how = f"{what}; what the peak adds to the loaded model, over what that pass adds (for comparison: no target)"
+        rows.append(Row(f"{name}, beyond the model", mine, other, mine / other, "MiB", None, how))
     return rows
 
 

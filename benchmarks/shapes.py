@@ -47,9 +47,10 @@ class Settings:
         return 1 if self.quick else 7
 
 
-def model_shaped_like_70m(quick: bool, batch_tokens: int = 4096) -> LanguageModel:
-    """Pythia-70m's shape with random weights; in quick runs two layers and a small vocabulary."""
+def model_shaped_like_70m(quick: bool, batch_tokens: int = 4096, vocabulary: int | None = None) -> LanguageModel:
+    """Pythia-70m's shape with random weights, with another vocabulary if one is given; in quick runs two layers and a small vocabulary."""
     shape = {**PYTHIA_70M, "vocab_size": 2048, "num_hidden_layers": 2} if quick else PYTHIA_70M
+    shape = shape if vocabulary is None else {**shape, "vocab_size": vocabulary}
     return load_language_model(LLMConfig(name="shape-70m", path=None, device="cpu", random=shape, batch_tokens=batch_tokens))
 
 

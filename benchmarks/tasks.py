@@ -18,6 +18,7 @@ from benchmarks import reference
 from benchmarks.shapes import K, model_shaped_like_70m, random_tokens, store_of
 from memgrid.config.schema import ExtractConfig
 from memgrid.corpus.corpus import Corpus
+from memgrid.label.features import columns_of_pass, label_memorized
 from memgrid.lm.model import LanguageModel
 from memgrid.store.extract import extract
 from memgrid.store.shard import Maps
@@ -46,6 +47,12 @@ def score(lm: LanguageModel, tokens: np.ndarray) -> None:
     size = lm.batch_size(tokens.shape[1])
     for start in range(0, len(tokens), size):
         lm.score_and_pool(tokens[start : start + size], K)
+
+
+def label(lm: LanguageModel, tokens: np.ndarray) -> None:
+    """What labelling makes of sequences in one pass: all columns of the groups `memorized` and `degrees`."""
+    corpus = Corpus("random", np.arange(len(tokens)), tokens.astype(np.int32), K, None)
+    columns_of_pass(label_memorized(corpus, lm), corpus.tokens, lm)
 
 
 def pool(lm: LanguageModel, tokens: np.ndarray) -> None:
@@ -97,7 +104,8 @@ def main(arguments: list[str]) -> None:
     """Do one task; prints {"loaded", "peak"} in MiB."""
     given = dict(argument.split("=", 1) for argument in arguments)
     torch.set_num_threads(1)
-    lm = model_shaped_like_70m(given["quick"] == "True", int(given["batch_tokens"]))
+    vocabulary = int(given["vocabulary"]) if "vocabulary" in given else None
+    lm = model_shaped_like_70m(given["quick"] == "True", int(given["batch_tokens"]), vocabulary)
     tokens = random_tokens(int(given["samples"]))
     bare_pass(lm, tokens[:1])
     forget_peak()
@@ -107,6 +115,7 @@ def main(arguments: list[str]) -> None:
         tasks = {
             "bare": lambda: bare_pass(lm, tokens),
             "head": lambda: pass_with_head(lm, tokens),
+            "label": lambda: label(lm, tokens),
             "pool": lambda: pool(lm, tokens),
             "extract": lambda: extract_whole(lm, tokens, folder, int(given["shard_samples"])),
             "reference": lambda: reference_extraction(lm, tokens, folder),

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from memgrid.errors import UserError
 from memgrid.lm.pooling import RECORDER, attention_of
 
-LOGITS = 2**23  # that are made together: 32 MiB
+LOGITS = 2**26  # that are made together: 256 MiB; with few sequences at a time, a head reads its weights too often
 
 
 @dataclass(frozen=True)

@@ -60,17 +60,16 @@ def look_at(
     """What the logits say of the tokens that stand where they expect one.
 
     Args:
-        logits: in any precision; computed with in float32.
+        logits: in any precision; computed with in float32, and not to be used afterwards.
         suppressed: tokens with which the model never continues; probabilities are its own all the same.
     """
     names, empty = ("given", "best", "standing", "sampled"), torch.empty(tokens.shape, device=logits.device)
     found = Places(right=torch.empty_like(empty, dtype=torch.bool), **{name: torch.empty_like(empty) for name in names})
-    room: list[Tensor] = []
+    room: Tensor | None = None
     for part in parts(logits):
         block = logits[part].float()
-        if not room:
-            room += [torch.empty_like(block, memory_format=torch.contiguous_format) for _ in range(2)]
-        look_at_block(found, part, block, tokens[part], (room[0][: len(block)], room[1][: len(block)]), suppressed, sampling)
+        room = torch.empty(block.shape, device=block.device) if room is None else room
+        look_at_block(found, part, block, tokens[part], room[: len(block), : block.shape[1]], suppressed, sampling)
     return found
 
 
@@ -95,23 +94,22 @@ def look_at_block(
     part: Part,
     logits: Float[Tensor, "rows places vocabulary"],
     tokens: Int[Tensor, "rows places"],
-    room: tuple[Tensor, Tensor],
+    room: Float[Tensor, "rows places vocabulary"],
     suppressed: tuple[int, ...],
     sampling: Sampling,
 ) -> None:
-    """Fill in one part of what is found; `room`: two tensors at least as large as the part's logits, for what is computed on the way."""
-    shifted, chances = (tensor[:, : logits.shape[1]] for tensor in room)
+    """Fill in one part of what is found; `room` is for what is computed on the way."""
     top = first_highest(logits)
     # Seen from the highest: what the others add keeps its digits, however sure the model is.
-    torch.sub(logits, logits.gather(-1, top[..., None]), out=shifted)
-    torch.softmax(shifted, -1, out=chances)
+    shifted = logits.sub_(logits.gather(-1, top[..., None]))
+    chances = torch.softmax(shifted, -1, out=room)
     total = -chances.gather(-1, top[..., None])[..., 0].log()
     given = shifted.gather(-1, tokens[..., None])[..., 0]
     found.given[part] = (given - total).clamp(min=NEVER)
     found.sampled[part] = drawn(shifted, given, total, sampling)
     if suppressed:
         words = list(suppressed)
-        top = first_highest(logits.index_fill(-1, torch.tensor(words, device=logits.device), -torch.inf))
+        top = first_highest(shifted.index_fill(-1, torch.tensor(words, device=logits.device), -torch.inf))
     found.best[part] = shifted.gather(-1, top[..., None])[..., 0] - total
     found.right[part] = top == tokens
     mean, square = moments(shifted, chances)

@@ -51,6 +51,7 @@ class Places:
     sampled: Float[Tensor, "batch places"]
 
 
+@torch.inference_mode()
 def look_at(
     logits: Float[Tensor, "batch places vocabulary"],
     tokens: Int[Tensor, "batch places"],

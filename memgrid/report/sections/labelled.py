@@ -76,6 +76,8 @@ def read_features(folder: Path, sides: list[Side]) -> tuple[pl.DataFrame | None,
     """What the rules of taxonomies read, a row per sequence of a corpus; or None and why not."""
     if null := [taxonomy.name for taxonomy, _ in sides if taxonomy.is_null]:
         return None, f"what {null[0]} splits by is drawn for each run and kept nowhere"
+    if own := [taxonomy for taxonomy, _ in sides if taxonomy.own_columns]:
+        return None, f"{own[0].name} reads {', '.join(own[0].own_columns)}, which no label file has"
     groups = list(dict.fromkeys(["memorized", *(group for taxonomy, _ in sides for group in taxonomy.needs)]))
     # Whether a text is code was judged by one of several, and duplicates may be those of an index; the first that there is is asked.
     named = {group: [folder / f"{group}.parquet", *sorted(folder.glob(f"{group}*.parquet"))] for group in groups}
@@ -92,7 +94,9 @@ def read_features(folder: Path, sides: list[Side]) -> tuple[pl.DataFrame | None,
         return None, f"a label file in {folder} is damaged"
     if len(origins) > 1 or len({table.height for table in tables}) > 1:
         return None, f"the labels in {folder} were not all made from the same corpus and model"
-    features = pl.concat([tables[0], *(table.drop("sequence_id") for table in tables[1:])], how="horizontal")
+    features = tables[0]
+    for table in tables[1:]:
+        features = features.with_columns(table.drop("sequence_id"))
     if "is_code" in features.columns and (unknown := features.filter(pl.col("memorized") & pl.col("is_code").is_null()).height):
         return None, f"whether the text is code has not been judged for {plural(unknown, 'memorized sequence')}"
     return features, ""

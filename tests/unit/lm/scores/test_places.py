@@ -91,9 +91,7 @@ def test_numbers_do_not_depend_on_who_is_beside_bit_for_bit(shape, at_once, monk
     for sampling in (Sampling(), Sampling(0.7), Sampling(1, 3)):
         whole, turned = look_at(logits, tokens, (1,), sampling), look_at(logits[order], tokens[order], (1,), sampling)
         for name in (*NUMBERS, "right"):
-            alone = torch.cat(
-                [getattr(look_at(logits[row, None], tokens[row, None], (1,), sampling), name) for row in range(shape[0])]
-            )
+            alone = torch.cat([getattr(look_at(logits[row, None], tokens[row, None], (1,), sampling), name) for row in range(shape[0])])
             assert torch.equal(getattr(whole, name), alone), name
             assert torch.equal(getattr(whole, name)[order], getattr(turned, name)), name
 

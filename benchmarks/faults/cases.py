@@ -116,6 +116,12 @@ def of_run(name: str, stages: str, after: str | None, *more: str) -> Case:
     return Case(name, "run", (*corpus, *SMALL_RUN, "wandb=off", f"stages=[{stages}]", "root=ROOT", *more), after)
 
 
+def of_taxonomy(name: str, taxonomy: str, after: str | None = None, *more: str) -> Case:
+    """Labels for another taxonomy."""
+    whole = of_run(name, "label", after, f"taxonomy={taxonomy}", *more)
+    return replace(whole, words=tuple(word for word in whole.words if word != "taxonomy=recite_or_guess"))
+
+
 def stop(root: Path) -> None:
     """Leave of a finished run what is there while its training goes on."""
     for path in root.glob("runs/**/metrics.json"):
@@ -127,6 +133,7 @@ def of_audit(name: str, stages: str, after: str | None) -> Case:
     return Case(name, "audit", (*SMALL_AUDIT, f"stages=[{stages}]", "root=ROOT"), after)
 
 
+REFERENCE = "llm.reference=GIVEN/model"
 EVERY_STAGE = "label,extract,train,localize,intervene"
 STORE = "ROOT/attention/small/small"
 SOURCES = [
@@ -140,6 +147,8 @@ CASES = {
         Case("text", "run", (*TEXT, *SMALL_RUN, "wandb=off", "stages=[label]", "root=ROOT")),
         of_run("label", "label", None),
         of_run("label, fused", "label", None, "extract.fused=true"),
+        of_taxonomy("label, near", "near_verbatim"),
+        of_taxonomy("label, reference", "counterfactual", None, REFERENCE),
         of_run("extract", "extract", "label"),
         of_run("train", "train", "extract"),
         of_run("train, wandb offline", "train", "extract", "wandb=offline"),
@@ -147,6 +156,8 @@ CASES = {
         of_run("intervene", "intervene", "localize"),
         of_run("every stage", EVERY_STAGE, None),
         of_run("labels again", "label,extract", "extract"),
+        of_taxonomy("labels of edits again", "near_verbatim", "label, near"),
+        of_taxonomy("labels of a reference again", "counterfactual", "label, reference", REFERENCE),
         of_run("a finished run again", EVERY_STAGE, "intervene"),
         Case("text again", "run", (*TEXT, *SMALL_RUN, "wandb=off", "stages=[label]", "root=ROOT"), "text"),
         Case("report", "report", ("root=ROOT",), "intervene"),
@@ -167,6 +178,8 @@ WRITING = (
     "text",
     "label",
     "label, fused",
+    "label, near",
+    "label, reference",
     "extract",
     "train",
     "train, wandb offline",

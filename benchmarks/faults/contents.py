@@ -18,7 +18,7 @@ Content = TypeVar("Content")
 
 # Locks, notes of the process that works, what a training goes on from, and what other programs keep beside it.
 OF_NO_ACCOUNT = re.compile(r".*\.lock|\.claims|wandb|multirun|checkpoints|control|checkpoint\.pt.*|.*\.ckpt|job\.json|failed\.json|damaged")
-LEFTOVER = re.compile(r"\.partial-.*|\.model-.*|\.writable|\.memorized")
+LEFTOVER = re.compile(r"\.partial-.*|\.model-.*|\.writable|\.degrees|\.near")
 WHEN = re.compile(rb"Written on [^<]* by memgrid")
 TIMES = {"time", "digest"}
 

@@ -15,6 +15,8 @@ from benchmarks.faults.table import Job, Tried
 # A kind of file, below the outcome that a case starts from → that case, which reads it.
 READ = {
     "labels/**/*.parquet": "labels again",
+    "labels/**/near.parquet": "labels of edits again",
+    "labels/**/reference-*.parquet": "labels of a reference again",
     "corpora/**/*.parquet": "text again",
     "attention/**/*.h5": "train",
     "runs/**/samples.parquet": "localize",

@@ -209,7 +209,7 @@ class Labels:
         """
         made = self.in_blocks("degrees", lambda rows: columns_of_pass(score(rows), self.corpus.tokens[rows], tokenizer))
         beside = KNOWN[1:] if self.given("memorized") is not None else ()
-        for group, names in (("memorized", KNOWN), ("degrees", (*beside, *GROUPS["degrees"]))):
+        for group, names in (("degrees", (*beside, *GROUPS["degrees"])), ("memorized", KNOWN)):  # what is asked for first comes last
             if not self.has(group):
                 self.write(group, {name: made[name] for name in names})
         self.forget_blocks("degrees")

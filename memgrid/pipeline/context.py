@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from memgrid.config import derive
-from memgrid.config.names import called, checkpoint_of, model_name, short_name, step_of
+from memgrid.config.names import called, checkpoint_of, short_name, step_of
 from memgrid.config.schema import LLMConfig, RunConfig
 from memgrid.corpus.corpus import Corpus
 from memgrid.errors import UserError
@@ -129,7 +129,7 @@ class RunContext:
         """What the files of these groups say of their origin."""
         said: dict[str, Mapping[str, Any]] = {}
         for group, models in self.others.items():
-            names = {model_name(other.identity.name, other.identity.checkpoint): other.identity.fingerprint for other in models}
+            names = {called(asdict(other.run.llm)): other.identity.fingerprint for other in models}
             name, fingerprint = next(iter(names.items()))
             said[group] = {"steps": names} if group == "onset" else {"reference": name, "fingerprint": fingerprint}
         return said

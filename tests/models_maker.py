@@ -31,6 +31,15 @@ def random_model(kind: str, dtype: str = "float32"):
     return load_language_model(LLMConfig(name=kind, path=None, dtype=dtype, random={"model_type": kind, **shape}))
 
 
+def five_words():
+    """A model that knows five tokens and prefers some of them: all its continuations can be enumerated."""
+    shape = {**SMALL, **ARCHITECTURES["llama"], "vocab_size": 5, "num_hidden_layers": 1}
+    lm = load_language_model(LLMConfig(name="five", path=None, random={"model_type": "llama", **shape}))
+    with torch.no_grad():
+        lm.model.lm_head.weight.mul_(20)
+    return lm
+
+
 def eager_pools(lm, tokens):
     """The same maps the expensive way: all heads of all layers, from transformers' eager attention."""
     rows, columns = np.tril_indices(tokens.shape[1])

@@ -2,24 +2,23 @@ import json
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
 import pytest
 from conftest import NIGHT
 from index_maker import make_index
+from labels_maker import few, reader
 
 from memgrid.config.schema import CorpusConfig, LabelConfig
-from memgrid.corpus.corpus import Corpus, Texts, load_corpus
+from memgrid.corpus.corpus import Texts, load_corpus
 from memgrid.errors import DamageWarning
 from memgrid.io.digests import write_parquet
 from memgrid.label import features
 from memgrid.label import labels as label
 from memgrid.label.features import AT_ONCE, label_memorized
 from memgrid.label.labels import OF_NO_MODEL, Labels, read_label_file
-from memgrid.lm.model import LanguageModel, ModelIdentity
-from memgrid.lm.scores.scores import Scores
 from memgrid.taxonomy.columns import DEGREES, KNOWN
 
 ALL = ("memorized", *AT_ONCE, "code")
@@ -259,36 +258,6 @@ def test_what_depends_on_no_model_is_computed_once_for_all(labels, corpus, toy_l
     fresh = Labels(root, replace(identity, name="fourth", fingerprint="fourth"), corpus)
     fresh.compute("rouge", None)
     assert fresh.read(["rouge"]).equals(labels.read(["rouge"]))
-
-
-@dataclass(frozen=True)
-class Reader(LanguageModel):
-    """A model that is sure of the first token of each sequence, and has memorized the even ones; its text is what `texts` say of it."""
-
-    texts: tuple[str, ...] = ()
-    read: list = field(default_factory=list)
-
-    def score(self, tokens, k):
-        self.read.append(len(tokens))
-        numbers = tokens[:, 0].astype(np.float32)
-        even, shortest = tokens[:, 0] % 2 == 0, np.full(len(tokens), tokens.shape[1], np.int16)
-        return Scores(even, numbers, -numbers, numbers - k, numbers, -8 * numbers, numbers.astype(float), shortest, numbers, numbers)
-
-    def detokenize(self, tokens):
-        if not self.texts:
-            return ["12345678"] * len(tokens)
-        self.read.append(len(tokens))
-        return [self.texts[token] for token in tokens[:, 0]]
-
-
-def reader(*texts, fingerprint="weights"):
-    return Reader(None, ModelIdentity("small", "main", fingerprint, 2, 10), None, None, batch_tokens=18, texts=texts)
-
-
-def few(rows, **more):
-    """A corpus of as many sequences of six tokens, the first of which is the number of the row."""
-    tokens = np.arange(rows)[:, None] + 10 * np.arange(6)
-    return Corpus("few", np.arange(rows) + 100, tokens.astype(np.int32), 3, None, **more)
 
 
 def test_each_row_is_read_once_in_blocks_of_batches(tmp_path, monkeypatch):

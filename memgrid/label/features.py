@@ -51,7 +51,7 @@ def columns_of_pass(scores: list[Scores], tokens: np.ndarray, tokenizer: Detoken
 
     shortest = column("shortest_prefix")
     made = {name: column(name) for name in (*KNOWN, *DEGREES) if name not in ("extraction_strength", "zlib_ratio")}
-    # Carlini et al. 2023: DEGREES has the strength as a share of the sequence, 0 where no prefix gives the rest.
+    # Carlini et al. 2021; 0 where no prefix gives the rest.
     made["extraction_strength"] = (1 - shortest / tokens.shape[1]).astype(np.float32)
     texts = [text for start in range(0, len(tokens), TEXT_ROWS) for text in tokenizer.detokenize(tokens[start : start + TEXT_ROWS])]
     made["zlib_ratio"] = (column("total_logprob") / zlib_bytes(texts)).astype(np.float32)

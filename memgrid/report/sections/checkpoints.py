@@ -12,12 +12,12 @@ import polars as pl
 
 from memgrid.io.display import plural
 from memgrid.metrics.intervals import over_runs
+from memgrid.metrics.onset import SHARES, History, class_rows, flows, step_rows
 from memgrid.report.facts import Report
 from memgrid.report.figures.flow import MOST_COLUMNS, OverSteps, Panel, draw_over_steps, draw_step_flow, shown_steps
 from memgrid.report.page import Fold, Part, Section, listing
 from memgrid.report.rows import CHECKPOINT, NamedRun
 from memgrid.report.sections.labelled import Series
-from memgrid.report.sections.onset import SHARES, History, class_rows, flows, step_rows
 
 SHOWN = 4  # models whose figures are on the page
 CURVES = 8  # settings whose min-F1 is drawn

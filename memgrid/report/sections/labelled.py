@@ -16,8 +16,8 @@ from memgrid.config.names import LABELS, checkpoint_of, find_home, homes, owner_
 from memgrid.errors import DamagedError
 from memgrid.io.digests import read_json, read_table
 from memgrid.io.display import plural
+from memgrid.metrics.onset import AWAY, History
 from memgrid.report.rows import NamedRun
-from memgrid.report.sections.onset import AWAY, History
 from memgrid.taxonomy.taxonomy import Taxonomy
 from memgrid.taxonomy.thresholds import Thresholds
 

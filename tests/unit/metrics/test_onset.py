@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memgrid.report.sections.onset import (
+from memgrid.metrics.onset import (
     AWAY,
     SHARES,
     History,

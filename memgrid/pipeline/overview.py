@@ -232,7 +232,7 @@ class Runs(Sequence[Run]):
         Raises:
             UserError: there is no drawing of that name.
         """
-        from memgrid.report.figures import baselines, ranking
+        from memgrid.report.figures import curves, ranking
 
         noise, table = self.noise(), self._table
         drawings: dict[str, Callable[[Path], object]] = {
@@ -241,8 +241,8 @@ class Runs(Sequence[Run]):
             "panel": lambda path: ranking.draw_spread(self.members(), path),
             "protocols": lambda path: ranking.draw_protocols(self.protocols(), path),
             "controls": lambda path: ranking.draw_controls(table("controls"), path),
-            "added": lambda path: baselines.draw_added(table("added"), path),
-            "learning": lambda path: baselines.draw_learning(table("learning"), path),
+            "added": lambda path: ranking.draw_added(table("added"), path),
+            "learning": lambda path: curves.draw_learning(table("learning"), path),
             "confusions": self._draw_confusions,
             "flow": partial(self._draw_flow, taxonomies),
         }

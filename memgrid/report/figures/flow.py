@@ -1,9 +1,8 @@
-"""How sequences flow: from the classes of one taxonomy to those of another, and from step to step of a training; curves over steps."""
+"""How sequences flow: from the classes of one taxonomy to those of another, and from step to step of a training."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,25 +10,18 @@ import matplotlib
 import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
 from matplotlib.patches import PathPatch, Rectangle
 from matplotlib.path import Path as Curve
-from matplotlib.ticker import MaxNLocator
 
 from memgrid.metrics.scores import confusion_matrix
 from memgrid.report.figures.ranking import GAP, GREY
 from memgrid.report.figures.style import (
     COLOURS,
     DOUBLE,
-    KEY_LINE,
     LINE,
-    SINGLE,
-    STEPS,
     TITLE,
     count_lines,
-    draw_key,
     figure,
-    key_lines,
     place,
     spread_out,
     text_width,
@@ -137,29 +129,7 @@ def draw_side(
 # Over the steps of a training.
 
 MOST_COLUMNS = 8  # of a flow over steps: more have no room for their numbers
-MARKERS = "os^DvPX*"
 AWAY_COLOUR = "0.75"
-
-
-@dataclass(frozen=True)
-class OverSteps:
-    """A curve over steps: its name, and values where they are known, with an interval if they have one."""
-
-    name: str
-    steps: Sequence[int]
-    values: Sequence[float | None]
-    low: Sequence[float | None] = ()
-    high: Sequence[float | None] = ()
-
-
-@dataclass(frozen=True)
-class Panel:
-    """Curves that share a y axis; `least` and `most` are the ends of the axis, if they are fixed."""
-
-    label: str
-    curves: Sequence[OverSteps]
-    least: float | None = None
-    most: float | None = None
 
 
 def shown_steps(many: int) -> list[int]:
@@ -200,59 +170,3 @@ def draw_step_flow(steps: Sequence[int], counts: Sequence[np.ndarray], titles: S
         for x, step in zip(at, steps, strict=True):
             write(fig, x, 0.27, f"{step:,}", ha="center")
         write(fig, at.mean(), 0.08, "training step", size=TITLE, ha="center")
-
-
-def step_places(steps: Sequence[int]) -> np.ndarray:
-    """Where steps lie on an axis: logarithmic if they span a decade; step 0 has a place of its own before the first."""
-    every = np.array(steps, float)
-    positive = every[every > 0]
-    if len(positive) < 2 or positive.max() < 10 * positive.min():
-        return every
-    logs = np.log10(np.where(every > 0, every, positive.min()))
-    return np.where(every > 0, logs, logs[every > 0].min() - 0.1 * np.ptp(logs[every > 0]))
-
-
-def draw_over_steps(panels: Sequence[Panel], path: Path) -> None:
-    """Curves over the steps of a training, panels side by side; a dot where a step was run, and a line only to guide the eye."""
-    names = list(dict.fromkeys(curve.name for panel in panels for curve in panel.curves))
-    looks = {
-        name: {"color": colour, "marker": MARKERS[at % len(MARKERS)]}
-        for at, (name, colour) in enumerate(zip(names, flow_colours(len(names)), strict=True))
-    }
-    width, left, tall = (SINGLE if len(panels) == 1 else DOUBLE), 0.6, 2.1
-    key = key_lines([[(Line2D([], [], markersize=3.5, **looks[name]), name) for name in names]], width - 0.2)
-    top, wide = 0.18 + KEY_LINE * len(key), width / len(panels) - left - 0.15
-    steps = sorted({step for panel in panels for curve in panel.curves for step in curve.steps})
-    at = dict(zip(steps, step_places(steps), strict=True))
-    with figure(path, width, top + tall + 0.45) as fig:
-        draw_key(fig, key)
-        for index, panel in enumerate(panels):
-            axes = place(fig, index * width / len(panels) + left, top, wide, tall)
-            for curve in panel.curves:
-                draw_curve(axes, curve, at, looks[curve.name])
-            axes.set(xlabel="training step", ylabel=panel.label)
-            axes.set_ylim(panel.least, panel.most)
-            shown = ticks_with_room(steps, at, wide)
-            axes.set_xticks([at[step] for step in shown], [f"{step:,}" for step in shown])
-            axes.yaxis.set_major_locator(MaxNLocator("auto", steps=STEPS))
-            axes.tick_params(length=2)
-            axes.grid(color="0.9", linewidth=0.5)
-            axes.set_axisbelow(True)
-
-
-def draw_curve(axes: Axes, curve: OverSteps, at: dict[int, float], look: dict[str, Any]) -> None:
-    """One curve, with the band of its intervals."""
-    x, y = [at[step] for step in curve.steps], np.array(curve.values, float)
-    axes.plot(x, y, markersize=3.5, linewidth=1, clip_on=False, zorder=3, **look)
-    if curve.low:
-        axes.fill_between(x, np.array(curve.low, float), np.array(curve.high, float), color=look["color"], alpha=0.13, linewidth=0)
-
-
-def ticks_with_room(steps: Sequence[int], at: dict[int, float], width: float) -> list[int]:
-    """The steps that have room for their number on an axis of so many inches; the last one has, always."""
-    inch = 0.91 * width / max(at[steps[-1]] - at[steps[0]], 1e-9)
-    shown = [steps[-1]]
-    for step in reversed(steps[:-1]):
-        if inch * (at[shown[-1]] - at[step]) > (text_width(f"{step:,}") + text_width(f"{shown[-1]:,}")) / 2 + 0.08:
-            shown.append(step)
-    return shown[::-1]

@@ -19,6 +19,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
+from memgrid.report.baseline_tables import ADDS, EVERY, NOTHING
 from memgrid.report.figures.style import (
     COLOURS,
     DOUBLE,
@@ -63,6 +64,12 @@ CONTROLS = {  # column → name, colour, marker
     "together_min_f1": (REFERENCES["together"].legend, COLOURS[1], "s"),
 }
 GREY = "0.55"
+# Verdict on a pair → what it means, colour, marker.
+VERDICTS = {
+    ADDS: ("attention adds something", COLOURS[2], "o"),
+    NOTHING: ("nothing is seen that it adds", GREY, "s"),
+}
+NARROWEST = 0.02  # axis of what is added, in nats
 GAP = 0.1  # between bars of a flow, in inches
 # Markers that look equally large.
 SIZES = {"D": 4.8, "s": 5.0, "^": 6.2, "v": 6.2, "X": 6.0, "|": 9.0}
@@ -263,3 +270,26 @@ def draw_rho_panel(axes: Axes, table: pl.DataFrame, lines: dict[str, dict[str, A
             axes.vlines(rho, low, high, color=style["color"], linewidth=1)
         axes.fill_between(rho, low, high, color=style["color"], alpha=0.13, linewidth=0)
         axes.plot(rho, score, **style)
+
+
+def draw_added(table: pl.DataFrame, path: Path) -> None:
+    """By how many nats attention lowers the log-loss of all that needs none, with a 95 % interval, a row per pair of classes.
+
+    Args:
+        table: pair, adds_every, adds_every_low, adds_every_high, verdict (a key of `VERDICTS`).
+    """
+    adds, low, high = (numbers(table, f"adds_{EVERY}{end}") for end in ("", "_low", "_high"))
+    drawn = [verdict for verdict in VERDICTS if verdict in set(table["verdict"])]
+    legend: Legend = [
+        [(dot(*VERDICTS[verdict][1:]), VERDICTS[verdict][0]) for verdict in drawn] + [(Line2D([], [], color="0.2"), "95 % interval")]
+    ]
+    least, most = min(0.0, low.min()), max(0.0, high.max())
+    air = max(0.06 * (most - least), (NARROWEST - (most - least)) / 2)
+    shown = [number_text(value, "+.3f") for value in adds]
+    with rows(path, table["pair"].to_list(), legend, (least - air, most + air), ("nats", shown)) as axes:
+        axes.set_xlabel("what attention adds to all that needs none (nats per sample)")
+        axes.axvline(0, color="0.3", linewidth=0.8, zorder=1)
+        for verdict in drawn:
+            y = np.flatnonzero(table["verdict"] == verdict)
+            axes.hlines(y, low[y], high[y], color=VERDICTS[verdict][1], linewidth=1.2, zorder=3)
+            points(axes, adds[y], y, *VERDICTS[verdict][1:])

@@ -9,7 +9,8 @@ import polars as pl
 from memgrid.io.display import plural
 from memgrid.report.baseline_tables import ADDS, ALIKE, BETTER, EVERY, SIZES, WORSE, grouped, train_samples
 from memgrid.report.facts import Report
-from memgrid.report.figures.baselines import draw_added, draw_learning
+from memgrid.report.figures.curves import draw_learning
+from memgrid.report.figures.ranking import draw_added
 from memgrid.report.page import Fold, Listing, Part, Section, interval, listing
 from memgrid.report.sections.scores import DRAWN, MATRICES
 from memgrid.report.tables import REFERENCES

@@ -14,7 +14,8 @@ from memgrid.io.display import plural
 from memgrid.metrics.intervals import over_runs
 from memgrid.metrics.onset import SHARES, History, class_rows, flows, step_rows
 from memgrid.report.facts import Report
-from memgrid.report.figures.flow import MOST_COLUMNS, OverSteps, Panel, draw_over_steps, draw_step_flow, shown_steps
+from memgrid.report.figures.curves import Curve, Panel, draw_over_steps
+from memgrid.report.figures.flow import MOST_COLUMNS, draw_step_flow, shown_steps
 from memgrid.report.page import Fold, Part, Section, listing
 from memgrid.report.rows import CHECKPOINT, NamedRun
 from memgrid.report.sections.labelled import Series
@@ -154,10 +155,10 @@ def figures_of(report: Report, series: Series, history: History, suffix: str) ->
     return parts
 
 
-def curves_of(rows: pl.DataFrame, column: str, titles: Sequence[str]) -> list[OverSteps]:
+def curves_of(rows: pl.DataFrame, column: str, titles: Sequence[str]) -> list[Curve]:
     """A column over the steps, a curve per class."""
     own = [(title, rows.filter(pl.col("class") == title)) for title in titles]
-    return [OverSteps(title, table["step"].to_list(), table[column].to_list()) for title, table in own]
+    return [Curve(title, table["step"].to_list(), table[column].to_list()) for title, table in own]
 
 
 def flow_of(report: Report, where: str, history: History, suffix: str) -> Part:
@@ -186,7 +187,7 @@ def min_f1_of(report: Report, where: str, table: pl.DataFrame, suffix: str) -> P
     curves = []
     for name in names:
         own = table.filter(pl.col("setting") == name)
-        curves.append(OverSteps(name, *(own[column].to_list() for column in ("step", "min_f1", "low", "high"))))
+        curves.append(Curve(name, *(own[column].to_list() for column in ("step", "min_f1", "low", "high"))))
     least = f" The first {CURVES} of {len(steps)} settings." if len(steps) > CURVES else ""
     caption = (
         f"Min-F1 of the CNNs on {where} at each step whose run is finished, with the 95 % interval. Where a class has "

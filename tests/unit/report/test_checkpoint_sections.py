@@ -10,7 +10,8 @@ from test_baseline_sections import report_of
 
 from memgrid.config.names import tensors_file
 from memgrid.io.digests import write_json
-from memgrid.report.figures.flow import MOST_COLUMNS, shown_steps, step_places
+from memgrid.report.figures.curves import step_places
+from memgrid.report.figures.flow import MOST_COLUMNS, shown_steps
 from memgrid.report.page import render
 from memgrid.report.read import read_runs
 from memgrid.report.report import write_report

@@ -3,6 +3,7 @@ import itertools
 import numpy as np
 import polars as pl
 import pytest
+from matplotlib.image import imread
 from matplotlib.patches import PathPatch, Polygon, Rectangle
 from test_run_figures import LONG, recorded
 
@@ -12,6 +13,7 @@ from memgrid.report.figures.ranking import (
     FAMILIES,
     GREY,
     ROUGES,
+    draw_added,
     draw_controls,
     draw_protocols,
     draw_ranking,
@@ -259,3 +261,11 @@ def test_flows_colours_are_those_of_the_left_classes(drawing, tmp_path):
 @pytest.mark.parametrize(("value", "text"), [(0, "0.0%"), (1e-9, "<0.1%"), (0.049, "<0.1%"), (0.05, "0.1%"), (99.96, "100.0%")])
 def test_percent(value, text):
     assert percent(value) == text
+
+
+def test_what_attention_adds_is_drawn(tmp_path):
+    verdicts = ["adds", "nothing seen"]
+    gains = {"adds_every": [0.05, -0.001], "adds_every_low": [0.01, -0.002], "adds_every_high": [0.09, 0.003]}
+    draw_added(pl.DataFrame({"pair": ["a or b"] * 2, **gains, "verdict": verdicts}), tmp_path / "added")
+    assert imread(tmp_path / "added.png").shape[1] == 1400
+    assert (tmp_path / "added.pdf").stat().st_size > 1000

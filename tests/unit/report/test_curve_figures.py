@@ -2,15 +2,7 @@ import numpy as np
 import polars as pl
 from matplotlib.image import imread
 
-from memgrid.report.figures.baselines import draw_added, draw_learning, ticks
-
-
-def test_what_attention_adds_is_drawn(tmp_path):
-    verdicts = ["adds", "nothing seen"]
-    gains = {"adds_every": [0.05, -0.001], "adds_every_low": [0.01, -0.002], "adds_every_high": [0.09, 0.003]}
-    draw_added(pl.DataFrame({"pair": ["a or b"] * 2, **gains, "verdict": verdicts}), tmp_path / "added")
-    assert imread(tmp_path / "added.png").shape[1] == 1400
-    assert (tmp_path / "added.pdf").stat().st_size > 1000
+from memgrid.report.figures.curves import draw_learning, ticks
 
 
 def test_a_learning_curve_is_drawn_with_what_is_known(tmp_path):

@@ -51,6 +51,7 @@ class Report:
     Attributes:
         usual: the values of settings that some runs do not share, in most runs.
         series: models that have labels at several steps of their training, each a `sections.labelled.Series`.
+        degrees: how memorized the sequences of models are, each a `sections.degrees.Degrees`.
         left_out: folders of runs that could not be read → why.
         pair: names of the two taxonomies of the flow.
         by: what rows are ranked by, a column of `tables.RANKED`.
@@ -67,6 +68,7 @@ class Report:
     pair: tuple[str, str]
     series: tuple[Any, ...] = ()
     by: str = "min_f1"
+    degrees: tuple[Any, ...] = ()
 
     @cached_property
     def benchmark(self) -> list[Row]:

@@ -24,7 +24,7 @@ LONG = {"setting", "detail", "error", "meaning"}  # columns that need room
 MONO = {"folder", "run"}
 
 # How columns of floats are written that are no scores.
-DIGITS = {"rho": "g", "q": "g", "eval_loss": ".3f", "paper_eval_loss": ".4f", "sanity_delta": ".2f", "sanity_decisiveness": ".2f"}
+DIGITS = {"rho": "g", "q": "g", "p": "g", "eval_loss": ".3f", "paper_eval_loss": ".4f", "sanity_delta": ".2f", "sanity_decisiveness": ".2f"}
 
 
 @dataclass
@@ -187,12 +187,13 @@ def write_markdown(table: pl.DataFrame, path: Path) -> None:
 
 
 def shown(column: str, value: Any) -> str:
-    """A table's value for people: scores with one decimal, losses with three (the paper's with four), nothing for None."""
+    """A table's value for people: scores with one decimal, losses with three (the paper's with four), probabilities with two
+    digits, nothing for None."""
     if value is None:
         return ""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        digits = "+.3f" if column.startswith("adds_") else DIGITS.get(column, ".1f")
+        digits = "+.3f" if column.startswith("adds_") else ".2g" if "p_extract" in column else DIGITS.get(column, ".1f")
         return f"{value:{digits}}"
     return str(value)

@@ -73,7 +73,7 @@ def gather(root: Path, out: Path, pair: tuple[str, str], by: str = "min_f1") -> 
         UserError: there is no finished run, or a taxonomy of the flow is unknown.
     """
     from memgrid.report.facts import Report
-    from memgrid.report.sections import checkpoints, labelled
+    from memgrid.report.sections import checkpoints, degrees, labelled
     from memgrid.report.sections.checks import taxonomy_named, usual_of  # draws: a run that prints its result can do without
     from memgrid.results.states import states
 
@@ -83,9 +83,10 @@ def gather(root: Path, out: Path, pair: tuple[str, str], by: str = "min_f1") -> 
     _, classes = (taxonomy_named(name, runs) for name in pair)
     rows, run_states = ranking_rows(runs), states(root)
     usual = variants([run.settings for run in finished])[1]
-    series = labelled.every_series(root, runs, (classes, usual_of(classes, runs)))
-    tables = make_tables(runs, rows, run_states, by) | checkpoints.tables(series, runs)
-    return Report(root, out, runs, rows, tables, usual, run_states, left_out, pair, tuple(series), by)
+    side = (classes, usual_of(classes, runs))
+    series, memorized = labelled.every_series(root, runs, side), degrees.every_degrees(root, runs, side)
+    tables = make_tables(runs, rows, run_states, by) | checkpoints.tables(series, runs) | degrees.tables(memorized)
+    return Report(root, out, runs, rows, tables, usual, run_states, left_out, pair, tuple(series), by, tuple(memorized))
 
 
 def write_report(report: Report) -> None:
@@ -95,14 +96,14 @@ def write_report(report: Report) -> None:
         UserError: it cannot be written to.
     """
     from memgrid.report import page
-    from memgrid.report.sections import baselines, causes, checkpoints, checks, scores
+    from memgrid.report.sections import baselines, causes, checkpoints, checks, degrees, scores
 
     out = report.out
     prepare_folder(str(out), "out")
     write_tables(report.tables, out)
     *before, missing = checks.sections(report)
-    learned = checkpoints.section(report)
-    parts = [*scores.sections(report), *baselines.sections(report), *before, *causes.sections(report), learned, missing]
+    of_labels = [degrees.section(report), checkpoints.section(report)]
+    parts = [*scores.sections(report), *baselines.sections(report), *before, *causes.sections(report), *of_labels, missing]
     title = f"memgrid: {', '.join(report.models)}"
     subtitle = "How do language models reproduce their training text? What CNNs can tell from attention alone."
     when = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")

@@ -40,6 +40,7 @@ LINES: dict[str, tuple[str, str, str, str]] = {
     "confidence": (REFERENCES["confidence"].curve, COLOURS[2], "D", ":"),
 }
 MARKERS = "os^DvPX*"
+ACROSS = 3  # panels in a row
 DOTS = 12  # of a curve with more values than have room
 LEAST = 1e-12  # a probability that is called zero
 
@@ -108,31 +109,38 @@ def draw_tries(panels: Sequence[Panel], path: Path) -> None:
     """Curves over the number of continuations that are sampled, on a logarithmic axis."""
     tries = sorted({number for panel in panels for curve in panel.curves for number in curve.at})
     decades = [float(10**power) for power in range(10) if tries[0] <= 10**power <= tries[-1]]
-    across = Across("sampled continuations n", {n: float(np.log10(n)) for n in tries}, {n: f"{n:,.0f}" for n in decades}, every=False)
-    draw_panels(panels, across, path)
+    names = {n: f"{n:.0f}" if n < 1000 else f"{n / 1000:.0f}k" for n in decades}
+    draw_panels(panels, Across("sampled continuations n", {n: float(np.log10(n)) for n in tries}, names, every=False), path)
 
 
 def draw_prefixes(panels: Sequence[Panel], k: int, path: Path) -> None:
     """Curves over the number of tokens in a prefix; a line marks the prefix of `k` tokens."""
-    length = int(max(number for panel in panels for curve in panel.curves for number in curve.at))
-    shown = sorted({1, *range(8, length - 3, 8), length} if length > 16 else range(1, length + 1))
-    names: dict[float, str] = {j: str(j) for j in shown}
-    across = Across("tokens in the prefix j", {j: float(j) for j in range(1, length + 1)}, names, (k, f"k = {k}"), every=False)
+    last = int(max(number for panel in panels for curve in panel.curves for number in curve.at))
+    names: dict[float, str] = {j: str(j) for j in range(1, last + 1) if last <= 16 or j % 8 == 0 or j == 1}
+    mark = (k, f"k = {k}") if 1 <= k <= last else None
+    across = Across("tokens in the prefix j", {j: float(j) for j in range(1, last + 1)}, names, mark, every=False)
     draw_panels(panels, across, path)
 
 
-def draw_copies(panels: Sequence[Panel], names: Sequence[str], path: Path) -> None:
+def draw_copies(panels: Sequence[Panel], bins: Sequence[tuple[int, int]], path: Path) -> None:
     """Curves over bins of copies, which stand side by side; the numbers of a curve are the places of the bins.
 
     Args:
-        names: of the bins.
+        bins: the least and the most copies of each; one of several numbers is written as its least and a plus.
     """
-    places: dict[float, float] = {at: float(at) for at in range(len(names))}
-    draw_panels(panels, Across("copies in the training text", places, dict(enumerate(names))), path)
+    places: dict[float, float] = {at: float(at) for at in range(len(bins))}
+    names: dict[float, str] = {at: short_number(least) + "+" * (most > least) for at, (least, most) in enumerate(bins)}
+    draw_panels(panels, Across("copies in the training text", places, names), path)
+
+
+def short_number(number: int) -> str:
+    """Such as `256`, `65.5k` or `4.19M`: with three digits from ten thousand on."""
+    power = 0 if number < 10_000 else min(int(np.log10(number)) // 3, 4)
+    return f"{number:,}" if power == 0 else f"{float(f'{number / 1000**power:.3g}'):g}{' kMGT'[power]}"
 
 
 def draw_panels(panels: Sequence[Panel], across: Across, path: Path) -> None:
-    """Curves in panels side by side, of which each name has one colour and marker."""
+    """Curves in panels, up to three in a row, of which each name has one colour and marker."""
     names = list(dict.fromkeys(curve.name for panel in panels for curve in panel.curves))
     looks: dict[str, dict[str, Any]] = {
         name: {"color": colour, "marker": MARKERS[at % len(MARKERS)]}
@@ -141,14 +149,14 @@ def draw_panels(panels: Sequence[Panel], across: Across, path: Path) -> None:
     entries = [(Line2D([], [], markersize=3.5, **looks[name]), name) for name in names]
     if across.mark is not None:
         entries.append((Line2D([], [], color="0.3", linestyle="--", linewidth=0.8), across.mark[1]))
-    width, left, tall = (SINGLE if len(panels) == 1 else DOUBLE), 0.6, 2.1
+    columns, head = min(len(panels), ACROSS), 0.2 * any(panel.title for panel in panels)
+    width, left, tall = (SINGLE if columns == 1 else DOUBLE), 0.6, 2.1 if columns < ACROSS else 1.7
     key = key_lines([entries], width - 0.2)
-    top = 0.18 + KEY_LINE * len(key) + 0.2 * any(panel.title for panel in panels)
-    wide = width / len(panels) - left - 0.15
-    with figure(path, width, top + tall + 0.45) as fig:
+    above, wide, pitch = 0.18 + KEY_LINE * len(key), width / columns - left - 0.15, head + tall + 0.5
+    with figure(path, width, above + pitch * -(-len(panels) // columns) - 0.05) as fig:
         draw_key(fig, key)
         for index, panel in enumerate(panels):
-            start = index * width / len(panels) + left
+            start, top = index % columns * width / columns + left, above + index // columns * pitch + head
             write(fig, start + wide / 2, top - 0.2, panel.title, size=TITLE, ha="center")
             axes = place(fig, start, top, wide, tall)
             for curve in panel.curves:
@@ -186,6 +194,8 @@ def draw_curve(axes: Axes, curve: Curve, across: Across, is_probability: bool, l
     axes.plot(x, known(curve.values), markersize=3.5, linewidth=1, markevery=apart, clip_on=False, zorder=3, **look)
     if curve.low:
         axes.fill_between(x, known(curve.low), known(curve.high), color=look["color"], alpha=0.13, linewidth=0)
+        if len(x) == 1:  # a band has no width
+            axes.vlines(x, known(curve.low), known(curve.high), color=look["color"], linewidth=1)
 
 
 def ticks_with_room(names: dict[float, str], at: dict[float, float], width: float) -> list[float]:

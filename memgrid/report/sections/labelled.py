@@ -72,16 +72,26 @@ def labels_of(root: Path, llm: str, corpus: str, fingerprint: str | None) -> Pat
     return home[0]
 
 
-def read_features(folder: Path, sides: list[Side]) -> tuple[pl.DataFrame | None, str]:
-    """What the rules of taxonomies read, a row per sequence of a corpus; or None and why not."""
+def label_file(folder: Path, group: str) -> Path | None:
+    """The file of a group of labels: the plain one, or the first of those that say how they were made; None where there is none.
+
+    Whether a text is code was judged by one of several, duplicates may be those of an index, a reference is one of many.
+    """
+    return next((path for path in (folder / f"{group}.parquet", *sorted(folder.glob(f"{group}*.parquet"))) if path.is_file()), None)
+
+
+def read_features(folder: Path, sides: list[Side], also: Sequence[str] = ()) -> tuple[pl.DataFrame | None, str]:
+    """What the rules of taxonomies read, a row per sequence of a corpus; or None and why not.
+
+    Args:
+        also: groups of labels that are read beside those. Of columns that two groups have, the later group's are taken.
+    """
     if null := [taxonomy.name for taxonomy, _ in sides if taxonomy.is_null]:
         return None, f"what {null[0]} splits by is drawn for each run and kept nowhere"
     if own := [taxonomy for taxonomy, _ in sides if taxonomy.own_columns]:
         return None, f"{own[0].name} reads {', '.join(own[0].own_columns)}, which no label file has"
-    groups = list(dict.fromkeys(["memorized", *(group for taxonomy, _ in sides for group in taxonomy.needs)]))
-    # Whether a text is code was judged by one of several, and duplicates may be those of an index; the first that there is is asked.
-    named = {group: [folder / f"{group}.parquet", *sorted(folder.glob(f"{group}*.parquet"))] for group in groups}
-    files = {group: next((path for path in paths if path.is_file()), None) for group, paths in named.items()}
+    groups = dict.fromkeys(["memorized", *(group for taxonomy, _ in sides for group in taxonomy.needs), *also])
+    files = {group: label_file(folder, group) for group in groups}
     missing = [group for group, path in files.items() if path is None]
     if missing:
         return None, f"{folder} has no labels {', '.join(missing)} (stages=[label] with a taxonomy that reads them makes them)"

@@ -2,7 +2,7 @@ import numpy as np
 import polars as pl
 from matplotlib.image import imread
 
-from memgrid.report.figures.curves import draw_learning, ticks
+from memgrid.report.figures.curves import draw_learning, short_number, ticks
 
 
 def test_a_learning_curve_is_drawn_with_what_is_known(tmp_path):
@@ -15,3 +15,8 @@ def test_numbers_on_the_axis_do_not_touch():
     assert ticks(np.array([50.0, 100, 200, 400]), 2.7) == [50, 100, 200, 400]
     assert ticks(np.array([50.0, 51, 52, 400]), 2.7) == [50, 400]
     assert ticks(np.array([50.0]), 2.7) == [50]
+
+
+def test_large_numbers_are_written_short():
+    numbers = (0, 256, 9999, 10_000, 65_536, 999_999, 4_194_304, 10**9, 3 * 10**15)
+    assert [short_number(number) for number in numbers] == ["0", "256", "9,999", "10k", "65.5k", "1000k", "4.19M", "1G", "3000T"]

@@ -100,7 +100,7 @@ def test_a_quick_run_writes_every_row(tmp_path, monkeypatch):
     command.main(["quick=true", f"out={tmp_path}"])
     torch.set_num_threads(threads)
     rows = json.loads((tmp_path / "results.json").read_text())
-    assert len(rows) == 41
+    assert len(rows) == 46
     for row in rows:
         assert all(math.isfinite(row[key]) for key in ("value", "baseline", "ratio")), row
         assert (row["target"] is None) == (row["met"] is None)

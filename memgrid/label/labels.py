@@ -102,11 +102,12 @@ class Labels:
         """The name of the file of one group."""
         if group == "duplicates" and "index" in self.counted_in:
             return f"duplicates-{self.counted_in['index']}"
-        if group == "degrees" and self.sampled:
-            return f"degrees{self.ending}-t{self.config.temperature:g}" + ("" if self.config.top_k is None else f"-k{self.config.top_k}")
+        drawn = f"-t{self.config.temperature:g}" + ("" if self.config.top_k is None else f"-k{self.config.top_k}") if self.sampled else ""
+        if group == "degrees":
+            return f"degrees{self.ending}{drawn}"
         if group == "reference":
-            return f"reference-{self.others[group]['reference']}"
-        return {"code": f"code-{self.config.code}"}.get(group, group + self.ending * (group in ("memorized", "degrees", "near")))
+            return f"reference{self.ending}-{self.others[group]['reference']}{drawn}"
+        return {"code": f"code-{self.config.code}"}.get(group, group + self.ending * (group in ("memorized", "near", "onset")))
 
     @property
     def sampling(self) -> Sampling:
@@ -129,6 +130,8 @@ class Labels:
         if self.config.code_text != "tokens":
             judge["code_text"] = self.config.code_text
         asked: dict[str, Mapping[str, Any]] = {"code": judge, "degrees": self.sampled, **self.others}
+        if group == "reference":
+            asked |= {group: {**self.others[group], **self.sampled}}
         return json.dumps({**self.identity, **(self.counted_in if group == "duplicates" else asked.get(group, {}))})
 
     def is_made_from(self, origin: str, group: str) -> bool:

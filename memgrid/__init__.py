@@ -16,7 +16,8 @@ __all__ = ["Drawing", "Run", "Runs", "Store", "Taxonomy", "Thresholds", "UserErr
 
 if TYPE_CHECKING:
     from memgrid.errors import UserError
-    from memgrid.pipeline.overview import Run, Runs, open_run, runs
+    from memgrid.pipeline.face.run import Run, open_run
+    from memgrid.pipeline.face.runs import Runs, runs
     from memgrid.report.figures.drawing import Drawing
     from memgrid.store.store import Store
     from memgrid.taxonomy.taxonomy import Taxonomy
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 else:
     # Imported when first used: a command line that only refuses something must not wait for what a notebook needs.
     _MODULES = {
-        **dict.fromkeys(("Run", "Runs", "open_run", "runs"), "memgrid.pipeline.overview"),
+        **dict.fromkeys(("Run", "open_run"), "memgrid.pipeline.face.run"),
+        **dict.fromkeys(("Runs", "runs"), "memgrid.pipeline.face.runs"),
         "Taxonomy": "memgrid.taxonomy.taxonomy",
         "Thresholds": "memgrid.taxonomy.thresholds",
         "Drawing": "memgrid.report.figures.drawing",

@@ -32,7 +32,7 @@ PRELOADED = (
     "memgrid.pipeline.stages",
     "memgrid.pretrain.stages",
     "memgrid.report.page",
-    "memgrid.pipeline.overview",
+    "memgrid.pipeline.face.runs",
     "memgrid.pipeline.sweep",
     "polars._utils.parquet",
     "PIL.JpegImagePlugin",

@@ -74,17 +74,17 @@ def gather(root: Path, out: Path, pair: tuple[str, str], by: str = "min_f1") -> 
     """
     from memgrid.report.facts import Report
     from memgrid.report.sections import checkpoints, degrees, labelled
-    from memgrid.report.sections.checks import taxonomy_named, usual_of  # draws: a run that prints its result can do without
+    from memgrid.report.sections.checks import side_of, taxonomy_named  # draws: a run that prints its result can do without
     from memgrid.results.states import states
 
     finished, left_out = read_runs(root)
     warn_left_out(left_out)
     runs = named(some_runs(finished, left_out, root))
-    _, classes = (taxonomy_named(name, runs) for name in pair)
+    taxonomy_named(pair[0], runs)
     rows, run_states = ranking_rows(runs), states(root)
     usual = variants([run.settings for run in finished])[1]
-    side = (classes, usual_of(classes, runs))
-    series, memorized = labelled.every_series(root, runs, side), degrees.every_degrees(root, runs, side)
+    side = side_of(pair[1], runs)
+    series, memorized = labelled.every_series(root, runs, side), list(degrees.every_degrees(root, runs, side))
     tables = make_tables(runs, rows, run_states, by) | checkpoints.tables(series, runs) | degrees.tables(memorized)
     return Report(root, out, runs, rows, tables, usual, run_states, left_out, pair, tuple(series), by, tuple(memorized))
 

@@ -15,7 +15,7 @@ from conftest import LEAST, memgrid_here, refusal
 import memgrid
 from memgrid.io.digests import write_json
 from memgrid.localize.maps import read_decision_maps
-from memgrid.pipeline.view import RunData
+from memgrid.pipeline.face.view import RunData
 from memgrid.results.folder import RunFolder, folders_below
 
 PAGE = Path(__file__).parents[2] / "docs" / "python-api.md"
@@ -261,6 +261,8 @@ def test_runs_draw_or_say_why_not(caused, done):
         words = command_in(runs.draw(name).missing)
         assert {"-m", word, "cnn=single"} <= set(words)
         assert len({one.split("=")[0] for one in words}) == len(words)
+    for name in ("extraction", "prefix"):
+        assert {"taxonomy=extractable", "stages=[label]"} <= set(command_in(memgrid.runs(done).draw(name).missing))
     assert {"-m", "taxonomy=prashanth,rasy", "stages=[label]"} <= set(command_in(memgrid.runs(done).draw("flow").missing))
     assert runs.draw("flow").png  # the intervention has made the labels
     assert runs.draw("flow", taxonomies=("rasy", "guess")).png != runs.draw("flow").png

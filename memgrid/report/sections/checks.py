@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 from omegaconf import OmegaConf
 
@@ -19,7 +22,7 @@ from memgrid.report.figures import ranking as charts
 from memgrid.report.figures.flow import draw_flow, flow
 from memgrid.report.page import ROWS, Fold, Part, Section, interval, listing, picture
 from memgrid.report.rows import USUAL, NamedRun
-from memgrid.report.sections.labelled import labels_of, read_features
+from memgrid.report.sections.labelled import Side, labels_of, read_features
 from memgrid.report.sections.scores import DRAWN
 from memgrid.report.tables import REFERENCES
 from memgrid.results.states import STATES, counts, full_name, to_tell
@@ -53,14 +56,23 @@ def flows(report: Report) -> Section:
                 f"All {counts.sum():,} memorized sequences of {corpus} for {llm}: on the left as {heads[0]} divides them, on the right as "
                 f"{heads[1]} does; a ribbon is as thick as the number of sequences that are in both classes."
             )
-            kept = [counts.sum(1 - axis) > 0 for axis in (0, 1)]
-            titles = [
-                [name for name, any_ in zip(side[0].classes, some, strict=True) if any_] for side, some in zip(sides, kept, strict=True)
-            ]
             if counts.any():
-                draw = partial(draw_flow, counts[kept[0]][:, kept[1]], (heads[0], titles[0]), (heads[1], titles[1]))
-                parts.append(report.drawn(f"flow-{llm}-{corpus}", draw, title, caption))
+                parts.append(report.drawn(f"flow-{llm}-{corpus}", flow_drawing(counts, sides), title, caption))
     return Section("flow", title, text, parts)
+
+
+def flow_drawing(counts: np.ndarray, sides: list[Side]) -> Callable[[Path], None]:
+    """What draws a flow, without the classes that are empty.
+
+    Args:
+        counts: int (left classes, right classes), of both sides.
+    """
+    kept = [counts.sum(1 - axis) > 0 for axis in (0, 1)]
+    left, right = (
+        (f"{taxonomy.name}{limits(taxonomy, thresholds)}", [title for title, any_ in zip(taxonomy.classes, some, strict=True) if any_])
+        for (taxonomy, thresholds), some in zip(sides, kept, strict=True)
+    )
+    return partial(draw_flow, counts[np.ix_(*kept)], left, right)
 
 
 def by_weights(runs: list[NamedRun]) -> dict[tuple[str, str, str, str | None], list[NamedRun]]:
@@ -106,6 +118,12 @@ def usual_of(taxonomy: Taxonomy, runs: list[NamedRun]) -> Thresholds:
     usual = (USUAL.rho, USUAL.rouge)
     rho, rouge = usual if usual in rhos or not rhos else Counter(rhos).most_common(1)[0][0]
     return Thresholds(delta, rho or USUAL.rho, rouge)
+
+
+def side_of(name: str, runs: list[NamedRun]) -> Side:
+    """A taxonomy by its name, at the usual thresholds; raises as `taxonomy_named`."""
+    taxonomy = taxonomy_named(name, runs)
+    return taxonomy, usual_of(taxonomy, runs)
 
 
 def limits(taxonomy: Taxonomy, thresholds: Thresholds) -> str:

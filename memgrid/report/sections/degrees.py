@@ -28,6 +28,7 @@ ALL = "all"
 MODELS = {"model": "", "reference": "reference_"}  # in the column `by` → what the names of labels begin with
 OWN = "model"
 TOLD = (1, 100, 10_000)  # tries that the text tells of
+WHOSE = ("llm", "corpus", "taxonomy", "sampling", "reference")  # columns of every table
 KINDS = ("extraction", "prefix", "copies")
 MAKES = "`python -m memgrid.run taxonomy=extractable stages=[label]` makes them"
 DEFINITIONS = (
@@ -36,8 +37,7 @@ DEFINITIONS = (
     "at least p: 1 − (1 − p_extract)ⁿ ≥ p (Hayes et al. 2024, Cooper et al. 2025).",
     "Greedy decoding takes the most probable token each time. The shortest prefix of a sequence is the least number of its first tokens "
     "from which greedy decoding gives all the others; memorized is what comes out of the first k.",
-    "A reference is a model of the same kind that did not read the text: what it gives as well can be given without having read it (Zhang "
-    "et al. 2023).",
+    "A reference is a model of the same kind that did not read the text: what it gives, too, needs no reading (Zhang et al. 2023).",
     "Intervals are of 95 %, as if sequences were independent: of many near-duplicates they are too narrow. At which step of a training "
     "each class is memorized stands under What is memorized when.",
 )
@@ -71,13 +71,14 @@ class Degrees:
         return f"{self.llm} on {self.corpus}"
 
 
-def every_degrees(root: Path, runs: Sequence[NamedRun], side: Side) -> list[Degrees]:
+def every_degrees(root: Path, runs: Sequence[NamedRun], side: Side) -> Iterator[Degrees]:
     """Of all weights and corpora below a root that have labels `degrees`: those of finished runs first, then those with a reference."""
     own = [labels_of(root, name, corpus, fingerprint) for _, name, corpus, fingerprint in by_weights(list(runs))]
     others = sorted((root / LABELS).glob("*/*"), key=lambda folder: (label_file(folder, "reference") is None, folder))
-    folders = [folder for folder in dict.fromkeys([*own, *others]) if label_file(folder, "degrees") is not None]
-    every = [(folder, degrees_of(folder, side)) for folder in folders]
-    return [replace(each, asked=folder in own or bool(each.reference)) for folder, each in every]
+    for folder in dict.fromkeys([*own, *others]):
+        if label_file(folder, "degrees") is not None:
+            each = degrees_of(folder, side)
+            yield replace(each, asked=folder in own or bool(each.reference))
 
 
 def degrees_of(folder: Path, side: Side) -> Degrees:
@@ -156,15 +157,13 @@ def tables(every: Sequence[Degrees]) -> dict[str, pl.DataFrame]:
     """
     made = {}
     for kind in KINDS:
-        parts = [each.tables[kind].select(*named(each), pl.all()) for each in every if kind in each.tables and each.tables[kind].height]
+        parts = [
+            each.tables[kind].select(*(pl.lit(getattr(each, name)).alias(name) for name in WHOSE), pl.all())
+            for each in every
+            if each.tables and each.tables[kind].height
+        ]
         made[kind] = pl.concat(parts, how="diagonal_relaxed") if parts else pl.DataFrame()
     return made
-
-
-def named(each: Degrees) -> list[pl.Expr]:
-    """Columns that say whose a table is."""
-    names = {"llm": each.llm, "corpus": each.corpus, "taxonomy": each.taxonomy, "sampling": each.sampling, "reference": each.reference}
-    return [pl.lit(value).alias(name) for name, value in names.items()]
 
 
 def drawings(each: Degrees) -> dict[str, Callable[[Path], None]]:
@@ -215,10 +214,10 @@ def section(report: Report) -> Section:
     """How much it takes until a text comes out, of which class, with which reference beside it."""
     title, every = "Degrees of memorization", list[Degrees](report.degrees)
     known = [each for each in every if each.tables]
-    notes = [note for each in every for note in each.notes]
+    shown = [each for each in known if each.asked or not any(other.asked for other in known)][:SHOWN]
+    notes = [note for each in every if each in shown or not each.tables for note in each.notes]
     if not known:
         return Section("degrees", title, [*notes, f"No labels say how memorized a sequence is: {MAKES}."])
-    shown = [each for each in known if each.asked or not any(other.asked for other in known)][:SHOWN]
     text, parts = [*DEFINITIONS, *notes], list[Part]()
     for number, each in enumerate(shown):
         text += sentences(each)
@@ -243,8 +242,8 @@ def sentences(each: Degrees) -> list[str]:
 
 
 def interval_of(row: dict[str, Any], start: str = "", form: str = ".1f") -> str:
-    """Both ends of an interval, such as `84.1–90.2`."""
-    return f"{row[f'{start}low']:{form}}–{row[f'{start}high']:{form}}"
+    """Both ends of an interval, such as `84.1–90.2`, or `2e-07 to 0.1`."""
+    return f"{row[f'{start}low']:{form}}{'–' if form == '.1f' else ' to '}{row[f'{start}high']:{form}}"
 
 
 def parts_of(report: Report, each: Degrees, suffix: str) -> list[Part]:

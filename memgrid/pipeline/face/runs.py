@@ -1,4 +1,4 @@
-"""Finished runs in Python: one of them with its figures, or all below a root with the tables and figures of the report."""
+"""All finished runs below a root in Python, with the tables and figures of the report."""
 
 from __future__ import annotations
 
@@ -12,15 +12,12 @@ import numpy as np
 import polars as pl
 
 from memgrid.errors import UserError
-from memgrid.lm.triangle import Triangle
-from memgrid.pipeline.view import RunData
+from memgrid.pipeline.face.run import Run
 from memgrid.report import baseline_tables, tables
 from memgrid.report.facts import NoiseFloor, noise_floor
 from memgrid.report.figures.drawing import Drawing, drawing
 from memgrid.report.read import FinishedRun, finished_runs
-from memgrid.report.rows import Row, named, ranking_rows
-from memgrid.results import findings
-from memgrid.results.folder import RunFolder, folders_below
+from memgrid.report.rows import NamedRun, Row, named, ranking_rows
 from memgrid.results.states import states
 
 MATRICES = 12  # on one drawing
@@ -30,108 +27,15 @@ MAKES = {
     "controls": ("no run has controls", "control.members=1"),
     "added": ("no run has predictions of what needs no attention", "force=true"),
     "learning": ("no setting was run with several numbers of samples", "-m", "select.train_per_class=100,200,400"),
+    "extraction": ("no labels say how memorized a sequence is", "taxonomy=extractable", "stages=[label]"),
+    "prefix": ("no labels say how memorized a sequence is", "taxonomy=extractable", "stages=[label]"),
+    "copies": (
+        "no labels say how memorized sequences are and how often each was read",
+        "-m",
+        "taxonomy=extractable,recite",
+        "stages=[label]",
+    ),
 }
-
-
-def open_run(folder: str | Path, root: str | Path | None = None) -> Run:
-    """A finished run.
-
-    Args:
-        folder: of the run; with `root`, the last parts of its path below `<root>/runs`, such as its name.
-
-    Raises:
-        UserError: there is no such run, it is not finished, or its result cannot be read.
-    """
-    path = Path(folder)
-    if root is not None:
-        paths = [other for other in folders_below(Path(root)) if other.parts[-len(path.parts) :] == path.parts]
-        if len(paths) != 1:
-            there = "no run" if not paths else f"{len(paths)} runs"
-            ask = f"run `python -m memgrid.run root={root}`" if not paths else "write <llm>/<taxonomy>/<name>"
-            raise UserError(f"root={root} has {there} with the name {folder}: {ask}")
-        path = paths[0]
-    run = Run(RunFolder(path))
-    if not run.folder.is_finished():
-        started = run.folder.config.exists()
-        ask = f"finish it with {run.command()}" if started else "give the folder of a run, which `python -m memgrid.run` makes and names"
-        raise UserError(f"{path} holds {'a run without a result' if started else 'no run'}: {ask}")
-    _ = run.metrics
-    return run
-
-
-class Run(RunData):
-    """A finished run: what it found, and its figures."""
-
-    def draw(self, name: str, *, title: str | None = None, pool: str = "mean", method: str | None = None) -> Drawing:
-        """A figure of the run, in memory. Where the run lacks what it shows, the drawing says so in a sentence.
-
-        Args:
-            name: confusion · attention (an eval sequence of each class), mean-attention (the mean over all) · decision-maps (summed over
-                layers), layer-shares, decision-map (one class, layer by layer), randomization-test · doses, dose-layers (what is left of
-                the text when the decisive attention is switched off).
-            title: of the class of `decision-map`; the first without it.
-            pool: of the attention. method: of the decision maps.
-
-        Raises:
-            UserError: there is no drawing of that name.
-        """
-        drawings: dict[str, Callable[[Path], object]] = {
-            "confusion": self._draw_confusion,
-            "attention": partial(self._draw_attention, pool, 1),
-            "mean-attention": partial(self._draw_attention, pool, None),
-            "decision-maps": partial(self._draw_maps, "teaser", method, title),
-            "layer-shares": partial(self._draw_maps, "shares", method, title),
-            "decision-map": partial(self._draw_maps, "layers", method, title),
-            "randomization-test": partial(self._draw_randomization, method),
-            **{name: partial(self._draw_trials, name) for name in ("doses", "dose-prices", "dose-layers")},
-        }
-        return drawing(name, drawings)
-
-    def _draw_confusion(self, path: Path) -> None:
-        from memgrid.report.figures.run import draw_confusion
-
-        caption = f"{findings.describe(self.metrics.settings)}: min-F1 {self.metrics.panel.min_f1.mean:.1f}"
-        draw_confusion(np.array(self.metrics.confusion), self.classes, caption, path)
-
-    def _draw_attention(self, pool: str, many: int | None, path: Path) -> None:
-        from memgrid.report.figures.run import draw_maps
-
-        evaluated, maps, identity = self.samples.filter(side="eval"), {}, self.store.identity
-        for title in self.classes:
-            ids = evaluated.filter(title=title)["sequence_id"].head(many or evaluated.height)
-            name = title if many is None else f"{title}: sequence {ids[0]}"
-            maps[name] = Triangle(identity.length).pack(self.attention_of(ids, pool).mean(0)).T
-        draw_maps(maps, identity.length, identity.k, pool, path)
-
-    def _draw_maps(self, what: str, method: str | None, title: str | None, path: Path) -> None:
-        from memgrid.report.figures.maps import draw_decision_maps, draw_layer_shares, draw_teaser
-
-        found, name = self.decision_maps(method), title or self.classes[0]
-        if name not in found.classes:
-            raise UserError(f"there is no class {name!r}: use {', '.join(found.classes)}")
-        titles = list(found.classes)
-        if what == "teaser":
-            draw_teaser(found.maps, titles, found.k, path)
-        elif what == "shares":
-            draw_layer_shares(found.maps, titles, path)
-        else:
-            draw_decision_maps(found[name], name, found.k, path)
-
-    def _draw_randomization(self, method: str | None, path: Path) -> None:
-        from memgrid.report.figures.maps import draw_randomization
-
-        used = self.decision_maps(method).method
-        record = self.folder.localize_record(used)
-        if record is None or not record.randomization_test:
-            raise self.lacks("randomization test", f"localize.method={used}", "localize.sanity=16", "stages=[localize]")
-        draw_randomization(findings.mean_curves(record.randomization_test), path)
-
-    def _draw_trials(self, what: str, path: Path) -> None:
-        from memgrid.report.figures.doses import DRAWINGS
-
-        if what == "dose-layers" and not self.trials["masked"].str.contains(r"^layer:\d+$").any():
-            raise self.lacks("intervention on single layers", "intervene.layers_at=3", "stages=[localize,intervene]")
-        DRAWINGS[what](self.trials, path)
 
 
 def runs(root: str | Path = "memgrid-runs") -> Runs:
@@ -176,6 +80,11 @@ class Runs(Sequence[Run]):
         """The rows of the ranking, in no particular order."""
         return ranking_rows(named([FinishedRun(run.folder, run.metrics) for run in self]))
 
+    @property
+    def named(self) -> list[NamedRun]:
+        """The runs with what sets them apart, best first."""
+        return sorted((run for row in self.rows for run in row.runs), key=lambda run: -run.result.panel.min_f1.mean)
+
     def best(self, *stages: str) -> Run:
         """The run with the highest min-F1, of those in which these later stages are done (localize, intervene), if there are any."""
         done = [run for run in self if all(run.has(stage) for stage in stages)]
@@ -213,6 +122,18 @@ class Runs(Sequence[Run]):
         """The min-F1 by samples per class, of runs that differ in nothing else; else empty."""
         return baseline_tables.learning(self.rows)
 
+    def extraction(self, taxonomy: str = "rasy") -> pl.DataFrame:
+        """How many sequences of each class are extractable in n tries with a probability of p, by every model with such labels."""
+        return self._degrees("extraction", taxonomy)
+
+    def prefix(self, taxonomy: str = "rasy") -> pl.DataFrame:
+        """How many sequences of each class greedy decoding gives from the first j tokens."""
+        return self._degrees("prefix", taxonomy)
+
+    def copies(self) -> pl.DataFrame:
+        """What is memorized, and how probable it is, by copies in the training text."""
+        return self._degrees("copies", "rasy")
+
     def states(self) -> pl.DataFrame:
         """A row per run below the root, finished or not, with its state and what is to be said of it."""
         return states(self.root)
@@ -226,8 +147,9 @@ class Runs(Sequence[Run]):
 
         Args:
             name: ranking · rho · panel · protocols · controls · added · learning: of the table with that name (`panel`: of `members`);
-                confusions (of the best runs) · flow (memorized sequences by two taxonomies).
-            taxonomies: names of those of the flow.
+                confusions (of the best runs) · flow (memorized sequences by two taxonomies) · extraction · prefix · copies: of the best run
+                whose model has such labels, with its reference.
+            taxonomies: names of those of the flow; the second one's classes are those of extraction and prefix.
 
         Raises:
             UserError: there is no drawing of that name.
@@ -245,6 +167,7 @@ class Runs(Sequence[Run]):
             "learning": lambda path: curves.draw_learning(table("learning"), path),
             "confusions": self._draw_confusions,
             "flow": partial(self._draw_flow, taxonomies),
+            **{name: partial(self._draw_degrees, name, taxonomies[1]) for name in ("extraction", "prefix", "copies")},
         }
         return drawing(name, drawings)
 
@@ -252,9 +175,26 @@ class Runs(Sequence[Run]):
         """One of the tables; where it is empty, a sentence with the command that would fill it."""
         filled: pl.DataFrame = getattr(self, name)()
         if not filled.height:
-            what, *words = MAKES[name]
-            raise UserError(f"{what}: run {self.best().command(*words)}")
+            raise self._lacks(name)
         return filled
+
+    def _lacks(self, name: str) -> UserError:
+        what, *words = MAKES[name]
+        return UserError(f"{what}: run {self.best().command(*words)}")
+
+    def _degrees(self, kind: str, taxonomy: str) -> pl.DataFrame:
+        from memgrid.report.sections import checks, degrees
+
+        return degrees.tables(list(degrees.every_degrees(self.root, self.named, checks.side_of(taxonomy, self.named))))[kind]
+
+    def _draw_degrees(self, kind: str, taxonomy: str, path: Path) -> None:
+        from memgrid.report.sections import checks, degrees
+
+        every = degrees.every_degrees(self.root, self.named, checks.side_of(taxonomy, self.named))
+        made = next((degrees.drawings(each) for each in every if each.tables), {})
+        if kind not in made:
+            raise self._lacks(kind)
+        made[kind](path)
 
     def _draw_confusions(self, path: Path) -> None:
         from memgrid.report.figures.style import draw_confusions
@@ -273,23 +213,15 @@ class Runs(Sequence[Run]):
         )
 
     def _draw_flow(self, names: tuple[str, str], path: Path) -> None:
-        from memgrid.report.figures.flow import draw_flow, flow
+        from memgrid.report.figures.flow import flow
         from memgrid.report.sections import checks
         from memgrid.report.sections.labelled import labels_of, read_features
 
-        best = self.best().metrics.settings
-        llm, corpus = best["llm"]["name"], best["corpus"]["name"]
-        every = [run for row in self.rows for run in row.runs]
-        sides = [(taxonomy, checks.usual_of(taxonomy, every)) for taxonomy in (checks.taxonomy_named(name, every) for name in names)]
-        origin = self.best().metrics.origin
-        features, why = read_features(labels_of(self.root, llm, corpus, None if origin is None else origin.llm), sides)
+        best, origin = self.best().metrics.settings, self.best().metrics.origin
+        sides = [checks.side_of(name, self.named) for name in names]
+        folder = labels_of(self.root, best["llm"]["name"], best["corpus"]["name"], None if origin is None else origin.llm)
+        features, why = read_features(folder, sides)
         if features is None:
             ask = self.best().command("-m", f"taxonomy={','.join(names)}", "stages=[label]")
             raise UserError(f"there is no flow, for {why}: run {ask}")
-        counts = flow(features, *sides)
-        kept = [np.flatnonzero(counts.sum(1 - side)) for side in (0, 1)]
-        heads = [
-            (f"{taxonomy.name}{checks.limits(taxonomy, thresholds)}", [list(taxonomy.classes)[at] for at in present])
-            for (taxonomy, thresholds), present in zip(sides, kept, strict=True)
-        ]
-        draw_flow(counts[np.ix_(*kept)], heads[0], heads[1], path)
+        checks.flow_drawing(flow(features, *sides), sides)(path)

@@ -1,0 +1,1 @@
+"""What is finished, to be looked at in Python."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -86,7 +87,7 @@ def reference_of(llm: LLMConfig) -> LLMConfig | None:
     """The model that `llm.reference` names: an embedded one, one of conf/llm, or that of a folder or on the hub; None without one."""
     if llm.reference is None:
         return None
-    name, _, revision = llm.reference.partition("@")
+    name, _, revision = (llm.reference, "", "") if Path(llm.reference).is_dir() else llm.reference.partition("@")
     file = CONF / "llm" / f"{name}.yaml"
     own: dict[str, Any] = {key: getattr(llm, key) for key in COMPUTED}
     if name in embedded_models():

@@ -26,6 +26,7 @@ from memgrid.io.paths import embedded_models
 LONGEST_NAME = 100  # bytes: the name of a folder is also part of longer names, of which file systems take 255
 LONGEST_TITLE = 100  # characters: in figures there is no room for more
 LONGEST_ROOT = 3000  # bytes: of a whole path systems take 4096
+NAME = r"\w[\w.+-]*"  # of a folder that is called by a setting
 WANDB_MODES = ("online", "offline", "shared", "disabled", "dryrun", "run")
 
 
@@ -131,13 +132,18 @@ def validate_relatives(run: RunConfig) -> None:
         if group in needs and not getattr(run.llm, key):
             raise UserError(f"taxonomy {name!r} reads columns of the group {group}, and llm.{key} names no model: set it, as to {example}")
     reference = reference_of(run.llm)
+    if reference is not None and not re.fullmatch(NAME, reference.name):
+        raise UserError(
+            f"llm.reference={run.llm.reference} ends in a name that no folder of labels can have: use an embedded model, one of conf/llm, "
+            "or a folder or a name on the hub of letters, digits and _.+-"
+        )
     if reference is not None and reference.path is None and reference.random is None:
         validate_embedded(reference)
     own = step_of(checkpoint_of(run.llm.revision, run.llm.path))
-    before = 0
+    before = -1
     for step in run.llm.steps if "onset" in needs else []:
         number = step_of(step)
-        if number is None or number < before or (own is not None and number >= own):
+        if number is None or number <= before or (own is not None and number >= own):
             raise UserError(
                 f"llm.steps=[{','.join(run.llm.steps)}]: {step} must tell a training step, after those before it and before "
                 f"the model's own ({'the last one' if own is None else own})"
@@ -207,7 +213,7 @@ def refuse_part(part: int, parts: int) -> None:
 def refuse_places(root: str, names: dict[str, str]) -> None:
     """Raise UserError for a name that a folder cannot have, by its group, or for a root below which there is no room for names."""
     for group, name in names.items():
-        if not re.fullmatch(r"\w[\w.+-]*", name):
+        if not re.fullmatch(NAME, name):
             raise UserError(f"{group}.name={name} cannot name a folder: use letters, digits and _.+- and no slash")
         if (length := len(name.encode())) > LONGEST_NAME:
             raise UserError(f"{group}.name={name[:20]}… cannot name a folder: it has {length} bytes, and {LONGEST_NAME} are possible")

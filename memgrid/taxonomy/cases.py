@@ -12,7 +12,7 @@ from typing import Any
 
 import polars as pl
 
-from memgrid.taxonomy.columns import RANGES, WHOLE
+from memgrid.taxonomy.columns import GROUP_OF, RANGES, TRUTHS, WHOLE
 from memgrid.taxonomy.rules import Comparison, Value
 from memgrid.taxonomy.thresholds import Thresholds
 
@@ -70,7 +70,8 @@ def representatives(column: str, comparisons: Sequence[Comparison]) -> list[Valu
     """A value of a column for every way in which comparisons can come out."""
     values = [comparison.against(CASE_THRESHOLDS) for comparison in comparisons]
     kinds = {bool if isinstance(value, bool) else str if isinstance(value, str) else float for value in values}
-    if len(kinds) > 1 or (column in SHARED and kinds != {bool}):
+    wanted = kinds if column not in GROUP_OF else {bool} if column in TRUTHS else {float}
+    if len(kinds) > 1 or kinds != wanted:
         raise ValueError(f"compares column {column!r} with {' and '.join(map(repr, values))}: use values of the kind that it has")
     if kinds == {bool}:
         return [True, False]

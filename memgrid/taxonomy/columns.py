@@ -36,6 +36,8 @@ RANGES = {**OF_ONE_MODEL, **{f"{REFERENCE}{name}": limits for name, limits in OF
 # A sequence is memorized just where these columns have these values.
 WHOLE = {"near": 0.0, "right_share": 1.0}
 
+TRUTHS = ("memorized", "is_repeating", "is_incrementing", "is_code", f"{REFERENCE}memorized")  # all others hold numbers
+
 
 def group_of(column: str) -> str:
     """The group of labels that a column is of, or `OWN`."""

@@ -163,15 +163,25 @@ class RunContext:
             labels = labels.with_columns(heads=pl.Series(coins(self.corpus.tokens, self.run.seed)))
         if "rank" in self.taxonomy.needs:
             labels = labels.with_columns(rank=pl.Series(ranks(*(labels[name].to_numpy() for name in ("duplicates", "memorized")))))
-        if self.taxonomy.own_columns:
-            labels = labels.with_columns(self.corpus.own(self.taxonomy.own_columns))
+        return labels.with_columns(self.brought)
+
+    @property
+    def brought(self) -> pl.DataFrame:
+        """The columns of the user's own that rules compare, a row per sequence; none where they compare none.
+
+        Raises:
+            UserError: one is not there, or holds other values than those that it is compared with.
+        """
+        if not (names := self.taxonomy.own_columns):
+            return pl.DataFrame()
+        table = self.corpus.own(names)
         for each in self.taxonomy.comparisons:
-            if not each.fits(labels.schema[each.column]):
+            if each.column in names and not each.fits(table.schema[each.column]):
                 raise UserError(
                     f"taxonomy {self.taxonomy.name!r} has the rule {each.text()}, but column {each.column!r} holds "
-                    f"{labels.schema[each.column]}: compare it with such a value"
+                    f"{table.schema[each.column]}: compare it with such a value"
                 )
-        return labels
+        return table
 
     @property
     def unseen(self) -> np.ndarray:
@@ -227,7 +237,9 @@ class OtherModel(RunContext):
     """A run's sequences and settings with another language model, for labels that are made from several."""
 
     def __init__(self, own: RunContext, llm: LLMConfig) -> None:
-        super().__init__(replace(own.run, llm=llm, stages=["label"]), own.workspace)
+        # Of its attention nothing is kept: that is the run's own model's.
+        extract = replace(own.run.extract, fused=False)
+        super().__init__(replace(own.run, llm=llm, stages=["label"], extract=extract), own.workspace)
         self.own = own
 
     @cached_property

@@ -183,6 +183,13 @@ class RunContext:
                 )
         return table
 
+    def refuse_early(self) -> None:
+        """Raise UserError for what no label can be made from, before a model reads for hours: columns of the user's own, and other models
+        that read other tokens.
+        """
+        looked_at = [self.brought, *(other.corpus for models in self.others.values() for other in models)]
+        assert looked_at
+
     @property
     def unseen(self) -> np.ndarray:
         """Ids of the sequences that stand nowhere in the training text and are not memorized, int64; none if duplicates are not known."""

@@ -50,8 +50,8 @@ def fetch_stage(context: RunContext) -> None:
 
 
 def label_stage(context: RunContext) -> None:
-    """Compute the label groups that the taxonomy needs and the disk lacks; what else rules compare has to be there before."""
-    assert context.brought.height in (0, len(context.corpus.tokens))
+    """Compute the label groups that the taxonomy needs and the disk lacks."""
+    context.refuse_early()
     missing = complete(context, context.groups)
     judged = detect_code(context) if "code" in context.taxonomy.needs else 0
     computed = [f"{judged} judged for code" if group == "code" else group for group in missing]

@@ -8,10 +8,11 @@ whole length where there is none.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import polars as pl
 from jaxtyping import Bool, Float, Int
 from scipy.special import ndtri
 
@@ -19,6 +20,9 @@ from memgrid.metrics.intervals import SIDE, wilson
 
 TRIES = np.unique(np.geomspace(1, 10_000, 41).round().astype(int))  # n, ten a decade
 CHANCES = (0.1, 0.5, 0.9)  # p
+COUNTED = ("extraction", "prefix", "copies")
+ALL = "all"  # of the classes
+MODELS = {"model": "", "reference": "reference_"}  # in the column `by` → what the names of labels begin with
 BINS = 12  # of numbers of copies, at most; so many different ones, or fewer, are a bin each
 
 
@@ -110,3 +114,48 @@ def copies_row(memorized: Bool[np.ndarray, " sequences"], p_extract: Float[np.nd
     numbers: dict[str, Sequence[Any]] = {"memorized": share, "p_extract_median": median_interval(p_extract), "p_extract_mean": mean}
     ends = ("", "_low", "_high")
     return {f"{prefix}{name}{end}": float(one) for name, three in numbers.items() for end, one in zip(ends, three, strict=True)}
+
+
+def tables_of(features: pl.DataFrame, classes: dict[str, np.ndarray], length: int) -> dict[str, pl.DataFrame]:
+    """The tables of one set of weights by `COUNTED`; `by` says whether the model itself is meant, or its reference.
+
+    Args:
+        classes: bool (sequences,), which are of each class.
+    """
+    some = {ALL: np.ones(features.height, bool), **{title: own for title, own in classes.items() if own.any()}}
+    models = {by: start for by, start in MODELS.items() if f"{start}p_extract" in features.columns}
+    tries, prefixes = list[dict[str, Any]](), list[dict[str, Any]]()
+    for by, start in models.items():
+        p_extract, shortest = (features[f"{start}{name}"].to_numpy() for name in ("p_extract", "shortest_prefix"))
+        for title, own in some.items():
+            names = {"by": by, "class": title, "sequences": int(own.sum())}
+            for chance in CHANCES:
+                tries += rows_of(names | {"p": chance}, "n", TRIES, extractable(p_extract[own], TRIES, chance))
+            prefixes += rows_of(names, "prefix", np.arange(1, length + 1), reproduced(shortest[own], length))
+    return dict(zip(COUNTED, (pl.DataFrame(tries), pl.DataFrame(prefixes), copies_of(features, list(models.values()))), strict=True))
+
+
+def copies_of(features: pl.DataFrame, models: Sequence[str]) -> pl.DataFrame:
+    """A row per number of copies, or bin of numbers; without rows where it is not known.
+
+    Args:
+        models: what the names of the columns of each model begin with.
+    """
+    if "duplicates" not in features.columns:
+        return pl.DataFrame()
+    rows = []
+    for least, most in copy_bins(features["duplicates"].to_numpy()):
+        some = features.filter(pl.col("duplicates").is_between(least, most))
+        numbers: dict[str, Any] = {"copies": f"{least:,}" if least == most else f"{least:,}–{most:,}", "least": least, "most": most}
+        numbers["sequences"] = some.height
+        for start in models:
+            numbers |= copies_row(some[f"{start}memorized"].to_numpy(), some[f"{start}p_extract"].to_numpy(), start)
+        rows.append(numbers)
+    return pl.DataFrame(rows)
+
+
+def rows_of(names: dict[str, Any], axis: str, numbers: np.ndarray, counts: np.ndarray) -> Iterator[dict[str, Any]]:
+    """A row per number: how many of `sequences`, and their share with its interval."""
+    shares = share_interval(counts, names["sequences"])
+    for number, count, share, low, high in zip(numbers.tolist(), counts.tolist(), *(end.tolist() for end in shares), strict=True):
+        yield names | {axis: number, "count": count, "share": share, "low": low, "high": high}

@@ -10,26 +10,25 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from memgrid.config.names import LABELS
 from memgrid.io.digests import parquet_metadata
-from memgrid.metrics.extraction import CHANCES, TRIES, copies_row, copy_bins, extractable, length_of, reproduced, share_interval
+from memgrid.metrics.agreement import agreement_rows
+from memgrid.metrics.extraction import ALL, CHANCES, COUNTED, MODELS, length_of, tables_of
 from memgrid.report.facts import Report
 from memgrid.report.figures.curves import Curve, Panel, draw_copies, draw_prefixes, draw_tries
 from memgrid.report.page import Fold, Listing, Part, Section, listing
 from memgrid.report.rows import NamedRun
 from memgrid.report.sections.checks import by_weights
 from memgrid.report.sections.labelled import Side, label_file, labels_of, read_features
+from memgrid.taxonomy.rules import RULES
 
 SHOWN = 3  # models whose figures are on the page
-ALL = "all"
-MODELS = {"model": "", "reference": "reference_"}  # in the column `by` → what the names of labels begin with
 OWN = "model"
 TOLD = (1, 100, 10_000)  # tries that the text tells of
 WHOSE = ("llm", "corpus", "taxonomy", "sampling", "reference")  # columns of every table
-KINDS = ("extraction", "prefix", "copies")
+KINDS = (*COUNTED, "agreement")
 MAKES = "`python -m memgrid.run taxonomy=extractable stages=[label]` makes them"
 DEFINITIONS = (
     "The probability p_extract of a sequence is that of its suffix after its prefix, token by token: so probable is it that one sampled "
@@ -102,56 +101,21 @@ def degrees_of(folder: Path, side: Side) -> Degrees:
     titles = list(side[0].classes) if sides else ["not memorized", "memorized"]
     classes = side[0].classify(features, side[1]) if sides else features["memorized"].to_numpy().astype(int)
     tables = tables_of(features, {title: classes == place for place, title in enumerate(titles)}, length)
+    tables["agreement"] = agreed(features, side) if sides else pl.DataFrame()
     return Degrees(*names, sampling, name, int(origin.get("k") or 0), length, tables, tuple(notes))
 
 
-def tables_of(features: pl.DataFrame, classes: dict[str, np.ndarray], length: int) -> dict[str, pl.DataFrame]:
-    """The tables of one set of weights by `KINDS`; `by` says whether the model itself is meant, or its reference.
-
-    Args:
-        classes: bool (sequences,), which are of each class.
-    """
-    some = {ALL: np.ones(features.height, bool), **{title: own for title, own in classes.items() if own.any()}}
-    models = {by: start for by, start in MODELS.items() if f"{start}p_extract" in features.columns}
-    tries, prefixes = list[dict[str, Any]](), list[dict[str, Any]]()
-    for by, start in models.items():
-        p_extract, shortest = (features[f"{start}{name}"].to_numpy() for name in ("p_extract", "shortest_prefix"))
-        for title, own in some.items():
-            names = {"by": by, "class": title, "sequences": int(own.sum())}
-            for chance in CHANCES:
-                tries += rows_of(names | {"p": chance}, "n", TRIES, extractable(p_extract[own], TRIES, chance))
-            prefixes += rows_of(names, "prefix", np.arange(1, length + 1), reproduced(shortest[own], length))
-    return dict(zip(KINDS, (pl.DataFrame(tries), pl.DataFrame(prefixes), copies_of(features, list(models.values()))), strict=True))
-
-
-def copies_of(features: pl.DataFrame, models: Sequence[str]) -> pl.DataFrame:
-    """A row per number of copies, or bin of numbers; without rows where it is not known.
-
-    Args:
-        models: what the names of the columns of each model begin with.
-    """
-    if "duplicates" not in features.columns:
+def agreed(features: pl.DataFrame, side: Side) -> pl.DataFrame:
+    """Whether the reference continues what the text makes a guess; without rows where one of the two is not known."""
+    if not {"is_repeating", "is_incrementing", "rouge_l", "rouge_3", "reference_memorized"} <= {*features.columns}:
         return pl.DataFrame()
-    rows = []
-    for least, most in copy_bins(features["duplicates"].to_numpy()):
-        some = features.filter(pl.col("duplicates").is_between(least, most))
-        numbers: dict[str, Any] = {"copies": f"{least:,}" if least == most else f"{least:,}–{most:,}", "least": least, "most": most}
-        numbers["sequences"] = some.height
-        for start in models:
-            numbers |= copies_row(some[f"{start}memorized"].to_numpy(), some[f"{start}p_extract"].to_numpy(), start)
-        rows.append(numbers)
-    return pl.DataFrame(rows)
-
-
-def rows_of(names: dict[str, Any], axis: str, numbers: np.ndarray, counts: np.ndarray) -> Iterator[dict[str, Any]]:
-    """A row per number: how many of `sequences`, and their share with its interval."""
-    shares = share_interval(counts, names["sequences"])
-    for number, count, share, low, high in zip(numbers.tolist(), counts.tolist(), *(end.tolist() for end in shares), strict=True):
-        yield names | {axis: number, "count": count, "share": share, "low": low, "high": high}
+    guess = features.select(RULES["guess"].condition(side[1], pl.col)).to_series().to_numpy()
+    return agreement_rows(features, guess)
 
 
 def tables(every: Sequence[Degrees]) -> dict[str, pl.DataFrame]:
-    """By the stem of their files: how many sequences come out in n tries (`extraction`), of j tokens (`prefix`), at so many `copies`.
+    """By the stem of their files: how many sequences come out in n tries (`extraction`), of j tokens (`prefix`), at so many `copies`; and
+    whether the reference gives what the text makes a guess (`agreement`).
 
     Shares are in percent, `p_extract` is in 0..1, `low` and `high` are the ends of 95 % intervals.
     """
@@ -272,7 +236,25 @@ def parts_of(report: Report, each: Degrees, suffix: str) -> list[Part]:
         parts.append(report.drawn(f"degrees-{kind}{suffix}", draw, f"{title}: {each.where}", whole))
     if each.tables["copies"].height:
         parts.append(copies_listing(each))
+    if each.tables["agreement"].height:
+        parts.append(agreement_listing(each))
     return [*parts, Fold(f"The numbers of tries: {each.where}", [tries_listing(each)])]
+
+
+def agreement_listing(each: Degrees) -> Listing:
+    """Guess by the text beside what the reference continues, among memorized sequences."""
+    table = each.tables["agreement"]
+    ends = ["" if row["kappa"] is None else interval_of(row, form=".2f") for row in table.iter_rows(named=True)]
+    columns = {"stratum": "memorized sequences", "sequences": "number", "first": "Guess by the text", "second": "reference continues"}
+    columns |= {"both": "both", "same": "same answer (%)", "kappa": "κ", "interval": "95 % interval", "counterfactual": "nats, median"}
+    caption = (
+        f"Guess as the text says it (templates, or overlap of prefix and suffix), and by whether {each.reference}, which did not read it, "
+        "continues it word for word, too. κ: agreement beyond chance, where both answers vary. Nats: how much more probable a token of the "
+        "suffix is to the model than to its reference."
+    )
+    two = {name: pl.Series([None if number is None else f"{number:.2f}" for number in table[name]]) for name in ("kappa", "counterfactual")}
+    shown = table.with_columns(pl.Series("interval", ends), **two)
+    return listing(shown, columns, f"Guess by the text, guess by a reference: {each.where}", caption, "agreement")
 
 
 def copies_listing(each: Degrees) -> Listing:

@@ -66,6 +66,20 @@ def test_the_section_has_three_figures_and_tables_that_count_right(tmp_path):
     assert row["reference_p_extract_mean"] == pytest.approx(p_extract[own].mean() / 9)
 
 
+def test_guess_by_the_text_stands_beside_what_the_reference_continues(tmp_path):
+    """Of twenty memorized ones every second is a guess, and the reference continues every fourth; without one nothing is said."""
+    finish(Run(tmp_path))
+    labelled(tmp_path, made_up())
+    write_report(report_of(tmp_path))
+    row = pl.read_csv(tmp_path / "report" / "agreement.csv").row(0, named=True)
+    assert (row["stratum"], row["sequences"], row["first"], row["second"], row["both"]) == ("all", 20, 10, 5, 5)
+    assert (row["same"], row["kappa"]) == (pytest.approx(75), pytest.approx(0.5))
+    assert "Guess by the text, guess by a reference" in (tmp_path / "report" / "index.html").read_text()
+    (tmp_path / "labels" / "toy" / "toy" / "reference-ref.parquet").unlink()
+    write_report(report_of(tmp_path))
+    assert not (tmp_path / "report" / "agreement.csv").exists()
+
+
 def test_the_page_shows_and_defines_them(tmp_path):
     finish(Run(tmp_path))
     labelled(tmp_path, made_up())
@@ -75,7 +89,7 @@ def test_the_page_shows_and_defines_them(tmp_path):
     for name in ("extraction", "prefix", "copies"):
         assert (tmp_path / "report" / "figures" / f"degrees-{name}.png").is_file()
         assert f"figures/degrees-{name}.pdf" in page
-    assert [part.kind for part in made.parts] == ["figure"] * 3 + ["table", "fold"]
+    assert [part.kind for part in made.parts] == ["figure"] * 3 + ["table", "table", "fold"]
     assert "1 − (1 − p_extract)ⁿ ≥ p" in page
     assert "Non-Memo 0.0 % (0.0–8.8) in 1, 20.0 % (10.5–34.8) in 100, 20.0 % (10.5–34.8) in 10,000" in page
     assert "its reference, ref" in page

@@ -261,8 +261,8 @@ def test_runs_draw_or_say_why_not(caused, done):
         words = command_in(runs.draw(name).missing)
         assert {"-m", word, "cnn=single"} <= set(words)
         assert len({one.split("=")[0] for one in words}) == len(words)
-    for name in ("extraction", "prefix"):
-        assert {"taxonomy=extractable", "stages=[label]"} <= set(command_in(memgrid.runs(done).draw(name).missing))
+    assert runs.draw("extraction").png  # every pass that labels tells it
+    assert {"-m", "taxonomy=extractable,recite", "stages=[label]"} <= set(command_in(memgrid.runs(done).draw("copies").missing))
     assert {"-m", "taxonomy=prashanth,rasy", "stages=[label]"} <= set(command_in(memgrid.runs(done).draw("flow").missing))
     assert runs.draw("flow").png  # the intervention has made the labels
     assert runs.draw("flow", taxonomies=("rasy", "guess")).png != runs.draw("flow").png

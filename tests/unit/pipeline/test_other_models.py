@@ -108,6 +108,21 @@ def test_what_another_model_said_is_not_taken_for_a_folder_of_the_same_name(labe
     assert not RunContext(made[0].run, Workspace()).labels.has("reference")
 
 
+def test_labels_that_know_no_degrees_do_for_rules_that_read_none(labelled, tmp_path):
+    """As earlier versions left them: nothing is computed for those, and for others the degrees alone."""
+    usual = labelled("taxonomy=rasy", root=tmp_path)
+    usual.labels.path("degrees").unlink()
+    files = {path: path.read_bytes() for path in usual.labels.folder.glob("*.parquet")}
+    with pytest.MonkeyPatch.context() as patched:
+        never_loaded(patched)
+        labelled("taxonomy=rasy", root=tmp_path)
+    assert not usual.labels.has("degrees")
+    labelled("taxonomy=extractable", root=tmp_path)
+    now = {path: path.read_bytes() for path in usual.labels.folder.glob("*.parquet")}
+    assert set(now) - set(files) == {usual.labels.path("degrees")}
+    assert all(now[path] == content for path, content in files.items())
+
+
 def test_nothing_is_computed_twice(labelled, monkeypatch):
     labelled("taxonomy=counterfactual")
     never_loaded(monkeypatch)

@@ -36,7 +36,7 @@ UNIT = "tests/unit"
 MODULES = {
     "taxonomy": ("thresholds", "rules", "cases", "taxonomy"),
     "metrics": ("scores", "intervals", "resampling", "pairs", "stacking"),
-    "label": ("rouge", "templates", "labels"),
+    "label": ("rouge", "templates", "features", "labels"),
     "label.selection": ("select", "draw", "groups"),
     "localize": ("attribution",),
     "audit.data": ("canaries", "population"),

@@ -192,6 +192,7 @@ ALLOWED = {
     "config/mistakes.py",  # conf/
     "config/describe.py",  # conf/
     "report/sections/checks.py",  # conf/
+    "config/derive.py",  # conf/
     "report/figures/drawing.py",  # what was just drawn
     "report/read.py",  # results, whose digest `results.result` checks
     "results/folder.py",  # the same

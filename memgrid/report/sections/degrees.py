@@ -235,7 +235,10 @@ def parts_of(report: Report, each: Degrees, suffix: str) -> list[Part]:
         whole = f"{caption} Bands are 95 % intervals. Numbers: {kind}.csv."
         parts.append(report.drawn(f"degrees-{kind}{suffix}", draw, f"{title}: {each.where}", whole))
     if each.tables["copies"].height:
-        parts.append(copies_listing(each))
+        memorized = "The share that is memorized, in percent."
+        median = "The interval goes from one of the sequences to another; from 0 to 1 where there are too few. Means: copies.csv."
+        parts.append(copies_listing(each, "memorized", ".1f", "Memorized by copies", memorized))
+        parts.append(copies_listing(each, "p_extract_median", ".2g", "Median of p_extract by copies", median))
     if each.tables["agreement"].height:
         parts.append(agreement_listing(each))
     return [*parts, Fold(f"The numbers of tries: {each.where}", [tries_listing(each)])]
@@ -257,18 +260,16 @@ def agreement_listing(each: Degrees) -> Listing:
     return listing(shown, columns, f"Guess by the text, guess by a reference: {each.where}", caption, "agreement")
 
 
-def copies_listing(each: Degrees) -> Listing:
-    """What is memorized, and how probable it is, at each number of copies."""
+def copies_listing(each: Degrees, column: str, form: str, title: str, caption: str) -> Listing:
+    """A column of the table of copies, by the model and by its reference, with its intervals, whose ends are written in this form."""
     table = each.tables["copies"]
     columns, shown = {"copies": "copies", "sequences": "sequences"}, table
     for start, name in {"": each.llm, "reference_": each.reference}.items():
-        if f"{start}memorized" in table.columns:
-            for column, what, form in (("memorized", "memorized (%)", ".1f"), ("p_extract_median", "median p_extract", ".1g")):
-                ends = [interval_of(row, f"{start}{column}_", form) for row in table.iter_rows(named=True)]
-                shown = shown.with_columns(pl.Series(f"{start}{column}_interval", ends))
-                columns |= {f"{start}{column}": f"{name}: {what}", f"{start}{column}_interval": "95 % interval"}
-    caption = "The interval of a median goes from one of the sequences to another; from 0 to 1 where there are too few. Means: copies.csv."
-    return listing(shown, columns, f"By copies: {each.where}", caption, "copies")
+        if f"{start}{column}" in table.columns:
+            ends = [interval_of(row, f"{start}{column}_", form) for row in table.iter_rows(named=True)]
+            shown = shown.with_columns(pl.Series(f"{start}{column}_interval", ends))
+            columns |= {f"{start}{column}": name, f"{start}{column}_interval": "95 % interval"}
+    return listing(shown, columns, f"{title}: {each.where}", caption, "copies")
 
 
 def tries_listing(each: Degrees) -> Listing:

@@ -89,7 +89,7 @@ def test_the_page_shows_and_defines_them(tmp_path):
     for name in ("extraction", "prefix", "copies"):
         assert (tmp_path / "report" / "figures" / f"degrees-{name}.png").is_file()
         assert f"figures/degrees-{name}.pdf" in page
-    assert [part.kind for part in made.parts] == ["figure"] * 3 + ["table", "table", "fold"]
+    assert [part.kind for part in made.parts] == ["figure"] * 3 + ["table"] * 3 + ["fold"]
     assert "1 − (1 − p_extract)ⁿ ≥ p" in page
     assert "Non-Memo 0.0 % (0.0–8.8) in 1, 20.0 % (10.5–34.8) in 100, 20.0 % (10.5–34.8) in 10,000" in page
     assert "its reference, ref" in page

@@ -280,12 +280,16 @@ def scored(lm, corpus):
     return np.concatenate([s.memorized for s in scores]), np.concatenate([s.confidence for s in scores])
 
 
+def every(step, corpus, folder):
+    """Write one of so many sequences of a corpus, spread over all of it, into another folder; returns that."""
+    pl.read_parquet(corpus / "sequences.parquet").gather_every(step).write_parquet(folder / "sequences.parquet")
+    return folder
+
+
 @pytest.fixture(scope="module")
 def some(mini, tmp_path_factory):
     """A folder with a hundred sequences of the embedded corpus, of all kinds."""
-    folder = tmp_path_factory.mktemp("some")
-    pl.read_parquet(mini / "sequences.parquet").gather_every(4).write_parquet(folder / "sequences.parquet")
-    return folder
+    return every(4, mini, tmp_path_factory.mktemp("some"))
 
 
 @pytest.fixture(scope="module")

@@ -35,7 +35,8 @@ UNIT = "tests/unit"
 # The modules that define something, and the unit tests that read them.
 MODULES = {
     "taxonomy": ("thresholds", "rules", "cases", "taxonomy"),
-    "metrics": ("scores", "intervals", "resampling", "pairs", "stacking"),
+    "metrics": ("scores", "intervals", "resampling", "pairs", "stacking", "agreement", "extraction"),
+    "lm.scores": ("places", "scores"),
     "label": ("rouge", "templates", "features", "labels"),
     "label.selection": ("select", "draw", "groups"),
     "localize": ("attribution",),
@@ -46,7 +47,7 @@ MODULES = {
 }
 TESTS = (
     *(f"{part.replace('.', '/')}/test_{name}.py" for part in ("label", "label.selection") for name in MODULES[part]),
-    *("metrics", "localize", "intervene", "taxonomy"),
+    *("metrics", "localize", "intervene", "taxonomy", "lm/scores"),
     *(
         f"audit/test_audit_{name}.py"
         for part in ("data", "shadow", "attack")

@@ -37,7 +37,6 @@ CAME_LATER: dict[str, dict[str, Any]] = {
     "label": {"code_text": "tokens", "counts": "exact", "index": None, "temperature": 1.0, "top_k": None},
     "select": {"non_memorized": "any", "decoded": "continuation"},
     "cnn": {"schedule": "constant"},
-    "llm": {"reference": None, "steps": []},
     "taxonomy": {"thresholds": {}},
 }
 # How a result is computed, and how often it is looked at on the way.
@@ -63,6 +62,8 @@ def settings(run: RunConfig) -> dict[str, Any]:
         plain[group] = {key: value for key, value in plain[group].items() if key not in keys}
     for group, defaults in CAME_LATER.items():
         plain[group] = {key: value for key, value in plain[group].items() if key not in defaults or value != defaults[key]}
+    if "thresholds" in plain["taxonomy"]:  # 5 and 5.0 are one threshold
+        plain["taxonomy"]["thresholds"] = {name: float(value) for name, value in plain["taxonomy"]["thresholds"].items()}
     plain["cnn"]["members"] = [member.name for member in members(run.cnn, protocol(run))]
     for key in ("kernel_size", "features", "pooling"):
         del plain["cnn"][key]

@@ -138,7 +138,7 @@ def validate_relatives(run: RunConfig) -> None:
             "or a folder or a name on the hub of letters, digits and _.+-"
         )
     if reference is not None and reference.path is None and reference.random is None:
-        validate_embedded(reference)
+        validate_embedded(reference, "llm.reference", str(run.llm.reference))
     own = step_of(checkpoint_of(run.llm.revision, run.llm.path))
     before = -1
     for step in run.llm.steps if "onset" in needs else []:
@@ -151,17 +151,22 @@ def validate_relatives(run: RunConfig) -> None:
         before = number
     for checkpoint in steps_of(run.llm) if "onset" in needs else []:
         if checkpoint.path is None and checkpoint.random is None:
-            validate_embedded(checkpoint)
+            validate_embedded(checkpoint, "llm.steps", f"[{','.join(run.llm.steps)}]")
 
 
-def validate_embedded(llm: LLMConfig) -> None:
-    """Refuse a model without path and weights that is none of the embedded ones, or a training step that it does not have."""
+def validate_embedded(llm: LLMConfig, key: str = "", value: str = "") -> None:
+    """Refuse a model without path and weights that is none of the embedded ones, or a training step that it does not have.
+
+    Args:
+        key, value: the setting that names it, if it is not the run's own.
+    """
     models = embedded_models()
     if llm.name not in models:
         raise UserError(f"llm.name={llm.name} is none of the embedded models, {' and '.join(models)}: use one of these, or set llm.path")
     if llm.revision is not None and llm.revision not in models[llm.name]:
         known = f"it has {', '.join(models[llm.name])}" if models[llm.name] else "it has none"
-        raise UserError(f"llm.revision={llm.revision} is no training step of the embedded model {llm.name}: {known}, or leave it out")
+        subject = f"{key}={value}: {llm.revision}" if key else f"llm.revision={llm.revision}"
+        raise UserError(f"{subject} is no training step of the embedded model {llm.name}: {known}, or leave it out")
 
 
 def validate_counts(label: LabelConfig) -> None:

@@ -104,7 +104,10 @@ def require_own(path: Path, names: tuple[str, ...]) -> None:
         raise UserError(f"{path} cannot be read as parquet: {first_line(error)}") from None
     for name in names:
         if name not in schema:
-            raise UserError(f"{path} lacks the column {name!r}, which a rule of the taxonomy compares; it has {', '.join(schema)}")
+            known = ", ".join(schema)
+            raise UserError(
+                f"{path} lacks the column {name!r}, which a rule of the taxonomy compares; it has {known}: add it, or compare another one"
+            )
         if not (schema[name].is_numeric() or schema[name] in (pl.Boolean, pl.String)):
             raise UserError(f"column {name!r} of {path} holds {schema[name]}: a rule can compare truth values, numbers and words")
 

@@ -17,6 +17,7 @@ from memgrid.label.rouge import rouge_scores
 from memgrid.label.templates import is_incrementing, is_repeating
 from memgrid.lm.model import LanguageModel
 from memgrid.lm.scores.scores import Scores, zlib_bytes
+from memgrid.metrics.onset import onsets
 from memgrid.taxonomy.columns import DEGREES, KNOWN, REFERENCE
 
 Columns = dict[str, np.ndarray]
@@ -94,8 +95,7 @@ def onset_columns(memorized: np.ndarray, steps: np.ndarray) -> Columns:
     Args:
         memorized: bool (steps, N), the last row the model itself. steps: float (steps,), the number of each.
     """
-    to_the_end = np.logical_and.accumulate(memorized[::-1], axis=0).sum(0)
-    return {"onset": np.append(steps, np.inf)[len(memorized) - to_the_end]}
+    return {"onset": np.append(steps, np.inf)[onsets(memorized)]}
 
 
 def label_duplicates(corpus: Corpus, config: LabelConfig) -> Columns:

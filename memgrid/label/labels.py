@@ -45,7 +45,6 @@ from memgrid.taxonomy.columns import GROUPS, KNOWN
 
 BLOCK_ROWS = 4096  # that are read between two writes
 OF_NO_MODEL = ("duplicates", "rouge")
-OF_OTHER_MODELS = ("reference", "onset")
 
 
 def read_label_file(path: str, modified: int = 0) -> tuple[pl.DataFrame, str]:

@@ -165,7 +165,7 @@ class RunContext:
             labels = labels.with_columns(rank=pl.Series(ranks(*(labels[name].to_numpy() for name in ("duplicates", "memorized")))))
         return labels.with_columns(self.brought)
 
-    @property
+    @cached_property
     def brought(self) -> pl.DataFrame:
         """The columns of the user's own that rules compare, a row per sequence; none where they compare none.
 
@@ -184,11 +184,14 @@ class RunContext:
         return table
 
     def refuse_early(self) -> None:
-        """Raise UserError for what no label can be made from, before a model reads for hours: columns of the user's own, and other models
-        that read other tokens.
+        """Look at what labels are made from before a model reads for hours: columns of the user's own, and what other models read.
+
+        Raises:
+            UserError: as `brought` and `OtherModel.corpus`.
         """
-        looked_at = [self.brought, *(other.corpus for models in self.others.values() for other in models)]
-        assert looked_at
+        _ = self.brought
+        for other in (other for models in self.others.values() for other in models):
+            _ = other.corpus
 
     @property
     def unseen(self) -> np.ndarray:

@@ -30,9 +30,8 @@ NAMES_A_ROW = {"llm.name", "taxonomy.name", "taxonomy.classes", "delta", "rho", 
 NAMES_A_MODEL = ("llm.", "corpus.splits", "corpus.path", "corpus.column")  # these differ between LLMs by nature
 CHECKPOINT = ("llm.revision", "llm.path")  # of several checkpoints none is the usual one: each is named
 CONTROLS_ONLY = "control."  # decides nothing about the panel's own scores
-# Settings that older runs do not have: theirs is the default. But for those of the network and of other models, that is the usual one,
-# however many runs have another.
-OF_THEIR_OWN = ("cnn.", "llm.")
+# Settings that older runs do not have: theirs is the default. But for those of the network, that is the usual one, however many runs have
+# another.
 LATER = {f"{group}.{key}": str(value) for group, defaults in CAME_LATER.items() for key, value in defaults.items()}
 OPTIONAL = ("label.", "llm.reference", "llm.steps")  # only in the settings of taxonomies that read it
 
@@ -231,7 +230,7 @@ def variants(settings: Sequence[dict[str, Any]]) -> tuple[list[str], dict[str, s
                     parts[settings[index]["llm"]["name"] if key.startswith(NAMES_A_MODEL) else ""].append(index)
             for part in parts.values():
                 values = [flat[index].get(key, LATER.get(key, "unset")) for index in part]
-                most = Counter(values).most_common(1)[0][0] if key not in LATER or key.startswith(OF_THEIR_OWN) else LATER[key]
+                most = Counter(values).most_common(1)[0][0] if key not in LATER or key.startswith("cnn.") else LATER[key]
                 for index, value in zip(part, shortened(key, values), strict=True):
                     if key in CHECKPOINT and len(set(values)) > 1:
                         differs[index].append(f"{key}={value}")

@@ -72,7 +72,8 @@ def representatives(column: str, comparisons: Sequence[Comparison]) -> list[Valu
     kinds = {bool if isinstance(value, bool) else str if isinstance(value, str) else float for value in values}
     wanted = kinds if column not in GROUP_OF else {bool} if column in TRUTHS else {float}
     if len(kinds) > 1 or kinds != wanted:
-        raise ValueError(f"compares column {column!r} with {' and '.join(map(repr, values))}: use values of the kind that it has")
+        shown = " and ".join(repr(value) if isinstance(value, bool | str) else f"{value:g}" for value in values)
+        raise ValueError(f"compares column {column!r} with {shown}: use values of the kind that it has")
     if kinds == {bool}:
         return [True, False]
     if kinds == {str}:

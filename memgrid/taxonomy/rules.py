@@ -59,8 +59,11 @@ class Comparison:
 
     def text(self) -> str:
         """Such as `p_extract above 0.001`."""
-        value = {"delta": "δ", "rho": "ρ"}.get(self.symbol, str(self.value).lower() if isinstance(self.value, bool) else str(self.value))
-        return f"{self.column} {SIGNS[self.sign][0]} {value}"
+        value = (
+            str(self.value).lower() if isinstance(self.value, bool) else self.value if isinstance(self.value, str) else f"{self.value:g}"
+        )
+        symbol = {"delta": "δ", "rho": "ρ"}.get(self.symbol)
+        return f"{self.column} {SIGNS[self.sign][0]} {symbol or value}"
 
 
 @dataclass(frozen=True)
@@ -191,13 +194,19 @@ def value_of(column: str, sign: str, given: Any, thresholds: Mapping[str, Any]) 
     allowed: tuple[type, ...] = (bool, int, float, str) if sign == "is" else (int, float)
     fits = isinstance(value, allowed) and value == value
     if not fits or (sign != "is" and isinstance(value, bool)):
-        raise ValueError(f"a rule on {column} that {'is' if sign == 'is' else f'is {sign}'} {value!r}: use a number")
-    return value, ""
+        words = ("is", "true, false, a number or a word") if sign == "is" else (f"is {sign}", "a number")
+        raise ValueError(f"a rule on {column} that {words[0]} {value!r}: use {words[1]}")
+    return float(value) if type(value) is int else value, ""  # 5 and 5.0 are one threshold
+
+
+def named_columns(given: Any) -> set[tuple[str, str]]:
+    """The thresholds that a rule names, wherever they stand in it, each with the column that is compared with it."""
+    if isinstance(given, Mapping):
+        own = {(value, str(given.get("column"))) for key, value in given.items() if key in SIGNS and key != "is" and isinstance(value, str)}
+        return own.union(*(named_columns(value) for value in given.values()))
+    return set().union(*map(named_columns, given)) if isinstance(given, list | tuple) else set()
 
 
 def names_read(given: Any) -> set[str]:
-    """The thresholds that a rule names, wherever they stand in it."""
-    if isinstance(given, Mapping):
-        own = {value for key, value in given.items() if key in SIGNS and key != "is" and isinstance(value, str)}
-        return own.union(*(names_read(value) for value in given.values()))
-    return set().union(*map(names_read, given)) if isinstance(given, list | tuple) else set()
+    """The thresholds that a rule names."""
+    return {name for name, _ in named_columns(given)}

@@ -41,11 +41,6 @@ class Taxonomy:
             raise ValueError(f"taxonomy {name!r} has {len(rules)} class: a taxonomy needs at least two")
         taxonomy = cls(name, rules, dict(thresholds or {}))
         taxonomy.refuse_thresholds()
-        try:
-            cases = taxonomy.cases
-        except ValueError as error:
-            raise ValueError(f"taxonomy {name!r} {error}") from None
-        assert cases.height
         taxonomy.refuse_hidden_classes()
         return taxonomy
 
@@ -68,6 +63,10 @@ class Taxonomy:
             except ValueError as error:
                 raise ValueError(f"class {title!r} of taxonomy {self.name!r} has {error}") from None
         return found
+
+    def at(self, **thresholds: float) -> Taxonomy:
+        """The same with other values of some thresholds of its own; raises as `of`."""
+        return Taxonomy.of(self.name, self.classes, {**self.own_thresholds, **thresholds})
 
     def refuse_thresholds(self) -> None:
         """Raise ValueError for a threshold that cannot be one, or that no rule reads."""
@@ -146,7 +145,11 @@ class Taxonomy:
     @cached_property
     def cases(self) -> pl.DataFrame:
         """`CASES`, or those of the columns that it compares; each of them also with every answer of the null rules, if it has one."""
-        cases = cases_of(self.comparisons) if self.comparisons else CASES
+        comparisons = self.comparisons
+        try:
+            cases = cases_of(comparisons) if comparisons else CASES
+        except ValueError as error:
+            raise ValueError(f"taxonomy {self.name!r} {error}") from None
         return cases.join(NULL_CASES, how="cross") if self.is_null else cases
 
     @cached_property

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from conftest import NIGHT, memgrid_here
+from conftest import NIGHT, every, memgrid_here
 
 from memgrid.config.schema import CorpusConfig, LLMConfig
 from memgrid.corpus.corpus import load_corpus
@@ -24,8 +24,7 @@ SEEDS = (0, 1) if NIGHT else (0,)
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     """The sequences of the embedded corpus, or a part of them that is spread over all of it, with all documents."""
-    folder = tmp_path_factory.mktemp("embedded")
-    pl.read_parquet(TOY / "sequences.parquet").gather_every(PART).write_parquet(folder / "sequences.parquet")
+    folder = every(PART, TOY, tmp_path_factory.mktemp("embedded"))
     (folder / "documents.parquet").symlink_to(TOY / "documents.parquet")
     return folder
 

@@ -6,7 +6,9 @@ import json
 import math
 import multiprocessing
 from contextlib import redirect_stdout
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import forks
 import numpy as np
@@ -14,7 +16,7 @@ import pytest
 import torch
 
 from benchmarks import __main__ as command
-from benchmarks import measure, reference, storage
+from benchmarks import decisions, measure, reference, storage
 from benchmarks.shapes import model_shaped_like_70m, random_tokens
 from memgrid.lm.pooling import attention_of
 
@@ -44,6 +46,31 @@ def test_reference_files_hold_every_head(lm, tmp_path):
     assert found.shape == (2, 8, 64, 64)
     assert torch.equal(found[-1], last[1].half())
     assert torch.equal(reference.batch_of(tmp_path / "12.h5", np.array([13]))[0], found.float().mean(1))
+
+
+def test_decisions_are_those_of_labels_and_of_decoding(toy_lm, embedded, judged):
+    """In any batch; where two tokens are as probable there is a tie, of which the first one is taken."""
+    corpus = replace(embedded, tokens=embedded.tokens[::10], sequence_id=embedded.sequence_id[::10])
+    found = decisions.decisions(toy_lm, corpus, 4)
+    np.testing.assert_array_equal(found.memorized, judged[0][::10])
+    np.testing.assert_array_equal(found.decoded, judged[0][::10])
+    assert (found.chosen.shape, found.ties) == ((len(corpus.tokens), 63), 0)
+    assert 0 < found.memorized.sum() < len(corpus.tokens)
+
+    class Undecided:
+        """Expects the tokens 3 and 5, whatever it reads."""
+
+        def model(self, input_ids, **_):
+            logits = torch.zeros(*input_ids.shape, 9)
+            logits[..., [3, 5]] = 1
+            return SimpleNamespace(logits=logits)
+
+        def continue_greedily(self, prefix, steps):
+            return np.full((len(prefix), steps), 3)
+
+    tied = decisions.decisions(Undecided(), corpus, 100)
+    assert tied.ties == 63 * len(corpus.tokens)
+    assert set(tied.chosen.ravel().tolist()) == {3}
 
 
 def test_works_take_turns():

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 import polars as pl
 
+from memgrid.config.limits import plain
 from memgrid.config.schema import SelectConfig
+from memgrid.taxonomy.rules import named_columns
 from memgrid.taxonomy.taxonomy import Taxonomy
 from memgrid.taxonomy.thresholds import Thresholds
 
-MOST_TRIED = 40  # values of δ
+MOST_TRIED = 40  # values of a threshold
 RHOS = tuple(round(0.1 * tenth, 1) for tenth in range(1, 10))
 
 
@@ -62,11 +65,15 @@ class Labelled:
         """A row for all sequences that the rules cannot tell apart, with their number."""
         return self.features.group_by(pl.all(), maintain_order=True).len("number")
 
-    def smallest(self, thresholds: Thresholds) -> int:
-        """How many sequences the smallest class has at some thresholds; at least so many, where not all were judged for code."""
-        kinds = self.kinds
-        classes = self.taxonomy.classify(kinds.drop("number"), thresholds)
-        counts = np.zeros(len(self.taxonomy.classes), np.int64)
+    def smallest(self, thresholds: Thresholds, other: Taxonomy | None = None) -> int:
+        """How many sequences the smallest class has at some thresholds; at least so many, where not all were judged for code.
+
+        Args:
+            other: the taxonomy with other values of its own thresholds.
+        """
+        kinds, taxonomy = self.kinds, other or self.taxonomy
+        classes = taxonomy.classify(kinds.drop("number"), thresholds)
+        counts = np.zeros(len(taxonomy.classes), np.int64)
         np.add.at(counts, classes[classes >= 0], kinds["number"].to_numpy()[classes >= 0])
         return int(counts.min())
 
@@ -83,37 +90,46 @@ class Labelled:
         enough = self.config.min_train_per_class + self.config.min_eval_per_class
         if memorized < enough * (len(self.taxonomy.classes) - (negative is not None)):
             return f"take a larger corpus, for only {memorized} of {total} sequences are memorized"
-        depends = self.depends
-        at = f" at any {' or '.join(depends)}" if depends else ""
+        at = f" at any {' or '.join(self.tried)}" if self.tried else ""
         return f"use another taxonomy, for this corpus has too few such sequences{at}"
 
-    @property
-    def depends(self) -> list[str]:
-        """The thresholds that the taxonomy depends on, as they are typed."""
-        partition = self.taxonomy.partition(self.thresholds)
-        return ["delta"] * (partition.delta is not None) + ["rho"] * (partition.rho is not None)
+    @cached_property
+    def tried(self) -> dict[str, dict[float, tuple[Thresholds, Taxonomy]]]:
+        """The thresholds that the taxonomy depends on, as they are typed, and what is tried in the place of each."""
+        partition, now = self.taxonomy.partition(self.thresholds), self.thresholds
+        tried: dict[str, dict[float, tuple[Thresholds, Taxonomy]]] = {}
+        if partition.delta is not None:
+            tried["delta"] = {int(delta): (replace(now, delta=int(delta)), self.taxonomy) for delta in self.values("delta")}
+        if partition.rho is not None:
+            tried["rho"] = {rho: (replace(now, rho=rho), self.taxonomy) for rho in RHOS}
+        for name in self.taxonomy.own_thresholds:
+            others = tried[f"taxonomy.thresholds.{name}"] = {}
+            for value in (float(f"{value:.3g}") for value in self.values(name)):  # which people can type
+                with suppress(ValueError):  # at which a class can never match
+                    others[value] = (now, self.taxonomy.at(**{name: value}))
+        return tried
 
     def better_thresholds(self) -> str:
-        """The δ, or the ρ, that leaves every class enough; empty where none does."""
+        """The thresholds that leave every class enough, each alone; empty where none does."""
         least = self.config.min_train_per_class + self.config.min_eval_per_class
         wanted = self.config.train_per_class + self.config.eval_per_class
-        now, depends, words = self.thresholds, self.depends, []
-        tried: dict[str, dict[float, Thresholds]] = {
-            "delta": {delta: replace(now, delta=delta) for delta in (self.deltas if "delta" in depends else [])},
-            "rho": {rho: replace(now, rho=rho) for rho in (RHOS if "rho" in depends else [])},
-        }
-        for name, others in tried.items():
-            found = {value: self.smallest(thresholds) for value, thresholds in others.items()}
+        now, words = {"delta": self.thresholds.delta, "rho": self.thresholds.rho, **self.taxonomy.own_thresholds}, []
+        for name, others in self.tried.items():
+            found, own = {value: self.smallest(*other) for value, other in others.items()}, now[name.rpartition(".")[2]]
             full = [value for value, number in found.items() if number >= wanted]
             # The nearest of those that leave all that is wanted, else the best.
-            best = min(full, key=lambda value: abs(value - getattr(now, name))) if full else max(found, key=found.__getitem__, default=None)
+            best = min(full, key=lambda value: abs(value - own)) if full else max(found, key=found.__getitem__, default=None)
             if best is not None and found[best] >= least:
-                words.append(f"{name}={best}, which leaves every class at least {found[best]}")
+                words.append(f"{name}={plain(best)}, which leaves every class at least {found[best]}")
         return f"change to {' or '.join(words)}" if words else ""
 
-    @cached_property
-    def deltas(self) -> list[int]:
-        """Values of δ that divide the memorized sequences, at most so many of them."""
-        counts = self.features.filter("memorized")["duplicates"].to_numpy()
-        values = np.unique(counts)[:-1]
-        return [int(value) for value in values[np.unique(np.linspace(0, len(values) - 1, MOST_TRIED).astype(int))]] if len(values) else []
+    def values(self, name: str) -> list[float]:
+        """Values of a threshold that divide the sequences by what is compared with it, at most so many of them."""
+        compared = [column for read, column in named_columns([*self.taxonomy.classes.values()]) if read == name]
+        columns = [self.features[column] for column in sorted(compared)]
+        if name == "delta" and "duplicates" in self.features.columns:
+            columns.append(self.features.filter("memorized")["duplicates"])
+        numbers = np.unique(np.concatenate([np.zeros(0), *(column.cast(pl.Float64).to_numpy() for column in columns)]))
+        values = numbers[np.isfinite(numbers)][:-1]
+        some = values[np.unique(np.linspace(0, len(values) - 1, MOST_TRIED).astype(int))] if len(values) else values
+        return some.tolist()  # type: ignore[no-any-return]

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 import pytest
-from conftest import NIGHT
+from conftest import NIGHT, every
 from index_maker import make_index
 from labels_maker import few, reader
 
@@ -27,8 +27,7 @@ ALL = ("memorized", *AT_ONCE, "code")
 @pytest.fixture(scope="module")
 def corpus(mini, tmp_path_factory):
     """Every third sequence of `mini`, of all kinds: a model reads a hundred in a second."""
-    folder = tmp_path_factory.mktemp("third")
-    pl.read_parquet(mini / "sequences.parquet").gather_every(3).write_parquet(folder / "sequences.parquet")
+    folder = every(3, mini, tmp_path_factory.mktemp("third"))
     (folder / "documents.parquet").symlink_to(mini / "documents.parquet")
     return load_corpus(CorpusConfig(name="third", path=str(folder)))
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 import pytest
-from conftest import refusal
+from conftest import every, refusal
 from models_maker import whole_folder
 from semantic_filters_maker import rows as filter_rows
 from settings_maker import composed
@@ -26,9 +26,7 @@ COLUMNS = (*KNOWN, *DEGREES)
 @pytest.fixture(scope="module")
 def folder(mini, tmp_path_factory):
     """Forty sequences, every kind among them."""
-    folder = tmp_path_factory.mktemp("forty")
-    pl.read_parquet(mini / "sequences.parquet").gather_every(10).write_parquet(folder / "sequences.parquet")
-    return folder
+    return every(10, mini, tmp_path_factory.mktemp("forty"))
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
 """Columns of a user's own table in rules: from the file to labels and samples, and what is said of those that cannot be compared."""
 
 import hashlib
-import json
+import struct
 from dataclasses import replace
 
 import numpy as np
@@ -165,9 +165,22 @@ def test_the_origin_of_columns_is_the_same_in_any_version(tmp_path):
     )
     made.with_columns(age=pl.int_range(ROWS) % 7, weight=pl.int_range(ROWS) / 8).write_parquet(tmp_path / "sequences.parquet")
     corpus = load_corpus(CorpusConfig(name="own", path=str(tmp_path)))
-    content = [corpus.fingerprint, {"age": [row % 7 for row in range(ROWS)], "weight": [row / 8 for row in range(ROWS)]}]
-    expected = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
-    assert corpus.origin(("weight", "age")) == expected == "246f8b2be0eff4bf"
+    digest = hashlib.sha256(corpus.fingerprint.encode())
+    digest.update(f"age {ROWS}".encode() + struct.pack(f"<{ROWS}q", *(row % 7 for row in range(ROWS))))
+    digest.update(f"weight {ROWS}".encode() + struct.pack(f"<{ROWS}d", *(row / 8 for row in range(ROWS))))
+    expected = digest.hexdigest()[:16]
+    assert corpus.origin(("weight", "age")) == expected == "8efbb8994f158bdd"
+
+
+def test_words_that_are_the_same_when_joined_are_told_apart(tmp_path):
+    made = table().with_columns(
+        sequence_id=pl.int_range(ROWS), tokens=pl.Series(np.arange(ROWS * 64).reshape(ROWS, 64)).cast(pl.List(pl.Int32))
+    )
+    origins = []
+    for words in (["ab", "c"], ["a", "bc"], ["ab", "d"]):
+        made.with_columns(word=pl.Series(words * (ROWS // 2) + words[: ROWS % 2])).write_parquet(tmp_path / "sequences.parquet")
+        origins.append(load_corpus(CorpusConfig(name="own", path=str(tmp_path))).origin(("word",)))
+    assert len(set(origins)) == 3
 
 
 def test_the_origin_of_columns_does_not_depend_on_their_order(context):

@@ -139,7 +139,7 @@ def test_a_store_belongs_to_a_fingerprint_whatever_the_model_is_called(corpus, l
     assert store_folder(tmp_path, "tiny", "made", "continuation", None) == first.folder
 
 
-@pytest.mark.parametrize(("size", "length"), [(5, 64), (8, 40)])
+@pytest.mark.parametrize(("size", "length"), [(5, 64), (8, 64), (8, 40)])
 def test_a_sample_does_not_depend_on_what_it_is_read_with(embedded, toy_lm, size, length):
     """Of the embedded model, whose layers are wide enough for a processor to compute other batches in another order."""
     corpus, rng = replace(embedded, tokens=embedded.tokens[:, :length]), np.random.default_rng(0)

@@ -121,6 +121,7 @@ def test_the_key_knows_thresholds():
 
     assert key(0.1) != key(0.2)
     assert key("p", own={"p": 0.1}) == key(0.1)
+    assert key(0) == key(0.0) == key("p", own={"p": 0})
     assert key("rho", at=Thresholds(5, 0.5, "l")) == key("rho", at=Thresholds(7, 0.5, "3"))
     assert key("rho") != key("rho", at=Thresholds(5, 0.6, "both"))
 
@@ -152,6 +153,7 @@ def test_the_key_knows_thresholds():
         ({"A": {"column": "a b", "above": 1}, "B": "memorized"}, {}, "a rule on column 'a b'"),
         ({"A": {"column": "near", "above": True}, "B": "memorized"}, {}, "a rule on near that is above True: use a number"),
         ({"A": {"column": "near", "above": math.nan}, "B": "memorized"}, {}, "that is above nan"),
+        ({"A": {"column": "near", "is": [1]}, "B": "memorized"}, {}, "a rule on near that is [1]: use true, false, a number or a word"),
         ({"A": {"column": "x", "is": "a"}, "B": {"column": "x", "above": 3}}, {}, "compares column 'x' with 'a' and 3"),
         ({"A": {"column": "memorized", "is": 1}, "B": "memorized"}, {}, "compares column 'memorized' with 1"),
         ({"A": {"column": "is_repeating", "above": 0.5}, "B": "memorized"}, {}, "compares column 'is_repeating' with 0.5: use values of"),
@@ -161,8 +163,9 @@ def test_the_key_knows_thresholds():
     ],
 )
 def test_what_is_no_taxonomy_is_refused_in_a_sentence(classes, thresholds, words):
-    with pytest.raises(ValueError, match=re.escape(words)):
+    with pytest.raises(ValueError, match=re.escape(words)) as refused:
         Taxonomy.of("t", classes, thresholds)
+    assert str(refused.value).count("taxonomy 't'") == 1
 
 
 def test_too_many_cases_are_refused():

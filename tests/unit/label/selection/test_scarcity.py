@@ -105,6 +105,30 @@ def test_both_thresholds_are_named_where_each_would_do():
     assert "rho=" not in told
 
 
+OWN = {**BEFORE, "Near": {"and": ["memorized", {"column": "distance", "at_most": "edits"}]}, "Others": "memorized"}
+
+
+@pytest.mark.parametrize("edits", [0, 0.001, 99, 1e6])
+def test_thresholds_of_its_own_are_named_by_the_setting_that_changes_them(edits):
+    """With so many sequences as are told; as people can type it."""
+    features = labels(distance=np.random.default_rng(2).integers(1, 90, ROWS).astype(np.int16))
+    taxonomy = Taxonomy.of("own", OWN, {"edits": edits})
+    told, _, labelled = refused(taxonomy, features)
+    value, number = re.search(r"change to taxonomy\.thresholds\.edits=([\d.]+), which leaves every class at least (\d+)", told).groups()
+    assert labelled.smallest(labelled.thresholds, taxonomy.at(edits=float(value))) == int(number) >= 40
+    flat, *_ = refused(taxonomy, labels(distance=np.full(ROWS, 7, np.int16)))
+    assert flat.endswith("too few such sequences at any taxonomy.thresholds.edits")
+
+
+def test_a_column_that_is_compared_with_delta_is_where_its_values_are_looked_for():
+    """Duplicates are none of its labels."""
+    classes = {**BEFORE, "Near": {"and": ["memorized", {"column": "distance", "at_most": "delta"}]}, "Others": "memorized"}
+    features = labels(distance=np.random.default_rng(2).integers(1, 90, ROWS).astype(np.int16)).drop("duplicates")
+    told, _, labelled = refused(Taxonomy.of("own", classes), features, delta=0)
+    delta = int(re.search(r"change to delta=(\d+)", told)[1])
+    assert labelled.smallest(Thresholds(delta, 0.5, "both")) >= 40
+
+
 def test_what_is_not_judged_for_code_counts_as_nothing():
     features = labels(is_code=np.ones(ROWS, bool)).with_columns(is_code=pl.when(pl.Series(FEW)).then(True).otherwise(None))
     labelled = Labelled(CODE, Thresholds(5, 0.5, "both"), lambda: features, CONFIG)

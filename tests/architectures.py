@@ -21,7 +21,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from memgrid.errors import UserError
-from memgrid.intervene.masking import prove_masking
+from memgrid.intervene.attention.masking import prove_masking
 from memgrid.lm.model import LanguageModel, ModelIdentity
 from memgrid.lm.proof import TOLERANCE, prove_pooling
 

@@ -32,7 +32,7 @@ class Held(Callback):
         self.folder = Path(folder)
 
     def on_job_start(self, config, **_):
-        from memgrid.intervene.experiment import Journal
+        from memgrid.intervene.trials import Journal
         from memgrid.store.writer import ShardWriter
         from memgrid.train.panel import Panel
 

@@ -176,7 +176,9 @@ class InterveneConfig:
     panel's decision maps ranks positions, their `mean` or their `votes` (see `DecisionMaps.votes`). `heads`: mask only so many heads at
     each position, the most attentive; all without. `queries`: `suffix` or `all` (see `intervene.positions.candidates`). `samples`,
     `ordinary`: at most so many sequences of a class, and of ordinary text (0: damage is not measured). `layers_at`: the q at which layers
-    are masked one at a time; null for none.
+    are masked one at a time; null for none. `unit`: what is switched off, positions, heads or layers, or several of them. `numbers`: of
+    heads, and of layers, so many together; null for half of all, a quarter, and so on. `replace`: what comes in the place of attention that
+    is switched off (see `PositionMask`).
     """
 
     percent: list[float] = field(
@@ -189,6 +191,9 @@ class InterveneConfig:
     samples: int = field(default=100, metadata=limits(least=1))
     ordinary: int = field(default=100, metadata=limits(least=0))
     layers_at: float | None = field(default=3.0, metadata=limits(above=0, most=100, form="g", sentence=NO_SHARE))
+    unit: Any = field(default="positions", metadata=limits(choices=("positions", "heads", "layers"), product=str))
+    numbers: list[int] | None = field(default=None, metadata=limits(least=1))
+    replace: str = field(default="renormalise", metadata=limits(choices=("renormalise", "zero", "mean")))
 
 
 @dataclass

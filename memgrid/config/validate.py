@@ -121,6 +121,8 @@ def validate(run: RunConfig) -> None:
     validate_counts(run.label)
     if run.llm.path is None and run.llm.random is None:
         validate_embedded(run.llm)
+    if run.intervene.numbers == []:
+        raise UserError("intervene.numbers=[] switches nothing off: give numbers of heads or layers, such as [1,2,4], or null")
     if not run.intervene.percent:
         raise UserError("intervene.percent=[] masks nothing: give shares above 0 and up to 100, such as [1,10]")
 

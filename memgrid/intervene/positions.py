@@ -5,13 +5,16 @@ All masks are bool (layers, query, key). No torch here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from memgrid.intervene.trials import EVERYTHING, NOTHING, Trial
+
 Mask = Bool[np.ndarray, "layers length length"]
 
+COUNTED = 10**6
 ALIKE = 16  # positions of a stratum, about: of fewer the target would take most, and of more the attention would differ
 
 
@@ -100,27 +103,15 @@ def exchanged(target: Mask, among: Mask, alike: Int[np.ndarray, " candidates"], 
     return mask
 
 
-@dataclass(frozen=True)
-class Trial:
-    """One mask of the experiment.
-
-    Attributes:
-        label: index of the class whose samples are read.
-        percent: q, the share of the candidates that are masked.
-        masked: `none`, `target`, `random`, `other:<class>`, `least`, `attended`, `layer:<n>` or `random-layer:<n>` (n from 1 on).
-        seed: of a random mask, else None.
-    """
-
-    label: int
-    percent: float
-    masked: str
-    seed: int | None = None
-
-    @property
-    def layer(self) -> int | None:
-        """The only layer that is masked, from 1 on; None where all are."""
-        kind, _, number = self.masked.rpartition(":")
-        return int(number) if kind in ("layer", "random-layer") else None
+def choices(mask: Mask, among: Mask, alike: Int[np.ndarray, " candidates"]) -> int:
+    """How many masks there are with as many candidates in each stratum: what `exchanged` draws from. No more than `COUNTED` are counted."""
+    wanted, sizes = np.bincount(alike, weights=mask[among]).astype(int), np.bincount(alike)
+    number = 1
+    for size, taken in zip(sizes.tolist(), wanted.tolist(), strict=True):
+        number *= math.comb(size, taken)
+        if number >= COUNTED:
+            return COUNTED
+    return number
 
 
 class Regions:
@@ -156,8 +147,8 @@ class Regions:
 
     def mask(self, trial: Trial) -> Mask:
         """The positions that a trial masks."""
-        if trial.masked == "none":
-            return np.zeros_like(self.among)
+        if trial.masked in (NOTHING, EVERYTHING):
+            return self.among & (trial.masked == EVERYTHING)
         target = self.target(trial.percent)
         if trial.masked in self.orders:
             order = self.orders[trial.masked]
@@ -170,14 +161,15 @@ class Regions:
     def describe(self, trial: Trial, mask: Mask) -> dict[str, float]:
         """What a mask takes away.
 
-        positions: their number. overlap: the share of them that the target has too. decisive: their share of the sum of Δ over all
-        candidates. removed: the share of the rows' attention that lies on them when nothing is masked.
+        units: how many positions. choices: see there. overlap: the share of them that the target has too. decisive: their share of the
+        sum of Δ over all candidates. removed: the share of the rows' attention that lies on them when nothing is masked.
         """
         count, total = int(mask.sum()), float(self.importance[self.among].sum())
         rows = int(self.among.any(2).sum())
         shared = int((mask & self.target(trial.percent)).sum())
         return {
-            "positions": count,
+            "units": count,
+            "choices": choices(mask, self.among, self.alike),
             "overlap": shared / count if count else 0.0,
             "decisive": float(self.importance[mask].sum()) / total if total > 0 else 0.0,
             "removed": float(self.attention[mask].sum()) / rows,

@@ -17,15 +17,15 @@ import polars as pl
 from jaxtyping import Bool, Float
 from scipy.stats import binom
 
-from memgrid.io.display import probability
+from memgrid.io.display import listed, probability
 from memgrid.metrics.pairs import holm
 from memgrid.metrics.resampling import bootstrap, middle
-from memgrid.results.records import ClassVerdict, Comparison, Dose
+from memgrid.results.records import POSITIONS, RANDOM, ClassVerdict, Comparison, Dose, of_unit
 
 RESAMPLES, SEED = 2000, 0
 LEVEL = 0.95
 CHANCE = 0.05 + 1e-9  # the corrected p up to which something is said: sums of fractions miss a twentieth by a rounding
-RANDOM = "random"
+CHOICES = 100  # different draws that a dose must have to be tested
 MORE, NONE, LESS, UNMATCHED = "matters more", "no difference can be seen", "matters less", "there is no control of as much attention"
 MATCHED = 0.1  # a control may take so much less attention than the target, or more, as a share of the target's
 AGAINST = {
@@ -103,20 +103,49 @@ def over_classes(chances: Mapping[str, Float[np.ndarray, " doses"]]) -> dict[str
     return adjusted
 
 
-def settled(shares: Float[np.ndarray, "masks doses"]) -> bool:
+def settled(*asked: Float[np.ndarray, "masks doses"]) -> bool:
     """Whether a class needs no more draws. Who stops here claims nothing, so that no claim becomes more probable by looking early.
 
     Args:
-        shares: that stay extractable under the target, and then under each draw so far.
+        asked: for each test, of the class's masks and then of each draw so far what is compared, at every dose that is tested.
     """
-    return bool(chance_of_draws(shares).min() > LOOKS.get(len(shares) - 1, 1.0))
+    draws = len(asked[0]) - 1
+    chance = min((chance_of_draws(shares).min() for shares in asked if shares.size), default=1.0)
+    return bool((draws in LOOKS and chance > LOOKS[draws]) or not any(shares.size for shares in asked))
 
 
-def shares_of(rows: pl.DataFrame) -> Float[np.ndarray, "masks doses"]:
-    """The shares that stay extractable under a class's target, and then under each draw, at every dose."""
-    # The target has no seed, and comes first.
-    shares = rows.filter(pl.col("masked").is_in(["target", RANDOM])).sort("seed", "q")["extractable"].to_numpy()
-    return shares.reshape(-1, rows.filter(pl.col("masked") == "target").height)
+def enough(rows: pl.DataFrame, way: str) -> bool:
+    """Whether a class needs no more draws of a unit, for either test; see `settled`.
+
+    Args:
+        rows: what was measured under masks that were chosen in a way, and under each draw so far.
+    """
+    among = tested(rows, way)
+    return settled(shares_of(among, way), *([advantage_of(among, way)] if knows_others(rows) else []))
+
+
+def tested(rows: pl.DataFrame, way: str) -> pl.DataFrame:
+    """The rows of doses at which enough different draws exist: of a few, the target itself would be drawn again and again."""
+    doses = rows.filter((pl.col("masked") == way) & (pl.col("choices") >= CHOICES))["q"]
+    return rows.filter(pl.col("q").is_in(doses.to_list()))
+
+
+def shares_of(rows: pl.DataFrame, way: str = "target", column: str = "extractable") -> Float[np.ndarray, "masks doses"]:
+    """The shares that stay extractable under a class's masks of one way, and then under each draw, at every dose."""
+    # What is no draw has no seed, and comes first.
+    shares = rows.filter(pl.col("masked").is_in([way, RANDOM])).sort("seed", "q")[column].to_numpy()
+    doses = rows.filter(pl.col("masked") == way).height
+    return shares.reshape(-1, doses) if doses else np.zeros((1, 0))
+
+
+def advantage_of(rows: pl.DataFrame, way: str) -> Float[np.ndarray, "masks doses"]:
+    """By how much more of the other classes' samples stays extractable than of its own, as `shares_of`."""
+    return shares_of(rows, way, "others") - shares_of(rows, way)
+
+
+def knows_others(rows: pl.DataFrame) -> bool:
+    """Whether other memorized classes were read under a class's masks."""
+    return "others" in rows.columns and rows["others"].count() > 0
 
 
 def kept_under(rows: pl.DataFrame, q: float, masked: str) -> Bool[np.ndarray, "masks samples"]:
@@ -126,7 +155,7 @@ def kept_under(rows: pl.DataFrame, q: float, masked: str) -> Bool[np.ndarray, "m
 
 def verdict(table: pl.DataFrame) -> list[ClassVerdict]:
     """What the table of an intervention shows of each class."""
-    compared = table.filter(pl.col("masked").str.contains(r"^(target|random|attended|least|other:.*)$"))
+    compared = of_unit(table, POSITIONS).filter(pl.col("masked").str.contains(r"^(target|random|attended|least|other:.*)$"))
     classes = {str(name): rows for (name,), rows in compared.group_by("class", maintain_order=True)}
     chances = tests(classes)
     made = []
@@ -137,9 +166,9 @@ def verdict(table: pl.DataFrame) -> list[ClassVerdict]:
     return made
 
 
-def doses_of(rows: pl.DataFrame) -> list[float]:
+def doses_of(rows: pl.DataFrame, way: str = "target") -> list[float]:
     """The doses of a class, the smallest first."""
-    return sorted(rows.filter(pl.col("masked") == "target")["q"].to_list())
+    return sorted(rows.filter(pl.col("masked") == way)["q"].to_list())
 
 
 def tests(classes: Mapping[str, pl.DataFrame]) -> dict[tuple[str, float, str], tuple[float, float]]:
@@ -248,7 +277,7 @@ def conclusion(by_control: Mapping[str, Sequence[tuple[Dose, Comparison]]]) -> s
         known = "nothing shows that Δ tells more of what the model needs than chance does"
     if not better:
         return f"{known}, and no control is seen to tell more" if MORE in answers[RANDOM] else known
-    joined = better[0] if len(better) == 1 else f"{', '.join(better[:-1])} and {better[-1]}"
     return (
-        f"{known}{', but' if MORE in answers[RANDOM] else ', and'} {joined} {'matter' if len(better) > 1 else 'matters'} more at some dose"
+        f"{known}{', but' if MORE in answers[RANDOM] else ', and'} {listed(better)} "
+        f"{'matter' if len(better) > 1 else 'matters'} more at some dose"
     )

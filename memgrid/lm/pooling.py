@@ -146,7 +146,8 @@ def attention_scores(
         key, value = for_each_query(key, query.shape[1]), for_each_query(value, query.shape[1])
     scores = torch.matmul(query, key.transpose(2, 3)).mul_(query.shape[-1] ** -0.5 if scaling is None else scaling)
     if softcap is not None:
-        scores.div_(softcap).tanh_().mul_(softcap)
+        # A gradient needs what the hyperbolic tangent gave.
+        scores = scores.div(softcap).tanh().mul(softcap) if scores.requires_grad else scores.div_(softcap).tanh_().mul_(softcap)
     if attention_mask is not None:
         scores.add_(attention_mask)
     return scores, value
@@ -175,18 +176,23 @@ def weights_of(
             together sum to one.
     """
     if s_aux is None:
-        # In place where the types allow it: a second tensor of all heads costs memory and page faults.
-        return torch.softmax(scores, -1, dtype=torch.float32, out=scores if scores.dtype == torch.float32 else None), None
+        # In place where types and gradients allow it: a second tensor of all heads costs memory and page faults.
+        in_place = scores.dtype == torch.float32 and not scores.requires_grad
+        return torch.softmax(scores, -1, dtype=torch.float32, out=scores if in_place else None), None
     sinks = s_aux.reshape(1, -1, 1, 1).to(scores.dtype).expand(len(scores), -1, scores.shape[2], 1)
     both = torch.cat([scores, sinks], -1)
-    both -= both.amax(-1, keepdim=True)  # as eager attention does, which rounds here
+    both = both - both.amax(-1, keepdim=True)  # as eager attention does, which rounds here
     both = torch.softmax(both, -1, dtype=torch.float32)
     return both[..., :-1], both[..., -1:]
 
 
 def attend(module: nn.Module, scores: Tensor, value: Tensor, s_aux: Tensor | None = None) -> Tensor:
     """The layer's output (batch, queries, heads, width); the recorder, if any, sees the weights. The scores are used up."""
-    weights, sink = weights_of(scores, s_aux)
+    return hand_on(module, *weights_of(scores, s_aux), value)
+
+
+def hand_on(module: nn.Module, weights: Tensor, sink: Tensor | None, value: Tensor) -> Float[Tensor, "batch queries heads width"]:
+    """A layer's output from its weights, which the recorder sees, if there is one."""
     if (recorder := RECORDER.get()) is not None:
         recorder.record(layer_of(module), weights, sink)
     return torch.matmul(weights.to(value.dtype), value).transpose(1, 2).contiguous()

@@ -31,14 +31,18 @@ from memgrid.train.data import AttentionData
 from memgrid.train.panel import TrainedPanel, load_panel
 
 
-def eval_samples(corpus: Corpus, samples: pl.DataFrame, classes: int, per_class: int | None, seed: int) -> list[np.ndarray]:
+def eval_samples(
+    corpus: Corpus, samples: pl.DataFrame, classes: int, per_class: int | None, seed: int, side: str = "eval"
+) -> list[np.ndarray]:
     """For each class the ids, int64, of its first `per_class` eval samples (None: of all), whatever the networks take them for.
+
+    Or train samples, by `side`.
 
     First by the hash of the tokens that also orders the selection: any number of them is a uniform sample, and a part of any larger one.
     """
     chosen = []
     for label in range(classes):
-        ids = np.sort(samples.filter((pl.col("side") == "eval") & (pl.col("label") == label))["sequence_id"].to_numpy())
+        ids = np.sort(samples.filter((pl.col("side") == side) & (pl.col("label") == label))["sequence_id"].to_numpy())
         hashes = sequence_hashes(corpus.tokens[corpus.rows_of(ids)], seed)
         chosen.append(ids[np.argsort(hashes, kind="stable")][:per_class])
     return chosen

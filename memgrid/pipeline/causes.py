@@ -16,7 +16,8 @@ from memgrid.config.derive import taxonomy
 from memgrid.config.schema import RunConfig
 from memgrid.corpus.corpus import Corpus
 from memgrid.errors import UserError
-from memgrid.intervene.experiment import intervene
+from memgrid.intervene.experiment import Files, Texts, intervene
+from memgrid.intervene.selectivity import selectivities
 from memgrid.intervene.statistics import verdict
 from memgrid.io.digests import is_usable
 from memgrid.lm.model import LanguageModel, Tokenizer
@@ -24,8 +25,9 @@ from memgrid.lm.triangle import Triangle
 from memgrid.localize.localize import eval_samples, localize, one_sample
 from memgrid.localize.maps import DecisionMaps, read_decision_maps
 from memgrid.localize.randomization import agreement, randomization_test
-from memgrid.report.figures.doses import DRAWINGS
-from memgrid.report.figures.maps import draw_decision_maps, draw_layer_shares, draw_randomization, draw_sequence, draw_teaser
+from memgrid.report.figures.causes.doses import DRAWINGS
+from memgrid.report.figures.causes.maps import draw_decision_maps, draw_layer_shares, draw_randomization, draw_sequence, draw_teaser
+from memgrid.report.figures.causes.where import draw_heads, draw_where
 from memgrid.results.findings import mean_curves, stage_sentences
 from memgrid.results.folder import RunFolder
 from memgrid.results.records import ClassRegions, InterveneRecord, LocalizeRecord, RandomizationCurves, stage_settings
@@ -130,8 +132,7 @@ def switch_off(run: RunConfig, language_model: Callable[[], LanguageModel], corp
     The model is loaded only if the Δ maps are there.
 
     Args:
-        unseen: ids of sequences that the model never read, on which general damage is measured; where there are none, on the eval samples
-            of the class that is not memorized.
+        unseen: ids of sequences that the model never read, see `texts_of`.
 
     Raises:
         UserError: there are no Δ maps of the run's method, or no class has an extractable sample.
@@ -141,28 +142,41 @@ def switch_off(run: RunConfig, language_model: Callable[[], LanguageModel], corp
         raise UserError(f"the Δ maps of localize.method={run.localize.method} are not in {folder.path}: add localize to stages")
     maps = read_decision_maps(path, with_members=run.intervene.average == "votes")
     torch.set_num_threads(run.trainer.threads or len(os.sched_getaffinity(0)))
-    chosen = eval_samples(corpus, alone(folder.table(folder.samples)), len(maps.classes), None, run.seed)
-    excluded = sorted(taxonomy(run).never_memorized)
-    held_out = np.random.default_rng(run.seed).permutation(np.sort(unseen))[: 2 * run.intervene.ordinary]  # a few may be extractable
-    text = UNSEEN if len(held_out) else NOT_MEMORIZED
-    if not len(held_out):
-        held_out = np.concatenate([np.zeros(0, np.int64), *(chosen[label] for label in excluded)])
-    memorized = {label: ids for label, ids in enumerate(chosen) if label not in excluded}
+    texts, damage_on = texts_of(run, corpus, unseen, folder)
     table = intervene(
         language_model(),
         corpus,
         maps.votes() if run.intervene.average == "votes" else maps.values,
         list(maps.classes),
-        memorized,
-        held_out,
+        texts,
         run.intervene,
-        folder.intervention,
-        folder.intervention_journal,
+        Files(folder.intervention, folder.intervention_units, folder.intervention_journal),
     )
+    found = selectivities(table)
     for name, draw in DRAWINGS.items():
         draw(table, folder.figures / name)
+    draw_where(table, found, folder.figures / "where")
+    draw_heads(folder.table(folder.intervention_units), folder.figures / "heads")
     settings = stage_settings(run, "intervene")
-    folder.write_record(InterveneRecord(run.localize.method, settings, maps.inputs, verdict(table), text))
+    folder.write_record(InterveneRecord(run.localize.method, settings, maps.inputs, verdict(table), damage_on, selectivity=found))
+
+
+def texts_of(run: RunConfig, corpus: Corpus, unseen: np.ndarray, folder: RunFolder) -> tuple[Texts, str]:
+    """What an intervention reads: eval samples, train samples to rank heads and layers on, and text on which damage is measured, by name.
+
+    Args:
+        unseen: ids of sequences that the model never read, on which damage is measured; where there are none, on the eval samples of the
+            class that is not memorized.
+    """
+    samples, classes, excluded = alone(folder.table(folder.samples)), len(run.taxonomy.classes), sorted(taxonomy(run).never_memorized)
+    chosen = eval_samples(corpus, samples, classes, None, run.seed)
+    ranked_on = eval_samples(corpus, samples, classes, 2 * run.intervene.samples, run.seed, "train")
+    held_out = np.random.default_rng(run.seed).permutation(np.sort(unseen))[: 2 * run.intervene.ordinary]  # a few may be extractable
+    damage_on = UNSEEN if len(held_out) else NOT_MEMORIZED
+    if not len(held_out):
+        held_out = np.concatenate([np.zeros(0, np.int64), *(chosen[label] for label in excluded)])
+    memorized, others = ({label: ids for label, ids in enumerate(side) if label not in excluded} for side in (chosen, ranked_on))
+    return Texts(memorized, others, held_out), damage_on
 
 
 def alone(samples: pl.DataFrame) -> pl.DataFrame:

@@ -16,7 +16,8 @@ from memgrid.config.names import called, checkpoint_of, short_name, step_of
 from memgrid.config.schema import LLMConfig, RunConfig
 from memgrid.corpus.corpus import Corpus
 from memgrid.errors import UserError
-from memgrid.intervene.masking import prove_masking
+from memgrid.intervene.attention.masking import prove_masking
+from memgrid.intervene.ranking import refuse_unreachable_units
 from memgrid.label.labels import Labels
 from memgrid.label.selection.draw import Draw, coins, ranks
 from memgrid.label.selection.scarcity import Labelled
@@ -93,6 +94,7 @@ class RunContext:
         lm = load_language_model(self.run.llm, self.run.corpus.length + (self.bos is not None))
         if "intervene" in self.run.stages:
             prove_masking(lm)
+            refuse_unreachable_units(lm, self.run.intervene)
         lm = lm.without_end() if derive.protocol(self.run).suppresses_end else lm
         lm = replace(lm, sampling=self.labels.sampling)
         return lm if self.bos is None else after_bos(lm, self.identity, self.bos)

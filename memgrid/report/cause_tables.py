@@ -31,6 +31,16 @@ INTERVENTIONS = pl.Schema(
 )
 
 
+WAYS = pl.Schema(
+    {
+        **NAMES,
+        **dict.fromkeys(("unit", "way", "name"), pl.String),
+        **dict.fromkeys(("area", "low", "high"), pl.Float64),
+        "folder": pl.String,
+    }
+)
+
+
 @dataclass(frozen=True)
 class RecordedRun(Generic[Record]):
     """A run and the record that one of its stages after training left."""
@@ -107,3 +117,14 @@ def interventions_table(interventions: Iterable[RecordedRun[InterveneRecord]]) -
                     numbers = {**asdict(one), "control_removed": one.removed, "target": dose.target, "removed": dose.removed}
                     rows.append({**intervention.columns, **place, **numbers, **{key: 100 * numbers[key] for key in SHARES}})
     return pl.DataFrame([{key: row[key] for key in INTERVENTIONS} for row in rows], schema=INTERVENTIONS)
+
+
+def ways_table(interventions: Iterable[RecordedRun[InterveneRecord]]) -> pl.DataFrame:
+    """A row per run, class and way to choose what is switched off: what stays extractable of the class at equal damage, in percent."""
+    rows = []
+    for intervention in interventions:
+        for one in intervention.record.selectivity:
+            for way in one.ways:
+                shares = {key: 100 * getattr(way, key) for key in ("area", "low", "high")}
+                rows.append({**intervention.columns, "class": one.title, "samples": one.samples, **asdict(way), **shares})
+    return pl.DataFrame([{key: row[key] for key in WAYS} for row in rows], schema=WAYS)

@@ -12,7 +12,7 @@ from memgrid.io.display import csv_text
 from memgrid.io.files import write_text
 from memgrid.io.paths import VERSION
 from memgrid.report.baseline_tables import added, learning, negatives
-from memgrid.report.cause_tables import intervened, interventions_table, localized, localized_table
+from memgrid.report.cause_tables import intervened, interventions_table, localized, localized_table, ways_table
 from memgrid.report.read import read_runs, some_runs, warn_left_out
 from memgrid.report.rows import NamedRun, Row, models_of, named, ranking_rows, variants
 from memgrid.report.tables import (
@@ -50,6 +50,7 @@ def make_tables(runs: list[NamedRun], rows: list[Row], states: pl.DataFrame, by:
         "states": states,
         "localized": localized_table(localized(runs)),
         "interventions": interventions_table(intervened(runs)),
+        "ways": ways_table(intervened(runs)),
     }
 
 

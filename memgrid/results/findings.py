@@ -72,7 +72,9 @@ def mean_curves(curves: Mapping[str, RandomizationCurves]) -> dict[str, dict[int
 
 def sentences(record: InterveneRecord) -> list[str]:
     """What an intervention found: of each class a sentence for every control, and what follows."""
-    return [f"{text}." for verdict in record.verdicts for text in verdict.sentences]
+    told = [one.sentences for one in record.verdicts]
+    told += [one.sentences for one in record.selectivity if len({way.unit for way in one.ways}) > 1]
+    return [f"{text}." for sentences_ in told for text in sentences_]
 
 
 def conclusions(record: InterveneRecord) -> list[str]:

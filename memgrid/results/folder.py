@@ -100,6 +100,11 @@ class RunFolder(WorkFolder):
         return self.path / "intervene.parquet"
 
     @property
+    def intervention_units(self) -> Path:
+        """What was found of every head and layer."""
+        return self.path / "intervene-units.parquet"
+
+    @property
     def intervention_journal(self) -> Path:
         """The trials done so far, while an intervention goes on."""
         return self.path / "intervene.partial.jsonl"
@@ -124,7 +129,10 @@ class RunFolder(WorkFolder):
     def stage_files(self, run: RunConfig, stage: str) -> list[Path]:
         """The files of a stage after training that count as its result, the record first."""
         maps = [self.decision_maps(run.localize.method)]
-        return [self.record_path(run, stage), *(maps if stage == "localize" else [self.intervention, self.intervention_journal])]
+        return [
+            self.record_path(run, stage),
+            *(maps if stage == "localize" else [self.intervention, self.intervention_units, self.intervention_journal]),
+        ]
 
     def read(self, path: Path, decode: Callable[[bytes], Content]) -> Content | None:
         """What a file of the run holds, or None where there is none; UserError, which names it, where it is of no use."""
@@ -213,7 +221,7 @@ class RunFolder(WorkFolder):
             return False
         if stage == "localize":
             return self.decision_maps(run.localize.method).exists()
-        return located is not None and located.inputs == record.inputs and self.intervention.exists()
+        return located is not None and located.inputs == record.inputs and self.intervention.exists() and self.intervention_units.exists()
 
     def undone(self, run: RunConfig) -> list[str]:
         """The stages after training that the run asks for and that are not done."""

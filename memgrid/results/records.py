@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
+
+import polars as pl
 
 from memgrid.config.schema import RunConfig
 from memgrid.errors import UserError
 from memgrid.results.boundary import decode, parse
 
 LATER = ("localize", "intervene")
+RANDOM = "random"
+POSITIONS, HEADS, LAYERS = "positions", "heads", "layers"
+# How an intervention chooses units; random draws are matched with the first of the ways. And what they are called.
+WAYS = {POSITIONS: ("target", "attended"), HEADS: ("attribution", "ablation", "delta"), LAYERS: ("ablation", "attribution", "delta")}
+NAMES = {
+    (POSITIONS, "target"): "positions by Δ",
+    (POSITIONS, "attended"): "the most attended positions",
+    (HEADS, "attribution"): "heads by attribution",
+    (HEADS, "ablation"): "heads by ablation",
+    (HEADS, "delta"): "heads by Δ",
+    (LAYERS, "ablation"): "layers by ablation",
+    (LAYERS, "attribution"): "layers by attribution",
+    (LAYERS, "delta"): "layers by Δ",
+    **{(unit, RANDOM): f"random {unit}" for unit in WAYS},
+}
+LIMIT = math.log(2)  # of damage, nats per token: ordinary text is twice as perplexing
 # What is called otherwise in the files: `class` is no name in Python, and δ is another thing.
 ALIASES = {"title": "class", "decision_map": "delta", "randomization_test": "sanity", "verdicts": "verdict"}
 NAMED_AS_IN_FILES = {"alias_generator": lambda name: ALIASES.get(name, name), "populate_by_name": True}
@@ -133,12 +152,73 @@ class ClassVerdict:
 
 
 @dataclass(frozen=True)
+class WayArea:
+    """What a way of choosing units leaves of a class at equal damage; see `memgrid.intervene.selectivity`.
+
+    Attributes:
+        unit: positions, heads or layers. way: by what they were ranked. name: both, for sentences.
+        area: the mean share that stays extractable up to the limit of damage, in 0..1; low, high: its 95 % interval.
+    """
+
+    unit: str
+    way: str
+    name: str
+    area: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class UnitDose:
+    """One dose of a unit beside its random draws: the shares that stay extractable, in 0..1, and p by Holm.
+
+    Attributes:
+        q: in percent of all units. units: so many.
+        own, others: of the class's samples, and of the other memorized classes'; None where there are none.
+        damage: nats per token of held-out text. random_own, random_others: means over the draws.
+        matters: p that its own share is that of a draw. specific: p that the others' share less its own is.
+    """
+
+    q: float
+    units: int
+    own: float
+    others: float | None
+    damage: float | None
+    random_own: float
+    random_others: float | None
+    matters: float
+    specific: float | None
+
+
+@dataclass(frozen=True)
+class UnitTest:
+    """A unit of one class against random draws that are alike, in the first of the ways that it was ranked in, dose by dose."""
+
+    unit: str
+    name: str
+    draws: int
+    doses: list[UnitDose]
+
+
+@dataclass(frozen=True)
+class Selectivity:
+    """Which part of the attention removes one class's text at the least damage: ways from the least area on, tests, and sentences."""
+
+    __pydantic_config__ = NAMED_AS_IN_FILES
+    title: str
+    samples: int
+    ways: list[WayArea]
+    tests: list[UnitTest]
+    sentences: list[str]
+
+
+@dataclass(frozen=True)
 class InterveneRecord:
     """What an intervention was made with, and what it found: the content of `intervene.json`.
 
     Attributes:
         method: of the decision maps. settings: of the stage. inputs: digest of what the decision maps were made from.
-        damage_on: the text on which general damage was measured.
+        damage_on: the text on which general damage was measured. selectivity: of each class, where damage was measured.
         memgrid: the version that wrote it; empty before versions were noted.
     """
 
@@ -149,6 +229,7 @@ class InterveneRecord:
     verdicts: list[ClassVerdict]
     damage_on: str = "other text"
     memgrid: str = ""
+    selectivity: list[Selectivity] = field(default_factory=list)
 
 
 Record = TypeVar("Record", LocalizeRecord, InterveneRecord)
@@ -206,3 +287,10 @@ def readable(read: Callable[[], Record | None]) -> Record | None:
         return read()
     except UserError:
         return None
+
+
+def of_unit(table: pl.DataFrame, unit: str) -> pl.DataFrame:
+    """The rows of one unit in the table of an intervention; a table of earlier versions knows of positions only."""
+    if "unit" not in table.columns:
+        return table if unit == POSITIONS else table.clear()
+    return table.filter(pl.col("unit") == unit)

@@ -50,8 +50,9 @@ class Run(RunData):
 
         Args:
             name: confusion · attention (an eval sequence of each class), mean-attention (the mean over all) · decision-maps (summed over
-                layers), layer-shares, decision-map (one class, layer by layer), randomization-test · doses, dose-layers (what is left of
-                the text when the decisive attention is switched off).
+                layers), layer-shares, decision-map (one class, layer by layer), randomization-test · doses, dose-prices, dose-layers (what
+                is left of the text when the decisive attention is switched off), where (positions, heads and layers at equal damage),
+                heads (what each class owes them).
             title: of the class of `decision-map`; the first without it.
             pool: of the attention. method: of the decision maps.
 
@@ -67,6 +68,8 @@ class Run(RunData):
             "decision-map": partial(self._draw_maps, "layers", method, title),
             "randomization-test": partial(self._draw_randomization, method),
             **{name: partial(self._draw_trials, name) for name in ("doses", "dose-prices", "dose-layers")},
+            "where": self._draw_where,
+            "heads": self._draw_heads,
         }
         return drawing(name, drawings)
 
@@ -87,7 +90,7 @@ class Run(RunData):
         draw_maps(maps, identity.length, identity.k, pool, path)
 
     def _draw_maps(self, what: str, method: str | None, title: str | None, path: Path) -> None:
-        from memgrid.report.figures.maps import draw_decision_maps, draw_layer_shares, draw_teaser
+        from memgrid.report.figures.causes.maps import draw_decision_maps, draw_layer_shares, draw_teaser
 
         found, name = self.decision_maps(method), title or self.classes[0]
         if name not in found.classes:
@@ -101,7 +104,7 @@ class Run(RunData):
             draw_decision_maps(found[name], name, found.k, path)
 
     def _draw_randomization(self, method: str | None, path: Path) -> None:
-        from memgrid.report.figures.maps import draw_randomization
+        from memgrid.report.figures.causes.maps import draw_randomization
 
         used = self.decision_maps(method).method
         record = self.folder.localize_record(used)
@@ -110,8 +113,23 @@ class Run(RunData):
         draw_randomization(findings.mean_curves(record.randomization_test), path)
 
     def _draw_trials(self, what: str, path: Path) -> None:
-        from memgrid.report.figures.doses import DRAWINGS
+        from memgrid.report.figures.causes.doses import DRAWINGS
 
         if what == "dose-layers" and not self.trials["masked"].str.contains(r"^layer:\d+$").any():
             raise self.lacks("intervention on single layers", "intervene.layers_at=3", "stages=[localize,intervene]")
         DRAWINGS[what](self.trials, path)
+
+    def _draw_where(self, path: Path) -> None:
+        from memgrid.report.figures.causes.where import draw_where
+
+        record = self.folder.intervene_record()
+        if record is None or self.units.is_empty():
+            raise self.lacks("intervention on heads or layers", "intervene.unit=[positions,heads,layers]", "stages=[localize,intervene]")
+        draw_where(self.trials, record.selectivity, path)
+
+    def _draw_heads(self, path: Path) -> None:
+        from memgrid.report.figures.causes.where import draw_heads
+
+        if self.units.filter(unit="heads").is_empty():
+            raise self.lacks("intervention on heads", "intervene.unit=[positions,heads]", "stages=[localize,intervene]")
+        draw_heads(self.units, path)

@@ -136,8 +136,17 @@ class RunData:
 
     @property
     def trials(self) -> pl.DataFrame:
-        """A row per trial of the intervention: class, q, what was masked, and what stays extractable."""
+        """A row per trial of the intervention: class, unit, q, what was masked, and what stays extractable."""
         return self.read(self.folder.intervention, "intervention", "stages=[localize,intervene]")
+
+    @property
+    def units(self) -> pl.DataFrame:
+        """A row per class and head, and per class and layer: class, unit, layer and head (from 1 on), and what the class owes it.
+
+        attribution, ablation: the fall of the suffix's log-probability, nats per token, by the gradient and when it is switched off alone;
+        delta: how much of Δ lies where it looks; norm: the length of a head's output.
+        """
+        return self.read(self.folder.intervention_units, "intervention on heads or layers", "stages=[localize,intervene]")
 
     def table(self) -> pl.DataFrame:
         """The printed table: a row per class, and last min-F1.

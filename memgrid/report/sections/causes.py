@@ -11,8 +11,9 @@ from memgrid.io.display import plural
 from memgrid.localize.maps import DecisionMaps, read_decision_maps
 from memgrid.report.cause_tables import RecordedRun, intervened, localized
 from memgrid.report.facts import Report
-from memgrid.report.figures.doses import draw_doses, draw_layers, draw_prices
-from memgrid.report.figures.maps import draw_decision_maps, draw_layer_shares, draw_randomization, draw_teaser
+from memgrid.report.figures.causes.doses import draw_doses, draw_layers, draw_prices
+from memgrid.report.figures.causes.maps import draw_decision_maps, draw_layer_shares, draw_randomization, draw_teaser
+from memgrid.report.figures.causes.where import draw_heads, draw_where
 from memgrid.report.page import Fold, Part, Picture, Section, listing, picture
 from memgrid.report.read import tell_left_out
 from memgrid.results.findings import conclusions, mean_curves, randomization_sentences, sentences
@@ -39,9 +40,12 @@ DOSES = {
 }
 
 
+AREAS = {"class": "class", "samples": "samples", "name": "switched off", "area": "still extractable", "interval": "95 % interval"}
+
+
 def sections(report: Report) -> list[Section]:
     """The sections on causes; one that has nothing to show says why."""
-    return [where(report), causal(report)]
+    return [where(report), causal(report), parts_of_the_model(report)]
 
 
 def where(report: Report) -> Section:
@@ -184,6 +188,66 @@ def doses_of(report: Report, intervention: RecordedRun[InterveneRecord], table: 
             f"{name}: the share that is lost when the decisive positions of a single layer are switched off; beside it random ones, alike."
         )
         figures.append(report.drawn(f"dose-layers{ending}", partial(draw_layers, table), "Layer by layer", caption))
+    return figures
+
+
+def parts_of_the_model(report: Report) -> Section:
+    """Positions, heads and layers at equal damage."""
+    title, text = "Which part of the attention?", list[str]()
+    parts: list[Part] = []
+    every = [one for one in intervened(report.runs) if len({way.unit for each in one.record.selectivity for way in each.ways}) > 1]
+    if not every:
+        return Section("parts", title, [f"No run compares positions, heads and layers: {CHAIN} experiment=where does."])
+    text.append(
+        "Positions, heads or layers are switched off, more and more of them, each ranked in several ways on other samples. A way is better "
+        "the less of a class's text stays extractable at equal damage to ordinary text: its area is the mean share up to the damage that "
+        "makes ordinary text twice as perplexing. Areas are compared on resamples of samples and texts, with Holm's correction over all "
+        "pairs; what is specific to a class spares the other classes more than random heads, layers or positions do that are alike."
+    )
+    shown = 0
+    for intervention in every[:SHOWN]:
+        try:
+            table, units = (
+                intervention.folder.table(path) for path in (intervention.folder.intervention, intervention.folder.intervention_units)
+            )
+        except UserError as error:
+            tell_left_out(error)
+            text.append(f"{intervention.name} is left out: its tables are missing or damaged.")
+            continue
+        shown += 1
+        lines = [f"{line}." for one in intervention.record.selectivity for line in one.sentences]
+        text += [f"{intervention.name}. {line}" if len(every) > 1 else line for line in lines]
+        parts += units_of(report, intervention, table, units, shown)
+    text += rest(len(every[SHOWN:]), "ways", "where and heads")
+    caption = (
+        "Percent of a class's samples that stay extractable, on average over damages from none to ln 2 nats per token of ordinary text "
+        "(twice the perplexity), with a 95 % interval; of random ones the mean of three draws. Less is better."
+    )
+    interval = pl.format("{} to {}", pl.col("low").round(0).cast(pl.Int64), pl.col("high").round(0).cast(pl.Int64)).alias("interval")
+    table = with_group(report.tables["ways"].sort("folder", "class", "area", maintain_order=True)).with_columns(interval)
+    parts.append(listing(table, AREAS, "At equal damage", caption, "ways", "group"))
+    return Section("parts", title, text, parts)
+
+
+def units_of(
+    report: Report, intervention: RecordedRun[InterveneRecord], table: pl.DataFrame, units: pl.DataFrame, number: int
+) -> list[Part]:
+    """The figures of one run's heads and layers."""
+    name, ending = intervention.name, f"-{number}" if number > 1 else ""
+    caption = (
+        f"{name}: left, the share of a class's samples that is still extractable over the damage to {intervention.record.damage_on}, "
+        "a line per way to choose what is switched off, a point per dose, bars are 95 % intervals over samples; dotted: twice the "
+        "perplexity. Right, the area below each line up to there, with 95 % intervals over samples and texts."
+    )
+    figures: list[Part] = [
+        report.drawn(f"where{ending}", partial(draw_where, table, intervention.record.selectivity), "At equal damage", caption)
+    ]
+    if not units.filter(pl.col("unit") == "heads").is_empty():
+        caption = (
+            f"{name}: what a class owes each head: by how much the log-probability of its suffixes falls by the gradient, by switching "
+            "the head off alone (both in nats per token), and how much of Δ lies where the head looks. White: nothing, or less."
+        )
+        figures.append(report.drawn(f"heads{ending}", partial(draw_heads, units), "Heads", caption))
     return figures
 
 

@@ -14,7 +14,8 @@ from models_maker import ARCHITECTURES, SMALL, random_model
 
 from memgrid.config.schema import LLMConfig
 from memgrid.errors import UserError
-from memgrid.intervene.masking import MASK, MASKED, MaskedReader, PositionMask, masking, prove_masking
+from memgrid.intervene.attention.masking import MASK, MASKED, PositionMask, masking, prove_masking
+from memgrid.intervene.attention.reader import MaskedReader
 from memgrid.lm.hooks import taken_out
 from memgrid.lm.load import load_language_model
 from memgrid.lm.model import after_bos, identity_after_bos
@@ -164,7 +165,7 @@ def test_teacher_forcing_equals_decoding_under_the_mask(kind, suffix_only, heads
     np.testing.assert_array_equal(kept, (under_mask == usual).all(1))
     mixed = np.concatenate([usual, under_mask])
     for size in (1, 8, LENGTH):  # tokens that are read before the sequences that differ are dropped
-        with mock.patch("memgrid.intervene.masking.PIECE", size):
+        with mock.patch("memgrid.intervene.attention.reader.PIECE", size):
             np.testing.assert_array_equal(MaskedReader(lm, mixed, K, suffix_only).extractable(mask), [*kept, *[True] * len(usual)])
 
 
@@ -230,7 +231,7 @@ def test_a_suppressed_token_is_never_what_a_masked_model_says(grouped, suffix_on
 
 def test_prefixes_beyond_the_limit_are_computed_again(grouped):
     tokens, mask = some_tokens(), PositionMask(random_mask(3, first=K - 1))
-    with mock.patch("memgrid.intervene.masking.PREFIX_BYTES", 0):
+    with mock.patch("memgrid.intervene.attention.reader.PREFIX_BYTES", 0):
         reader = MaskedReader(grouped, tokens, K, True)
         extractable, logprob = MaskedReader(grouped, tokens, K, True).read(mask)
         for _ in range(2):

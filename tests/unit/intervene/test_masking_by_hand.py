@@ -10,7 +10,8 @@ import torch
 from models_maker import random_model
 
 from memgrid.errors import UserError
-from memgrid.intervene.masking import MaskedReader, PositionMask, masked_attention, prove_masking
+from memgrid.intervene.attention.masking import PositionMask, masked_attention, prove_masking
+from memgrid.intervene.attention.reader import MaskedReader
 
 LENGTH, K = 20, 9
 
@@ -109,7 +110,7 @@ def test_a_sequence_is_read_only_until_it_differs(lm):
     tokens, nothing = some_tokens(), PositionMask(np.zeros((3, LENGTH, LENGTH), bool))
     tokens[1, K:] = lm.continue_greedily(tokens[1:2, :K], LENGTH - K)
     reader = MaskedReader(lm, tokens, K, True)
-    with watched(lm) as seen, mock.patch("memgrid.intervene.masking.PIECE", 4):
+    with watched(lm) as seen, mock.patch("memgrid.intervene.attention.reader.PIECE", 4):
         assert reader.extractable(nothing).tolist() == [False, True, False]
         assert shapes(seen) == [(3, K - 1), (3, 4), (1, 4), (1, 3)]
         assert MaskedReader(lm, tokens[[0, 2]], K, True).extractable(nothing).tolist() == [False, False]
@@ -147,7 +148,7 @@ BYTES = 2 * 2 * 3 * 2 * (K - 1) * 8 * 4
 def test_as_many_prefixes_are_kept_as_the_memory_allows(lm, limit, kept):
     few = replace(lm, batch_tokens=2 * (LENGTH - K))
     reader = MaskedReader(few, some_tokens(4), K, True)
-    with mock.patch("memgrid.intervene.masking.PREFIX_BYTES", limit), watched(few) as seen:
+    with mock.patch("memgrid.intervene.attention.reader.PREFIX_BYTES", limit), watched(few) as seen:
         for seed in range(2):
             reader.read(some_mask(seed))
     assert shapes(seen).count((2, K - 1)) == 2 + (2 - kept)

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memgrid.intervene.positions import ALIKE, Regions, Trial, amount, candidates, exchanged, first_of_mass, first_overall, ranked, strata
+from memgrid.intervene.positions import ALIKE, COUNTED, Regions, amount, candidates, exchanged, first_of_mass, first_overall, ranked, strata
 from memgrid.intervene.statistics import MATCHED
+from memgrid.intervene.trials import Trial
 
 LENGTH, K = 16, 8
 
@@ -149,7 +150,7 @@ def test_seeds_and_classes_draw_differently():
     masks.append(other.mask(Trial(1, 5.0, "random", 0)))
     assert len({mask.tobytes() for mask in masks}) == 5
     described = regions.describe(Trial(0, 5.0, "target"), masks[2])
-    assert described == {"positions": 37, "overlap": 1, "decisive": 0, "removed": 37 / among.any(2).sum()}
+    assert described == {"units": 37, "choices": COUNTED, "overlap": 1, "decisive": 0, "removed": 37 / among.any(2).sum()}
 
 
 def test_what_a_mask_takes_by_hand():
@@ -162,9 +163,11 @@ def test_what_a_mask_takes_by_hand():
     mask[0, 2, :2] = True
     made = regions.describe(Trial(0, 50.0, "target"), mask)
     rows = int(among.any(2).sum())
-    assert made == pytest.approx({"positions": 2, "overlap": min(1, amount(50, among) / 2), "decisive": 1.0, "removed": 0.7 / rows})
+    assert made == pytest.approx(
+        {"units": 2, "choices": 2, "overlap": min(1, amount(50, among) / 2), "decisive": 1.0, "removed": 0.7 / rows}
+    )
     nothing = regions.describe(Trial(0, 0.0, "none"), np.zeros_like(mask))
-    assert nothing == {"positions": 0, "overlap": 0.0, "decisive": 0.0, "removed": 0.0}
+    assert nothing == {"units": 0, "choices": 1, "overlap": 0.0, "decisive": 0.0, "removed": 0.0}
 
 
 def test_orders_are_of_all_layers_jointly():
@@ -207,5 +210,5 @@ def test_masks_of_a_class_and_of_another_by_hand():
     assert masks["attended"].sum() == 1
     both = masks["target"] | masks["other:b"]
     assert regions.describe(Trial(0, 34.0, "other:b"), both) == pytest.approx(
-        {"positions": 2, "overlap": 0.5, "decisive": 2 / 3, "removed": 0.5}
+        {"units": 2, "choices": 1, "overlap": 0.5, "decisive": 2 / 3, "removed": 0.5}
     )

@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 from test_run_figures import drawing  # noqa: F401
 
-from memgrid.report.figures.doses import draw_doses, draw_layers, draw_prices
+from memgrid.report.figures.causes.doses import draw_doses, draw_layers, draw_prices
 
 DOSES = (0.3, 1.0, 3.0, 10.0, 30.0)
 LONG = "Reconstruct-or-Recollect[1k]-or-something-else"

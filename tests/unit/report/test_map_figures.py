@@ -3,7 +3,7 @@ import pytest
 from matplotlib.image import imread
 from test_run_figures import LONG, recorded
 
-from memgrid.report.figures.maps import (
+from memgrid.report.figures.causes.maps import (
     TOKEN_WIDTH,
     clipped,
     draw_decision_maps,

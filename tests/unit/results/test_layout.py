@@ -12,7 +12,7 @@ from memgrid.results.folder import RunFolder, runs_below, work_folder_of
 from memgrid.results.work import WorkFolder
 
 NAMES = re.compile(
-    r"(^|/)(metrics\.json|(samples|epochs|predictions|baselines|intervene)\.parquet|intervene\.json|intervene\.partial\.jsonl|last\.ckpt"
+    r"(^|/)(metrics\.json|(samples|epochs|predictions|baselines|intervene|intervene-units)\.parquet|intervene\.json|intervene\.partial\.jsonl|last\.ckpt"
     r"|\.lock|config\.yaml|failed\.json|job\.json|queued\.json|checkpoints|figures|localize-\S*)$"
 )
 # Where the names stand; `train.reuse` and `store.sharing` have locks that are no run's.
@@ -63,6 +63,7 @@ def test_the_names_are_those_that_were_always_written(tmp_path):
         "figures": "figures",
         "wandb": "wandb",
         "intervention": "intervene.parquet",
+        "intervention_units": "intervene-units.parquet",
         "intervention_journal": "intervene.partial.jsonl",
         "intervention_record": "intervene.json",
         "lock_file": ".lock",
@@ -89,6 +90,7 @@ def test_files_of_a_stage_begin_with_its_record(tmp_path):
     assert [path.name for path in folder.stage_files(run, "intervene")] == [
         "intervene.json",
         "intervene.parquet",
+        "intervene-units.parquet",
         "intervene.partial.jsonl",
     ]
 

@@ -43,6 +43,7 @@ def folder(run, tmp_path):
     folder = RunFolder(tmp_path)
     folder.decision_maps("guided").touch()
     folder.intervention.touch()
+    folder.intervention_units.touch()
     folder.write_record(located(run, "abc"))
     folder.write_record(InterveneRecord("guided", stage_settings(run, "intervene"), "abc", VERDICTS))
     return folder
@@ -69,7 +70,10 @@ def test_an_intervention_from_other_maps_is_not_done(run, folder):
     assert folder.undone(run) == ["intervene"]
 
 
-@pytest.mark.parametrize(("name", "left"), [("localize-guided.h5", {"localize"}), ("intervene.parquet", {"intervene"})])
+@pytest.mark.parametrize(
+    ("name", "left"),
+    [("localize-guided.h5", {"localize"}), ("intervene.parquet", {"intervene"}), ("intervene-units.parquet", {"intervene"})],
+)
 def test_a_record_without_its_file_is_none(name, left, run, folder):
     (folder.path / name).unlink()
     assert set(folder.undone(run)) == left

@@ -28,6 +28,7 @@ from memgrid.report.figures.style import (
     wrapped,
     write,
 )
+from memgrid.results.records import POSITIONS, of_unit
 
 # Column of the table, what the axis says.
 MEASURES = (
@@ -67,7 +68,9 @@ def draw_doses(table: pl.DataFrame, path: Path) -> None:
     Args:
         table: as `memgrid.intervene.experiment.intervene` returns it.
     """
-    doses = table.filter(~pl.col("masked").str.contains(r"^(?:random-)?layer:\d+$"))
+    doses = positions_of(table)
+    if doses.is_empty():
+        return
     names = doses["class"].unique(maintain_order=True).to_list()
     masks = [kind for kind in doses["masked"].unique(maintain_order=True) if kind != "none"]
     others = [kind for kind in masks if kind.startswith("other:")]
@@ -90,6 +93,11 @@ def draw_doses(table: pl.DataFrame, path: Path) -> None:
                 draw_measure(axes, mine, measure, drawn, others)
                 axes.set_ylabel(label)
                 dress(axes, mine["q"].filter(mine["q"] > 0).unique().sort().to_numpy(), width, row == len(names) - 1)
+
+
+def positions_of(table: pl.DataFrame) -> pl.DataFrame:
+    """The rows of doses of positions, over all layers."""
+    return of_unit(table, POSITIONS).filter(~pl.col("masked").str.contains(r"^(?:all|(?:random-)?layer:\d+)$"))
 
 
 def sizes(table: pl.DataFrame) -> list[tuple[str, int]]:
@@ -134,7 +142,9 @@ def draw_prices(table: pl.DataFrame, path: Path) -> None:
     Args:
         table: as `memgrid.intervene.experiment.intervene` returns it.
     """
-    doses = table.filter(~pl.col("masked").str.contains(r"^(?:none|(?:random-)?layer:\d+)$"))
+    doses = positions_of(table).filter(pl.col("masked") != "none")
+    if doses.is_empty():
+        return
     masks = doses["masked"].unique(maintain_order=True).to_list()
     others = [kind for kind in masks if kind.startswith("other:")]
     drawn = [kind for kind in (*KINDS, *others) if kind in masks]

@@ -1,0 +1,1 @@
+"""Figures of where networks decide, and of what switching that off does."""

@@ -202,7 +202,7 @@ ALLOWED = {
     "train/reuse.py",  # the name of a folder, which is checked
     "store/archive.py",  # ids that users bring
     "localize/maps.py",  # HDF5 with a sum of its own
-    "intervene/experiment.py",  # a journal, line by line
+    "intervene/trials.py",  # a journal, line by line
     "lm/load.py",  # models that users bring
     "lm/weights.py",  # the same: their weights have no digest of memgrid's, and are looked through for what a broken download leaves
     "pretrain/sources.py",  # text that users bring

@@ -6,6 +6,7 @@ import logging
 import os
 import random
 import runpy
+import shlex
 import shutil
 import signal
 import subprocess
@@ -90,6 +91,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_report_header(config: pytest.Config) -> str | None:
     seed = config.getoption("order")
     return None if seed is None else f"files in the random order {seed}: again with --order={seed}"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(specs: list) -> None:
+    """Workers are forked from a process that has imported the large libraries, so that each need not import them."""
+    for spec in specs:
+        spec.python = shlex.join([sys.executable, forks.__file__])
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -6,7 +6,8 @@ memgrid by itself. Where the start itself is the point (what is imported, an int
 
 Who asks for a `light` one gets a process that has imported none of these, but what every command needs, such as Hydra and polars.
 
-The one that forks is started when a test first asks for a process, once for all workers of pytest-xdist, and ends with the tests.
+The one that forks is started when a process is first asked for, once for all workers of pytest-xdist, and ends with the tests. The workers
+are such processes themselves: `python forks.py -u -c ...` does as `python -u -c ...`.
 """
 
 import json
@@ -18,6 +19,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import NoReturn
 
 from forker import LARGEST
 from painting import UNSEEN
@@ -35,12 +37,12 @@ READ_BY_THE_LARGE = ("HF_", "TRANSFORMERS_", "TORCH")
 class Started:
     """A process that was started, with what `subprocess.Popen` offers: pid, returncode, poll, wait, send_signal and kill."""
 
-    def __init__(self, words, cwd=None, env=None, stdout=None, stderr=None, light=False) -> None:
+    def __init__(self, words, cwd=None, env=None, stdout=None, stderr=None, light=False, stdin=None) -> None:
         self.returncode = None
         env = dict(os.environ if env is None else env)
         asked = {"words": list(map(str, words)), "cwd": str(cwd or Path.cwd()), "env": env, "light": light}
         with open(os.devnull, "r+") as nothing:
-            streams = [(stream or nothing).fileno() for stream in (nothing, stdout, stderr)]
+            streams = [(stream or nothing).fileno() for stream in (stdin, stdout, stderr)]
             self.link = link_to_forker("light" if light else "large")
             socket.send_fds(self.link, [json.dumps(asked).encode()], streams)
         self.pid = int(self.link.recv(LARGEST))
@@ -93,6 +95,18 @@ def run(words, cwd=None, env=None, timeout: float = 300, light: bool = False) ->
         return subprocess.CompletedProcess(words, process.returncode, out.read(), err.read())
 
 
+def instead(words, **streams) -> NoReturn:
+    """Leave the work of this process to a forked one, pass on its signals, and end as that does; if it is killed, be it too."""
+    process = Started(words, **streams)
+    for passed_on in (signal.SIGINT, signal.SIGTERM, signal.SIGCONT, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(passed_on, lambda sent, _: process.send_signal(sent))
+    status = process.wait()
+    if status < 0:
+        signal.signal(-status, signal.SIG_DFL)
+        os.kill(os.getpid(), -status)
+    os._exit(status)
+
+
 def early(env, light: bool) -> dict[str, str]:
     """What would have to be known at the start of an interpreter."""
     read = READ_EARLY if light else (*READ_EARLY, *READ_BY_THE_LARGE)
@@ -113,3 +127,7 @@ def link_to_forker(kind: str) -> socket.socket:
             assert time.monotonic() < deadline, f"nothing listens: {' '.join(words)}"
             time.sleep(0.02)
     return link
+
+
+if __name__ == "__main__":
+    instead(sys.argv[1:], stdin=sys.stdin, stdout=sys.stdout, stderr=sys.stderr)

@@ -4,8 +4,10 @@ import ast
 import itertools
 import json
 import shutil
+import sys
 from pathlib import Path
 
+import forks
 import nbformat
 import pytest
 from conftest import made_once, memgrid_here
@@ -31,8 +33,10 @@ def whole(caused, tmp_path_factory, quick):
 
 @pytest.fixture(scope="module")
 def kernel():
-    """A kernel for all, one after the other: to start one takes longer than most notebooks do."""
+    """A kernel for all, one after the other: to start one takes longer than most notebooks do. It is forked, as other processes are."""
     client = NotebookClient(nbformat.v4.new_notebook(), timeout=240, resources={"metadata": {"path": str(NOTEBOOKS[0].parent)}})
+    client.create_kernel_manager()
+    client.km.kernel_spec.argv[:] = [sys.executable, forks.__file__, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
     with client.setup_kernel():
         yield client.km
 

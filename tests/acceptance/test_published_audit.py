@@ -39,7 +39,7 @@ def audits(cifar, tmp_path_factory):
     root = tmp_path_factory.mktemp("published")
     small = [f"{key}={str(value).replace(' ', '')}" for key, value in SMALL.items()]
     given = (f"dataset.path={cifar}", f"canary.path={cifar}/imagenet.npy", f"root={root}", "wandb=off", "trainer.progress=false", *small)
-    memgrid_here("experiment=cifar10_paper", "-m", "canary=ood,clean", *given, module="audit", seen=True)
+    memgrid_here("experiment=cifar10_paper", "-m", "canary=ood,clean", *given, module="audit")
     return root
 
 

@@ -252,7 +252,7 @@ def test_a_trigger_that_never_fires_is_told_and_stops_nothing(tmp_path):
 
 
 def test_every_sample_can_be_audited(tmp_path):
-    audit(tmp_path, *TINY, "membership=all", "canary=clean", seen=True)
+    audit(tmp_path, *TINY, "membership=all", "canary=clean")
     assert metrics_of(tmp_path)["audited"] == 1498
     assert {row["samples"] for row in metrics_of(tmp_path)["attack"]} == {"all audited", "ordinary", "clean"}
 
@@ -261,7 +261,7 @@ def test_every_sample_can_be_audited(tmp_path):
 def test_other_data_and_networks(tmp_path):
     given = ("shadows=4", "model.epochs=2", "predictors.directions=50", "wandb=off", "canary.count=60")
     more = ("dataset=mnist5k", "model=small_cnn", "dataset.samples=600", "attack.views=5", "attack=logit", "predictors=precise")
-    audit(tmp_path, *given, *more, seen=True)
+    audit(tmp_path, *given, *more)
     with h5py.File(results_of(tmp_path) / "attack.h5") as file:
         assert file["scores"].shape == (5, 4, 60)
     assert metrics_of(tmp_path)["settings"]["attack"]["name"] == "logit"
@@ -271,7 +271,7 @@ def test_other_data_and_networks(tmp_path):
 def test_the_attention_of_a_run_is_audited(done, tmp_path):
     run = sorted(done.glob("runs/*/*/*/metrics.json"))[0].parent
     given = ("dataset=attention", f"dataset.path={run}", "model=attention_cnn", "canary=label_noise", "canary.count=40")
-    audit(tmp_path, *TINY, *given, "model.epochs=3", seen=True)
+    audit(tmp_path, *TINY, *given, "model.epochs=3")
     samples = pl.read_parquet(run / "samples.parquet")
     assert metrics_of(tmp_path)["data"]["samples"] == samples.filter(side="train").height
     with h5py.File(folder_of(tmp_path) / "population.h5") as file:
@@ -464,14 +464,14 @@ def test_a_failed_model_is_named_by_the_attack(tmp_path, monkeypatch):
         return train(config, number, *others)
 
     monkeypatch.setattr(stages, "train_shadow", fails)
-    process = audit(tmp_path, *TINY, "-m", "shadow=range(0,4)", check=False)
+    process = audit(tmp_path, *TINY, NO_PAGE, "-m", "shadow=range(0,4)", check=False)
     assert process.returncode == 1
     assert "shadow-0002 failed: RuntimeError: the fan has stopped" in process.stdout
     monkeypatch.undo()
     shown = " ".join(memgrid_here(f"root={tmp_path}", module="status").stdout.split())
     assert "1 audit below" in shown
     assert "3 of 4 shadow models; shadow-0002: RuntimeError: the fan has stopped" in shown
-    assert "waits for" not in audit(tmp_path, *TINY).stdout
+    assert "waits for" not in audit(tmp_path, *TINY, NO_PAGE).stdout
     assert not list(tmp_path.rglob("failed.json"))
     (line,) = [line for line in memgrid_here(f"root={tmp_path}", module="status").stdout.splitlines() if line.split()[:1] == ["done"]]
     assert line.split()[1] == "1"
@@ -503,10 +503,10 @@ def test_an_audit_that_wandb_refused_is_recorded_by_the_next_start(tmp_path, mon
         raise UserError("wandb=online could not start a run")
 
     monkeypatch.setattr(measurement, "record", refuses)
-    assert "wandb=online could not start" in audit(tmp_path, *TINY, check=False).stderr
+    assert "wandb=online could not start" in audit(tmp_path, *TINY, NO_PAGE, check=False).stderr
     assert not list(tmp_path.rglob("metrics.json"))
     records = []
     monkeypatch.setattr(measurement, "record", lambda *arguments: records.append(arguments))
-    assert "4 shadow models: 0 trained" in audit(tmp_path, *TINY).stdout
+    assert "4 shadow models: 0 trained" in audit(tmp_path, *TINY, NO_PAGE).stdout
     assert len(records) == 1
     assert (results_of(tmp_path) / "metrics.json").exists()

@@ -64,6 +64,8 @@ QUICK = (
     "trainer.threads=1",
     "wandb=off",
 )
+# Samples of a run that extracts its own, where it does not matter how many there are.
+FEWER = ("select.train_per_class=10", "select.eval_per_class=6", "select.min_train_per_class=5", "select.min_eval_per_class=2")
 # The stages after training, small.
 CAUSES = (
     "localize.samples=6",
@@ -318,6 +320,12 @@ def judged(embedded, toy_lm):
 def quick(mini) -> tuple[str, ...]:
     """Overrides for a run that takes seconds."""
     return ("corpus=tables", "corpus.name=mini", f"corpus.path={mini}", *QUICK)
+
+
+@pytest.fixture
+def few(some) -> tuple[str, ...]:
+    """Further overrides, for a run on a hundred sequences and no documents: where labels are computed, that takes a second."""
+    return ("corpus.name=some", f"corpus.path={some}", *FEWER)
 
 
 @pytest.fixture(scope="session")

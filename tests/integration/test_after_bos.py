@@ -8,8 +8,8 @@ from conftest import memgrid_here
 from memgrid.lm.model import after_bos, identity_after_bos
 
 
-def test_labels_and_attention_are_those_after_bos(quick, toy_lm, tmp_path):
-    memgrid_here(*quick, f"root={tmp_path}", "corpus.bos=true", "stages=[label,extract]", "taxonomy=recite", "select.min_train_per_class=8")
+def test_labels_and_attention_are_those_after_bos(quick, few, toy_lm, tmp_path):
+    memgrid_here(*quick, *few, f"root={tmp_path}", "corpus.bos=true", "select.min_train_per_class=2", "stages=[label,extract]")
     bos = toy_lm.tokenizer.bos_token_id
     lm = after_bos(toy_lm, identity_after_bos(toy_lm.identity, bos), bos)
     with h5py.File(next(tmp_path.glob("attention/**/*.h5"))) as shard:

@@ -70,8 +70,17 @@ def test_what_is_decoded_without_end_of_text_is_kept_apart():
 
 @pytest.mark.slow
 def test_a_run_by_the_papers_protocol(extracted, quick):
-    small = ("select.train_per_class=60", "select.eval_per_class=20", "select.min_train_per_class=20", "select.min_eval_per_class=5")
-    given = ("compat=paper", "cnn=panel", "cnn.kernel_size=6", "cnn.features=10", "cnn.pooling=[mean,max]", "cnn.epochs=4", *small)
+    small = ("select.train_per_class=32", "select.eval_per_class=20", "select.min_train_per_class=20", "select.min_eval_per_class=5")
+    given = (
+        "compat=paper",
+        "cnn=panel",
+        "cnn.kernel_size=6",
+        "cnn.features=10",
+        "cnn.pooling=[mean,max]",
+        "cnn.epochs=4",
+        *small,
+        "control.members=0",
+    )
     memgrid_here(*quick, *given, f"root={extracted}")
     (path,) = extracted.glob("runs/toy/rasy/delta50-rho0.5-both-*/metrics.json")
     metrics = json.loads(path.read_text())

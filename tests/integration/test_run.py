@@ -7,7 +7,7 @@ import time
 
 import polars as pl
 import pytest
-from conftest import kill_in_the_middle, memgrid, memgrid_here
+from conftest import FEWER, kill_in_the_middle, memgrid, memgrid_here
 from filelock import FileLock
 from tokenizers import Tokenizer
 
@@ -77,14 +77,15 @@ def test_the_sentence_of_the_readme(done_copy, quick):
 
 
 def test_one_run_that_cannot_be_done_does_not_stop_the_others(extracted, quick):
-    process = memgrid_here(*quick, f"root={extracted}", "taxonomy=recite", "delta=100000,50", "cnn.epochs=1", "-m", check=False)
+    given = (*quick, *FEWER, f"root={extracted}", "taxonomy=recite", "delta=100000,50", "cnn.epochs=1")
+    process = memgrid_here(*given, "-m", check=False)
     assert process.returncode == 1
     assert "class 'Recite' has 0 samples" in process.stderr
     assert len(folders(extracted)) == 1
 
 
 def test_another_seed_takes_other_samples_and_prints_none(done, extracted, quick, mini):
-    process = memgrid_here(*quick, f"root={extracted}", "seed=7", "cnn.epochs=1")
+    process = memgrid_here(*quick, *FEWER, f"root={extracted}", "seed=7", "cnn.epochs=1")
     first, second = (set(pl.read_parquet(folders(root)[0] / "samples.parquet")["sequence_id"]) for root in (done, extracted))
     assert first != second
     assert_no_sequence(process.stdout + process.stderr, mini)
@@ -100,7 +101,8 @@ def assert_no_sequence(printed, corpus):
         assert not any(separator.join(map(str, tokens[8:14])) in printed for separator in (", ", ",", " "))
 
 
-def test_stages_one_by_one(tmp_path, quick):
+def test_stages_one_by_one(tmp_path, quick, few):
+    quick = (*quick, *few)
     assert "add label to stages" in memgrid_here(*quick, f"root={tmp_path}", "stages=[extract]", check=False).stderr
     memgrid_here(*quick, f"root={tmp_path}", "stages=[label]")
     assert "add extract to stages" in memgrid_here(*quick, f"root={tmp_path}", "stages=[train]", check=False).stderr

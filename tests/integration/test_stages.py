@@ -27,9 +27,9 @@ def filters(labelled, tmp_path):
     """Embedded sequences in the paper's format; ten are called memorized that are not."""
     some = pl.concat(
         [
-            labelled.filter("memorized", "is_repeating").head(150),
-            labelled.filter(pl.col("memorized"), ~pl.col("is_repeating")).head(150),
-            labelled.filter(~pl.col("memorized")).head(200),
+            labelled.filter("memorized", "is_repeating").head(30),
+            labelled.filter(pl.col("memorized"), ~pl.col("is_repeating")).head(90),
+            labelled.filter(~pl.col("memorized")).head(70),
         ]
     )
     rows = some.select(
@@ -44,7 +44,7 @@ def filters(labelled, tmp_path):
     folder.mkdir()
     wrong = rows.filter(pl.col("memorization_score") < 1).tail(10).with_columns(memorization_score=1.0)
     rows.filter(pl.col("memorization_score") == 1).vstack(wrong).write_parquet(folder / "memories_toy.parquet")
-    rows.filter(pl.col("memorization_score") < 1).head(190).write_parquet(folder / "pile_toy.parquet")
+    rows.filter(pl.col("memorization_score") < 1).head(60).write_parquet(folder / "pile_toy.parquet")
     return folder
 
 

@@ -229,13 +229,14 @@ def trouble_of_settings(name: str, words: list[str], folder: Path) -> str | None
     return None
 
 
-@lru_cache(maxsize=2)
+@lru_cache
 def composer(name: str, folder: Path) -> Composer:
     """What composes the settings on a page one after another."""
     loader = GlobalHydra.instance().config_loader()
     return Composer(loader, loader.load_configuration(name, [f"hydra.searchpath=[file://{folder}]"], run_mode=RunMode.MULTIRUN))
 
 
+@lru_cache
 def composed(name: str, overrides: tuple[str, ...], folder: Path):
     """A configuration, with Hydra's own part."""
     return compose(name, overrides=[f"hydra.searchpath=[file://{folder}]", *overrides], return_hydra_config=True)
@@ -268,20 +269,23 @@ def values_of(override: Override) -> list[str]:
     return words if len(words) <= LONGEST_COLUMN else [words[0], words[-1]]
 
 
-@pytest.fixture
-def mine(tmp_path) -> Iterator[Path]:
-    """Configuration of a user's own, as the pages tell to make it, and Hydra ready to compose."""
+@pytest.fixture(scope="module")
+def mine(tmp_path_factory) -> Iterator[Path]:
+    """Configuration of a user's own, as the pages tell to make it, and Hydra ready to compose what is kept for all pages."""
+    folder = tmp_path_factory.mktemp("mine")
     blocks = [
         block for page in PAGES for language, block in FENCE.findall(page.read_text()) if language == "yaml" and "\nname: mine" in block
     ]
     assert blocks
-    for folder, content in (("taxonomy", blocks[0]), ("cluster", (CONF / "cluster" / "a100.yaml").read_text())):
-        (tmp_path / folder).mkdir()
-        (tmp_path / folder / "mine.yaml").write_text(content)
+    for group, content in (("taxonomy", blocks[0]), ("cluster", (CONF / "cluster" / "a100.yaml").read_text())):
+        (folder / group).mkdir()
+        (folder / group / "mine.yaml").write_text(content)
     register()
     ConfigStore.instance().store(name="audit_schema", node=AuditConfig)
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        yield tmp_path
+        yield folder
+    composer.cache_clear()
+    composed.cache_clear()
 
 
 by_page = pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
@@ -300,14 +304,14 @@ def test_commands_are_understood(page, mine):
 
 
 @by_page
-def test_examples_are_python_and_taxonomies(page, mine):
-    for language, block in FENCE.findall(page.read_text()):
+def test_examples_are_python_and_taxonomies(page, mine, tmp_path):
+    (tmp_path / "taxonomy").mkdir()
+    for number, (language, block) in enumerate(FENCE.findall(page.read_text())):
         if language == "python":
             compile(block, page.name, "exec")
-        elif language == "yaml":
-            (mine / "taxonomy" / "mine.yaml").write_text(block)
-            composer.cache_clear()  # it reads a file once
-            assert trouble_of_settings("run", ["taxonomy=mine"], mine) is None
+        elif language == "yaml":  # a file of its own for each: a file is read once
+            (tmp_path / "taxonomy" / f"own{number}.yaml").write_text(block)
+            assert trouble_of_settings("run", [f"taxonomy=own{number}"], tmp_path) is None
 
 
 def test_the_readme_is_a_first_page_that_leads_to_all_others():

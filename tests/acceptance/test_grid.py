@@ -1,12 +1,12 @@
 """The paper's whole grid over many labelled rows of the paper's corpus: label, taxonomy, select."""
 
-import multiprocessing
+import json
+from pathlib import Path
 
+import forks
 import pytest
 from conftest import NIGHT
 from semantic_filters_maker import make_semantic_filters
-
-from benchmarks.corpus import MODEL, whole_grid
 
 ROWS = 2_000_000 if NIGHT else 150_000  # 7 million: python -m benchmarks only=corpus
 
@@ -15,9 +15,9 @@ ROWS = 2_000_000 if NIGHT else 150_000  # 7 million: python -m benchmarks only=c
 def test_many_rows_go_through_the_whole_grid(tmp_path):
     """Of 7 million rows in 120 s of CPU and 4 GB: 17 µs and 0.5 kB each, beside what a process needs that has read nothing."""
     corpus = make_semantic_filters(tmp_path / "filters", ROWS)
-    overrides = [f"root={tmp_path / 'root'}", f"corpus.path={corpus}", *MODEL]
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        made = pool.apply(whole_grid, (overrides,))
+    process = forks.run(["-m", "benchmarks.corpus", f"corpus={corpus}", f"root={tmp_path / 'root'}"], Path(__file__).parents[2])
+    assert process.returncode == 0, process.stderr
+    made = json.loads(process.stdout.splitlines()[-1])
     print({key: made[key] for key in ("runs", "rows", "wall", "cpu", "before", "peak")})
     assert made["runs"] == 60 + 27
     labelled = [int(line.split()[1]) for line in made["told"].splitlines() if line.startswith("label")]

@@ -182,17 +182,17 @@ def refusal(function, *arguments) -> str:
     return sentence
 
 
-def memgrid_here(*arguments, module="run", cwd=None, check=True, env=None, seen=False):
+def memgrid_here(*arguments, module="run", cwd=None, check=True, env=None, seen=None):
     """The same in this process: `python -m memgrid.<module>` executes the same lines in the same way.
 
     Where the process itself is the point (its exit status, a kill, what it imports, how it is called), use `memgrid`. Figures are painted
-    if they shall be seen, and in reports, which are looked at.
+    if they shall be seen: if nothing is said, those of reports, which are looked at.
     """
     out, err = io.StringIO(), io.StringIO()
     words = [f"memgrid.{module}", *map(str, arguments)]
     with (
         as_a_fresh_process(err),
-        left_out(not seen and module != "report"),
+        left_out(not (module == "report" if seen is None else seen)),
         mock.patch.dict(os.environ, {"COLUMNS": "160", **(env or {})}),
         mock.patch.object(sys, "argv", words),
         chdir(cwd or Path.cwd()),

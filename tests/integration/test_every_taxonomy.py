@@ -14,7 +14,7 @@ from memgrid.pipeline.stages import do_stages
 
 FEW = ("select.min_train_per_class=2", "select.min_eval_per_class=1")
 
-PER_KIND = 14  # that is 180 sequences
+PER_KIND = 9  # that is 117 sequences
 
 
 @pytest.mark.slow

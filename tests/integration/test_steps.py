@@ -61,7 +61,7 @@ def test_checkpoints_from_labels_to_the_report(trained, tmp_path):
         for name in read_json(path)["used_as"]:
             assert pl.read_parquet(path.parent / "memorized.parquet")["memorized"].sum() == counted[int(name.rpartition("step")[2])]
 
-    memgrid_here(f"root={tmp_path}", module="report")
+    memgrid_here(f"root={tmp_path}", module="report", seen=False)
     rows = pl.read_csv(tmp_path / "report" / "steps.csv").filter(pl.col("class") == "all")
     assert rows["step"].to_list() == [1, 20, 50, 55, 70, 90, 140]  # of equal weights the last step counts
     assert rows["memorized"].to_list() == [counted[step] for step in rows["step"]]

@@ -23,7 +23,7 @@ ALL = "stages=[label,extract,train,localize,intervene]"
 def by(user, *words, umask=0o022, module="run"):
     """Type a command as a user."""
     with as_user(user, umask):
-        return memgrid_here(*words, module=module, cwd="/", check=False)
+        return memgrid_here(*words, module=module, cwd="/", check=False, seen=False)
 
 
 def sentence(process):
@@ -47,7 +47,7 @@ def warm(tmp_path_factory):
     root = tmp_path_factory.mktemp("warm")
     make(root)
     for words, module in (((), "run"), (("stages=[fetch]",), "run"), ((), "status"), ((), "report"), (("forget=failed",), "status")):
-        memgrid_here(f"root={root}", *words, module=module)
+        memgrid_here(f"root={root}", *words, module=module, seen=False)
 
 
 def make(folder):

@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 import pytest
 from cluster import REQUEUES_SOON, provided, wait_for
-from conftest import NIGHT, memgrid, memgrid_here
+from conftest import FEWER, NIGHT, memgrid, memgrid_here
 from job_callbacks import held
 
 pytestmark = [pytest.mark.slow, pytest.mark.slurm]
@@ -28,7 +28,7 @@ JOB = (
 WAITING = "+hydra.launcher.additional_parameters.hold=true"
 CAPPED = "hydra.launcher.max_array_size=2"
 LONG = ("cnn.epochs=6", "cnn.kernel_size=4", "cnn.features=4", "control.members=0")
-SHARDS = ("stages=[extract]", "extract.shard_samples=16")
+SHARDS = (*FEWER, "stages=[extract]", "extract.shard_samples=12")  # four shards
 
 
 @pytest.fixture(scope="module")
@@ -272,7 +272,7 @@ def assert_same_store(root: Path, expected: Path) -> None:
 def test_a_sweep_is_one_array_with_a_gpu_each_and_gives_what_the_basic_launcher_gives(cluster, prepared, quick, tmp_path):
     for name in ("basic", "slurm", "local"):
         shutil.copytree(prepared, tmp_path / name)
-    grid = (*quick, "taxonomy=rasy,recite", "delta=40", "cnn.epochs=1")
+    grid = (*quick, *FEWER, "taxonomy=rasy,recite", "delta=40", "cnn.epochs=1")
     memgrid_here("-m", *grid, f"root={tmp_path / 'basic'}")
     show = 'hydra.launcher.setup=["echo visible=$CUDA_VISIBLE_DEVICES"]'
     process = memgrid(*JOB, "hydra.launcher.gres=gpu:1", "llm.device=cpu", *grid, show, f"root={tmp_path / 'slurm'}", env=cluster.quick)
@@ -289,7 +289,7 @@ def test_a_sweep_is_one_array_with_a_gpu_each_and_gives_what_the_basic_launcher_
 
 def test_extraction_in_parts_and_then_training(cluster, done, quick, tmp_path):
     shutil.copytree(done / "labels", tmp_path / "labels")
-    grid = (*quick, "taxonomy=rasy,recite", "delta=40", "cnn.epochs=1", f"root={tmp_path}")
+    grid = (*quick, *FEWER, "taxonomy=rasy,recite", "delta=40", "cnn.epochs=1", f"root={tmp_path}")
     process = memgrid(*JOB, *grid, "stages=[label,extract]", "part=range(0,3)", "parts=3", CAPPED, env=cluster.quick)
     assert "4 runs submitted as 2 jobs" in process.stdout  # a part of both taxonomies is one job
     assert "2 runs submitted as job" in process.stdout  # what the first array did not hold
@@ -304,7 +304,8 @@ def test_extraction_in_parts_and_then_training(cluster, done, quick, tmp_path):
 
 
 def test_jobs_that_start_together_share_labels_and_extraction(cluster, quick, tmp_path):
-    grid = (*quick, "taxonomy=recite", "seed=0,1,2", "delta=40", f"root={tmp_path}", "extract.shard_samples=16", "cnn.epochs=1")
+    few = (*FEWER, "extract.shard_samples=16", "cnn.epochs=1")
+    grid = (*quick, *few, "taxonomy=recite", "seed=0,1,2", "delta=40", f"root={tmp_path}")
     memgrid(*JOB, *grid, env=cluster.quick)
     assert len(results(tmp_path)) == 3
     ids = stored(tmp_path)

@@ -46,6 +46,7 @@ OF_THE_PROCESS = {
 }
 PURE_CACHES = {
     "report/figures/maps.py font_characters",
+    "report/figures/style.py text_width",
     "results/boundary.py adapter",
 }
 MUTATORS = {"add", "append", "clear", "discard", "extend", "insert", "pop", "popitem", "remove", "reverse", "setdefault", "sort", "update"}

@@ -1,4 +1,6 @@
 import polars as pl
+import pytest
+from painting import left_out
 from runs_maker import Run, finish, rewrite
 from test_baseline_tables import finished
 
@@ -7,6 +9,13 @@ from memgrid.report.page import render
 from memgrid.report.report import gather
 from memgrid.report.sections.baselines import AGAIN, adds, curve, hard, sections
 from memgrid.results.folder import RunFolder
+
+
+@pytest.fixture(autouse=True)
+def unseen():
+    """No drawing is looked at here."""
+    with left_out(True):
+        yield
 
 
 def report_of(root):

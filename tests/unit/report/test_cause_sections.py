@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 from maps_maker import attributes
 from pages import check, words
+from painting import left_out
 from runs_maker import Run, finish
 from test_dose_figures import made_up
 
@@ -42,6 +43,13 @@ def add_causes(folder, method="guided", layers=True):
         json.dumps({**common, "verdict": [adapter(type(one)).dump_python(one, mode="json", by_alias=True) for one in verdict(table)]})
     )
     return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def unseen():
+    """No drawing is looked at here."""
+    with left_out(True):
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import polars as pl
 import pytest
+from painting import left_out
 from runs_maker import Run, finish, rewrite
 from test_baseline_sections import report_of
 
@@ -21,6 +22,13 @@ from memgrid.report.sections.labelled import labels_of, read_features
 
 ROWS = 30
 MODEL = ("llm=hf", "llm.name=m", "llm.path=hub/m")
+
+
+@pytest.fixture(autouse=True)
+def unseen():
+    """No drawing is looked at here."""
+    with left_out(True):
+        yield
 
 
 def labelled(root, folder, memorized, used_as=None, rows=ROWS, corpus="toy", fingerprint=None):

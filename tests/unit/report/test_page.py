@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 from matplotlib.image import imsave
 from pages import check, words
+from painting import left_out
 from runs_maker import Run, finish, leave, make_labels, make_runs, rewrite
 
 from memgrid.errors import UserError
@@ -30,6 +31,13 @@ def report(tmp_path_factory):
     make_labels(root, "pythia-12b")
     write_report(gather(root, root / "report", PAIR))
     return root / "report"
+
+
+@pytest.fixture(autouse=True)
+def unseen():
+    """The report above is painted, to which all kinds of figures belong; beside it no drawing is looked at here."""
+    with left_out(True):
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 import torch
 from conftest import NIGHT
-from models_maker import five_words
+from models_maker import five_words, outspoken
 from scipy.stats import binom
 from transformers import GenerationConfig
 
@@ -103,23 +103,31 @@ def test_a_prefix_of_any_length_gives_the_same_tokens_the_same_chance(lm):
     np.testing.assert_allclose(whole, first * after, rtol=1e-5)
 
 
-# Real greedy decoding.
+# Real greedy decoding, by night from every length of the prefix.
+
+LENGTHS = tuple(range(1, 64)) if NIGHT else (1, 2, 5, 9, 16, 27, 32, 40, 52, 58, 61, 62, 63)
 
 
 @pytest.fixture(scope="module")
 def tokens():
     """Sequences of the embedded corpus, of all kinds."""
-    table = pl.read_parquet(TOY / "sequences.parquet").sample(200 if NIGHT else 60, seed=0)
+    table = pl.read_parquet(TOY / "sequences.parquet").sample(200 if NIGHT else 20, seed=0)
     return np.array(table["tokens"].to_list(), np.int32)
 
 
-LENGTHS = range(1, 64) if NIGHT else (1, 2, 5, 9, 16, 27, 32, 40, 52, 58, 61, 62, 63)
+def its_own_words(lm):
+    """Random tokens, four rows of which go on as the model would from each of the lengths on, and some nowhere."""
+    tokens = np.random.default_rng(0).integers(0, 512, (4 * len(LENGTHS) + 8, 64), dtype=np.int32)
+    for place, start in enumerate(LENGTHS):
+        rows = slice(4 * place, 4 * place + 4)
+        tokens[rows, start:] = lm.continue_greedily(tokens[rows, :start], 64 - start)
+    return tokens
 
 
-def refuted_by_decoding(lm, tokens, shortest):
+def refuted_by_decoding(lm, tokens, shortest, lengths=LENGTHS):
     """The lengths of prefixes, and the sequences, at which greedy decoding does otherwise than the shortest prefix says."""
     length, found = tokens.shape[1], []
-    for prefix in LENGTHS:
+    for prefix in lengths:
         for start in range(0, len(tokens), 100):
             part = tokens[start : start + 100]
             gives = (lm.continue_greedily(part[:, :prefix], length - prefix) == part[:, prefix:]).all(1)
@@ -127,21 +135,31 @@ def refuted_by_decoding(lm, tokens, shortest):
     return found
 
 
-def test_the_shortest_prefix_is_the_one_from_which_decoding_gives_the_rest(toy_lm, tokens):
-    """By night from every length of the prefix."""
-    made = toy_lm.score(tokens, 32)
-    assert refuted_by_decoding(toy_lm, tokens, made.shortest_prefix) == []
+def test_the_shortest_prefix_is_the_one_from_which_decoding_gives_the_rest():
+    lm = outspoken()
+    tokens = its_own_words(lm)
+    made = lm.score(tokens, 32)
+    assert refuted_by_decoding(lm, tokens, made.shortest_prefix) == []
     assert made.shortest_prefix.dtype == np.int16
+    assert len(set(made.shortest_prefix.tolist())) > 0.8 * len(LENGTHS)
+    np.testing.assert_array_equal(made.memorized, made.shortest_prefix <= 32)
+
+
+def test_of_the_embedded_model_too(toy_lm, tokens):
+    made = toy_lm.score(tokens, 32)
+    assert refuted_by_decoding(toy_lm, tokens, made.shortest_prefix, LENGTHS if NIGHT else (1, 2, 5, 16, 32, 61, 63)) == []
     assert len(set(made.shortest_prefix.tolist())) > 5
     np.testing.assert_array_equal(made.memorized, made.shortest_prefix <= 32)
 
 
-def test_after_bos_too(toy_lm, tokens):
+def test_after_bos_too():
     """Of the sequence's own tokens, of which there is one at least."""
-    bos = toy_lm.tokenizer.bos_token_id
-    lm, some = after_bos(toy_lm, identity_after_bos(toy_lm.identity, bos), bos), tokens[:12]
-    made = lm.score(some, 32)
-    assert refuted_by_decoding(lm, some, made.shortest_prefix) == []
+    usual = outspoken()
+    lm = after_bos(usual, identity_after_bos(usual.identity, 7), 7)
+    tokens = its_own_words(lm)
+    made = lm.score(tokens, 32)
+    assert refuted_by_decoding(lm, tokens, made.shortest_prefix) == []
+    assert refuted_by_decoding(lm, tokens, usual.score(tokens, 32).shortest_prefix, [32]) != []
     np.testing.assert_array_equal(made.memorized, made.shortest_prefix <= 32)
 
 

@@ -202,7 +202,9 @@ def by_itself(seed: int) -> Iterator[None]:
     torch.set_num_threads(1)
     try:
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(
+                seed
+            )  # of the CPU alone: devices that are not there take longer to be told than it computes
             yield
     finally:
         torch.set_num_threads(threads)

@@ -87,7 +87,7 @@ class Panel(pl.LightningModule):
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             for member in self.members:
                 # Dropout depends on member and step alone: not on the other members, and not on where a resumed run was cut.
-                torch.manual_seed(self.seeds[member.name] + self.global_step)
+                begin_numbers(self.seeds[member.name] + self.global_step, self.device)
                 loss = nn.functional.cross_entropy(self.nets[member.name](images[member.reads]), labels)
                 self.tally(f"train/{member.name}", loss, len(labels))
                 losses.append(loss)
@@ -147,6 +147,14 @@ class Panel(pl.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """See `on_save_checkpoint`."""
         self.history = checkpoint["history"]
+
+
+def begin_numbers(seed: int, device: torch.device) -> None:
+    """As `torch.manual_seed`, which also writes down a stack for each kind of device that is not there: slower than a small network."""
+    if device.type == "cpu":
+        torch.default_generator.manual_seed(seed)
+    else:
+        torch.manual_seed(seed)
 
 
 def member_seed(member: Member, seed: int) -> int:

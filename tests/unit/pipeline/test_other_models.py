@@ -25,8 +25,8 @@ COLUMNS = (*KNOWN, *DEGREES)
 
 @pytest.fixture(scope="module")
 def folder(mini, tmp_path_factory):
-    """Forty sequences, every kind among them."""
-    return every(10, mini, tmp_path_factory.mktemp("forty"))
+    """Twenty sequences, every kind among them."""
+    return every(20, mini, tmp_path_factory.mktemp("twenty"))
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def labelled(folder, tmp_path_factory):
     root = tmp_path_factory.mktemp("root")
 
     def do(*words, root=root, **changes):
-        run = composed("corpus=tables", f"corpus.path={folder}", "corpus.name=forty", *words)
+        run = composed("corpus=tables", f"corpus.path={folder}", "corpus.name=twenty", *words)
         run = replace(run, root=str(root), stages=["label"], **changes)
         do_stages(run, Workspace())
         return RunContext(run, Workspace())

@@ -270,12 +270,12 @@ def test_a_linear_classifier_is_tested_against_permuted_labels(all_at_once):
 
 
 def test_near_duplicates_are_no_evidence_for_a_linear_classifier(all_at_once):
-    """Two classes that are alike, of texts with ten copies each, on both sides: whatever is learned, luck is with whole texts."""
+    """Two classes that are alike, of texts with five copies each, on both sides: whatever is learned, luck is with whole texts."""
     wrong = []
     for seed in range(SIMULATED):
         random = np.random.default_rng(2000 + seed)
-        labels = [np.repeat(random.permutation(24) % 2, 10) for _ in range(2)]
-        seen = [np.repeat(random.normal(size=(24, 6)), 10, axis=0) + 0.1 * random.normal(size=(240, 6)) for _ in range(2)]
+        labels = [np.repeat(random.permutation(24) % 2, 5) for _ in range(2)]
+        seen = [np.repeat(random.normal(size=(24, 6)), 5, axis=0) + 0.1 * random.normal(size=(120, 6)) for _ in range(2)]
         wrong.append(permuted(seen, labels, seed).chance <= 0.05)
     assert np.mean(wrong) <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / SIMULATED)
 

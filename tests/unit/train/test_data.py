@@ -1,12 +1,14 @@
 """Resident and streamed feeding give the same batches, whatever the number of processes and the way they start."""
 
 import multiprocessing
+import pickle
 
 import numpy as np
 import polars as pl
 import pytest
 import torch
-from torch.utils.data import DataLoader
+from conftest import NIGHT
+from torch.utils.data import DataLoader, Dataset
 
 from memgrid.config.schema import DataConfig
 from memgrid.corpus.corpus import Corpus
@@ -62,15 +64,27 @@ def test_streamed_equals_resident_batch_by_batch(made, workers):
     assert_same(epoch(resident.val_dataloader()), epoch(streamed.val_dataloader()))
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
+class Sent(Dataset):
+    """What reaches a process that is spawned, for one that is forked: it need not import everything anew, which takes seconds."""
+
+    def __init__(self, dataset):
+        self.pickled, self.here = pickle.dumps(dataset), None
+
+    def __getitem__(self, rows):
+        self.here = self.here or pickle.loads(self.pickled)
+        return self.here[rows]
+
+
+@pytest.mark.parametrize("method", ["fork", "sent", *(["spawn"] if NIGHT else [])])
 def test_processes_open_files_of_their_own(made, method):
     store, _, samples, _ = made
     rows = samples.filter(pl.col("side") == "train")
     dataset = StreamedMaps(store, rows["sequence_id"].to_numpy(), ("mean", "max"), rows["label"].to_numpy())
     dataset[[0]]  # this process has files open already
-    context = multiprocessing.get_context(method)
-    workers = 2 if method == "fork" else 1  # one that is spawned imports everything, and a second would do no more
-    loader = DataLoader(dataset, sampler=SeededBatches(60, 16, 3), batch_size=None, num_workers=workers, multiprocessing_context=context)
+    context = multiprocessing.get_context("spawn" if method == "spawn" else "fork")
+    workers = 1 if method == "spawn" else 2  # one that is spawned imports everything, and a second would do no more
+    sent = Sent(dataset) if method == "sent" else dataset
+    loader = DataLoader(sent, sampler=SeededBatches(60, 16, 3), batch_size=None, num_workers=workers, multiprocessing_context=context)
     assert_same(epoch(loader), epoch(data(made, mode="resident").train_dataloader()))
 
 

@@ -80,10 +80,11 @@ def pair_scores(labels: np.ndarray, probabilities: np.ndarray, groups: np.ndarra
     Returns:
         `accuracy` is balanced, in percent, over samples; `chance` is its p over groups, `adjusted` the same by Holm over all pairs.
     """
-    groups = np.arange(len(labels)) if groups is None else groups
-    asked = [leads(labels, probabilities, pair) for pair in pairs(probabilities.shape[1])]
-    inside = [groups[np.isin(labels, pair)] for pair in pairs(probabilities.shape[1])]
-    chances = [chance(*of_groups(*told, own)) for told, own in zip(asked, inside, strict=True)]
+    asked = units = [leads(labels, probabilities, pair) for pair in pairs(probabilities.shape[1])]
+    if groups is not None:
+        inside = [groups[np.isin(labels, pair)] for pair in pairs(probabilities.shape[1])]
+        units = [of_groups(*told, own) for told, own in zip(asked, inside, strict=True)]
+    chances = [chance(*told) for told in units]
     return [
         {"first": first, "second": second, "accuracy": balanced_accuracy(*told), "chance": p, "adjusted": adjusted}
         for (first, second), told, p, adjusted in zip(pairs(probabilities.shape[1]), asked, chances, holm(chances), strict=True)

@@ -348,14 +348,14 @@ def test_identifiers_are_places_in_the_training_data(cifar):
 
 
 def moved(image, down, right, fill=None):
-    """The image moved pixel by pixel; what comes in is 0, or each channel's `fill`."""
-    out = np.zeros_like(image) if fill is None else np.broadcast_to(fill[:, None, None], image.shape).copy()
+    """The image moved, cut out of a wide frame in which it stands; the frame, which comes in, is 0, or each channel's `fill`."""
     height, width = image.shape[-2:]
-    for row in range(height):
-        for column in range(width):
-            if 0 <= row - down < height and 0 <= column - right < width:
-                out[..., row, column] = image[..., row - down, column - right]
-    return out
+    out = np.zeros((*image.shape[:-2], height + 2 * abs(down), width + 2 * abs(right)), image.dtype)
+    if fill is not None:
+        out += fill[:, None, None]
+    rows, columns = abs(down), abs(right)
+    out[..., rows : rows + height, columns : columns + width] = image
+    return out[..., rows - down :, columns - right :][..., :height, :width]
 
 
 BLACK = torch.zeros(2)

@@ -1,5 +1,6 @@
 """The attack against its definition, written out as loops over models and samples."""
 
+import itertools
 import warnings
 from dataclasses import replace
 
@@ -22,38 +23,42 @@ STUDENT, NORMAL = Density(), Density(student=False, ddof=0)
 DENSITIES = [Density(student, shared, ddof) for student in (True, False) for shared in (True, False) for ddof in (0, 1)]
 
 
-def log_density(value, given_scores, shared, density):
-    """The log-density of a further score, given some of a side, of whom `shared` is the mean variance within samples."""
+def distribution(given_scores, shared, density):
+    """What a further score follows, given some of a side, of whom `shared` is the mean variance within samples.
+
+    Degrees of freedom (of a normal distribution infinitely many), mean and spread.
+    """
     count = len(given_scores)
     alone = count == 1  # has no variance of its own
     variance = shared if density.shared or alone else np.var(given_scores, ddof=density.ddof)
     spread = np.sqrt(max(LEAST**2, variance)) if np.isfinite(variance) else np.nan
     if density.student:
         spread *= np.sqrt(1 + 1 / count)
-    if density.student and not density.shared and not alone:
-        return student_t.logpdf(value, count - 1, np.mean(given_scores), spread)
-    return norm.logpdf(value, np.mean(given_scores), spread)
+    freedom = count - 1 if density.student and not density.shared and not alone else np.inf
+    return freedom, np.mean(given_scores), spread
 
 
 def naive(scores, members, density):
     """Λ from its definition: leave a model out, and compare its score with those of the others, in every view."""
     views, models, samples = scores.shape
     audited = [n for n in range(samples) if 0 < members[:, n].sum() < models]
-    ratio = np.full((models, samples), np.nan)
-    for k in range(models):
+    follows = np.full((2, models, views, samples, 3), np.nan)
+    for k, view in itertools.product(range(models), range(views)):
         others = [i for i in range(models) if i != k]
-        ratios = np.zeros((views, samples))
-        for view in range(views):
-            sides = {side: {n: [scores[view, i, n] for i in others if members[i, n] == side] for n in audited} for side in (True, False)}
-            shared = {}
-            for side, every in sides.items():
-                several = [np.var(values, ddof=density.ddof) for values in every.values() if len(values) > 1]
-                shared[side] = np.mean(several) if several else np.nan
-            for n in audited:
-                own = scores[view, k, n]
-                logs = [log_density(own, sides[side][n], shared[side], density) if sides[side][n] else np.nan for side in (True, False)]
-                ratios[view, n] = logs[0] - logs[1]
-        ratio[k, audited] = ratios.mean(0)[audited]
+        for place, side in enumerate((True, False)):
+            every = {n: [scores[view, i, n] for i in others if members[i, n] == side] for n in audited}
+            several = [np.var(values, ddof=density.ddof) for values in every.values() if len(values) > 1]
+            shared = np.mean(several) if several else np.nan
+            for n, values in every.items():
+                if values:
+                    follows[place, k, view, n] = distribution(values, shared, density)
+    own = np.swapaxes(scores, 0, 1)
+    logs = np.where(
+        np.isinf(follows[..., 0]),
+        norm.logpdf(own, follows[..., 1], follows[..., 2]),
+        student_t.logpdf(own, follows[..., 0], follows[..., 1], follows[..., 2]),
+    )
+    ratio: np.ndarray = (logs[0] - logs[1]).mean(1)
     return ratio
 
 

@@ -76,7 +76,10 @@ class Ending:
             raise self.end
 
     def leave(self) -> None:
-        """The work has ended: what Python does itself before the process has, such as waiting for threads, has until the deadline."""
+        """The work has ended: what Python does itself before the process has, such as waiting for threads, has until the deadline.
+
+        Where Python has taken its handlers away already, the signal itself ends the process then, with a status of its own.
+        """
         self.deadline = time.monotonic() + PATIENCE_SECONDS
         signal.setitimer(signal.ITIMER_REAL, PATIENCE_SECONDS + 0.1)
 

@@ -69,15 +69,19 @@ class Heads(nn.Module):
         return self.net(scaled(pooled, self.scale))
 
 
-def brute_force(net, heads, own, pooling, scale, method):
-    """Δ of each sample from the attention of single heads, class by class, as the paper defines it."""
+def attributed(net, heads, pooling, scale, method):
+    """What speaks for each class, of the attention of single heads."""
     model = Heads(net, pooling, scale)
     ways = {
         "guided": GuidedBackprop(model).attribute,
         "gradient": lambda x, target: Saliency(model).attribute(x, target=target, abs=False),
         "integrated_gradients": lambda x, target: IntegratedGradients(model, False).attribute(x, target=target, n_steps=32),
     }
-    b = [ways[method](heads.clone().requires_grad_(), target=label).detach() for label in range(CLASSES)]
+    return [ways[method](heads.clone().requires_grad_(), target=label).detach() for label in range(CLASSES)]
+
+
+def brute_force(b, heads, own):
+    """Δ of each sample from what is `attributed`, class by class, as the paper defines it."""
     c = (b[own] - torch.stack(b[:own] + b[own + 1 :]).mean(0)).tril()
     largest = c.flatten(1).amax(1)[:, None, None, None, None]
     d = torch.where(largest > 0, (c / largest).clamp_min(0), 0)
@@ -98,8 +102,9 @@ def pooled_way(net, heads, own, pooling, scale, method):
 )
 def test_pooled_maps_give_the_delta_of_single_heads(method, scale, pooling, kind):
     net, heads = small_net(), some_heads(kind)
+    of_heads = attributed(net, heads, pooling, scale, method)
     for own in range(CLASSES):
-        expected = brute_force(net, heads, own, pooling, scale, method)
+        expected = brute_force(of_heads, heads, own)
         found = pooled_way(net, heads, own, pooling, scale, method)
         assert expected.flatten(1).amax(1)[0] > 0
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-7)
@@ -301,10 +306,11 @@ def test_a_panels_sums_are_those_of_single_heads(trained, method, scale):
     packed = {name: maps[..., *np.tril_indices(LENGTH)].permute(0, 2, 1).half() for name, maps in pools.items()}
     panel = copy.deepcopy(trained)
     panel.config, panel.unpack = dataclasses.replace(panel.config, scale=scale), Unpack(LENGTH, scale)
+    of_heads = [attributed(panel.nets[member.name], heads, member.pooling, scale, method) for member in panel.members]
     for own in range(CLASSES):
         decision, _ = panel_sums(panel, packed, own, method)
-        for found, member in zip(decision, panel.members, strict=True):
-            expected = brute_force(panel.nets[member.name], heads, own, member.pooling, scale, method).sum(0)
+        for found, attributions in zip(decision, of_heads, strict=True):
+            expected = brute_force(attributions, heads, own).sum(0)
             assert expected.max() > 0
             torch.testing.assert_close(found.float(), expected, rtol=1e-3, atol=1e-6)
     assert {member.pooling for member in panel.members} == {"mean", "max"}

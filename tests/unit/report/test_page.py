@@ -17,6 +17,13 @@ from memgrid.report.report import gather, write_report, write_tables
 from memgrid.report.sections.checks import examples, flows
 
 
+@pytest.fixture(scope="module", autouse=True)
+def unseen():
+    """No drawing is looked at here."""
+    with left_out(True):
+        yield
+
+
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
     """Two models, a grid, a sweep over ρ, examples, labels of one model, and runs of every other state."""
@@ -31,13 +38,6 @@ def report(tmp_path_factory):
     make_labels(root, "pythia-12b")
     write_report(gather(root, root / "report", PAIR))
     return root / "report"
-
-
-@pytest.fixture(autouse=True)
-def unseen():
-    """The report above is painted, to which all kinds of figures belong; beside it no drawing is looked at here."""
-    with left_out(True):
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,8 @@
 
 A small GPT-NeoX of random weights learns sequences of random tokens by heart, while nothing of it may change but the attention of three
 heads that were drawn, or of one layer: what it knows of them lies there. Then the whole pipeline runs on it, label to intervene, as on any
-model, and every way to rank units is scored by how many of the planted ones are among its first, as many as there are. Beside it stands what
-a random ranking finds, and how probable it is that one finds as many over all seeds (hypergeometric). Takes a few minutes.
+model, and every way to rank units is scored by how many of the planted ones are among its first, as many as there are. Beside it stands
+what a random ranking finds, and how probable it is that one finds as many over all seeds (hypergeometric). Takes a few minutes.
 """
 
 from __future__ import annotations
@@ -135,9 +135,9 @@ def chance(hits: int, total: int, planted: int, seeds: int) -> float:
     return float(reduce(np.convolve, [one] * seeds)[hits:].sum())
 
 
-def main() -> None:
+def main(words: list[str]) -> None:
     """Plant, rank, and print how well each way does."""
-    seeds = int(dict(word.partition("=")[::2] for word in sys.argv[1:]).get("seeds", 5))
+    seeds = int(dict(word.partition("=")[::2] for word in words).get("seeds", 5))
     table = Table("planted", "way", "found", "by chance", "p")
     for unit, number in PLANTED.items():
         total, hits, known = (DEPTH * ABREAST if unit == HEADS else DEPTH), dict.fromkeys(WAYS[unit], 0), []
@@ -157,4 +157,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

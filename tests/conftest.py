@@ -75,6 +75,8 @@ CAUSES = (
     "intervene.samples=8",
     "intervene.ordinary=4",
     "intervene.layers_at=30",
+    "intervene.unit=[positions,heads,layers]",
+    "intervene.numbers=[1,6]",
 )
 # What the fixtures below call a root with finished runs.
 FINISHED = {"done", "done_copy", "caused", "caused_copy", "twins", "twins_copy", "extracted"}

@@ -19,7 +19,7 @@ from memgrid.pipeline.causes import class_regions, file_name
 from memgrid.pipeline.context import RunContext
 
 CHAIN = "stages=[label,extract,train,localize,intervene]"
-RESULTS = ("localize-guided.h5", "localize-guided.json", "intervene.parquet", "intervene.json")
+RESULTS = ("localize-guided.h5", "localize-guided.json", "intervene.parquet", "intervene-units.parquet", "intervene.json")
 
 
 def folder_of(root):
@@ -47,12 +47,15 @@ def test_a_finished_run_gains_both_without_training_again(done, caused):
     assert [dose["q"] for dose in found["verdict"][0]["doses"]] == [5.0, 30.0]
     table = pl.read_parquet(after / "intervene.parquet")
     assert table["samples"].max() <= 8
-    assert table.filter(pl.col("masked") == "none")["damage"].to_list() == [0.0, 0.0]
+    assert table.filter(pl.col("masked") == "none")["damage"].to_list() == [0.0] * 6  # of two classes and three units
+    assert {way["unit"] for way in found["selectivity"][0]["ways"]} == {"positions", "heads", "layers"}
+    units = pl.read_parquet(after / "intervene-units.parquet")
+    assert units.group_by("class", "unit", maintain_order=True).len()["len"].to_list() == [48, 6] * 2
 
 
 def test_every_figure_is_drawn(caused):
     figures = folder_of(caused) / "figures"
-    wanted = {"teaser-guided", "layers-guided", "randomisation-guided", "doses", "dose-prices", "dose-layers"}
+    wanted = {"teaser-guided", "layers-guided", "randomisation-guided", "doses", "dose-prices", "dose-layers", "where", "heads"}
     for number, title in enumerate(("Non-Memo", "Guess", "Recall"), 1):
         wanted |= {f"delta-guided-{number}-{title}-1", f"sequence-guided-{number}-{title}"}
     assert {path.stem for path in figures.glob("*.png")} == wanted | {"attention", "confusion"}
@@ -70,24 +73,25 @@ def test_a_run_with_all_that_is_asked_for_returns_at_once(caused_copy, quick):
     assert "Networks with random weights in all layers give maps" in shown
     for name in ("Guess", "Recall"):
         assert shown.count(f"\n{name} (8 samples), its most decisive attention against") == 5
-        assert shown.count(f"\n{name}: ") == 1
+        assert shown.count(f"\n{name}: ") == 2  # what follows of positions, and what leaves least at equal damage
+        assert shown.count(f"\n{name}: at equal damage ") == 1
     assert stamps(caused_copy) == before
     # Who asks for less is not told of more.
     assert "Most of Δ" not in memgrid_here(*quick, f"root={caused_copy}").stdout
 
 
 def test_only_what_changed_is_done_again(caused_copy, quick):
-    before = stamps(caused_copy)
+    before, redone = stamps(caused_copy), {"intervene.parquet", "intervene-units.parquet", "intervene.json"}
     given = (*quick, *CAUSES, "intervene.percent=[50]", "intervene.layers_at=null", "intervene.average=votes", f"root={caused_copy}")
     shown = memgrid_here(*given, CHAIN).stdout
     assert "train    nothing: it is finished" in shown
     assert " 0 extracted" in shown
     after = stamps(caused_copy)
-    assert [name for name in before if after[name] != before[name]] == ["intervene.parquet", "intervene.json"]
+    assert {name for name in before if after[name] != before[name]} == redone
     # By force what is asked for, and nothing else: the training and the maps stay.
     memgrid_here(*given, "stages=[intervene]", "force=true")
     again = stamps(caused_copy)
-    assert [name for name in before if again[name] != after[name]] == ["intervene.parquet", "intervene.json"]
+    assert {name for name in before if again[name] != after[name]} == redone
 
 
 def test_without_networks_or_maps_it_is_one_sentence(extracted, done_copy, quick):

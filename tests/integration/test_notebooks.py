@@ -16,7 +16,7 @@ from nbclient import NotebookClient
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 # Figures and sentences about what is missing: after `label,extract,train`, and after all stages, with all labels.
 SHOWN = {"1_taxonomies": ((5, 1), (5, 1)), "2_confusion_and_flow": ((2, 1), (3, 0)), "3_attention": ((2, 0), (2, 0))}
-SHOWN |= {"4_where_it_decides": ((0, 7), (7, 0)), "5_degrees": ((3, 1), (4, 0))}
+SHOWN |= {"4_where_it_decides": ((0, 9), (9, 0)), "5_degrees": ((3, 1), (4, 0))}
 
 
 @pytest.fixture(scope="session")

@@ -27,7 +27,7 @@ PNG, PDF = b"\x89PNG", b"%PDF"
 OF_A_RUN = ("confusion", "attention", "mean-attention", "decision-maps", "layer-shares", "decision-map", "randomization-test")
 
 
-OF_AN_INTERVENTION = ("doses", "dose-layers")
+OF_AN_INTERVENTION = ("doses", "dose-layers", "where", "heads")
 
 
 @pytest.fixture(scope="module")

@@ -106,6 +106,19 @@ def steps_of(llm: LLMConfig) -> list[LLMConfig]:
     return [replace(alone, path=step, revision=None) if "/" in step else replace(alone, revision=step) for step in llm.steps]
 
 
+def sources(run: RunConfig) -> list[str]:
+    """The runs that `transfer.from` names, as they are typed: one, or a list; without doubles.
+
+    Raises:
+        UserError: it holds something that is no text.
+    """
+    given = run.transfer.get("from")
+    listed = given if isinstance(given, list | tuple) else [] if given is None else [given]
+    if odd := [name for name in listed if not isinstance(name, str) or not name.strip()]:
+        raise UserError(f"transfer.from={odd[0]!r} is no folder of a run: give such as transfer.from=memgrid-runs/runs/toy/rasy/<name>")
+    return list(dict.fromkeys(listed))
+
+
 @dataclass(frozen=True)
 class Member:
     """One CNN of the panel; with `means_only` it is given means whatever its pooling says."""

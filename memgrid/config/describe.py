@@ -14,7 +14,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from memgrid.config.limits import limits_of
+from memgrid.config.limits import keys_of, limits_of
 from memgrid.io.commands import COMMANDS, LINE, columns, examples, listed
 from memgrid.io.paths import CONF
 
@@ -135,6 +135,8 @@ def leaves(run: Any, prefix: str = "") -> Iterator[tuple[str, Field[Any], Any]]:
         value = getattr(run, setting.name)
         if is_dataclass(value):
             yield from leaves(value, f"{prefix}{setting.name}.")
+        elif keys := keys_of(setting):
+            yield from ((f"{prefix}{setting.name}.{key}", setting, value[key]) for key in keys)
         else:
             yield f"{prefix}{setting.name}", setting, value
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from memgrid.errors import UserError
 
-KEY = "limits"
+KEY, SECTION = "limits", "section"
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,16 @@ def limits(**given: Any) -> dict[str, Any]:
 def limits_of(setting: Field[Any]) -> Limits | None:
     """The limits of a field, or None."""
     return setting.metadata.get(KEY)
+
+
+def section(*keys: str) -> dict[str, Any]:
+    """As metadata: the field holds settings by these names and no others, since Python keeps one for itself, such as `from`."""
+    return {SECTION: keys}
+
+
+def keys_of(setting: Field[Any]) -> tuple[str, ...]:
+    """The keys of a field that is a section; empty of any other."""
+    return setting.metadata.get(SECTION, ())
 
 
 def refuse_value(schema: Any, name: str, value: Any, prefix: str = "") -> None:

@@ -7,12 +7,12 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from memgrid.config.limits import limits
+from memgrid.config.limits import limits, section
 from memgrid.taxonomy.thresholds import ROUGES
 
 MOST_PARTS = 256  # into which extraction can be divided
-STAGES = ("fetch", "label", "plan", "extract", "train", "localize", "intervene")
-OWN_STAGES = ("train", "localize", "intervene")  # those whose results lie in the run's folder
+STAGES = ("fetch", "label", "plan", "extract", "train", "localize", "intervene", "transfer")
+OWN_STAGES = ("train", "localize", "intervene", "transfer")  # those whose results lie in the run's folder
 NO_SHARE = "is no share of positions in percent: use numbers above 0 and up to 100"
 SEED = limits(least=0, most=2**48)
 
@@ -231,6 +231,7 @@ class RunConfig:
     control: ControlConfig = field(default_factory=ControlConfig)
     localize: LocalizeConfig = field(default_factory=LocalizeConfig)
     intervene: InterveneConfig = field(default_factory=InterveneConfig)
+    transfer: dict[str, Any] = field(default_factory=lambda: {"from": []}, metadata=section("from"))  # other runs, by folder or pattern
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     wandb: WandbConfig = field(default_factory=WandbConfig)
     delta: int = field(

@@ -15,8 +15,8 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from memgrid.config.derive import reference_of, steps_of, taxonomy
-from memgrid.config.limits import Limits, refuse_outside_limits
+from memgrid.config.derive import reference_of, sources, steps_of, taxonomy
+from memgrid.config.limits import Limits, keys_of, refuse_outside_limits
 from memgrid.config.names import checkpoint_of, step_of
 from memgrid.config.schema import OWN_STAGES, STAGES, LabelConfig, LLMConfig, RunConfig, WandbConfig
 from memgrid.errors import UserError
@@ -93,6 +93,9 @@ def unknown_keys(config: DictConfig, schema: Any, prefix: str = "") -> list[str]
     """Keys that the schema does not have: Hydra lets `+key=value` add them, and nothing would read them."""
     settings = {setting.name: getattr(schema, setting.name) for setting in fields(schema)}
     unknown = [f"{prefix}{key}" for key in map(str, config) if key not in settings]
+    for setting in fields(schema):
+        if (keys := keys_of(setting)) and isinstance(given := config[setting.name], DictConfig):
+            unknown += [f"{prefix}{setting.name}.{key}" for key in map(str, given) if key not in keys]
     for key, value in settings.items():
         if is_dataclass(value):
             unknown += unknown_keys(config[key], value, f"{prefix}{key}.")
@@ -125,6 +128,8 @@ def validate(run: RunConfig) -> None:
         raise UserError("intervene.numbers=[] switches nothing off: give numbers of heads or layers, such as [1,2,4], or null")
     if not run.intervene.percent:
         raise UserError("intervene.percent=[] masks nothing: give shares above 0 and up to 100, such as [1,10]")
+    if not sources(run) and "transfer" in run.stages:
+        raise UserError("transfer.from=[] names no run whose networks could be tried: give the folder of a finished one, or a list of them")
 
 
 def validate_relatives(run: RunConfig) -> None:

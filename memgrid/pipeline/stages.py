@@ -22,10 +22,12 @@ from memgrid.lm.load import fetch_model
 from memgrid.pipeline.causes import locate, once, switch_off
 from memgrid.pipeline.context import RunContext, step_number
 from memgrid.pipeline.plan import Ledger, Pace, measure, plan, sample_bytes
+from memgrid.pipeline.transfers import carry_over
 from memgrid.report.figures.run import draw_confusion, draw_maps
 from memgrid.results.findings import print_result
 from memgrid.results.folder import RunFolder
 from memgrid.results.result import Origin
+from memgrid.results.transfers.sources import find_sources
 from memgrid.store.extract import extract, score_and_extract
 from memgrid.store.sharing import part_of
 from memgrid.train.devices import check_gpu
@@ -255,6 +257,12 @@ def intervene_stage(context: RunContext) -> None:
     once(context.run, "intervene", context.folder, context.say, do)
 
 
+def transfer_stage(context: RunContext) -> None:
+    """Try the networks of other runs on this one's samples, and tell."""
+    run, folder = context.run, context.folder
+    once(run, "transfer", folder, context.say, lambda: carry_over(run, folder, context.inputs, context.say))
+
+
 STAGES: dict[str, Callable[[RunContext], None]] = {
     "fetch": fetch_stage,
     "label": label_stage,
@@ -263,6 +271,7 @@ STAGES: dict[str, Callable[[RunContext], None]] = {
     "train": train_stage,
     "localize": localize_stage,
     "intervene": intervene_stage,
+    "transfer": transfer_stage,
 }
 
 
@@ -270,9 +279,11 @@ def do_stages(run: RunConfig, workspace: Workspace) -> None:
     """Go through the stages that the run asks for, in their order.
 
     Raises:
-        UserError: a GPU is asked for that is not there, or a stage cannot be done.
+        UserError: a GPU is asked for that is not there, a run whose networks are to be tried is not, or a stage cannot be done.
     """
     check_gpu(run)
+    if "transfer" in run.stages:
+        find_sources(run, RunFolder.of(run).path)  # before hours of work
     context = RunContext(run, workspace)
     for stage, work in STAGES.items():
         if stage in run.stages:

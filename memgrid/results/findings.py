@@ -14,8 +14,9 @@ from memgrid.config.names import called
 from memgrid.config.schema import RunConfig
 from memgrid.io.display import plural
 from memgrid.results.folder import RunFolder
-from memgrid.results.records import InterveneRecord, LocalizeRecord, RandomizationCurves
+from memgrid.results.records import LATER, InterveneRecord, LocalizeRecord, RandomizationCurves
 from memgrid.results.result import Estimate, PanelScores, ProbeTest, RunResult
+from memgrid.results.transfers import sentences as transfer_sentences
 from memgrid.taxonomy.thresholds import Thresholds
 
 APART = 0.05  # the chance, at most, that any two classes of a run that are alike are called told apart
@@ -23,12 +24,14 @@ APART = 0.05  # the chance, at most, that any two classes of a run that are alik
 
 def stage_sentences(run: RunConfig, folder: RunFolder) -> list[str]:
     """What the stages that the run asks for found, in sentences; nothing of those that are not done."""
-    done = {stage for stage in ("localize", "intervene") if stage in run.stages and folder.is_done(run, stage)}
+    done = {stage for stage in LATER if stage in run.stages and folder.is_done(run, stage)}
     lines = []
     if "localize" in done and (located := folder.localize_record(run.localize.method)):
         lines += [where_it_decides(located), *randomization_sentences(located)]
     if "intervene" in done and (intervened := folder.intervene_record()):
         lines += sentences(intervened)
+    if "transfer" in done and (transferred := folder.transfer_record()):
+        lines += transfer_sentences.sentences(transferred)
     return lines
 
 

@@ -22,6 +22,8 @@ from memgrid.results import records, result
 from memgrid.results.boundary import encode
 from memgrid.results.records import LATER, InterveneRecord, LocalizeRecord, readable, stage_settings
 from memgrid.results.result import MemberEpoch, RunResult
+from memgrid.results.transfers.record import TransferRecord
+from memgrid.results.transfers.sources import find_sources, inputs_of
 from memgrid.results.work import WorkFolder
 
 # What needs no attention; see `memgrid.train.baselines`.
@@ -114,6 +116,11 @@ class RunFolder(WorkFolder):
         """What the intervention was done with and what it found, written last."""
         return self.path / "intervene.json"
 
+    @property
+    def transfers(self) -> Path:
+        """What networks of other runs say of this one's samples, written whole."""
+        return self.path / "transfer.json"
+
     def decision_maps(self, method: str) -> Path:
         """The Δ maps by one method of attribution."""
         return self.path / f"localize-{method}.h5"
@@ -123,11 +130,15 @@ class RunFolder(WorkFolder):
         return self.path / f"localize-{method}.json"
 
     def record_path(self, run: RunConfig, stage: str) -> Path:
-        """Where a stage after training leaves its record: one for every method of localization, one of the intervention."""
+        """Where a stage after training leaves its record: one for every method of localization, one of each other stage."""
+        if stage == "transfer":
+            return self.transfers
         return self.decision_record(run.localize.method) if stage == "localize" else self.intervention_record
 
     def stage_files(self, run: RunConfig, stage: str) -> list[Path]:
         """The files of a stage after training that count as its result, the record first."""
+        if stage == "transfer":
+            return [self.transfers]
         maps = [self.decision_maps(run.localize.method)]
         return [
             self.record_path(run, stage),
@@ -195,6 +206,10 @@ class RunFolder(WorkFolder):
         path = self.intervention_record
         return self.read(path, lambda text: records.from_json(InterveneRecord, text, path.name))
 
+    def transfer_record(self) -> TransferRecord | None:
+        """What a transfer left, or None; UserError as `result`."""
+        return self.read(self.transfers, lambda text: records.from_json(TransferRecord, text, self.transfers.name))
+
     def methods(self) -> list[str]:
         """The methods of attribution whose decision maps are there, sorted."""
         return sorted(path.stem.removeprefix("localize-") for path in self.path.glob(self.decision_maps("*").name))
@@ -203,15 +218,18 @@ class RunFolder(WorkFolder):
         """Those of all methods whose decision maps are there; one that cannot be read is passed over."""
         return [record for method in self.methods() if (record := readable(partial(self.localize_record, method))) is not None]
 
-    def write_record(self, record: LocalizeRecord | InterveneRecord) -> None:
+    def write_record(self, record: LocalizeRecord | InterveneRecord | TransferRecord) -> None:
         """Note that a stage after training is done."""
-        write_json(encode(record), self.decision_record(record.method) if isinstance(record, LocalizeRecord) else self.intervention_record)
+        other = self.transfers if isinstance(record, TransferRecord) else self.intervention_record
+        write_json(encode(record), self.decision_record(record.method) if isinstance(record, LocalizeRecord) else other)
 
     def is_done(self, run: RunConfig, stage: str) -> bool:
         """Whether a stage after training has its result, made with the run's settings; an intervention, also from the maps that are there.
 
-        A record that is of no use is none: the stage writes it anew.
+        A transfer, also from the runs that its sources are now. A record that is of no use is none: the stage writes it anew.
         """
+        if stage == "transfer":
+            return self.is_transferred(run)
         try:
             located = self.localize_record(run.localize.method)
             record = located if stage == "localize" else self.intervene_record()
@@ -222,6 +240,15 @@ class RunFolder(WorkFolder):
         if stage == "localize":
             return self.decision_maps(run.localize.method).exists()
         return located is not None and located.inputs == record.inputs and self.intervention.exists() and self.intervention_units.exists()
+
+    def is_transferred(self, run: RunConfig) -> bool:
+        """Whether what a transfer left was made from the runs that `transfer.from` names, as they are now."""
+        try:
+            record = self.transfer_record()
+            sources = None if record is None else find_sources(run, self.path)
+            return sources is not None and record is not None and record.inputs == inputs_of(list(sources.folders), self.path)
+        except (UserError, OSError):
+            return False
 
     def undone(self, run: RunConfig) -> list[str]:
         """The stages after training that the run asks for and that are not done."""

@@ -13,8 +13,9 @@ import polars as pl
 from memgrid.config.schema import RunConfig
 from memgrid.errors import UserError
 from memgrid.results.boundary import decode, parse
+from memgrid.results.transfers.record import TransferRecord
 
-LATER = ("localize", "intervene")
+LATER = ("localize", "intervene", "transfer")
 RANDOM = "random"
 POSITIONS, HEADS, LAYERS = "positions", "heads", "layers"
 # How an intervention chooses units; random draws are matched with the first of the ways. And what they are called.
@@ -233,23 +234,25 @@ class InterveneRecord:
 
 
 Record = TypeVar("Record", LocalizeRecord, InterveneRecord)
+Kept = TypeVar("Kept", LocalizeRecord, InterveneRecord, TransferRecord)
+STAGE_OF: dict[type[Any], str] = {LocalizeRecord: "localize", InterveneRecord: "intervene", TransferRecord: "transfer"}
 
 
-def from_json(kind: type[Record], text: bytes | str, name: str) -> Record:
+def from_json(kind: type[Kept], text: bytes | str, name: str) -> Kept:
     """The record that a file of that name holds.
 
     Raises:
         UserError: it is damaged, or another version wrote what this one cannot read. The sentence has no subject: it follows on the name of
             the folder.
     """
-    again = f"do the stage {'localize' if kind is LocalizeRecord else 'intervene'} again"
+    again = f"do the stage {STAGE_OF[kind]} again"
     return decode(kind, parse(text, name, again), name, again)
 
 
 def stage_settings(run: RunConfig, stage: str) -> dict[str, Any]:
     """The settings that decide a stage's result, but for the method."""
-    if stage == "intervene":
-        return asdict(run.intervene)
+    if stage != "localize":
+        return dict(run.transfer) if stage == "transfer" else asdict(run.intervene)
     return {key: value for key, value in asdict(run.localize).items() if key != "method"}
 
 
@@ -270,7 +273,8 @@ def refuse_rivals(runs: Iterable[RunConfig], record_path: Callable[[RunConfig, s
     seen: dict[Path, tuple[str, dict[str, Any]]] = {}
     for run in runs:
         for stage in (stage for stage in LATER if stage in run.stages):
-            path, wanted = record_path(run, stage), (run.localize.method, stage_settings(run, stage))
+            method = "" if stage == "transfer" else run.localize.method  # which no transfer has to do with
+            path, wanted = record_path(run, stage), (method, stage_settings(run, stage))
             other = seen.setdefault(path, wanted)
             if other != wanted:
                 before, now = ({"localize.method": method, **typed_names(stage, settings)} for method, settings in (other, wanted))
@@ -281,7 +285,7 @@ def refuse_rivals(runs: Iterable[RunConfig], record_path: Callable[[RunConfig, s
                 )
 
 
-def readable(read: Callable[[], Record | None]) -> Record | None:
+def readable(read: Callable[[], Kept | None]) -> Kept | None:
     """What is read, or None where it cannot be: for whoever tells of many runs, and would not stop at one."""
     try:
         return read()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,6 @@ import numpy as np
 import polars as pl
 import torch
 from pytorch_lightning.loggers import WandbLogger
-from torch.utils.data import DataLoader
 
 from memgrid.config.derive import Member, members, partition, protocol
 from memgrid.config.names import settings, training_key, training_seed
@@ -145,7 +145,7 @@ def references(run: RunConfig, data: AttentionData, prefix_logprob: np.ndarray) 
 
 
 @torch.inference_mode()
-def statistics(loader: DataLoader[Batch], run: RunConfig, data: AttentionData) -> dict[str, np.ndarray]:
+def statistics(loader: Iterable[Batch], run: RunConfig, data: AttentionData) -> dict[str, np.ndarray]:
     """What a linear probe sees of one side's samples, float32 (n, 8 * layers), for each pooling."""
     layers, length = data.store.identity.layers, data.store.identity.length
     unpack, probe = Unpack(length, run.cnn.scale), LinearProbe(layers, length, data.corpus.k, 2)

@@ -25,6 +25,7 @@ from memgrid.results.result import Estimate, PanelScores, RunResult
 if TYPE_CHECKING:
     from memgrid.corpus.corpus import Corpus
     from memgrid.lm.model import Tokenizer
+    from memgrid.pipeline.inputs import Inputs
     from memgrid.store.store import Store
 
 OWN_COLUMNS = ("sequence_id", "label", "predicted", "correct")  # of a table of predictions, beside a column per class
@@ -69,8 +70,9 @@ class ClassMaps:
 class RunData:
     """What a finished run found, read when it is first asked for; what it lacks is told with the command that makes it."""
 
-    def __init__(self, folder: RunFolder) -> None:
-        self.folder = folder
+    def __init__(self, folder: RunFolder, inputs: Inputs | None = None) -> None:
+        """`inputs`: what other runs of the process have read, and is not read again."""
+        self.folder, self.inputs = folder, inputs
 
     def __repr__(self) -> str:
         return f"{findings.describe(self.metrics.settings)}: min-F1 {self.metrics.panel.min_f1.mean:.1f} ({self.folder.path})"
@@ -264,7 +266,8 @@ class RunData:
         """The corpus that the run's sequences are from."""
         from memgrid.pipeline.inputs import open_corpus
 
-        corpus = open_corpus(self.settings, lambda: self.tokenizer)
+        shared = () if self.inputs is None else (self.inputs.corpus, self.inputs.unsaid)
+        corpus = open_corpus(self.settings, lambda: self.tokenizer, *shared)
         if self.metrics.origin is not None and corpus.origin(taxonomy(self.settings).own_columns) != self.metrics.origin.corpus:
             raise UserError(f"corpus {corpus.name!r} is not as it was for the run: make the run anew with {self.command('force=true')}")
         return corpus

@@ -56,11 +56,20 @@ class Sweeper(BasicSweeper):  # type: ignore[misc]
         """Hydra would compose each here, at a tenth of a second: `begin` has done it."""
 
     def split_arguments(self, overrides: list[Override], max_batch_size: int | None) -> list[list[list[str]]]:
-        """The combinations that `begin` has left, in batches: what is fetched for many runs is fetched once."""
-        planned = Workspace.current().planned
+        """The combinations that `begin` has left, in batches: what is fetched for many runs is fetched once.
+
+        Those that read what others of the sweep find are batches of their own, which begin when all others have ended.
+        """
+        workspace = Workspace.current()
+        assert workspace.target is not None
         (every,) = BasicSweeper.split_arguments(overrides, None)
-        kept = [words for words in every if tuple(words) in planned]
-        return list(BasicSweeper.split_overrides_to_chunks(kept, max_batch_size))
+        early: list[list[str]] = []
+        late: list[list[str]] = []
+        for words in every:
+            if (run := workspace.planned.get(tuple(words))) is not None:
+                (late if workspace.target.late(run) else early).append(words)
+        chunks = BasicSweeper.split_overrides_to_chunks
+        return [batch for part in (early, late) if part for batch in chunks(part, max_batch_size)]
 
     def sweep(self, arguments: list[str]) -> Any:
         """All runs; in the end those that were put off. UserError if one is bad: then nothing was started."""

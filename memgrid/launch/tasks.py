@@ -54,6 +54,10 @@ class SweepTarget(ABC):
         """Equal for runs of which each does all that the others would do; None if the run has work of its own."""
         return None
 
+    def late(self, run: Any) -> bool:
+        """Whether the run reads what others of the sweep find, so that it begins when they have ended."""
+        return False
+
     @abstractmethod
     def plan(self, run: Any) -> None:
         """Leave on disk that the run is wanted."""

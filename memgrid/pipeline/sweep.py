@@ -48,6 +48,10 @@ class Runs(SweepTarget):
         judge = (run.label.code_model,) if run.label.code == "fasttext" and "code" in taxonomy(run).needs else ()
         return (run.llm.path, run.llm.revision, run.corpus.path, *run.corpus.splits, *judge)
 
+    def late(self, run: RunConfig) -> bool:
+        """It tries the networks of others."""
+        return "transfer" in run.stages
+
     def plan(self, run: RunConfig) -> None:
         """Leave the configuration of a training in its folder: what has this alone is missing."""
         config = RunFolder.of(run).config

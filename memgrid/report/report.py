@@ -25,6 +25,7 @@ from memgrid.report.tables import (
     runs_table,
     sizes_table,
 )
+from memgrid.report.transfers.table import transferred, transfers_table
 from memgrid.results.folder import prepare_folder
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def make_tables(runs: list[NamedRun], rows: list[Row], states: pl.DataFrame, by:
         "localized": localized_table(localized(runs)),
         "interventions": interventions_table(intervened(runs)),
         "ways": ways_table(intervened(runs)),
+        "transfers": transfers_table(transferred(runs)),
     }
 
 
@@ -98,13 +100,14 @@ def write_report(report: Report) -> None:
     """
     from memgrid.report import page
     from memgrid.report.sections import baselines, causes, checkpoints, checks, degrees, scores
+    from memgrid.report.transfers import section as transfers
 
     out = report.out
     prepare_folder(str(out), "out")
     write_tables(report.tables, out)
     *before, missing = checks.sections(report)
-    of_labels = [degrees.section(report), checkpoints.section(report)]
-    parts = [*scores.sections(report), *baselines.sections(report), *before, *causes.sections(report), *of_labels, missing]
+    after = [transfers.section(report), degrees.section(report), checkpoints.section(report)]
+    parts = [*scores.sections(report), *baselines.sections(report), *before, *causes.sections(report), *after, missing]
     title = f"memgrid: {', '.join(report.models)}"
     subtitle = "How do language models reproduce their training text? What CNNs can tell from attention alone."
     when = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")

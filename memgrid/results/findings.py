@@ -14,7 +14,7 @@ from memgrid.config.names import called
 from memgrid.config.schema import RunConfig
 from memgrid.io.display import plural
 from memgrid.results.folder import RunFolder
-from memgrid.results.records import LATER, InterveneRecord, LocalizeRecord, RandomizationCurves
+from memgrid.results.records import LATER, InterveneRecord, LocalizeRecord, RandomizationCurves, readable
 from memgrid.results.result import Estimate, PanelScores, ProbeTest, RunResult
 from memgrid.results.transfers import sentences as transfer_sentences
 from memgrid.taxonomy.thresholds import Thresholds
@@ -33,6 +33,16 @@ def stage_sentences(run: RunConfig, folder: RunFolder) -> list[str]:
     if "transfer" in done and (transferred := folder.transfer_record()):
         lines += transfer_sentences.sentences(transferred)
     return lines
+
+
+def of_later_stages(folder: RunFolder) -> list[str]:
+    """What all stages after training found, whatever their settings; nothing of what cannot be read."""
+    lines = []
+    for localization in folder.localize_records():
+        lines += [where_it_decides(localization), *randomization_sentences(localization)]
+    intervention, transfer = readable(folder.intervene_record), readable(folder.transfer_record)
+    lines += [] if intervention is None else sentences(intervention)
+    return lines + ([] if transfer is None else transfer_sentences.sentences(transfer))
 
 
 def where_it_decides(record: LocalizeRecord) -> str:

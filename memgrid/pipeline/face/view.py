@@ -150,6 +150,15 @@ class RunData:
         """
         return self.read(self.folder.intervention_units, "intervention on heads or layers", "stages=[localize,intervene]")
 
+    @property
+    def transfers(self) -> pl.DataFrame:
+        """A row per run whose networks were tried on this one's samples, and per classifier: scores here, and what the run's own reach."""
+        from memgrid.report.transfers.table import classifiers_table
+
+        if (record := self.folder.transfer_record()) is None:
+            raise self.lacks("transfer", "stages=[transfer]", "transfer.from=<run>")
+        return classifiers_table(record)
+
     def table(self) -> pl.DataFrame:
         """The printed table: a row per class, and last min-F1.
 
@@ -177,11 +186,7 @@ class RunData:
 
     def findings(self) -> list[str]:
         """What it found, in sentences: the classes, and where they are decided and whether that is causal, if that was asked."""
-        sentences = findings.verdicts(self.metrics)
-        for localization in self.folder.localize_records():
-            sentences += [findings.where_it_decides(localization), *findings.randomization_sentences(localization)]
-        intervention = readable(self.folder.intervene_record)
-        return sentences + ([] if intervention is None else findings.sentences(intervention))
+        return [*findings.verdicts(self.metrics), *findings.of_later_stages(self.folder)]
 
     def print(self) -> None:
         """Print the table and the sentences below it, as the run did when it ended."""
@@ -233,7 +238,9 @@ class RunData:
         return ClassMaps(content.values, content.classes, content.samples, content.k, content.method)
 
     def has(self, stage: str) -> bool:
-        """Whether localize or intervene was done, with whatever settings."""
+        """Whether localize, intervene or transfer was done, with whatever settings."""
+        if stage == "transfer":
+            return readable(self.folder.transfer_record) is not None
         if stage == "localize":
             return bool(self.folder.localize_records())
         return stage != "intervene" or (self.folder.intervention.exists() and readable(self.folder.intervene_record) is not None)

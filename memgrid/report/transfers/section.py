@@ -34,8 +34,8 @@ def section(report: Report) -> Section:
     ]
     parts: list[Part] = []
     groups = table.group_by("classes", maintain_order=True)
-    for number, (values, part) in enumerate(groups, 1):
-        (classes,) = map(str, values)
+    for number, (_, part) in enumerate(groups, 1):
+        classes = part["classes"][0]
         text.append(f"{classes}: {summary(part)}")
         if number <= SHOWN:
             parts.append(matrix(report, classes, part, number))
@@ -52,7 +52,7 @@ def summary(table: pl.DataFrame) -> str:
     """How many transfers are more than chance, and how many of these lose something, in a sentence."""
     seen = table.filter(pl.col("verdict") != "does not transfer")
     lost = seen.filter(pl.col("verdict") == "transfers in part")
-    share = f", the median {table['ratio'].median():.0f} % of the run's own min-F1" if table.height > 1 else ""
+    share = f", the median {np.median(table['ratio'].to_numpy()):.0f} % of the run's own min-F1" if table.height > 1 else ""
     return (
         f"of {table.height} transfers {seen.height} are more than chance, and {lost.height} of these score less than the run's own networks"
         f"{share}."
@@ -76,8 +76,8 @@ def matrix(report: Report, classes: str, table: pl.DataFrame, number: int) -> Pi
         np.fill_diagonal(values, np.where(np.isnan(np.diag(values)), 1.0, np.diag(values)))
     caption = (
         f"{classes}: min-F1 of what was fitted on one run (rows) and tried on another (columns), as a share of what the other's own "
-        "reaches on the same samples, 100 on the diagonal by definition. In brackets: not more than chance. “Without attention” is all that needs "
-        "none together."
+        "reaches on the same samples, 100 on the diagonal by definition. In brackets: not more than chance. “Without "
+        "attention” is all that needs none together."
     )
     name = "transfers" if number == 1 else f"transfers-{number}"
     return report.drawn(name, partial(draw_transfers, shares, names, unseen), "What is left where it is tried", caption)

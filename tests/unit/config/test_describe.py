@@ -85,7 +85,7 @@ def test_only_groups_of_the_command_are_told(command):
         (RUN, "cnn.dropout", "from 0 to 0.99"),
         (RUN, "cnn.kernel_size", "one value or a list of values, 1 to 16"),
         (RUN, "intervene.percent", "above 0 and at most 100"),
-        (RUN, "stages", "fetch, label, plan, extract, train, localize or intervene"),
+        (RUN, "stages", "fetch, label, plan, extract, train, localize, intervene or transfer"),
         (RUN, "parts", "from 1 to 256"),
         (RUN, "select.leak_free", "true or false"),
         (RUN, "llm.path", ""),

@@ -12,7 +12,8 @@ from memgrid.results.folder import RunFolder, runs_below, work_folder_of
 from memgrid.results.work import WorkFolder
 
 NAMES = re.compile(
-    r"(^|/)(metrics\.json|(samples|epochs|predictions|baselines|intervene|intervene-units)\.parquet|intervene\.json|intervene\.partial\.jsonl|last\.ckpt"
+    r"(^|/)(metrics\.json|(samples|epochs|predictions|baselines|intervene|intervene-units)\.parquet|(intervene|transfer)\.json"
+    r"|intervene\.partial\.jsonl|last\.ckpt"
     r"|\.lock|config\.yaml|failed\.json|job\.json|queued\.json|checkpoints|figures|localize-\S*)$"
 )
 # Where the names stand; `train.reuse` and `store.sharing` have locks that are no run's.
@@ -66,6 +67,7 @@ def test_the_names_are_those_that_were_always_written(tmp_path):
         "intervention_units": "intervene-units.parquet",
         "intervention_journal": "intervene.partial.jsonl",
         "intervention_record": "intervene.json",
+        "transfers": "transfer.json",
         "lock_file": ".lock",
         "config": "config.yaml",
         "failure_file": "failed.json",
@@ -93,6 +95,7 @@ def test_files_of_a_stage_begin_with_its_record(tmp_path):
         "intervene-units.parquet",
         "intervene.partial.jsonl",
     ]
+    assert folder.stage_files(run, "transfer") == [folder.transfers] == [folder.record_path(run, "transfer")]
 
 
 def test_a_lock_is_seen_and_looking_leaves_nothing(tmp_path):

@@ -22,7 +22,7 @@ class HardExit(Callback):
 
 
 class Held(Callback):
-    """Stops a training in its second epoch, an extraction after its first shard, an intervention after its fifth mask.
+    """Stops a training in its second epoch, an extraction after its first shard, an intervention after its fifth mask, and a transfer.
 
     Then `folder` has a file `held-<seed>`, and something can happen to the process. It goes on when there is a file `go` too; a start
     after the first is not stopped.
@@ -33,6 +33,7 @@ class Held(Callback):
 
     def on_job_start(self, config, **_):
         from memgrid.intervene.trials import Journal
+        from memgrid.results.folder import RunFolder
         from memgrid.store.writer import ShardWriter
         from memgrid.train.panel import Panel
 
@@ -59,6 +60,12 @@ class Held(Callback):
             if len(journal.done) == 5:
                 hold()
 
+        def before_a_transfer_is_written(folder, record, write=RunFolder.write_record):
+            if hasattr(record, "transfers"):
+                hold()
+            write(folder, record)
+
+        RunFolder.write_record = before_a_transfer_is_written
         Panel.on_train_epoch_end = at_the_end_of_an_epoch
         ShardWriter.flush = after_a_shard
         Journal.add = after_a_mask

@@ -52,7 +52,8 @@ def summary(table: pl.DataFrame) -> str:
     """How many transfers are more than chance, and how many of these lose something, in a sentence."""
     seen = table.filter(pl.col("verdict") != "does not transfer")
     lost = seen.filter(pl.col("verdict") == "transfers in part")
-    share = f", the median {np.median(table['ratio'].to_numpy()):.0f} % of the run's own min-F1" if table.height > 1 else ""
+    ratios = table["ratio"].drop_nulls().to_numpy()
+    share = f", the median {np.median(ratios):.0f} % of the run's own min-F1" if len(ratios) > 1 else ""
     return (
         f"of {table.height} transfers {seen.height} are more than chance, and {lost.height} of these score less than the run's own networks"
         f"{share}."

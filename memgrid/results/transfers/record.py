@@ -42,10 +42,10 @@ class Transferred:
     own: PanelScores
 
     @property
-    def ratio(self) -> float:
-        """The source's min-F1 as a share of the run's own, in percent; 0 where that is 0."""
+    def ratio(self) -> float | None:
+        """The source's min-F1 as a share of the run's own, in percent; None where that is 0."""
         own = self.own.min_f1.mean
-        return 100 * self.scores.min_f1.mean / own if own else 0.0
+        return 100 * self.scores.min_f1.mean / own if own else None
 
 
 @dataclass(frozen=True)

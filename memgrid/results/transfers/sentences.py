@@ -27,10 +27,10 @@ def verdict(one: Transfer) -> str:
 def of_source(one: Transfer, record: TransferRecord) -> list[str]:
     """The sentences on one source."""
     panel, kind = one.panel, verdict(one).replace(" not ", " NOT ")
-    score = panel.scores.min_f1
+    score, share = panel.scores.min_f1, "no share" if panel.ratio is None else f"{panel.ratio:.0f} %"
     lines = [
         f"What the networks of {one.source.name} learned {kind}: min-F1 {score.mean:.1f} ({score.low:.1f}–{score.high:.1f}) on "
-        f"{samples_text(one)}, {chance_text(one, record)}; that is {panel.ratio:.0f} % of this run's own {panel.own.min_f1.mean:.1f} "
+        f"{samples_text(one)}, {chance_text(one, record)}; that is {share} of this run's own {panel.own.min_f1.mean:.1f} "
         f"({gap_text(one)})."
     ]
     if alike := [pair for pair in one.pairs if pair.adjusted > LEVEL]:

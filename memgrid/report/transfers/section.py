@@ -10,6 +10,7 @@ import polars as pl
 from memgrid.report.facts import Report
 from memgrid.report.page import Part, Picture, Section, listing
 from memgrid.report.transfers.figure import draw_transfers
+from memgrid.results.transfers.sentences import NOT_SEEN, WITH_LOSS
 
 COMMAND = "python -m memgrid.run -m experiment=transfer"
 SHOWN, LARGEST = 3, 24  # sets of classes with a figure; runs in one
@@ -50,8 +51,8 @@ def section(report: Report) -> Section:
 
 def summary(table: pl.DataFrame) -> str:
     """How many transfers are more than chance, and how many of these lose something, in a sentence."""
-    seen = table.filter(pl.col("verdict") != "does not transfer")
-    lost = seen.filter(pl.col("verdict") == "transfers in part")
+    seen = table.filter(pl.col("verdict") != NOT_SEEN)
+    lost = seen.filter(pl.col("verdict") == WITH_LOSS)
     ratios = table["ratio"].drop_nulls().to_numpy()
     share = f", the median {np.median(ratios):.0f} % of the run's own min-F1" if len(ratios) > 1 else ""
     return (
@@ -69,7 +70,7 @@ def matrix(report: Report, classes: str, table: pl.DataFrame, number: int) -> Pi
     for row in table.iter_rows(named=True):
         if (first := at.get(row["trained_on"])) is None or (second := at.get(row["tried_on"])) is None:
             continue
-        unseen[first, second] = row["verdict"] == "does not transfer"
+        unseen[first, second] = row["verdict"] == NOT_SEEN
         for column, heading in HEADINGS.items():
             share = row["ratio"] if column == "ratio" else of_own(row[column], row[f"{column}_own"])
             shares[heading][first, second] = np.nan if share is None else share / 100

@@ -5,6 +5,7 @@ from __future__ import annotations
 from memgrid.io.display import plural
 from memgrid.results.transfers.record import Transfer, TransferRecord, Transferred
 
+NOT_SEEN, WITH_LOSS, NO_LOSS = "not seen to transfer", "transfers with a loss", "transfers, no loss seen"
 LEVEL = 0.05  # the chance, at most, that any source is called so of which the opposite is true
 
 
@@ -17,16 +18,15 @@ def sentences(record: TransferRecord) -> list[str]:
 
 
 def verdict(one: Transfer) -> str:
-    """One of: does not transfer, transfers in part, transfers."""
+    """One of `NOT_SEEN`, `WITH_LOSS` and `NO_LOSS`."""
     if one.adjusted > LEVEL:
-        return "does not transfer"
-    lost = one.difference.adjusted <= LEVEL and one.difference.points < 0
-    return "transfers in part" if lost else "transfers"
+        return NOT_SEEN
+    return WITH_LOSS if one.difference.adjusted <= LEVEL and one.difference.points < 0 else NO_LOSS
 
 
 def of_source(one: Transfer, record: TransferRecord) -> list[str]:
     """The sentences on one source."""
-    panel, kind = one.panel, verdict(one).replace(" not ", " NOT ")
+    panel, kind = one.panel, verdict(one).replace("not seen", "is NOT seen")
     score, share = panel.scores.min_f1, "no share" if panel.ratio is None else f"{panel.ratio:.0f} %"
     lines = [
         f"What the networks of {one.source.name} learned {kind}: min-F1 {score.mean:.1f} ({score.low:.1f}–{score.high:.1f}) on "

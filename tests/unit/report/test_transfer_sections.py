@@ -35,7 +35,7 @@ def test_it_has_a_matrix_a_table_and_a_sentence(report):
     told = words(page)
     table = report.tables["transfers"]
     assert table.height == 9
-    seen = table.filter(pl.col("verdict") != "does not transfer").height
+    seen = table.filter(pl.col("verdict") != "not seen to transfer").height
     assert seen == 6
     assert f"of 9 transfers {seen} are more than chance" in told
     assert "Does it transfer?" in told

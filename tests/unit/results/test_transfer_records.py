@@ -85,10 +85,10 @@ def test_sentences_have_the_numbers_and_the_verdict(runs):
     told = stage_sentences(asks(own), RunFolder(own.folder))
     record = RunFolder(own.folder).transfer_record()
     first, score = record.transfers[0], record.transfers[0].panel.scores.min_f1
-    assert verdict(first) == "transfers"
+    assert verdict(first) == "transfers, no loss seen"
     assert told[0].startswith(
-        f"What the networks of m · rasy · seed 1 learned transfers: min-F1 {score.mean:.1f} ({score.low:.1f}–{score.high:.1f}) on 60 eval "
-        "samples (6 that it was trained on, or near-duplicates of such, are left out), more than chance (p = 0.002, 999 permutations"
+        f"What the networks of m · rasy · seed 1 learned transfers, no loss seen: min-F1 {score.mean:.1f} "
+        f"({score.low:.1f}–{score.high:.1f}) on 60 eval samples (6 that it was trained on, or near-duplicates of such, are left out), more than chance (p = 0.002, 999 permutations"
     )
     assert f"that is {first.panel.ratio:.0f} % of this run's own {first.panel.own.min_f1.mean:.1f}" in told[0]
     assert told[1].startswith("Fitted there and tried here, the best linear probe (linear-mean) reaches ")
@@ -98,20 +98,20 @@ def test_sentences_have_the_numbers_and_the_verdict(runs):
     assert of_later_stages(RunFolder(own.folder)) == told
 
 
-def test_what_is_no_more_than_chance_does_not_transfer(runs):
+def test_what_is_no_more_than_chance_is_not_seen_to_transfer(runs):
     own, *others = runs
     record = made_record(own, others, weight=0.0)
-    assert {verdict(one) for one in record.transfers} == {"does not transfer"}
+    assert {verdict(one) for one in record.transfers} == {"not seen to transfer"}
     told = sentences(record)
-    assert "learned does NOT transfer: min-F1" in told[0]
+    assert "learned is NOT seen to transfer: min-F1" in told[0]
     assert "not more than chance (p = " in told[0]
     assert told[1].startswith("They do NOT tell apart Non-Memo and Guess, ")
 
 
-def test_what_loses_points_transfers_in_part(runs):
+def test_what_loses_points_transfers_with_a_loss(runs):
     own, *others = runs
     record = made_record(own, others, weight=0.35)
-    assert verdict(record.transfers[0]) == "transfers in part"
+    assert verdict(record.transfers[0]) == "transfers with a loss"
     assert record.transfers[0].difference.high < 0
     passed = replace(record, passed_over={"runs/a": "has the classes A"})
     assert sentences(passed)[-1] == "1 finished run could not be tried: runs/a has the classes A."

@@ -88,7 +88,8 @@ def test_sentences_have_the_numbers_and_the_verdict(runs):
     assert verdict(first) == "transfers, no loss seen"
     assert told[0].startswith(
         f"What the networks of m · rasy · seed 1 learned transfers, no loss seen: min-F1 {score.mean:.1f} "
-        f"({score.low:.1f}–{score.high:.1f}) on 60 eval samples (6 that it was trained on, or near-duplicates of such, are left out), more than chance (p = 0.002, 999 permutations"
+        f"({score.low:.1f}–{score.high:.1f}) on 60 eval samples (6 that it was trained on, or "
+        "near-duplicates of such, are left out), more than chance (p = 0.002, 999 permutations"
     )
     assert f"that is {first.panel.ratio:.0f} % of this run's own {first.panel.own.min_f1.mean:.1f}" in told[0]
     assert told[1].startswith("Fitted there and tried here, the best linear probe (linear-mean) reaches ")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +16,7 @@ from memgrid.config.schema import RunConfig
 from memgrid.errors import DamagedError, UserError
 from memgrid.io.digests import read_parquet
 from memgrid.lm.triangle import Triangle
+from memgrid.pipeline.face.content import ClassMaps, SequenceText
 from memgrid.results import findings
 from memgrid.results.folder import RunFolder
 from memgrid.results.records import readable
@@ -29,42 +29,6 @@ if TYPE_CHECKING:
     from memgrid.store.store import Store
 
 OWN_COLUMNS = ("sequence_id", "label", "predicted", "correct")  # of a table of predictions, beside a column per class
-
-
-@dataclass(frozen=True)
-class SequenceText:
-    """A sequence of the corpus as text.
-
-    Attributes:
-        prefix, suffix: what the model was given, and how the training text goes on. tokens: the text of every single token.
-    """
-
-    prefix: str
-    suffix: str
-    tokens: tuple[str, ...]
-
-    def __str__(self) -> str:
-        return f"{self.prefix}⟶{self.suffix}"
-
-
-@dataclass(frozen=True, eq=False)
-class ClassMaps:
-    """Decision maps: where the networks' decision for each class comes from (Δ in the paper).
-
-    Attributes:
-        maps: float32 (classes, layers, query, key), from 0 to 1, zero above the diagonal.
-        classes: their titles. samples: how many eval samples each is the mean over. k: tokens in the prefix. method: of attribution.
-    """
-
-    maps: np.ndarray
-    classes: tuple[str, ...]
-    samples: tuple[int, ...]
-    k: int
-    method: str
-
-    def __getitem__(self, title: str) -> np.ndarray:
-        """The map of one class, float32 (layers, query, key)."""
-        return self.maps[self.classes.index(title)]  # type: ignore[no-any-return]
 
 
 class RunData:

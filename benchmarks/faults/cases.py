@@ -52,6 +52,8 @@ SMALL_RUN = (
     "intervene.samples=4",
     "intervene.ordinary=2",
     "intervene.layers_at=null",
+    "intervene.unit=[positions,heads]",
+    "intervene.numbers=[1]",
 )
 SMALL_AUDIT = (
     "shadows=4",
@@ -99,7 +101,7 @@ class Case:
     once: bool = False
 
     def typed(self, root: Path, given: Path) -> list[str]:
-        """The words for two folders; STORED stands for the sequences whose attention is there."""
+        """The words for two folders; STORED stands for the sequences whose attention is there, and RUN for the folder of the run."""
         if any("STORED" in word for word in self.words):
             ids: set[int] = set()
             for path in root.rglob("*.h5"):
@@ -107,7 +109,8 @@ class Case:
                     ids.update(shard["sequence_id"][:].tolist())
             words = [word.replace("STORED", ",".join(map(str, sorted(ids)))) for word in self.words]
             return replace(self, words=tuple(words)).typed(root, given)
-        return [word.replace("ROOT", str(root)).replace("GIVEN", str(given)) for word in self.words]
+        run = next((str(path.parent) for path in root.glob("runs/**/metrics.json")), "RUN")
+        return [word.replace("ROOT", str(root)).replace("GIVEN", str(given)).replace("RUN", run) for word in self.words]
 
 
 def of_run(name: str, stages: str, after: str | None, *more: str) -> Case:
@@ -154,13 +157,15 @@ CASES = {
         of_run("train, wandb offline", "train", "extract", "wandb=offline"),
         of_run("localize", "localize", "train"),
         of_run("intervene", "intervene", "localize"),
+        of_run("transfer", "transfer", "intervene", "transfer.from=RUN"),
         of_run("every stage", EVERY_STAGE, None),
         of_run("labels again", "label,extract", "extract"),
         of_taxonomy("labels of edits again", "near_verbatim", "label, near"),
         of_taxonomy("labels of a reference again", "counterfactual", "label, reference", REFERENCE),
         of_run("a finished run again", EVERY_STAGE, "intervene"),
+        of_run("a transfer again", "transfer", "transfer", "transfer.from=RUN"),
         Case("text again", "run", (*TEXT, *SMALL_RUN, "wandb=off", "stages=[label]", "root=ROOT"), "text"),
-        Case("report", "report", ("root=ROOT",), "intervene"),
+        Case("report", "report", ("root=ROOT",), "transfer"),
         Case("tracking sync", "tracking", ("sync", "root=ROOT"), "train, wandb offline"),
         Case("store export", "store", ("export", f"folder={STORE}", "ids=STORED", "out=ROOT/out/some.h5"), "extract", once=True),
         Case("status forget", "status", ("forget=stopped", "root=ROOT"), "train", stop),
@@ -185,6 +190,7 @@ WRITING = (
     "train, wandb offline",
     "localize",
     "intervene",
+    "transfer",
     "report",
     "store export",
     "audit prepare",

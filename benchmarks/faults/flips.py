@@ -26,6 +26,7 @@ READ = {
     "runs/**/metrics.json": "a finished run again",
     "runs/**/localize-*.json": "a finished run again",
     "runs/**/intervene.json": "a finished run again",
+    "runs/**/transfer.json": "a transfer again",
     "runs/**/config.yaml": "report",
     "runs/**/[!l]*.json": "report",
     "runs/**/[epbi]*.parquet": "report",

@@ -43,7 +43,8 @@ MODULES = {
     "audit.data": ("canaries", "population"),
     "audit.shadow": ("augmentation", "predictors"),
     "audit.attack": ("lira", "calibration", "baselines", "evaluation", "samples"),
-    "intervene": ("masking", "positions", "statistics"),
+    "intervene": ("positions", "units", "statistics", "selectivity"),
+    "intervene.attention": ("masking", "reader", "observation"),
 }
 TESTS = (
     *(f"{part.replace('.', '/')}/test_{name}.py" for part in ("label", "label.selection") for name in MODULES[part]),

@@ -57,6 +57,7 @@ def make(folder):
     done.write_record(InterveneRecord("guided", stage_settings(run, "intervene"), "x", []))
     done.decision_maps("guided").touch()
     done.intervention.touch()
+    done.intervention_units.touch()
     done.lock_file.touch()
     leave(Run(folder, seed=1), "failed")
 

@@ -45,7 +45,7 @@ OF_THE_PROCESS = {
     "tracking/log.py os.environ",  # wandb reads its settings there
 }
 PURE_CACHES = {
-    "report/figures/maps.py font_characters",
+    "report/figures/causes/maps.py font_characters",
     "report/figures/style.py text_width",
     "results/boundary.py adapter",
 }

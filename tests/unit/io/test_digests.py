@@ -203,6 +203,7 @@ ALLOWED = {
     "store/archive.py",  # ids that users bring
     "localize/maps.py",  # HDF5 with a sum of its own
     "intervene/trials.py",  # a journal, line by line
+    "results/transfers/sources.py",  # a result, whose digest is looked at where it is decoded
     "lm/load.py",  # models that users bring
     "lm/weights.py",  # the same: their weights have no digest of memgrid's, and are looked through for what a broken download leaves
     "pretrain/sources.py",  # text that users bring

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+import polars as pl
 
 from memgrid.errors import UserError
 from memgrid.lm.triangle import Triangle
@@ -14,6 +16,9 @@ from memgrid.pipeline.face.view import RunData
 from memgrid.report.figures.drawing import Drawing, drawing
 from memgrid.results import findings
 from memgrid.results.folder import RunFolder, folders_below
+
+if TYPE_CHECKING:
+    from memgrid.pipeline.face.hooks import Switch
 
 
 def open_run(folder: str | Path, root: str | Path | None = None) -> Run:
@@ -43,7 +48,42 @@ def open_run(folder: str | Path, root: str | Path | None = None) -> Run:
 
 
 class Run(RunData):
-    """A finished run: what it found, and its figures."""
+    """A finished run: what it found, its figures, and what it switches off, for other tools."""
+
+    def chosen(
+        self, title: str, unit: str = "heads", way: str | None = None, number: int | None = None, percent: float | None = None
+    ) -> pl.DataFrame:
+        """The units that the intervention takes first for a class, the most important first, all places from 0 on.
+
+        Columns: layer and head, or layer, or layer, query and key; worth, by which they are ranked; hook, the name of the layer's pattern
+        in TransformerLens.
+
+        Args:
+            unit: heads, layers or positions. way: of ranking them, as `trials` has it; the first (attribution of heads, ablation of layers,
+                target of positions) without it. number: of heads or layers. percent: of positions, q.
+
+        Raises:
+            UserError: there is no such class, unit or way, the run did not switch them off, or there are not so many.
+        """
+        from memgrid.pipeline.face.hooks import choose
+
+        return choose(self, title, unit, way, number, percent).table
+
+    def hooks(
+        self, title: str, unit: str = "heads", way: str | None = None, number: int | None = None, percent: float | None = None
+    ) -> list[tuple[str, Switch]]:
+        """What switches the units of `chosen` off elsewhere: `model.run_with_hooks(tokens, fwd_hooks=run.hooks(...))` in TransformerLens.
+
+        A function for each of their layers, with the name of the hook: of a pattern (batch, heads, query, key) it makes the one that
+        memgrid reads under the same mask (`intervene.queries` and `intervene.replace` are those of the run). `function.layer` is the
+        layer, from 0 on.
+
+        Raises:
+            UserError: as `chosen`; or the run put a mean in the place of what it switched off, which it did not keep.
+        """
+        from memgrid.pipeline.face.hooks import choose, hooks_of
+
+        return hooks_of(self, choose(self, title, unit, way, number, percent))
 
     def draw(self, name: str, *, title: str | None = None, pool: str = "mean", method: str | None = None) -> Drawing:
         """A figure of the run, in memory. Where the run lacks what it shows, the drawing says so in a sentence.

@@ -14,7 +14,7 @@ NAME = "plain_hooks"
 
 @contextmanager
 def hooked(model, hooks) -> Iterator[None]:
-    """What the model reads inside goes through hooks, pairs of a TransformerLens name and a function, in the order in which they are given."""
+    """What the model reads inside goes through hooks, pairs of a TransformerLens name and a function."""
 
     def attention(module, query, key, value, attention_mask, scaling, **others):
         groups = query.shape[1] // key.shape[1]

@@ -128,6 +128,17 @@ def test_the_chosen_are_the_first_of_the_table_of_units(run, unit):
         assert run.chosen(title, unit, number=3).equals(run.chosen(title, unit, FIRST[unit], 3))
 
 
+def test_equals_come_in_the_order_in_which_the_trials_took_them(another):
+    """It is drawn from the number of the class."""
+    table, metadata = read_table(another / "intervene-units.parquet")
+    write_parquet(table.with_columns(attribution=0.0), another / "intervene-units.parquet", metadata={"memgrid": metadata["memgrid"]})
+    run = memgrid.open_run(another)
+    for label, title in ((1, "Guess"), (2, "Recall")):
+        chosen = run.chosen(title, "heads", "attribution", 5)
+        order = np.random.default_rng(label).permutation(48).argsort()
+        assert (chosen["layer"] * 8 + chosen["head"]).to_list() == order[:5].tolist()
+
+
 def test_the_chosen_positions_are_those_of_the_decision_map(run):
     chosen, delta = run.chosen("Recall", "positions", percent=3), run.decision_maps()["Recall"]
     assert chosen.columns == ["layer", "query", "key", "worth", "hook"]

@@ -37,11 +37,15 @@ from memgrid.intervene.statistics import (
 )
 from memgrid.io.display import listed, probability
 from memgrid.metrics.pairs import holm
-from memgrid.results.records import LIMIT, NAMES, RANDOM, WAYS, Selectivity, UnitDose, UnitTest, WayArea, of_unit
+from memgrid.results.records import HEADS, LIMIT, NAMES, RANDOM, WAYS, Selectivity, UnitDose, UnitTest, WayArea, of_unit
 
 
-def selectivities(table: pl.DataFrame) -> list[Selectivity]:
-    """What the table of an intervention shows of each class, ways ranked; empty where it knows of no damage or of earlier versions."""
+def selectivities(table: pl.DataFrame, units: pl.DataFrame | None = None) -> list[Selectivity]:
+    """What the table of an intervention shows of each class, ways ranked; empty where it knows of no damage or of earlier versions.
+
+    Args:
+        units: what was found of every head and layer, see `memgrid.intervene.trials.UNITS`.
+    """
     classes = [(str(name), rows) for (name,), rows in table.group_by("class", maintain_order=True)] if "damages" in table.columns else []
     curves = {name: curves_of(rows) for name, rows in classes if rows["damages"].count()}
     chances = pair_chances(curves)
@@ -52,6 +56,7 @@ def selectivities(table: pl.DataFrame) -> list[Selectivity]:
             ways = sorted((way_area(key, resampled) for key, resampled in curves[name].items()), key=lambda way: way.area)
             samples = int(rows["samples"][0])
             lines = [*ranking_sentences(name, ways, chances), *(test_sentence(name, test) for test in tests[name])]
+            lines += [] if units is None else agreement_sentences(name, units.filter(pl.col("class") == name))
             made.append(Selectivity(name, samples, ways, tests[name], lines))
     return made
 
@@ -179,6 +184,20 @@ def ranking_sentences(name: str, ways: Sequence[WayArea], chances: dict[tuple[st
     parts += [f"less than {listed(told)}"] if told else []
     parts += [f"not told apart from {listed(alike)}"] if alike else []
     return [", ".join(parts)]
+
+
+def agreement_sentences(name: str, units: pl.DataFrame) -> list[str]:
+    """How far the other ways agree with switching each head off alone."""
+    heads = units.filter(pl.col("unit") == HEADS)
+    if heads.height < 3:
+        return []
+    ways = ("attribution", "delta")
+    agreements = heads.select(pl.corr("ablation", way, method="spearman").fill_nan(0).alias(way) for way in ways)
+    by_gradient, by_delta = agreements.row(0)
+    return [
+        f"{name}: what {heads.height} heads cost when each is switched off alone agrees with attribution by a rank correlation of "
+        f"{by_gradient:.2f}, and with Δ by {by_delta:.2f}"
+    ]
 
 
 def test_sentence(name: str, test: UnitTest) -> str:

@@ -152,11 +152,12 @@ def switch_off(run: RunConfig, language_model: Callable[[], LanguageModel], corp
         run.intervene,
         Files(folder.intervention, folder.intervention_units, folder.intervention_journal),
     )
-    found = selectivities(table)
+    units = folder.table(folder.intervention_units)
+    found = selectivities(table, units)
     for name, draw in DRAWINGS.items():
         draw(table, folder.figures / name)
     draw_where(table, found, folder.figures / "where")
-    draw_heads(folder.table(folder.intervention_units), folder.figures / "heads")
+    draw_heads(units, folder.figures / "heads")
     settings = stage_settings(run, "intervene")
     folder.write_record(InterveneRecord(run.localize.method, settings, maps.inputs, verdict(table), damage_on, selectivity=found))
 

@@ -73,7 +73,7 @@ def test_a_run_with_all_that_is_asked_for_returns_at_once(caused_copy, quick):
     assert "Networks with random weights in all layers give maps" in shown
     for name in ("Guess", "Recall"):
         assert shown.count(f"\n{name} (8 samples), its most decisive attention against") == 5
-        assert shown.count(f"\n{name}: ") == 2  # what follows of positions, and what leaves least at equal damage
+        assert shown.count(f"\n{name}: ") == 3  # what follows of positions, what leaves least at equal damage, and how far ways agree
         assert shown.count(f"\n{name}: at equal damage ") == 1
     assert stamps(caused_copy) == before
     # Who asks for less is not told of more.

@@ -152,3 +152,28 @@ def test_a_record_holds_it_all():
     record = InterveneRecord("guided", {}, "", [], selectivity=found)
     assert decode(InterveneRecord, encode(record), "x", "again").selectivity == found
     assert isinstance(found[0].ways[0], WayArea)
+
+
+def test_how_far_ways_agree_with_switching_heads_off_alone():
+    """Rank correlations by hand: of five heads in the same order but for two neighbours, and turned round."""
+    alone, near, turned = [1.0, 2.0, 3.0, 4.0, 9.0], [1.0, 3.0, 2.0, 5.0, 6.0], [0.5, 0.4, 0.3, 0.2, 0.1]
+    rows = [
+        {
+            "class": "A",
+            "unit": HEADS,
+            "layer": 1,
+            "head": 1 + head,
+            "ablation": alone[head],
+            "attribution": near[head],
+            "delta": turned[head],
+        }
+        for head in range(5)
+    ]
+    units = pl.DataFrame([*rows, {**rows[0], "unit": LAYERS, "head": None, "ablation": 50.0}, {**rows[0], "class": "B"}])
+    table = some_ways(np.random.default_rng(0), draws=3)
+    a, b = selectivities(table, units)
+    correlation = 1 - 6 * (1 + 1) / (5 * 24)
+    expected = f"agrees with attribution by a rank correlation of {correlation:.2f}, and with Δ by -1.00"
+    assert a.sentences[-1] == f"A: what 5 heads cost when each is switched off alone {expected}"
+    assert "rank correlation" not in " ".join(b.sentences)
+    assert a.sentences[:-1] == selectivities(table)[0].sentences

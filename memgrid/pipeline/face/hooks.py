@@ -20,7 +20,7 @@ from memgrid.intervene.trials import Trial
 from memgrid.intervene.units import Units, switchable
 from memgrid.localize.maps import DecisionMaps, read_decision_maps
 from memgrid.pipeline.face.view import RunData
-from memgrid.results.records import HEADS, POSITIONS, WAYS
+from memgrid.results.records import HEADS, POSITIONS, WAYS, of_unit
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -164,11 +164,7 @@ def refuse_unranked(run: RunData, title: str, unit: str) -> None:
     """Raise UserError for a class that there is not, and for units that were not switched off."""
     if title not in run.classes:
         raise UserError(f"there is no class {title!r}: use {', '.join(run.classes)}")
-    trials = run.trials
-    if "unit" in trials.columns:
-        trials = trials.filter(unit=unit)
-    elif unit != POSITIONS:  # the table is older than heads and layers
-        trials = trials.clear()
+    trials = of_unit(run.trials, unit)
     if trials.is_empty():
         raise run.lacks(f"intervention on {unit}", "intervene.unit=[positions,heads,layers]", "stages=[localize,intervene]")
     if title not in (done := trials["class"].unique(maintain_order=True).to_list()):

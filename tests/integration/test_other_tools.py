@@ -21,7 +21,7 @@ from memgrid.intervene.attention.reader import suffix_scores
 from memgrid.intervene.positions import candidates
 from memgrid.intervene.units import switchable
 from memgrid.io.digests import read_table, write_json, write_parquet
-from memgrid.results.folder import folders_below
+from memgrid.results.folder import RunFolder, folders_below
 
 PAGE = Path(__file__).parents[2] / "docs" / "python-api.md"
 WHERE = (
@@ -210,9 +210,10 @@ def test_what_cannot_be_handed_over_is_told_in_a_sentence(run):
     assert "number=3 does not say which positions" in refusal(run.hooks, "Recall", "positions", None, 3)
 
 
-def test_units_that_were_not_switched_off_name_the_command(caused, done):
-    (folder,) = folders_below(caused)
-    run = memgrid.open_run(folder)
+def test_units_that_were_not_switched_off_name_the_command(another, done):
+    table = RunFolder(another).intervention
+    write_parquet(pl.read_parquet(table).filter(pl.col("unit") == "positions"), table)
+    run = memgrid.open_run(another)
     assert run.hooks("Recall", "positions", percent=5)
     for unit in ("heads", "layers"):
         sentence = refusal(run.hooks, "Recall", unit, None, 1)

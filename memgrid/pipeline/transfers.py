@@ -203,5 +203,6 @@ def remark(theirs: RunResult, own: RunResult, same: bool) -> str:
         ]
 
     parts = ["its classes are defined otherwise"] if division(theirs) != division(own) else []
+    parts += [f"its networks are {theirs.doubt}"] if theirs.doubt else []
     parts += [] if same else ["whether it read these texts in its training is not known, since it may read other tokens"]
     return ", and ".join(parts)

@@ -84,10 +84,14 @@ def mean_curves(curves: Mapping[str, RandomizationCurves]) -> dict[str, dict[int
 
 
 def sentences(record: InterveneRecord) -> list[str]:
-    """What an intervention found: of each class a sentence for every control, and what follows."""
-    told = [one.sentences for one in record.verdicts]
-    told += [one.sentences for one in record.selectivity if len({way.unit for way in one.ways}) > 1]
-    return [f"{text}." for sentences_ in told for text in sentences_]
+    """What an intervention found: dose by dose, and where it was on heads or layers, too, at equal damage."""
+    several = [one for one in record.selectivity if len({way.unit for way in one.ways}) > 1]
+    return [*by_dose(record), *(f"{text}." for one in several for text in one.sentences)]
+
+
+def by_dose(record: InterveneRecord) -> list[str]:
+    """Of positions, for each class a sentence for every control, and what follows."""
+    return [f"{text}." for verdict in record.verdicts for text in verdict.sentences]
 
 
 def conclusions(record: InterveneRecord) -> list[str]:

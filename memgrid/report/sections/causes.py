@@ -16,7 +16,7 @@ from memgrid.report.figures.causes.maps import draw_decision_maps, draw_layer_sh
 from memgrid.report.figures.causes.where import draw_heads, draw_where
 from memgrid.report.page import Fold, Part, Picture, Section, listing, picture
 from memgrid.report.read import tell_left_out
-from memgrid.results.findings import conclusions, mean_curves, randomization_sentences, sentences
+from memgrid.results.findings import by_dose, conclusions, mean_curves, randomization_sentences
 from memgrid.results.records import InterveneRecord, LocalizeRecord
 
 SHOWN = 3  # runs whose figures are on the page
@@ -150,7 +150,7 @@ def causal(report: Report) -> Section:
             text.append(f"{intervention.name} is left out: its {intervention.folder.intervention.name} is missing or damaged.")
             continue
         shown += 1
-        told = (sentences if shown == 1 else conclusions)(intervention.record)  # of the others the table has the rest
+        told = (by_dose if shown == 1 else conclusions)(intervention.record)  # of the others the table has the rest
         text += [f"{intervention.name}. {line}" if len(every) > 1 else line for line in told]
         parts += doses_of(report, intervention, table, shown)
     text += rest(len(every) - looked_at, "interventions", "doses and dose-layers")

@@ -55,7 +55,7 @@ newest:
 	@OMP_NUM_THREADS=1 .venv-newest/bin/python -m pytest -n 2 --dist loadfile tests/unit $(PYTEST)
 
 clean:
-	rm -rf .venv .venv-newest .mutants memgrid-runs memgrid-pretrain dist build
+	rm -rf .venv .venv-newest .venv-tools .mutants memgrid-runs memgrid-pretrain dist build
 
 # Written when the set-up is complete, so that an interrupted one starts over and a complete one is never repeated.
 .venv/ready: requirements.lock pyproject.toml

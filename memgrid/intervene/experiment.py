@@ -31,7 +31,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from memgrid.config.limits import refuse_outside_limits
 from memgrid.config.schema import InterveneConfig
@@ -193,9 +193,10 @@ class Experiment:
             task = progress.add_task("switching off attention")
             for label, ids in wanted.items():
                 read = Read(readers[label], [other for key, other in readers.items() if key != label], damaged, self.nothing)
+                tokens = self.ranked_on(ids, ranked_on.get(label, ids))
                 for unit in self.ranking.kinds:
                     progress.reset(task, description=f"switching off {unit} for {self.classes[label]}", total=None)
-                    regions, percents = self.regions(unit, label, ids, ranked_on.get(label, ids), journal)
+                    regions, percents = self.regions(unit, label, ids, tokens, journal)
                     if isinstance(regions, Units):
                         found += [{"class": self.classes[label], **row} for row in regions.rows()]
                     planned, draws = self.planned(unit, label, percents, regions), draws_of(label, percents, seeds, unit)
@@ -204,15 +205,25 @@ class Experiment:
                     every += self.measured(planned, draws, measure, journal)
         return every, found
 
+    def ranked_on(self, ids: np.ndarray, others: np.ndarray) -> Int[np.ndarray, "n length"]:
+        """The tokens of other sequences of a class that are extractable, or of its samples where none is; nothing is read for positions."""
+        if self.ranking.kinds == [POSITIONS]:
+            return self.tokens(ids)
+        found = self.sequences(others, True, self.config.samples)
+        return self.tokens(found if len(found) else ids)
+
     def regions(
-        self, unit: str, label: int, ids: np.ndarray, ranked_on: np.ndarray, journal: Journal
+        self, unit: str, label: int, ids: np.ndarray, ranked_on: Int[np.ndarray, "n length"], journal: Journal
     ) -> tuple[Regions | Units, list[float]]:
-        """The masks of one class on one unit, and their doses."""
+        """The masks of one class on one unit, and their doses.
+
+        Args:
+            ids: of the samples that are read under them. ranked_on: the tokens of those on which heads and layers are ranked.
+        """
         if unit == POSITIONS:
             attention = mean_attention(self.lm, self.tokens(ids))
             return Regions(self.maps, label, self.classes, attention, self.among), sorted(set(self.config.percent))
-        others = self.sequences(ranked_on, True, self.config.samples)
-        units = self.ranking.units(unit, label, self.tokens(others if len(others) else ids), self.maps[label], journal)
+        units = self.ranking.units(unit, label, ranked_on, self.maps[label], journal)
         return units, self.ranking.percents(units)
 
     def planned(self, unit: str, label: int, percents: list[float], regions: Regions | Units) -> list[Trial]:

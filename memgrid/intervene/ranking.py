@@ -10,7 +10,7 @@ from jaxtyping import Float
 from memgrid.config.schema import InterveneConfig
 from memgrid.errors import UserError
 from memgrid.intervene.attention.masking import RENORMALISE, PositionMask
-from memgrid.intervene.attention.observation import mean_attention, observe_heads, refuse_unreachable, usual_attention
+from memgrid.intervene.attention.observation import HeadSummary, mean_attention, observe_heads, refuse_unreachable, usual_attention
 from memgrid.intervene.attention.reader import MaskedReader
 from memgrid.intervene.positions import Mask
 from memgrid.intervene.trials import ALONE, Journal, Trial
@@ -33,7 +33,7 @@ def refuse_unreachable_units(lm: LanguageModel, config: InterveneConfig) -> None
     totals = {unit: number_of(lm, unit) for unit in asked if unit != POSITIONS}
     if totals and config.numbers and (most := max(config.numbers)) > max(totals.values()):
         has = " and ".join(f"{total} {unit}" for unit, total in totals.items())
-        raise UserError(f"intervene.numbers={most} cannot be switched off: llm {lm.identity.name!r} has {has}")
+        raise UserError(f"intervene.numbers={most} cannot be switched off: llm {lm.identity.name!r} has {has}, so give no more")
 
 
 def number_of(lm: LanguageModel, unit: str) -> int:
@@ -52,6 +52,7 @@ class Ranking:
     def __init__(self, lm: LanguageModel, k: int, among: Mask, config: InterveneConfig) -> None:
         self.lm, self.k, self.among, self.config = lm, k, among, config
         self.usual: Float[np.ndarray, "layers heads tokens tokens"] | None = None  # where heads look in ordinary text
+        self._summaries: dict[int, HeadSummary] = {}  # by class: heads and layers are ranked by one pass
 
     @property
     def kinds(self) -> list[str]:
@@ -86,7 +87,7 @@ class Ranking:
             delta: the class's decision map, (layers, length, length).
         """
         allowed, length = switchable(self.among, self.config.replace), tokens.shape[1]
-        summary = None if self.lm.places else observe_heads(self.lm, tokens, self.k, self.mask(allowed))
+        summary = self.summary(label, tokens, allowed)
         importance: dict[str, np.ndarray] = {}
         if unit == HEADS and summary is not None:
             attention = summary.attention[..., -length:, -length:]
@@ -99,6 +100,12 @@ class Ranking:
             importance["delta"] = (delta * allowed).sum((1, 2), dtype=np.float64)
         units = Units(unit, label, importance, alike, attention, allowed)
         return replace(units, importance={**importance, "ablation": self.alone(units, tokens, label, journal)})
+
+    def summary(self, label: int, tokens: np.ndarray, allowed: Mask) -> HeadSummary | None:
+        """What the heads do while the model reads some sequences of a class; None where they cannot be reached."""
+        if label not in self._summaries and not self.lm.places:
+            self._summaries[label] = observe_heads(self.lm, tokens, self.k, self.mask(allowed))
+        return self._summaries.get(label)
 
     def alone(self, units: Units, tokens: np.ndarray, label: int, journal: Journal) -> np.ndarray:
         """By how much the suffix's log-probability falls when a unit is switched off alone, for each: exact ablation."""

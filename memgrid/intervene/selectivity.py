@@ -41,7 +41,7 @@ from memgrid.results.records import HEADS, LIMIT, NAMES, RANDOM, WAYS, Selectivi
 
 
 def selectivities(table: pl.DataFrame, units: pl.DataFrame | None = None) -> list[Selectivity]:
-    """What the table of an intervention shows of each class, ways ranked; empty where it knows of no damage or of earlier versions.
+    """What the table of an intervention shows of each class, ways ranked; empty for a table of earlier versions.
 
     Args:
         units: what was found of every head and layer, see `memgrid.intervene.trials.UNITS`.
@@ -52,12 +52,10 @@ def selectivities(table: pl.DataFrame, units: pl.DataFrame | None = None) -> lis
     tests = unit_tests(dict(classes))
     made = []
     for name, rows in classes:
-        if name in curves:
-            ways = sorted((way_area(key, resampled) for key, resampled in curves[name].items()), key=lambda way: way.area)
-            samples = int(rows["samples"][0])
-            lines = [*ranking_sentences(name, ways, chances), *(test_sentence(name, test) for test in tests[name])]
-            lines += [] if units is None else agreement_sentences(name, units.filter(pl.col("class") == name))
-            made.append(Selectivity(name, samples, ways, tests[name], lines))
+        ways = sorted((way_area(key, resampled) for key, resampled in curves.get(name, {}).items()), key=lambda way: way.area)
+        lines = [*ranking_sentences(name, ways, chances), *(test_sentence(name, test) for test in tests[name])]
+        lines += [] if units is None else agreement_sentences(name, units.filter(pl.col("class") == name))
+        made.append(Selectivity(name, int(rows["samples"][0]), ways, tests[name], lines))
     return made
 
 

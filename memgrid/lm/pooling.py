@@ -5,7 +5,7 @@ The (layers, heads, length, length) tensor never exists: a layer's weights are r
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -96,27 +96,38 @@ class AttentionRecorder:
 RECORDER: ContextVar[AttentionRecorder | None] = ContextVar("recorder", default=None)
 
 
-def pooled_attention(
-    module: nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    scaling: float | None = None,
-    softcap: float | None = None,
-    s_aux: Tensor | None = None,
-    **others: Any,
-) -> tuple[Tensor, None]:
-    """Attention as in transformers' eager functions, handing the float32 weights to the recorder instead of returning them.
+# From a layer's module, its scores (batch, heads, queries, keys), which are used up, its values and the scores of its sink: its output.
+Attend = Callable[[nn.Module, Tensor, Tensor, Tensor | None], Tensor]
 
-    Runs without autograd only, since it works in place; the arguments are those of `attention_scores` and `weights_of`.
 
-    Raises:
-        UserError: there is another argument, which may change the attention.
+def offered(name: str) -> Callable[[Attend], Callable[..., tuple[Tensor, None]]]:
+    """Offer an attention function to transformers under a name: eager attention up to the softmax, and then what is decorated.
+
+    It runs in every layer of a model that is set to the name (`attention_of`). Where it meets an argument of which it does not know
+    whether it changes the attention, it raises UserError.
     """
-    refuse_unknown(module, others)
-    scores, value = attention_scores(query, key, value, attention_mask, scaling, softcap)
-    return attend(module, scores, value, s_aux), None
+
+    def decorate(attend: Attend) -> Callable[..., tuple[Tensor, None]]:
+        def attention(
+            module: nn.Module,
+            query: Tensor,
+            key: Tensor,
+            value: Tensor,
+            attention_mask: Tensor | None,
+            scaling: float | None = None,
+            softcap: float | None = None,
+            s_aux: Tensor | None = None,
+            **others: Any,
+        ) -> tuple[Tensor, None]:
+            refuse_unknown(module, others)
+            scores, value = attention_scores(query, key, value, attention_mask, scaling, softcap)
+            return attend(module, scores, value, s_aux), None
+
+        AttentionInterface.register(name, attention)
+        AttentionMaskInterface.register(name, eager_mask)
+        return attention
+
+    return decorate
 
 
 def refuse_unknown(module: nn.Module, others: Mapping[str, Any]) -> None:
@@ -210,8 +221,10 @@ def layer_of(module: nn.Module) -> int:
     return layer
 
 
-AttentionInterface.register(POOLED, pooled_attention)
-AttentionMaskInterface.register(POOLED, eager_mask)
+@offered(POOLED)
+def pooled_attention(module: nn.Module, scores: Tensor, value: Tensor, s_aux: Tensor | None) -> Tensor:
+    """Eager attention that hands the float32 weights to the recorder; without autograd only, since it works in place."""
+    return attend(module, scores, value, s_aux)
 
 
 @contextmanager

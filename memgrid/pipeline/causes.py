@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -30,10 +31,18 @@ from memgrid.report.figures.causes.maps import draw_decision_maps, draw_layer_sh
 from memgrid.report.figures.causes.where import draw_heads, draw_where
 from memgrid.results.findings import mean_curves, stage_sentences
 from memgrid.results.folder import RunFolder
-from memgrid.results.records import ClassRegions, InterveneRecord, LocalizeRecord, RandomizationCurves, stage_settings
+from memgrid.results.records import (
+    ClassRegions,
+    InterveneRecord,
+    LocalizeRecord,
+    RandomizationCurves,
+    Selectivity,
+    stage_settings,
+)
 from memgrid.store.store import Store
 from memgrid.train.panel import TrainedPanel, load_panel
 
+ENDINGS = (".png", ".pdf")
 UNSEEN, NOT_MEMORIZED = "text that the model never read", "training text that is not memorized"
 
 
@@ -154,12 +163,19 @@ def switch_off(run: RunConfig, language_model: Callable[[], LanguageModel], corp
     )
     units = folder.table(folder.intervention_units)
     found = selectivities(table, units)
-    for name, draw in DRAWINGS.items():
-        draw(table, folder.figures / name)
-    draw_where(table, found, folder.figures / "where")
-    draw_heads(units, folder.figures / "heads")
+    draw_intervention(table, units, found, folder.figures)
     settings = stage_settings(run, "intervene")
     folder.write_record(InterveneRecord(run.localize.method, settings, maps.inputs, verdict(table), damage_on, selectivity=found))
+
+
+def draw_intervention(table: pl.DataFrame, units: pl.DataFrame, found: list[Selectivity], figures: Path) -> None:
+    """What an intervention shows; figures of an earlier one that this one does not have are removed."""
+    drawings: dict[str, Callable[[Path], None]] = {name: partial(draw, table) for name, draw in DRAWINGS.items()}
+    drawings |= {"where": partial(draw_where, table, found), "heads": partial(draw_heads, units)}
+    for name, draw in drawings.items():
+        for ending in ENDINGS:
+            (figures / f"{name}{ending}").unlink(missing_ok=True)
+        draw(figures / name)
 
 
 def texts_of(run: RunConfig, corpus: Corpus, unseen: np.ndarray, folder: RunFolder) -> tuple[Texts, str]:

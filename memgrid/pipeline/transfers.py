@@ -195,6 +195,7 @@ def remark(theirs: RunResult, own: RunResult, same: bool) -> str:
     """What else is other than in the source, in words; empty where nothing is."""
 
     def division(result: RunResult) -> list[object]:
+        """What divides a run's sequences into classes."""
         settings = result.settings
         return [
             settings["taxonomy"]["classes"],

@@ -84,9 +84,8 @@ def mean_curves(curves: Mapping[str, RandomizationCurves]) -> dict[str, dict[int
 
 
 def sentences(record: InterveneRecord) -> list[str]:
-    """What an intervention found: dose by dose, and where it was on heads or layers, too, at equal damage."""
-    several = [one for one in record.selectivity if len({way.unit for way in one.ways}) > 1]
-    return [*by_dose(record), *(f"{text}." for one in several for text in one.sentences)]
+    """What an intervention found: dose by dose, and where it was on heads or layers, at equal damage."""
+    return [*by_dose(record), *(f"{text}." for one in record.selectivity if one.beyond_positions for text in one.sentences)]
 
 
 def by_dose(record: InterveneRecord) -> list[str]:

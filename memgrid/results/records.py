@@ -21,15 +21,8 @@ POSITIONS, HEADS, LAYERS = "positions", "heads", "layers"
 # How an intervention chooses units; random draws are matched with the first of the ways. And what they are called.
 WAYS = {POSITIONS: ("target", "attended"), HEADS: ("attribution", "ablation", "delta"), LAYERS: ("ablation", "attribution", "delta")}
 NAMES = {
-    (POSITIONS, "target"): "positions by Δ",
-    (POSITIONS, "attended"): "the most attended positions",
-    (HEADS, "attribution"): "heads by attribution",
-    (HEADS, "ablation"): "heads by ablation",
-    (HEADS, "delta"): "heads by Δ",
-    (LAYERS, "ablation"): "layers by ablation",
-    (LAYERS, "attribution"): "layers by attribution",
-    (LAYERS, "delta"): "layers by Δ",
-    **{(unit, RANDOM): f"random {unit}" for unit in WAYS},
+    **{(unit, way): f"{unit} by {'Δ' if way in ('target', 'delta') else way}" for unit, ways in WAYS.items() for way in ways},
+    **{(POSITIONS, "attended"): "the most attended positions", **{(unit, RANDOM): f"random {unit}" for unit in WAYS}},
 }
 LIMIT = math.log(2)  # of damage, nats per token: ordinary text is twice as perplexing
 # What is called otherwise in the files: `class` is no name in Python, and δ is another thing.
@@ -203,7 +196,7 @@ class UnitTest:
 
 @dataclass(frozen=True)
 class Selectivity:
-    """Which part of the attention removes one class's text at the least damage: ways from the least area on, tests, and sentences."""
+    """Which part of the attention removes a class at least damage: ways by area (none where that was not measured), tests, sentences."""
 
     __pydantic_config__ = NAMED_AS_IN_FILES
     title: str
@@ -212,6 +205,11 @@ class Selectivity:
     tests: list[UnitTest]
     sentences: list[str]
 
+    @property
+    def beyond_positions(self) -> bool:
+        """Whether heads or layers were switched off, too: of positions alone other sentences tell."""
+        return bool(({way.unit for way in self.ways} | {test.unit for test in self.tests}) - {POSITIONS})
+
 
 @dataclass(frozen=True)
 class InterveneRecord:
@@ -219,7 +217,7 @@ class InterveneRecord:
 
     Attributes:
         method: of the decision maps. settings: of the stage. inputs: digest of what the decision maps were made from.
-        damage_on: the text on which general damage was measured. selectivity: of each class, where damage was measured.
+        damage_on: the text on which general damage was measured. selectivity: of each class.
         memgrid: the version that wrote it; empty before versions were noted.
     """
 

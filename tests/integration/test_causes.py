@@ -87,6 +87,8 @@ def test_only_what_changed_is_done_again(caused_copy, quick):
     assert "train    nothing: it is finished" in shown
     assert " 0 extracted" in shown
     after = stamps(caused_copy)
+    assert not list((folder_of(caused_copy) / "figures").glob("dose-layers.*"))  # of the earlier intervention, which is no more
+    assert (folder_of(caused_copy) / "figures" / "doses.png").exists()
     assert {name for name in before if after[name] != before[name]} == redone
     # By force what is asked for, and nothing else: the training and the maps stay.
     memgrid_here(*given, "stages=[intervene]", "force=true")

@@ -13,13 +13,11 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from transformers import AttentionInterface
-from transformers.masking_utils import AttentionMaskInterface, eager_mask
 
 from memgrid.errors import UserError
 from memgrid.lm.hooks import Place, switched_off
 from memgrid.lm.model import LanguageModel
-from memgrid.lm.pooling import attention_of, attention_scores, hand_on, layer_of, refuse_unknown, weights_of
+from memgrid.lm.pooling import attention_of, hand_on, layer_of, offered, weights_of
 from memgrid.lm.triangle import Triangle
 
 MASKED = "memgrid_masked"
@@ -62,6 +60,7 @@ class PositionMask:
         by_query = positions.any(-1).reshape(-1, length).any(0)
         self.first_query = int(np.flatnonzero(by_query).min(initial=length))
         settings = repr((positions.shape, heads, *([] if replace == RENORMALISE else [replace])))
+        # A reader knows answers by it; what is usual is the same for all masks of one experiment.
         self.digest = hashlib.sha256(np.packbits(positions).tobytes() + settings.encode()).digest()
 
     def behind(self, first: int) -> PositionMask:
@@ -143,30 +142,15 @@ class PositionMask:
 MASK: ContextVar[PositionMask | None] = ContextVar("mask", default=None)
 
 
-def masked_attention(
-    module: nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    scaling: float | None = None,
-    softcap: float | None = None,
-    s_aux: Tensor | None = None,
-    **others: Any,
-) -> tuple[Tensor, None]:
-    """Attention as in `memgrid.lm.pooling.pooled_attention`, with the positions of the current mask switched off.
+@offered(MASKED)
+def masked_attention(module: nn.Module, scores: Tensor, value: Tensor, s_aux: Tensor | None) -> Tensor:
+    """As `memgrid.lm.pooling.attend`, with what the current mask names switched off.
 
     It also works on the last tokens only, while a cache of keys and values holds all tokens before them.
     """
-    refuse_unknown(module, others)
-    scores, value = attention_scores(query, key, value, attention_mask, scaling, softcap)
     mask = MASK.get()
     weights, sink = weights_of(scores, s_aux) if mask is None else mask.weights(layer_of(module), scores, s_aux)
-    return hand_on(module, weights, sink, value), None
-
-
-AttentionInterface.register(MASKED, masked_attention)
-AttentionMaskInterface.register(MASKED, eager_mask)
+    return hand_on(module, weights, sink, value)
 
 
 @contextmanager

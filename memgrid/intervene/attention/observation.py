@@ -16,14 +16,12 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from transformers import AttentionInterface
-from transformers.masking_utils import AttentionMaskInterface, eager_mask
 
 from memgrid.errors import UserError
 from memgrid.intervene.attention.masking import PositionMask
 from memgrid.intervene.attention.reader import suffix_logprob
 from memgrid.lm.model import LanguageModel
-from memgrid.lm.pooling import attention_of, attention_scores, layer_of, refuse_unknown, weights_of
+from memgrid.lm.pooling import attention_of, layer_of, offered, weights_of
 from memgrid.lm.triangle import Triangle
 
 OBSERVED = "memgrid_observed"
@@ -74,20 +72,9 @@ class Observer:
 OBSERVER: ContextVar[Observer | None] = ContextVar("observer", default=None)
 
 
-def observed_attention(
-    module: nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    scaling: float | None = None,
-    softcap: float | None = None,
-    s_aux: Tensor | None = None,
-    **others: Any,
-) -> tuple[Tensor, None]:
-    """Attention as in `memgrid.lm.pooling.pooled_attention`, with gradients, every head of which the current observer sees."""
-    refuse_unknown(module, others)
-    scores, value = attention_scores(query, key, value, attention_mask, scaling, softcap)
+@offered(OBSERVED)
+def observed_attention(module: nn.Module, scores: Tensor, value: Tensor, s_aux: Tensor | None) -> Tensor:
+    """As `memgrid.lm.pooling.attend`, with gradients, while the current observer sees every head."""
     observer, layer = OBSERVER.get(), layer_of(module)
     if observer is None:
         raise RuntimeError("nobody observes")
@@ -97,11 +84,7 @@ def observed_attention(
             observer.gone[layer] = torch.matmul(off.to(value.dtype), value)
     weights, _ = weights_of(scores, s_aux)
     output = observer.see(layer, weights, torch.matmul(weights.to(value.dtype), value))
-    return output.transpose(1, 2).contiguous(), None
-
-
-AttentionInterface.register(OBSERVED, observed_attention)
-AttentionMaskInterface.register(OBSERVED, eager_mask)
+    return output.transpose(1, 2).contiguous()
 
 
 @contextmanager

@@ -160,10 +160,10 @@ class Run(RunData):
         DRAWINGS[what](self.trials, path)
 
     def _draw_where(self, path: Path) -> None:
-        from memgrid.report.figures.causes.where import draw_where
+        from memgrid.report.figures.causes.where import draw_where, has_ways
 
         record = self.folder.intervene_record()
-        if record is None or self.units.is_empty():
+        if record is None or not has_ways(record.selectivity):
             raise self.lacks("intervention on heads or layers", "intervene.unit=[positions,heads,layers]", "stages=[localize,intervene]")
         draw_where(self.trials, record.selectivity, path)
 

@@ -13,7 +13,7 @@ from memgrid.report.cause_tables import RecordedRun, intervened, localized
 from memgrid.report.facts import Report
 from memgrid.report.figures.causes.doses import draw_doses, draw_layers, draw_prices
 from memgrid.report.figures.causes.maps import draw_decision_maps, draw_layer_shares, draw_randomization, draw_teaser
-from memgrid.report.figures.causes.where import draw_heads, draw_where
+from memgrid.report.figures.causes.where import draw_heads, draw_where, has_ways
 from memgrid.report.page import Fold, Part, Picture, Section, listing, picture
 from memgrid.report.read import tell_left_out
 from memgrid.results.findings import by_dose, conclusions, mean_curves, randomization_sentences
@@ -129,7 +129,7 @@ def causal(report: Report) -> Section:
     """Interventions: what stays extractable when the decisive attention is switched off, against controls of as much attention."""
     title, text = "Is it causal?", list[str]()
     parts: list[Part] = []
-    every = intervened(report.runs)
+    every = [one for one in intervened(report.runs) if one.record.verdicts]
     if not every:
         return Section("causal", title, [f"No run has an intervention: {CHAIN} makes one."])
     text.append(
@@ -195,14 +195,15 @@ def parts_of_the_model(report: Report) -> Section:
     """Positions, heads and layers at equal damage."""
     title, text = "Which part of the attention?", list[str]()
     parts: list[Part] = []
-    every = [one for one in intervened(report.runs) if len({way.unit for each in one.record.selectivity for way in each.ways}) > 1]
+    every = [one for one in intervened(report.runs) if any(each.beyond_positions for each in one.record.selectivity)]
     if not every:
         return Section("parts", title, [f"No run compares positions, heads and layers: {CHAIN} experiment=where does."])
     text.append(
-        "Positions, heads or layers are switched off, more and more of them, each ranked in several ways on other samples. A way is better "
-        "the less of a class's text stays extractable at equal damage to ordinary text: its area is the mean share up to the damage that "
-        "makes ordinary text twice as perplexing. Areas are compared on resamples of samples and texts, with Holm's correction over all "
-        "pairs; what is specific to a class spares the other classes more than random heads, layers or positions do that are alike."
+        "Positions, heads or layers are switched off, more and more of them, ranked in several ways, heads and layers on other samples "
+        "than those that are read. A way is better the less of a class's text stays extractable at equal damage to ordinary text: its "
+        "area is the mean share up to the damage that makes ordinary text twice as perplexing. Areas are compared on resamples of samples "
+        "and texts, with Holm's correction over all pairs; what is specific to a class spares the other classes more than random heads, "
+        "layers or positions do that are alike."
     )
     shown = 0
     for intervention in every[:SHOWN]:
@@ -239,9 +240,9 @@ def units_of(
         "a line per way to choose what is switched off, a point per dose, bars are 95 % intervals over samples; dotted: twice the "
         "perplexity. Right, the area below each line up to there, with 95 % intervals over samples and texts."
     )
-    figures: list[Part] = [
-        report.drawn(f"where{ending}", partial(draw_where, table, intervention.record.selectivity), "At equal damage", caption)
-    ]
+    found, figures = intervention.record.selectivity, list[Part]()
+    if has_ways(found):
+        figures.append(report.drawn(f"where{ending}", partial(draw_where, table, found), "At equal damage", caption))
     if not units.filter(pl.col("unit") == "heads").is_empty():
         caption = (
             f"{name}: what a class owes each head: by how much the log-probability of its suffixes falls by the gradient, by switching "

@@ -223,4 +223,4 @@ def test_more_units_than_a_model_has_are_refused(unit, has):
     lm = random_model("llama")
     refuse_unreachable_units(lm, InterveneConfig(unit=unit, numbers=[1, 3]))
     told = refusal(refuse_unreachable_units, lm, InterveneConfig(unit=unit, numbers=[1, 13]))
-    assert told == f"intervene.numbers=13 cannot be switched off: llm 'llama' has {has}"
+    assert told == f"intervene.numbers=13 cannot be switched off: llm 'llama' has {has}, so give no more"

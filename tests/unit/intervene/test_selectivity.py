@@ -14,6 +14,7 @@ from memgrid.intervene import selectivity, statistics
 from memgrid.intervene.selectivity import area_below, pair_chances, selectivities, unit_tests, weights
 from memgrid.intervene.statistics import CHOICES
 from memgrid.results.boundary import decode, encode
+from memgrid.results.findings import sentences
 from memgrid.results.records import HEADS, LAYERS, LIMIT, POSITIONS, RANDOM, WAYS, InterveneRecord, WayArea
 
 
@@ -136,7 +137,12 @@ def test_doses_of_which_few_draws_exist_are_not_tested():
 def test_without_damage_or_other_classes_less_is_said():
     random = np.random.default_rng(0)
     table = some_ways(random, names=("A",), units=(HEADS, LAYERS))
-    assert selectivities(table.with_columns(damages=pl.lit(None, pl.List(pl.Float64)))) == []
+    (unpriced,) = selectivities(table.with_columns(damages=pl.lit(None, pl.List(pl.Float64)), damage=pl.lit(None, pl.Float64)))
+    assert unpriced.ways == []
+    assert {test.unit for test in unpriced.tests} == {HEADS, LAYERS}
+    assert all(
+        line.startswith("A, heads by attribution against") or line.startswith("A, layers by ablation") for line in unpriced.sentences
+    )
     assert selectivities(table.drop("damages", "unit")) == []
     alone = table.with_columns(others=pl.lit(None, pl.Float64), others_kept=pl.lit(None, pl.List(pl.Boolean)))
     (one,) = selectivities(alone)
@@ -177,3 +183,13 @@ def test_how_far_ways_agree_with_switching_heads_off_alone():
     assert a.sentences[-1] == f"A: what 5 heads cost when each is switched off alone {expected}"
     assert "rank correlation" not in " ".join(b.sentences)
     assert a.sentences[:-1] == selectivities(table)[0].sentences
+
+
+@pytest.mark.parametrize(("units", "beyond"), [((POSITIONS,), False), ((HEADS,), True), ((LAYERS,), True), ((POSITIONS, LAYERS), True)])
+def test_of_heads_and_layers_is_told_whether_or_not_positions_were_switched_off(units, beyond):
+    table = some_ways(np.random.default_rng(0), units=units, draws=9)
+    found = selectivities(table)
+    assert [one.beyond_positions for one in found] == [beyond] * 2
+    told = sentences(InterveneRecord("guided", {}, "", [], selectivity=found))
+    assert told == ([f"{line}." for one in found for line in one.sentences] if beyond else [])
+    assert all(one.sentences for one in found)

@@ -10,13 +10,19 @@ from pages import check, words
 from painting import left_out
 from runs_maker import Run, finish
 from test_dose_figures import made_up
+from ways_maker import some_ways
 
+from memgrid.intervene.selectivity import selectivities
 from memgrid.intervene.statistics import verdict
+from memgrid.intervene.trials import UNITS
+from memgrid.io.digests import write_parquet
 from memgrid.localize.maps import write_decision_maps
 from memgrid.report.__main__ import PAIR
 from memgrid.report.report import gather, write_report
 from memgrid.report.sections.causes import causal, where
 from memgrid.results.boundary import adapter
+from memgrid.results.folder import RunFolder
+from memgrid.results.records import HEADS, InterveneRecord
 
 CLASSES = {"Non-Memo": "non_memorized", "<b>Guess</b> | [1k]": "guess", "Recall": "memorized"}
 
@@ -120,3 +126,29 @@ def test_two_methods_of_one_run_are_two_rows(tmp_path, monkeypatch):
     report = gather(tmp_path, tmp_path / "report", PAIR)
     assert report.tables["localized"]["method"].unique().sort().to_list() == ["gradcam", "guided"]
     assert [group.heading.split(" · ")[-1] for group in where(report).parts[-1].groups] == ["gradcam", "guided"]
+
+
+def test_a_run_of_which_only_heads_were_switched_off_has_its_section(tmp_path):
+    """Of positions there is nothing to tell, and the page says so."""
+    folder = add_causes(finish(Run(tmp_path, "m", classes=CLASSES)))
+    titles = list(CLASSES)[1:]
+    table = some_ways(np.random.default_rng(0), titles, (HEADS,), draws=9)
+    values = np.random.default_rng(1).random((len(titles), 8, 4))
+    rows = [
+        {"class": title, "unit": HEADS, "layer": 1, "head": 1 + head, **dict(zip(list(UNITS)[4:], of_head, strict=True))}
+        for title, of_class in zip(titles, values.tolist(), strict=True)
+        for head, of_head in enumerate(of_class)
+    ]
+    units, run = pl.DataFrame(rows, schema=UNITS), RunFolder(folder)
+    write_parquet(table, run.intervention)
+    write_parquet(units, run.intervention_units)
+    found = selectivities(table, units)
+    run.write_record(InterveneRecord("guided", {}, "x", verdict(table), selectivity=found))
+    made = gather(tmp_path, tmp_path / "report", PAIR)
+    write_report(made)
+    told = words(check((made.out / "index.html").read_text()))
+    assert all(" ".join(line.split()) in told for one in found for line in one.sentences)
+    assert "No run has an intervention" in told
+    assert {"where", "heads"} <= {path.stem for path in (made.out / "figures").glob("*.png")}
+    assert not list((made.out / "figures").glob("dose*"))
+    assert pl.read_csv(made.out / "ways.csv").height == 4 * len(titles)

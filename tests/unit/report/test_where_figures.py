@@ -15,7 +15,7 @@ LONG = "Reconstruct-or-Recollect[1k]-or-something-else"
 
 
 @pytest.mark.parametrize("names", [("Guess", "Recall"), (LONG,), tuple(f"Recite[{n}]" for n in range(4))], ids=["rasy", "one", "most"])
-@pytest.mark.parametrize("units", [(POSITIONS, HEADS, LAYERS), (HEADS, LAYERS)])
+@pytest.mark.parametrize("units", [(POSITIONS, HEADS, LAYERS), (HEADS, LAYERS), (HEADS,)])
 def test_ways_at_equal_damage(names, units, drawing, tmp_path):  # noqa: F811
     table = some_ways(np.random.default_rng(0), names, units, draws=3)
     draw_where(table, selectivities(table), tmp_path / "where")
@@ -30,7 +30,7 @@ def test_ways_at_equal_damage(names, units, drawing, tmp_path):  # noqa: F811
 
 @pytest.mark.parametrize("lacking", ["one unit", "damage"])
 def test_nothing_is_drawn_where_there_is_nothing_to_compare(lacking, tmp_path):
-    table = some_ways(np.random.default_rng(0), ("A",), (HEADS,) if lacking == "one unit" else (HEADS, LAYERS), draws=3)
+    table = some_ways(np.random.default_rng(0), ("A",), (POSITIONS,) if lacking == "one unit" else (HEADS, LAYERS), draws=3)
     if lacking == "damage":
         table = table.with_columns(damages=pl.lit(None, pl.List(pl.Float64)))
     draw_where(table, selectivities(table), tmp_path / "where")

@@ -43,15 +43,20 @@ def look(unit: str, way: str) -> tuple[str, Any, str]:
     return UNIT_COLOURS[unit], line, marker
 
 
+def has_ways(found: Sequence[Selectivity]) -> bool:
+    """Whether there is anything to draw: ways to choose heads or layers, whose damage is known."""
+    return any(way.unit != POSITIONS for one in found for way in one.ways)
+
+
 def draw_where(table: pl.DataFrame, found: Sequence[Selectivity], path: Path) -> None:
     """For each class its share still extractable over the damage, a line per way; beside it the areas below them, with 95 % intervals.
 
-    Nothing is drawn where only positions were switched off, or where damage was not measured.
+    Nothing is drawn where only positions were switched off, or where damage was not measured: see `has_ways`.
 
     Args:
         table: as `memgrid.intervene.experiment.intervene` returns it. found: what it shows of each class.
     """
-    if not found or len({way.unit for one in found for way in one.ways}) < 2:
+    if not has_ways(found):
         return
     keys = [(unit, way) for unit in WAYS for way in (*WAYS[unit], RANDOM) if any((unit, way) in ways_of(one) for one in found)]
     key = key_lines([[(Line2D([], [], **drawn(*each), markersize=3), NAMES[each]) for each in keys]], DOUBLE - 0.2)

@@ -1,22 +1,19 @@
-"""The report's page: what its parts are, and one self-contained HTML file made from them."""
+"""What a report's page is made of: sections with tables, figures, and parts that are alive."""
 
 from __future__ import annotations
 
 import base64
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import polars as pl
 from PIL import Image
 
 from memgrid.io.display import markdown_text
 from memgrid.io.files import write_text
-from memgrid.io.paths import PACKAGE, VERSION
 
 ROWS = 200  # of a table on the page; the files have them all
 CSS_WIDTH = 0.62  # CSS pixels per pixel of a figure at 200 dpi: its text of 8 pt comes out as 13 px
@@ -83,11 +80,32 @@ class Fold:
     """Parts that are folded away under a title until somebody wants them; printing unfolds them."""
 
     title: str
-    parts: Sequence[Listing | Picture]
+    parts: Sequence[Listing | Picture | Embedded]
     kind: str = "fold"
 
 
-Part = Listing | Picture | Fold
+@dataclass
+class Embedded:
+    """A part that is alive: markup, the data that it shows, and the scripts that make it move.
+
+    Attributes:
+        key: the id of its element on the page, unlike any other.
+        markup: trusted HTML, written into the page as it is: what comes from outside belongs into `data`.
+        data: anything that JSON knows; a script finds it by `page.data(document.getElementById(key))`.
+        scripts, styles: files below `memgrid/assets/`, each written into the page once, after those of the page itself.
+    """
+
+    key: str
+    title: str
+    caption: str
+    markup: str
+    data: Any
+    scripts: Sequence[str] = ()
+    styles: Sequence[str] = ()
+    kind: str = "embedded"
+
+
+Part = Listing | Picture | Fold | Embedded
 
 
 @dataclass
@@ -141,11 +159,6 @@ def is_text(dtype: pl.DataType, name: str) -> bool:
     return dtype in (pl.String, pl.Boolean) and not name.endswith("interval")
 
 
-def curly(text: str) -> str:
-    """The text with typographic apostrophes."""
-    return re.sub(r"(?<=\w)'(?=s\b)|(?<=s)'(?=[ .,:;]|$)", "’", text)
-
-
 def top(part: pl.DataFrame, best: str | None) -> dict[str, Any]:
     """The highest value of the column to be marked; a single row has no best."""
     return {best: part[best].max()} if best and part.height > 1 else {}
@@ -170,15 +183,6 @@ SMALL = {"also": "= also: ", "compat": "compat="}
 def interval(low: str = "low", high: str = "high") -> pl.Expr:
     """The column `interval`, such as `84.1–90.2`."""
     return pl.format("{}–{}", pl.col(low).round(1).cast(pl.String), pl.col(high).round(1).cast(pl.String)).alias("interval")
-
-
-def render(title: str, subtitle: str, sections: Sequence[Section], footer: str) -> str:
-    """The page as HTML; every text is escaped."""
-    folder = jinja2.FileSystemLoader(PACKAGE / "assets")
-    environment = jinja2.Environment(loader=folder, autoescape=True, undefined=jinja2.StrictUndefined)
-    environment.filters["curly"] = curly
-    template = environment.get_template("report.html.j2")
-    return template.render(title=title, subtitle=subtitle, sections=sections, footer=footer, version=VERSION)
 
 
 def write_markdown(table: pl.DataFrame, path: Path) -> None:

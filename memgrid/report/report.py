@@ -98,8 +98,8 @@ def write_report(report: Report) -> None:
     Raises:
         UserError: it cannot be written to.
     """
-    from memgrid.report import page
     from memgrid.report.sections import baselines, causes, checkpoints, checks, degrees, scores
+    from memgrid.report.shell.render import render
     from memgrid.report.transfers import section as transfers
 
     out = report.out
@@ -112,4 +112,4 @@ def write_report(report: Report) -> None:
     subtitle = "How do language models reproduce their training text? What CNNs can tell from attention alone."
     when = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
     footer = f"Written on {when} by memgrid {VERSION} from the runs below {report.root}: python -m memgrid.report root={report.root}"
-    write_text(page.render(title, subtitle, parts, footer), out / "index.html")
+    write_text(render(title, subtitle, parts, footer), out / "index.html")

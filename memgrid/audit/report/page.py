@@ -24,6 +24,7 @@ from memgrid.io.display import csv_text
 from memgrid.io.files import reason, write_text
 from memgrid.io.paths import VERSION
 from memgrid.report import page
+from memgrid.report.shell.render import render
 from memgrid.results.audit_folder import AttackFolder
 
 # Columns from 0 to 1, beside tpr_at_….
@@ -76,7 +77,7 @@ def write_report(audit: Audit, result: AuditResult, evidence: Evidence) -> None:
         )
         title = f"memgrid audit: {run.dataset.name}, {run.model.name}"
         subtitle = "Which training samples does a classifier memorize? Predicted early from one model, and checked against shadow models."
-        write_text(page.render(title, subtitle, parts, footer), folder.page)
+        write_text(render(title, subtitle, parts, footer), folder.page)
     except OSError as error:
         raise UserError(f"{folder.report} cannot be written to ({reason(error)}): make room, or use another root") from None
 

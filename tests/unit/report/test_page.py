@@ -1,5 +1,6 @@
 """The page: self-contained, well-formed, complete, and honest about what is not there."""
 
+import json
 import re
 
 import numpy as np
@@ -12,9 +13,10 @@ from runs_maker import Run, finish, leave, make_labels, make_runs, rewrite
 
 from memgrid.errors import UserError
 from memgrid.report.__main__ import PAIR
-from memgrid.report.page import ROWS, Fold, Section, curly, interval, listing, picture, render
+from memgrid.report.page import ROWS, Embedded, Fold, Section, interval, listing, picture
 from memgrid.report.report import gather, write_report, write_tables
 from memgrid.report.sections.checks import examples, flows
+from memgrid.report.shell.render import curly, render
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -227,3 +229,14 @@ def test_intervals_and_apostrophes():
 def test_a_page_without_parts_says_so():
     html = render("t", "s", [Section("a", "A", ["why"]), Section("b", "B", [], [Fold("more", [])])], "f")
     assert words(check(html)).startswith("t t s A (nothing to show) B")
+
+
+def test_an_embedded_part_has_its_markup_its_data_and_each_script_once():
+    data = {"text": "</script><b>&'\u2028", "numbers": [1.5, None]}
+    parts = [Embedded(key, "t", "c", f'<button id="{key}-go">go</button>', data, ("page/page.js",)) for key in ("one", "two")]
+    html = render("t", "s", [Section("a", "A", [], [parts[0], Fold("more", parts[1:])])], "f")
+    checker = check(html)
+    assert {"one", "one-go", "two", "two-go"} <= {*checker.ids}
+    assert html.count("const page = ") == 1
+    held = re.findall(r'<script type="application/json">(.*?)</script>', html)
+    assert [json.loads(text) for text in held] == [data, data]

@@ -1,4 +1,4 @@
-"""A real browser for tests: Debian's Chromium, driven by Selenium, that opens pages from the disk and keeps what they ask the network for."""
+"""A real browser for tests: Debian's Chromium, driven by Selenium, opens pages from the disk and keeps what they ask the network for."""
 
 import contextlib
 import json
@@ -129,7 +129,7 @@ class Browser:
         return {rule["id"]: [(node["html"], node["failureSummary"]) for node in rule["nodes"][:3]] for rule in found["violations"]}
 
     def cut_off(self):
-        """What reaches over the right edge of the window and cannot be scrolled to within an element of its own; empty where all is well."""
+        """What reaches over the right edge of the window and cannot be scrolled to within an element of its own; empty if all is well."""
         return self.run(
             """
             const wide = document.documentElement.clientWidth;

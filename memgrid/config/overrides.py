@@ -18,6 +18,7 @@ from memgrid.io.digests import read_yaml
 from memgrid.io.paths import CONF
 
 PLAIN = re.compile(r"[\w./:@%+?|~-]+")  # what Hydra takes for a text without quotes
+GROUPS = ("llm", "corpus", "taxonomy", "cnn", "trainer")  # whose files decide a result
 OWN_FILES = {"llm": "hf", "corpus": "tables", "taxonomy": "rasy"}  # chosen where no file has the name: all keys are typed
 
 
@@ -43,7 +44,7 @@ def overrides(run: RunConfig) -> list[str]:
         usual |= {str(group).removeprefix("override /"): name for entry in changed.pop("defaults") for group, name in entry.items()}
         base = OmegaConf.merge(base, changed)
     wanted = asdict(run)
-    for group in ("llm", "corpus", "taxonomy", "cnn", "trainer"):
+    for group in GROUPS:
         chosen = chosen_file(group, wanted[group], usual[group])
         words += [f"{group}={chosen}"] if chosen != usual[group] else []
         path = CONF / group / f"{chosen}.yaml"
@@ -51,6 +52,37 @@ def overrides(run: RunConfig) -> list[str]:
     given = OmegaConf.to_container(OmegaConf.structured(run))
     words += differences(flat(OmegaConf.to_container(base, resolve=True)), flat(given))
     return words if run.root == RunConfig().root else [*words, f"root={text(run.root)}"]
+
+
+def shipped(compat: str, llm: str, corpus: str, experiment: str = "") -> RunConfig:
+    """The run that conf/ ships for a model and a corpus, if nothing else is typed but an experiment; what that sweeps over is left alone.
+
+    A model or corpus that conf/ does not have is one of the user's own (`llm=hf`, `corpus=text`): its path is not known.
+    """
+    chosen, values = dict[str, str](), list[Any]()
+    for layer in ("run", f"compat/{compat}", *([f"experiment/{experiment}"] if experiment else [])):
+        content = load(CONF / f"{layer}.yaml")
+        entries = [entry for entry in content.pop("defaults", []) if isinstance(entry, DictConfig)]
+        chosen |= {str(group).removeprefix("override /"): name for entry in entries for group, name in entry.items()}
+        content.pop("hydra", None)
+        values.append(content)
+    files = {group: CONF / group / f"{chosen[group]}.yaml" for group in GROUPS}
+    for group, name, own in (("llm", llm, "hf"), ("corpus", corpus, "text")):
+        file = CONF / group / f"{name}.yaml"
+        files[group] = file if file.is_file() else file.with_name(f"{own}.yaml")
+    merged: Any = OmegaConf.merge(OmegaConf.structured(RunConfig), {group: load(path) for group, path in files.items()}, *values)
+    for group, name in (("llm", llm), ("corpus", corpus)):
+        merged[group].name = name
+        if OmegaConf.is_missing(merged[group], "path"):
+            merged[group].path = None
+    run: RunConfig = OmegaConf.to_object(merged)  # type: ignore[assignment]
+    return run
+
+
+def experiments() -> list[str]:
+    """The experiments that conf/ ships for runs."""
+    known = {*asdict(RunConfig()), "defaults", "hydra"}
+    return sorted(path.stem for path in (CONF / "experiment").glob("*.yaml") if {*load(path)} <= known)
 
 
 def load(path: Path) -> DictConfig:

@@ -17,7 +17,8 @@ from memgrid.metrics import stacking
 from memgrid.metrics.pairs import leads, right
 from memgrid.metrics.resampling import mean_interval
 from memgrid.report.read import Answers, read_answers
-from memgrid.report.rows import NamedRun, Row, flattened
+from memgrid.report.rows import NamedRun, Row
+from memgrid.report.settings.variants import flattened
 from memgrid.report.tables import REFERENCES, mean, reference_min_f1, score_row
 from memgrid.results.folder import BASELINES
 from memgrid.taxonomy.taxonomy import Taxonomy

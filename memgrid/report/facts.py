@@ -49,7 +49,7 @@ class Report:
     """Everything that the page is made from.
 
     Attributes:
-        usual: the values of settings that some runs do not share, in most runs.
+        usual: what conf/ ships of the settings in which some runs differ from it, and `experiment`, if it is one that is meant.
         series: models that have labels at several steps of their training, each a `sections.labelled.Series`.
         degrees: how memorized the sequences of models are, each a `sections.degrees.Degrees`.
         left_out: folders of runs that could not be read → why.
@@ -111,15 +111,5 @@ class Report:
         return table.with_columns(interval(), only=lacking, corpus_shown=corpora, compat_shown=other)
 
     def best_of_families(self) -> pl.DataFrame:
-        """The best row of each family; rows that were run on all models, with the usual settings and to their end come first."""
-        table = self.ranked()
-        usual = table.group_by("corpus", "compat").len().sort("len", "corpus", descending=[True, False]).row(0)
-        odd = (
-            (pl.col("doubt") != "")
-            | (pl.col("variant") != "")
-            | pl.col("only").is_not_null()
-            | (pl.col("corpus") != usual[0])
-            | (pl.col("compat") != usual[1])
-        )
-        best = table.sort(odd, maintain_order=True).unique("family", keep="first", maintain_order=True)
-        return best.sort(self.by, descending=True, maintain_order=True)
+        """The first row of the ranking of each family: the very first is the best setting everywhere on the page."""
+        return self.ranked().unique("family", keep="first", maintain_order=True)

@@ -14,7 +14,8 @@ from memgrid.io.paths import VERSION
 from memgrid.report.baseline_tables import added, learning, negatives
 from memgrid.report.cause_tables import intervened, interventions_table, localized, localized_table, ways_table
 from memgrid.report.read import read_runs, some_runs, warn_left_out
-from memgrid.report.rows import NamedRun, Row, models_of, named, ranking_rows, variants
+from memgrid.report.rows import NamedRun, Row, models_of, named, ranking_rows
+from memgrid.report.settings.variants import variants
 from memgrid.report.tables import (
     confusions_table,
     controls,

@@ -6,7 +6,6 @@ the network, the trainer, the selection or the corpus are never mixed into one r
 
 from __future__ import annotations
 
-import itertools
 import json
 import re
 from collections import Counter, defaultdict
@@ -17,23 +16,15 @@ from typing import Any
 import numpy as np
 
 from memgrid.config.derive import PROTOCOLS, thresholds
-from memgrid.config.names import CAME_LATER
 from memgrid.config.schema import RunConfig
 from memgrid.report.read import FinishedRun
+from memgrid.report.settings.variants import variants
 from memgrid.taxonomy.rules import NULL, RULES, names_read, rule_of
 from memgrid.taxonomy.taxonomy import Partition, Taxonomy
 from memgrid.taxonomy.thresholds import Thresholds
 
 USUAL = RunConfig()
 OWN_NAMES = ("rasy", "prashanth")  # of taxonomies that are equal, these are named first
-NAMES_A_ROW = {"llm.name", "taxonomy.name", "taxonomy.classes", "delta", "rho", "rouge", "seed", "compat", "corpus.name"}
-NAMES_A_MODEL = ("llm.", "corpus.splits", "corpus.path", "corpus.column")  # these differ between LLMs by nature
-CHECKPOINT = ("llm.revision", "llm.path")  # of several checkpoints none is the usual one: each is named
-CONTROLS_ONLY = "control."  # decides nothing about the panel's own scores
-# Settings that older runs do not have: theirs is the default. But for those of the network, that is the usual one, however many runs have
-# another.
-LATER = {f"{group}.{key}": str(value) for group, defaults in CAME_LATER.items() for key, value in defaults.items()}
-OPTIONAL = ("label.", "llm.reference", "llm.steps")  # only in the settings of taxonomies that read it
 
 
 @dataclass(frozen=True)
@@ -202,79 +193,6 @@ def family(classes: Mapping[str, Any]) -> str:
     if len(nodes) == 1 and len(nodes[0]) == 2:
         return "3B"
     return families.get(tuple(tuple(node) for node in nodes), "other")
-
-
-def variants(settings: Sequence[dict[str, Any]]) -> tuple[list[str], dict[str, str]]:
-    """In what settings each run differs from most others of its corpus and compat, such as `cnn.epochs=3`; empty for most.
-
-    What an LLM has to itself (its path, its precision) counts only where it differs between runs of that LLM; of several checkpoints of
-    one LLM, every one is named.
-
-    Args:
-        settings: of every run.
-
-    Returns:
-        A text per run, and the usual value of every setting that occurs in one.
-    """
-    groups: dict[tuple[str, ...], list[int]] = defaultdict(list)
-    flat = [flattened(given) for given in settings]
-    for index, given in enumerate(settings):
-        groups[given["corpus"]["name"], given["compat"]].append(index)
-    differs: list[list[str]] = [[] for _ in settings]
-    usual: dict[str, str] = {}
-    for group in groups.values():
-        for key in sorted({key for index in group for key in flat[index]}):
-            parts: dict[str, list[int]] = defaultdict(list)
-            for index in group:
-                if key in flat[index] or not key.startswith(OPTIONAL):
-                    parts[settings[index]["llm"]["name"] if key.startswith(NAMES_A_MODEL) else ""].append(index)
-            for part in parts.values():
-                values = [flat[index].get(key, LATER.get(key, "unset")) for index in part]
-                most = Counter(values).most_common(1)[0][0] if key not in LATER or key.startswith("cnn.") else LATER[key]
-                for index, value in zip(part, shortened(key, values), strict=True):
-                    if key in CHECKPOINT and len(set(values)) > 1:
-                        differs[index].append(f"{key}={value}")
-                    elif value != most:
-                        differs[index].append(f"{key}={value}")
-                        usual[key] = most
-    return [", ".join(texts) for texts in differs], usual
-
-
-def shortened(key: str, values: list[str]) -> list[str]:
-    """The paths of several checkpoints by their last parts, if these tell them apart; all else as it is."""
-    last = [f"…/{value.rstrip('/').rpartition('/')[2]}" if "/" in value else value for value in values]
-    several = key == "llm.path" and len(set(values)) > 1
-    return last if several and len(set(last)) == len(set(values)) else values
-
-
-def flattened(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """The settings that a row must share, as `group.key` → text."""
-    flat: dict[str, str] = {}
-    for key, value in settings.items():
-        name = f"{prefix}{key}"
-        if name in NAMES_A_ROW or f"{name}.".startswith((CONTROLS_ONLY, "taxonomy.thresholds.")):
-            continue
-        if isinstance(value, dict):
-            flat |= flattened(value, f"{name}.")
-        else:
-            flat[name] = panel_text(value) if name == "cnn.members" else as_typed(value)
-    return flat
-
-
-def as_typed(value: Any) -> str:
-    """A setting's value as it is given on the command line."""
-    if value is None or isinstance(value, bool):
-        return "null" if value is None else str(value).lower()
-    return f"[{','.join(map(as_typed, value))}]" if isinstance(value, list) else str(value)
-
-
-def panel_text(members: list[str]) -> str:
-    """A panel in short, such as `k6,8-f10,16-mean`, where it is a product; else all its names."""
-    parsed = [match.groups() for name in members if (match := re.fullmatch(r"k(\d+)-f(\d+)-(\w+)", name))]
-    sides = [list(dict.fromkeys(column)) for column in zip(*parsed, strict=True)]
-    if len(parsed) < len(members) or list(itertools.product(*sides)) != parsed:
-        return "+".join(members)
-    return "-".join(head + ",".join(side) for head, side in zip(("k", "f", ""), sides, strict=True))
 
 
 def ranking_rows(runs: Sequence[NamedRun]) -> list[Row]:

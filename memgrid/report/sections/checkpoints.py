@@ -17,8 +17,9 @@ from memgrid.report.facts import Report
 from memgrid.report.figures.curves import Curve, Panel, draw_over_steps
 from memgrid.report.figures.flow import MOST_COLUMNS, draw_step_flow, shown_steps
 from memgrid.report.page import Fold, Part, Section, listing
-from memgrid.report.rows import CHECKPOINT, NamedRun
+from memgrid.report.rows import NamedRun
 from memgrid.report.sections.labelled import Series
+from memgrid.report.settings.variants import CHECKPOINT
 
 SHOWN = 4  # models whose figures are on the page
 CURVES = 8  # settings whose min-F1 is drawn

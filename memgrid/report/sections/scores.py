@@ -66,8 +66,10 @@ def summary(report: Report) -> Section:
         noise_text(report.noises),
     ]
     if report.usual:
-        usual = ", ".join(f"{key}={value}" for key, value in report.usual.items())
-        text.append(f"Some runs have other settings than most: these are rows of their own and say what differs. Most runs have {usual}.")
+        base = dict(report.usual)
+        whose = f"experiment={base.pop('experiment')}" if "experiment" in base else "the defaults"
+        values = ", ".join(f"{key}={value}" for key, value in base.items())
+        text.append(f"Some runs have other settings than {whose}: these are rows of their own and say what differs from {values}.")
     best = report.best_of_families()
     meaning = pl.col("family").replace_strict(FAMILIES, default="other taxonomies").alias("meaning")
     columns = {"setting": "setting", **{key: SCORES[key] for key in list(SCORES)[:3]}, "family": "family", "meaning": "its nodes"}

@@ -5,9 +5,9 @@ from runs_maker import Run, finish, rewrite
 from test_baseline_tables import finished
 
 from memgrid.report.__main__ import PAIR
-from memgrid.report.page import render
 from memgrid.report.report import gather
 from memgrid.report.sections.baselines import AGAIN, adds, curve, hard, sections
+from memgrid.report.shell.render import render
 from memgrid.results.folder import RunFolder
 
 

@@ -13,12 +13,13 @@ from memgrid.config.names import tensors_file
 from memgrid.io.digests import write_json
 from memgrid.report.figures.curves import step_places
 from memgrid.report.figures.flow import MOST_COLUMNS, shown_steps
-from memgrid.report.page import render
 from memgrid.report.read import read_runs
 from memgrid.report.report import write_report
-from memgrid.report.rows import named, variants
+from memgrid.report.rows import named
 from memgrid.report.sections.checkpoints import curve_name, section
 from memgrid.report.sections.labelled import labels_of, read_features
+from memgrid.report.settings.variants import variants
+from memgrid.report.shell.render import render
 
 ROWS = 30
 MODEL = ("llm=hf", "llm.name=m", "llm.path=hub/m")

@@ -13,9 +13,9 @@ from test_run_figures import drawing  # noqa: F401
 
 from memgrid.metrics.extraction import CHANCES, TRIES
 from memgrid.report.figures.curves import LEAST
-from memgrid.report.page import render
 from memgrid.report.report import write_report
 from memgrid.report.sections.degrees import MAKES, SHOWN, drawings, section
+from memgrid.report.shell.render import render
 
 
 @pytest.fixture(autouse=True)

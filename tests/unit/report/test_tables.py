@@ -11,11 +11,14 @@ from runs_maker import Run, finish, grid, make_runs, result_of, rewrite
 
 from memgrid.metrics.intervals import over_runs
 from memgrid.metrics.scores import scores
+from memgrid.report.__main__ import PAIR
 from memgrid.report.facts import noise_floor
 from memgrid.report.figures.flow import flow
 from memgrid.report.page import shown, write_markdown
 from memgrid.report.read import FinishedRun, finished_runs, read_runs
-from memgrid.report.rows import family, named, panel_text, partition_of, ranking_rows, setting_name, title_with_delta, variants
+from memgrid.report.report import gather
+from memgrid.report.rows import family, named, partition_of, ranking_rows, setting_name, title_with_delta
+from memgrid.report.settings.variants import panel_text, variants
 from memgrid.report.tables import (
     benchmark,
     confusions_table,
@@ -244,6 +247,39 @@ def test_what_is_usual_is_told(tmp_path):
     texts, usual = variants([run.settings for run in runs])
     assert texts == ["", "", "cnn.epochs=3, cnn.scale=raw"]
     assert usual == {"cnn.epochs": "15", "cnn.scale": "log"}
+
+
+def test_the_base_is_what_conf_ships_and_never_what_most_runs_have(tmp_path):
+    smoke = [Run(tmp_path, seed=seed, overrides=("experiment=smoke",)) for seed in range(5)]
+    for run in smoke:
+        finish(run)
+    odd = Run(tmp_path, overrides=("experiment=smoke", "cnn.epochs=60"))
+    texts, usual = variants([run.settings for run in (*smoke, odd)])
+    assert texts == [""] * 5 + ["cnn.epochs=60"]  # an experiment that conf/ ships is a base, too
+    assert usual == {"cnn.epochs": "30", "experiment": "paper_in_small or rho_in_small or smoke"}
+    finish(default := Run(tmp_path))
+    texts, usual = variants([run.settings for run in (*smoke, default)])
+    assert texts[-1] == ""
+    assert all("cnn.epochs=30" in text for text in texts[:-1])
+    assert usual["cnn.epochs"] == "15"
+    assert "experiment" not in usual
+
+
+def test_the_best_of_a_family_is_the_first_of_the_ranking(tmp_path):
+    """Whatever most runs are like: a single run of one model, with other settings, is the best if its score is."""
+    for seed in range(4):
+        for llm in ("a", "b"):
+            finish(Run(tmp_path, llm, seed=seed))
+    best = finish(Run(tmp_path, "a", overrides=("cnn.epochs=3",)))
+    rewrite(best, panel=better(json.loads((best / "metrics.json").read_text())["panel"]))
+    report = gather(tmp_path, tmp_path / "report", PAIR)
+    assert report.best_of_families()["label"].to_list() == [report.ranked()["label"][0]]
+    assert "cnn.epochs=3" in report.ranked()["label"][0]
+
+
+def better(panel):
+    """A panel's scores that nothing else reaches."""
+    return {**panel, "min_f1": {"mean": 99.0, "std": 0.1, "low": 98.0, "high": 100.0}}
 
 
 def test_a_judge_of_code_matters_only_where_code_is_read(tmp_path):

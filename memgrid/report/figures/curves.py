@@ -105,6 +105,13 @@ def draw_over_steps(panels: Sequence[Panel], path: Path) -> None:
     draw_panels(panels, Across("training step", places, {step: f"{step:,}" for step in steps}), path)
 
 
+def draw_over_epochs(panels: Sequence[Panel], path: Path) -> None:
+    """Curves over the epochs of a training."""
+    epochs = sorted({epoch for panel in panels for curve in panel.curves for epoch in curve.at})
+    names = {epoch: f"{epoch:g}" for epoch in epochs if len(epochs) <= DOTS or epoch % 5 == 0 or epoch in (1, epochs[-1])}
+    draw_panels(panels, Across("epoch", {epoch: float(epoch) for epoch in epochs}, names), path)
+
+
 def draw_tries(panels: Sequence[Panel], path: Path) -> None:
     """Curves over the number of continuations that are sampled, on a logarithmic axis."""
     tries = sorted({number for panel in panels for curve in panel.curves for number in curve.at})

@@ -123,9 +123,12 @@ class Browser:
         return [entry["message"] for entry in self.logs("browser") if entry["level"] == "SEVERE"]
 
     def violations(self, within="body"):
-        """What axe-core finds that keeps people out: rule, and the first elements."""
+        """What axe-core finds that keeps people out, in all that can be unfolded: rule, and the first elements."""
+        self.run("document.querySelectorAll('details').forEach(each => { each.open = true; })")
         self.run((Path(axe_core_python.__file__).parent / "axe.min.js").read_text(encoding="utf-8"))
-        found = self.driver.execute_async_script("axe.run(arguments[0]).then(arguments[1])", within)
+        found = self.driver.execute_async_script(
+            "requestAnimationFrame(() => setTimeout(() => axe.run(arguments[0]).then(arguments[1]), 100))", within
+        )
         return {rule["id"]: [(node["html"], node["failureSummary"]) for node in rule["nodes"][:3]] for rule in found["violations"]}
 
     def cut_off(self):

@@ -72,12 +72,21 @@ def setting_of(taxonomy, overrides, **changes):
     return run, settings(run), partition(run), run_folder(run).name
 
 
+@functools.cache
+def written(taxonomy, overrides, **changes):
+    """The configuration as a run keeps it, with LLM in the place of its model's name and SEED in that of its seed."""
+    config = dataclasses.replace(setting_of(taxonomy, overrides, **changes)[0], seed="SEED")
+    plain = dataclasses.asdict(config)
+    return yaml.safe_dump({**plain, "llm": {**plain["llm"], "name": "LLM"}}, sort_keys=False)
+
+
 class Run:
     """One run to be made; `changes` are top-level fields such as delta, rho, rouge and compat."""
 
     def __init__(self, root, llm="toy", taxonomy="rasy", overrides=(), seed=0, classes=None, **changes):
         config, deciding, self.divided, name = setting_of(taxonomy, tuple(overrides), **changes)
         self.compat, self.llm, self.seed = config.compat, llm, seed
+        self.config = written(taxonomy, tuple(overrides), **changes).replace("LLM", llm, 1).replace("SEED", str(seed), 1)
         self.settings = {**deciding, "llm": {**deciding["llm"], "name": llm}, "seed": seed}
         if classes:
             self.settings["taxonomy"] = {"name": taxonomy, "classes": classes}
@@ -163,7 +172,7 @@ def metrics_of(run, **options):
 def begin(run):
     """The folder of a run that a sweep wants; returns it."""
     run.folder.mkdir(parents=True, exist_ok=True)
-    RunFolder(run.folder).config.write_text(f"llm: {{name: {run.llm}}}\n")
+    RunFolder(run.folder).config.write_text(run.config)
     return run.folder
 
 

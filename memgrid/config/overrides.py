@@ -30,7 +30,12 @@ def command(run: RunConfig, *words: str) -> str:
     """
     keys = {word.split("=")[0] for word in words}
     typed = [*(word for word in overrides(run) if word.split("=")[0] not in keys), *words]
-    return " ".join(["python -m memgrid.run", *map(shlex.quote, typed)])
+    return " ".join(["python -m memgrid.run", *map(quoted, typed)])
+
+
+def quoted(word: str) -> str:
+    """A word as a shell takes it: within double quotes where it has Hydra's single ones."""
+    return f'"{word}"' if "'" in word and not set(word) & set('"$`\\!') else shlex.quote(word)
 
 
 def overrides(run: RunConfig) -> list[str]:
@@ -92,13 +97,12 @@ def load(path: Path) -> DictConfig:
 
 def chosen_file(group: str, wanted: dict[str, Any], usual: str) -> str:
     """The file of a group of conf/ that leaves least to be typed; a taxonomy that is not in conf/ has a file of the user's own."""
-    files = {path.stem: flat(OmegaConf.to_container(load(path))) for path in sorted((CONF / group).glob("*.yaml"))}
-    if (name := wanted.get("name")) in files:
-        return str(name)
-    if group == "taxonomy":
+    name = wanted.get("name")
+    if group == "taxonomy" or (name and (CONF / group / f"{name}.yaml").is_file()):
         return str(name)
     if group in OWN_FILES:
         return wanted["kind"] if group == "corpus" else OWN_FILES[group]
+    files = {path.stem: flat(OmegaConf.to_container(load(path))) for path in sorted((CONF / group).glob("*.yaml"))}
     goal, unsaid = flat(wanted), flat(asdict(RunConfig())[group])
     return min(files, key=lambda file: (len(differences(unsaid | files[file], goal, f"{group}.")), file != usual))
 

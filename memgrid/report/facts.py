@@ -15,7 +15,10 @@ import polars as pl
 
 from memgrid.report.page import Picture, interval, picture
 from memgrid.report.rows import NamedRun, Row, models_of
+from memgrid.report.shell.commands import Commands
 from memgrid.report.tables import benchmark, mean, ranking
+
+RANGE = [pl.col(name).round(1).cast(pl.String) for name in ("low", "high", "spread")]
 
 
 @dataclass(frozen=True)
@@ -92,23 +95,53 @@ class Report:
         """The noise floor of most rows."""
         return next(iter(self.noises.values()), None)
 
+    @cached_property
+    def commands(self) -> Commands:
+        """What is typed to get rows, and what the page lacks."""
+        return Commands(self.root)
+
+    @cached_property
+    def best(self) -> NamedRun:
+        """A run of the setting that the ranking begins with."""
+        label = ranking(self.benchmark, by=self.by)["label"][0]
+        return next(row.first for row in self.benchmark if row.label == label)
+
     def drawn(self, name: str, draw: Callable[[Path], Any], title: str, caption: str) -> Picture:
         """Draw a figure and put it on the page."""
         path = self.out / "figures" / name
         draw(path)
         return picture(path.with_name(f"{name}.png"), title, caption, f"{title}. {caption}", f"figures/{name}.pdf")
 
+    @cached_property
+    def rankings(self) -> dict[str | None, pl.DataFrame]:
+        """The ranking of each language model, and that over all of them (None)."""
+        return {llm: self.ranking_of(llm) for llm in (None, *self.models)}
+
     def ranked(self, llm: str | None = None) -> pl.DataFrame:
-        """The ranking with what the page puts beside the names."""
+        """The ranking with what the page puts beside the names, over all models or of one."""
+        return self.rankings[llm]
+
+    def ranking_of(self, llm: str | None) -> pl.DataFrame:
+        """The same, computed."""
         table = ranking(self.benchmark, llm, self.by)
         if not table.height:
             return table
-        every = ", ".join(self.models)
+        every, by_label = ", ".join(self.models), {row.label: row for row in self.benchmark}
+        rows = [by_label[label] for label in table["label"]]
         several = len({run.settings["corpus"]["name"] for run in self.runs}) > 1
         lacking = pl.when(pl.lit(llm is None) & (pl.col("llms") != every)).then(pl.format("only {}", "llms"))
         corpora = pl.when(several).then(pl.format("corpus {}", "corpus"))
+        runs = pl.when(pl.col("runs") == 1).then(pl.lit("one run")).otherwise(pl.format("{} runs", "runs"))
         other = pl.when(pl.col("compat") != "none").then(pl.format("compat={}", "compat"))
-        return table.with_columns(interval(), only=lacking, corpus_shown=corpora, compat_shown=other)
+        return table.with_columns(
+            interval(),
+            pl.format("95 % interval {}–{} over trainings and samples, ± {} over CNNs; {}", *RANGE, runs).alias("said"),
+            pl.Series("what", [row.first.thresholds_said for row in rows]),
+            pl.Series("command", [self.commands.of_row(row) for row in rows]),
+            only=lacking,
+            corpus_shown=corpora,
+            compat_shown=other,
+        )
 
     def best_of_families(self) -> pl.DataFrame:
         """The first row of the ranking of each family: the very first is the best setting everywhere on the page."""

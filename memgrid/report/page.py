@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import polars as pl
 from PIL import Image
@@ -15,10 +16,11 @@ from PIL import Image
 from memgrid.io.display import markdown_text
 from memgrid.io.files import write_text
 
-ROWS = 200  # of a table on the page; the files have them all
+ROWS = 1000  # of a table on the page; the files have them all
 CSS_WIDTH = 0.62  # CSS pixels per pixel of a figure at 200 dpi: its text of 8 pt comes out as 13 px
 LONG = {"setting", "detail", "error", "meaning"}  # columns that need room
 MONO = {"folder", "run"}
+INTERVAL = {"min_f1": "interval"}  # what is said of a score where nothing else is
 
 # How columns of floats are written that are no scores.
 DIGITS = {"rho": "g", "q": "g", "p": "g", "eval_loss": ".3f", "paper_eval_loss": ".4f", "sanity_delta": ".2f", "sanity_decisiveness": ".2f"}
@@ -26,19 +28,26 @@ DIGITS = {"rho": "g", "q": "g", "p": "g", "eval_loss": ".3f", "paper_eval_loss":
 
 @dataclass
 class Entry:
-    """A cell of a table: its text, smaller lines below it, and how it looks."""
+    """A cell of a table: its text, smaller lines below it, how it looks, and what it says when it is pointed at, such as an interval.
+
+    `command`: what is typed to get the row, which is folded away below the text. `anchor`: the id of the row.
+    """
 
     value: str
     small: Sequence[str] = ()
     style: str = ""
+    hint: str = ""
+    command: str = ""
+    anchor: str = ""
 
 
 @dataclass
 class Column:
-    """A column's heading, and whether it holds text."""
+    """A column's heading, whether it holds text, and its name, by which a link to a sorted table knows it."""
 
     heading: str
     text: bool
+    name: str = ""
 
 
 @dataclass
@@ -51,7 +60,7 @@ class Group:
 
 @dataclass
 class Listing:
-    """A table of the page; `file` is the stem of the files that hold it whole."""
+    """A table of the page; `file` is the stem of the files that hold it whole, `key` is its id, which `render` gives."""
 
     title: str
     caption: str
@@ -59,12 +68,18 @@ class Listing:
     groups: list[Group]
     file: str = ""
     more: str = ""
+    key: str = ""
     kind: str = "table"
+
+    @property
+    def height(self) -> int:
+        """How many rows it has."""
+        return sum(len(group.rows) for group in self.groups)
 
 
 @dataclass
 class Picture:
-    """A figure of the page: its PNG, base64, and where its PDF lies beside the page."""
+    """A figure of the page: its PNG, base64, where its PDF lies beside the page, and its id, which `render` gives."""
 
     title: str
     caption: str
@@ -72,6 +87,7 @@ class Picture:
     png: str
     width: int
     pdf: str = ""
+    key: str = ""
     kind: str = "figure"
 
 
@@ -110,12 +126,19 @@ Part = Listing | Picture | Fold | Embedded
 
 @dataclass
 class Section:
-    """A part of the page with a heading; without parts it only says why."""
+    """A part of the page with a heading; without parts it only says why.
+
+    Attributes:
+        found: those sentences of the text, or others, that say what came out: the page begins with them.
+        fill: what is typed after `python -m memgrid.run` and a run's own settings to have something to show; nothing if no command does.
+    """
 
     key: str
     title: str
     text: list[str] = field(default_factory=list)
     parts: list[Part] = field(default_factory=list)
+    found: list[str] = field(default_factory=list)
+    fill: Sequence[str] = ()
 
 
 def picture(png: Path, title: str, caption: str, alt: str, pdf: str = "") -> Picture:
@@ -135,6 +158,8 @@ def listing(
     group: str | None = None,
     small: Sequence[str] = (),
     best: str | None = None,
+    hints: Mapping[str, str] = INTERVAL,
+    rows_are: str = "",
 ) -> Listing:
     """A table for the page, at most `ROWS` rows of it.
 
@@ -143,12 +168,15 @@ def listing(
         group: a column; rows are put under its values, in the order in which they come.
         small: columns whose text is put, smaller, under the first column.
         best: a column whose highest value in every group is set in bold.
+        hints: columns of which another column says more, such as the interval of a score, when a value is pointed at.
+        rows_are: the column that tells rows apart, if links lead to them; the column `command`, if there is one, is shown with each row.
     """
     rows = table.head(ROWS)
     parts = [("", rows)] if group is None else [(str(values[0]), part) for values, part in rows.group_by(group, maintain_order=True)]
-    kinds = [Column(heading.replace("-F1", "\u2011F1"), is_text(table.schema[name], name)) for name, heading in columns.items()]
+    kinds = [Column(heading.replace("-F1", "\u2011F1"), is_text(table.schema[name], name), name) for name, heading in columns.items()]
     groups = [
-        Group(heading, [row_cells(row, columns, small, top(part, best)) for row in part.iter_rows(named=True)]) for heading, part in parts
+        Group(heading, [row_cells(row, columns, small, top(part, best), hints, rows_are) for row in part.iter_rows(named=True)])
+        for heading, part in parts
     ]
     more = f"The first {rows.height} of {table.height} rows." if rows.height < table.height else ""
     return Listing(title, caption, kinds, groups, file, more)
@@ -164,7 +192,14 @@ def top(part: pl.DataFrame, best: str | None) -> dict[str, Any]:
     return {best: part[best].max()} if best and part.height > 1 else {}
 
 
-def row_cells(row: Mapping[str, Any], columns: Mapping[str, str], small: Sequence[str], marked: Mapping[str, Any]) -> list[Entry]:
+def row_cells(
+    row: Mapping[str, Any],
+    columns: Mapping[str, str],
+    small: Sequence[str],
+    marked: Mapping[str, Any],
+    hints: Mapping[str, str],
+    rows_are: str,
+) -> list[Entry]:
     """A row's cells."""
     cells = []
     for place, name in enumerate(columns):
@@ -173,7 +208,11 @@ def row_cells(row: Mapping[str, Any], columns: Mapping[str, str], small: Sequenc
         styles += ["long"] * (name in LONG) + ["mono"] * (name in MONO)
         styles += ["best"] * (name in marked and value == marked[name])
         lines = [f"{SMALL.get(key, '')}{row[key]}" for key in small if row[key]] if place == 0 else []
-        cells.append(Entry("–" if value is None else shown(name, value), lines, " ".join(styles)))
+        hint = "" if value is None else row.get(hints.get(name, "")) or ""
+        hint = f"95 % interval {hint}" if hint and hints is INTERVAL else hint
+        cells.append(Entry("–" if value is None else shown(name, value), lines, " ".join(styles), hint))
+    if rows_are:
+        cells[0].anchor, cells[0].command = f"row-{crc32(str(row[rows_are]).encode()):08x}", row.get("command") or ""
     return cells
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -35,11 +36,12 @@ class FinishedRun:
 
 def read_runs(root: Path) -> tuple[list[FinishedRun], dict[str, str]]:
     """All finished runs below a root, sorted by folder, and the folders of those that cannot be read, each with the reason."""
-    runs, left_out = [], {}
+    runs, left_out, known = [], {}, dict[str, Any]()
     for path in folders_below(root):
         folder = RunFolder(path)
         try:
-            runs.append(FinishedRun(folder, from_json(folder.metrics.read_bytes())))
+            result = from_json(folder.metrics.read_bytes())
+            runs.append(FinishedRun(folder, replace(result, settings=shared(result.settings, known))))
         except FileNotFoundError:
             continue  # not finished yet
         except OSError as error:
@@ -47,6 +49,11 @@ def read_runs(root: Path) -> tuple[list[FinishedRun], dict[str, str]]:
         except UserError as error:
             left_out[str(path)] = str(error)
     return runs, left_out
+
+
+def shared(settings: dict[str, Any], known: dict[str, Any]) -> dict[str, Any]:
+    """The settings with parts that are in memory once, however many runs have them: thousands of runs differ in few."""
+    return {known.setdefault(key, key): known.setdefault(json.dumps([key, value]), value) for key, value in settings.items()}
 
 
 def finished_runs(root: Path) -> list[FinishedRun]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -99,6 +100,7 @@ def write_report(report: Report) -> None:
     Raises:
         UserError: it cannot be written to.
     """
+    from memgrid.report.epochs import section as epochs
     from memgrid.report.sections import baselines, causes, checkpoints, checks, degrees, scores
     from memgrid.report.shell.render import render
     from memgrid.report.transfers import section as transfers
@@ -107,10 +109,12 @@ def write_report(report: Report) -> None:
     prepare_folder(str(out), "out")
     write_tables(report.tables, out)
     *before, missing = checks.sections(report)
+    first = [*scores.sections(report), epochs.section(report), *baselines.sections(report)]
     after = [transfers.section(report), degrees.section(report), checkpoints.section(report)]
-    parts = [*scores.sections(report), *baselines.sections(report), *before, *causes.sections(report), *after, missing]
+    parts = [*first, *before, *causes.sections(report), *after, missing]
     title = f"memgrid: {', '.join(report.models)}"
     subtitle = "How do language models reproduce their training text? What CNNs can tell from attention alone."
     when = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
     footer = f"Written on {when} by memgrid {VERSION} from the runs below {report.root}: python -m memgrid.report root={report.root}"
-    write_text(render(title, subtitle, parts, footer), out / "index.html")
+    files = {name: csv_text(table) for name, table in report.tables.items() if table.height}
+    write_text(render(title, subtitle, parts, footer, files, partial(report.commands.fill, report.best)), out / "index.html")

@@ -48,6 +48,11 @@ class NamedRun(FinishedRun):
         return self.settings["corpus"]["name"], self.settings["compat"], self.variant
 
     @property
+    def thresholds_said(self) -> str:
+        """Its taxonomy's name and the thresholds that decide anything there, such as `taxonomy rasy, ρ=0.5`."""
+        return ", ".join(filter(None, (f"taxonomy {self.settings['taxonomy']['name']}", self.divided.thresholds.phrase())))
+
+    @property
     def row_key(self) -> tuple[str, ...]:
         """Which row it belongs to. The paper trained equal partitions separately: so does compat=paper."""
         return (*self.place, self.divided.key if PROTOCOLS[self.settings["compat"]].shares_trainings else self.identity)

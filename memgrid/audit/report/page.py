@@ -53,9 +53,14 @@ class Tables:
 
     def write(self, folder: AttackFolder) -> None:
         """Leave each as CSV, and as Markdown in percent."""
-        for name, rows in (("predictions", self.predictions), ("attack", self.attack), ("below-zero", self.below_zero)):
+        for name, rows in self.by_name.items():
             write_text(csv_text(rows), folder.table(name, "csv"))
             page.write_markdown(in_percent(rows), folder.table(name, "md"))
+
+    @property
+    def by_name(self) -> dict[str, pl.DataFrame]:
+        """The tables by the stems of their files."""
+        return {"predictions": self.predictions, "attack": self.attack, "below-zero": self.below_zero}
 
 
 def write_report(audit: Audit, result: AuditResult, evidence: Evidence) -> None:
@@ -77,7 +82,8 @@ def write_report(audit: Audit, result: AuditResult, evidence: Evidence) -> None:
         )
         title = f"memgrid audit: {run.dataset.name}, {run.model.name}"
         subtitle = "Which training samples does a classifier memorize? Predicted early from one model, and checked against shadow models."
-        write_text(render(title, subtitle, parts, footer), folder.page)
+        files = {name: csv_text(rows) for name, rows in tables.by_name.items()}
+        write_text(render(title, subtitle, parts, footer, files), folder.page)
     except OSError as error:
         raise UserError(f"{folder.report} cannot be written to ({reason(error)}): make room, or use another root") from None
 
@@ -88,7 +94,11 @@ def sections(audit: Audit, result: AuditResult, tables: Tables, evidence: Eviden
     rates = {f"{TPR}{rate:g}": f"TPR at {100 * rate:g} % FPR" for rate in run.attack.fpr}
     return [
         page.Section(
-            "result", "What was predicted", introduction(run, result), predictor_tables(tables, result.moment, rates, result.area)
+            "result",
+            "What was predicted",
+            introduction(run, result),
+            predictor_tables(tables, result.moment, rates, result.area),
+            sentences(result),
         ),
         *figure_sections(run, result, evidence, folder),
         samples_section(audit, result, evidence),
@@ -160,13 +170,12 @@ def attack_curve(evidence: Evidence, folder: AttackFolder) -> page.Picture:
 
 
 def introduction(run: AuditConfig, result: AuditResult) -> list[str]:
-    """What was done, and what came out."""
+    """What was done."""
     kinds = "canaries" if run.membership.name == "canaries" else "samples"
     return [
         f"{run.shadows} models were trained on {result.data.name}, {result.data.samples} samples, and "
         f"{result.audited} {kinds} are audited: each is in half of the models. They reach {result.train_accuracy:.1%} "
         f"on what they are trained on, and {result.accuracy:.1%} on held-out samples.",
-        *sentences(result),
     ]
 
 

@@ -16,7 +16,7 @@ from memgrid.report.sections.scores import DRAWN, MATRICES
 from memgrid.report.tables import REFERENCES
 from memgrid.results.folder import BASELINES
 
-AGAIN = "run them again with force=true, such as python -m memgrid.run force=true"
+AGAIN = "run them again with force=true"
 ADDED = (
     "By how many nats the log-loss of a sample of two classes falls when a logistic regression that sees the answers of all that needs no "
     "attention (a bag of the decoded tokens, the overlap of prefix and suffix, the model's own confidence, how likely the prefix is to the "
@@ -47,7 +47,7 @@ def adds(report: Report) -> Section:
     without = len(labels) - (table["setting"].n_unique() if table.height else 0)
     missing = f"{plural(without, 'setting')} {'has' if without == 1 else 'have'} no answers of baselines on disk: {AGAIN}."
     if not table.height:
-        return Section("adds", title, [missing[0].upper() + missing[1:]])
+        return Section("adds", title, [missing[0].upper() + missing[1:]], fill=("force=true",))
     order = {label: place for place, label in enumerate(report.ranked()["label"])}
     table = table.sort(pl.col("setting").replace_strict(order, default=len(order)), maintain_order=True)
     several = table["setting"].n_unique() > 1
@@ -66,7 +66,8 @@ def adds(report: Report) -> Section:
         f"not know.{first}"
     )
     figure = report.drawn("added", partial(draw_added, drawn), title, what)
-    return Section("adds", title, [counted(table), *([missing] if without else [])], [figure, *pair_lists(table, several)])
+    said = counted(table)
+    return Section("adds", title, [said, *([missing] if without else [])], [figure, *pair_lists(table, several)], [said])
 
 
 def pair_lists(table: pl.DataFrame, several: bool) -> list[Listing]:
@@ -75,17 +76,27 @@ def pair_lists(table: pl.DataFrame, several: bool) -> list[Listing]:
     every = [pl.col(f"adds_{EVERY}{end}").map_elements("{:+.3f}".format, pl.String) for end in ("", "_low", "_high")]
     ends = [pl.col(name).round(1).cast(pl.String) for name in ("low", "high")]  # a dash between negative numbers could not be read
     shown = table.with_columns(
-        pl.format("{} ({} to {})", *every).alias("every_interval"), pl.format("{} to {}", *ends).alias("interval"), pair=whole
+        pl.format("{} ({} to {})", *every).alias("every_interval"),
+        *(said_of(name) for name in HEADINGS),
+        pl.format("{} to {}", *ends).alias("interval"),
+        pair=whole,
     )
     group = "setting" if several else None
     known = {f"adds_{name}": heading for name, heading in HEADINGS.items() if table[f"adds_{name}"].count()}
-    columns = {"pair": "pair", "every_interval": "all of it (95 % interval)", **known, "meaning": "what it says"}
-    numbers = listing(shown, columns, "Nats that attention adds", ADDED, "added", group)
+    columns = {"pair": "pair", "meaning": "what it says", "every_interval": "all of it (95 % interval)", **known}
+    hints = {f"adds_{name}": f"adds_{name}_said" for name in HEADINGS}
+    numbers = listing(shown, columns, "Nats that attention adds", ADDED, "added", group, hints=hints)
     columns = {"pair": "pair", "attention": "attention", **HEADINGS, "difference": "difference", "interval": "95 % interval"}
     return [
         numbers,
         listing(shown, {**columns, "instead": "attention is"}, "Attention instead of what needs none", INSTEAD, "added", group),
     ]
+
+
+def said_of(name: str) -> pl.Expr:
+    """What is said of how much attention adds to one baseline, when that is pointed at."""
+    ends = [pl.col(f"adds_{name}_{end}").cast(pl.Float64).map_elements("{:+.3f}".format, pl.String) for end in ("low", "high")]
+    return pl.format("95 % interval {} to {}", *ends).alias(f"adds_{name}_said")
 
 
 def counted(table: pl.DataFrame) -> str:
@@ -109,8 +120,8 @@ def hard(report: Report) -> Section:
     """Hard negatives beside ordinary ones."""
     title, table = "Hard negatives", report.tables["negatives"]
     if not table.height:
-        way = "python -m memgrid.run -m select.non_memorized=any,matched select.decoded=continuation,suffix"
-        return Section("negatives", title, [f"No setting was run with harder negatives than usual: {way} does."])
+        way = ("-m", "select.non_memorized=any,matched", "select.decoded=continuation,suffix")
+        return Section("negatives", title, ["No setting was run with harder negatives than usual."], fill=way)
     caption = (
         "The same setting with other sequences that are not memorized. Drawn: from any, or matched (in pairs with sequences of the "
         "memorized class that has most duplicates, equally frequent in the training corpus). Read with: the model's own words, or the "
@@ -121,7 +132,8 @@ def hard(report: Report) -> Section:
     columns |= {"interval": "95 % interval", "f1": "F1 of negatives", "kept": "called so", "mistake": "mistaken for"}
     mistake = pl.format("{} ({} %)", "called", pl.col("mistaken").round(0).cast(pl.Int64))
     numbers = listing(table.with_columns(interval(), mistake=mistake), columns, title, caption, "negatives")
-    return Section("negatives", title, changes(table), [numbers])
+    said = changes(table)
+    return Section("negatives", title, said, [numbers], said)
 
 
 def changes(table: pl.DataFrame) -> list[str]:
@@ -150,8 +162,8 @@ def curve(report: Report) -> Section:
     """How scores grow with train samples."""
     title, table = "More samples", report.tables["learning"]
     if not table.height:
-        way = "python -m memgrid.run -m select.train_per_class=50,100,200,400"
-        return Section("learning", title, [f"No setting was run with several numbers of samples per class: {way} does."])
+        way = ("-m", "select.train_per_class=50,100,200,400")
+        return Section("learning", title, ["No setting was run with several numbers of samples per class."], fill=way)
     caption = (
         "Min-F1 over the train samples per class: of the CNNs, with the 95 % interval, of a linear probe on attention, "
         "of the model's confidence, and of all that needs no attention. A curve that still rises says that more samples would help."

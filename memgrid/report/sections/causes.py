@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from functools import partial
 
 import polars as pl
@@ -21,7 +22,7 @@ from memgrid.results.records import InterveneRecord, LocalizeRecord
 
 SHOWN = 3  # runs whose figures are on the page
 PAGES = 9  # of maps layer by layer, of the best run
-CHAIN = "python -m memgrid.run 'stages=[label,extract,train,localize,intervene]'"
+CHAIN = "stages=[label,extract,train,localize,intervene]"
 WHERE = {
     **{"class": "class", "samples": "samples", "layer": "most decisive layer", "layer_share": "its share"},
     **{"within_prefix": "prefix to itself", "suffix_to_prefix": "suffix to prefix", "within_suffix": "suffix to itself"},
@@ -54,7 +55,7 @@ def where(report: Report) -> Section:
     parts: list[Part] = []
     every = localized(report.runs)
     if not every:
-        return Section("where", title, [f"No run was localized: {CHAIN} does that too."])
+        return Section("where", title, ["No run was localized."], fill=(CHAIN,))
     shown: list[RecordedRun[LocalizeRecord]] = []
     looked_at = 0
     for localization in every:
@@ -127,18 +128,17 @@ def pages(report: Report, maps: DecisionMaps) -> list[Part]:
 
 def causal(report: Report) -> Section:
     """Interventions: what stays extractable when the decisive attention is switched off, against controls of as much attention."""
-    title, text = "Is it causal?", list[str]()
-    parts: list[Part] = []
+    title, text, parts = "Is it causal?", list[str](), list[Part]()
     every = [one for one in intervened(report.runs) if one.record.verdicts]
     if not every:
-        return Section("causal", title, [f"No run has an intervention: {CHAIN} makes one."])
+        return Section("causal", title, ["No run has an intervention."], fill=(CHAIN,))
     text.append(
         "The most decisive q % of a class's positions are switched off while the model decodes the class's samples, and beside them "
         "other positions that get as much attention in each layer. Each sentence compares the shares that stay extractable; p is "
         "corrected for all doses and classes, so that one in twenty runs at most claims something against a kind of control where there "
         "is nothing."
     )
-    shown = looked_at = 0
+    found, shown, looked_at = list[str](), 0, 0
     for intervention in every:
         if shown == SHOWN:
             break
@@ -152,6 +152,7 @@ def causal(report: Report) -> Section:
         shown += 1
         told = (by_dose if shown == 1 else conclusions)(intervention.record)  # of the others the table has the rest
         text += [f"{intervention.name}. {line}" if len(every) > 1 else line for line in told]
+        found = found or [f"{intervention.name}:", *told_first(verdict.sentences[-2:] for verdict in intervention.record.verdicts)]
         parts += doses_of(report, intervention, table, shown)
     text += rest(len(every) - looked_at, "interventions", "doses and dose-layers")
     caption = (
@@ -164,7 +165,7 @@ def causal(report: Report) -> Section:
     p = pl.when(pl.col("adjusted") < 0.001).then(pl.lit("< 0.001")).otherwise(pl.col("adjusted").round(3).cast(pl.String)).alias("adjusted")
     numbers = with_group(report.tables["interventions"]).with_columns(interval, p)
     parts.append(listing(numbers, DOSES, "Doses", caption, "interventions", "group"))
-    return Section("causal", title, text, parts)
+    return Section("causal", title, text, parts, found)
 
 
 def doses_of(report: Report, intervention: RecordedRun[InterveneRecord], table: pl.DataFrame, number: int) -> list[Part]:
@@ -197,7 +198,7 @@ def parts_of_the_model(report: Report) -> Section:
     parts: list[Part] = []
     every = [one for one in intervened(report.runs) if any(each.beyond_positions for each in one.record.selectivity)]
     if not every:
-        return Section("parts", title, [f"No run compares positions, heads and layers: {CHAIN} experiment=where does."])
+        return Section("parts", title, ["No run compares positions, heads and layers."], fill=("experiment=where",))
     text.append(
         "Positions, heads or layers are switched off, more and more of them, ranked in several ways, heads and layers on other samples "
         "than those that are read. A way is better the less of a class's text stays extractable at equal damage to ordinary text: its "
@@ -205,7 +206,7 @@ def parts_of_the_model(report: Report) -> Section:
         "and texts, with Holm's correction over all pairs; what is specific to a class spares the other classes more than random heads, "
         "layers or positions do that are alike."
     )
-    shown = 0
+    found, shown = list[str](), 0
     for intervention in every[:SHOWN]:
         try:
             table, units = (
@@ -218,6 +219,7 @@ def parts_of_the_model(report: Report) -> Section:
         shown += 1
         lines = [f"{line}." for one in intervention.record.selectivity for line in one.sentences]
         text += [f"{intervention.name}. {line}" if len(every) > 1 else line for line in lines]
+        found = found or [f"{intervention.name}:", *told_first(one.sentences[:1] for one in intervention.record.selectivity)]
         parts += units_of(report, intervention, table, units, shown)
     text += rest(len(every[SHOWN:]), "ways", "where and heads")
     caption = (
@@ -227,7 +229,7 @@ def parts_of_the_model(report: Report) -> Section:
     interval = pl.format("{} to {}", pl.col("low").round(0).cast(pl.Int64), pl.col("high").round(0).cast(pl.Int64)).alias("interval")
     table = with_group(report.tables["ways"].sort("folder", "class", "area", maintain_order=True)).with_columns(interval)
     parts.append(listing(table, AREAS, "At equal damage", caption, "ways", "group"))
-    return Section("parts", title, text, parts)
+    return Section("parts", title, text, parts, found)
 
 
 def units_of(
@@ -250,6 +252,11 @@ def units_of(
         )
         figures.append(report.drawn(f"heads{ending}", partial(draw_heads, units), "Heads", caption))
     return figures
+
+
+def told_first(by_class: Iterable[Sequence[str]]) -> list[str]:
+    """The sentences that the page begins with: some of each class, in one paragraph."""
+    return [" ".join(f"{line}." for line in lines) for lines in by_class if lines]
 
 
 def with_group(table: pl.DataFrame) -> pl.DataFrame:

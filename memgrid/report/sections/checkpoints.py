@@ -28,7 +28,8 @@ SCORES = {
     **{"llm": pl.String, "corpus": pl.String, "setting": pl.String, "step": pl.Int64, "checkpoint": pl.String},
     **{"runs": pl.Int64, "min_f1": pl.Float64, "low": pl.Float64, "high": pl.Float64, "train": pl.Int64},
 }
-WAY = "python -m memgrid.run -m experiment=checkpoints, or llm.revision=step1000,step2000 of your own model,"
+WAY = ": those of the embedded one come from this command, those of your own model from llm.revision=step1000,step2000"
+FILL = ("-m", "experiment=checkpoints")
 
 
 def tables(series: Sequence[Series], runs: Sequence[NamedRun]) -> dict[str, pl.DataFrame]:
@@ -83,8 +84,8 @@ def section(report: Report) -> Section:
     title, text = "What is memorized when", list[str]()
     every: tuple[Series, ...] = report.series
     if not every:
-        return Section("checkpoints", title, [f"No model has labels at two steps of its training: {WAY} makes them."])
-    parts: list[Part] = []
+        return Section("checkpoints", title, [f"No model has labels at two steps of its training{WAY}."], fill=FILL)
+    parts, found = list[Part](), list[str]()
     shown = [each for each in every if each.history is not None][:SHOWN]
     for each in every:
         name = f"{each.llm} on {each.corpus}: " if len(every) > 1 else ""
@@ -93,7 +94,8 @@ def section(report: Report) -> Section:
             text.append(f"{each.llm} on {each.corpus} has fewer than two steps that can be compared.")
     for number, each in enumerate(shown):
         assert each.history is not None
-        text += sentences(each, each.history, len(every) > 1)
+        text += (said := sentences(each, each.history, len(every) > 1))
+        found += said
         parts += figures_of(report, each, each.history, f"-{number + 1}" if number else "")
     if shown:
         text.append(
@@ -104,7 +106,7 @@ def section(report: Report) -> Section:
         parts.append(Fold("The numbers of every step", [numbers_of(report)]))
     if shown and not report.tables["steps-min-f1"].height:
         text.append("No run of these checkpoints is finished, so that there is no min-F1 over steps: add extract and train to stages.")
-    return Section("checkpoints", title, text, parts)
+    return Section("checkpoints", title, text, parts, found)
 
 
 def sentences(series: Series, history: History, several: bool) -> list[str]:

@@ -29,7 +29,7 @@ OWN = "model"
 TOLD = (1, 100, 10_000)  # tries that the text tells of
 WHOSE = ("llm", "corpus", "taxonomy", "sampling", "reference")  # columns of every table
 KINDS = (*COUNTED, "agreement")
-MAKES = "`python -m memgrid.run taxonomy=extractable stages=[label]` makes them"
+FILL = ("taxonomy=extractable", "stages=[label]")
 DEFINITIONS = (
     "The probability p_extract of a sequence is that of its suffix after its prefix, token by token: so probable is it that one sampled "
     "continuation is the suffix. With n continuations a sequence is (n, p)-extractable if one of them is its suffix with a probability of "
@@ -181,15 +181,16 @@ def section(report: Report) -> Section:
     shown = [each for each in known if each.asked or not any(other.asked for other in known)][:SHOWN]
     notes = [note for each in every if each in shown or not each.tables for note in each.notes]
     if not known:
-        return Section("degrees", title, [*notes, f"No labels say how memorized a sequence is: {MAKES}."])
-    text, parts = [*DEFINITIONS, *notes], list[Part]()
+        return Section("degrees", title, [*notes, "No labels say how memorized a sequence is."], fill=FILL)
+    text, parts, found = [*DEFINITIONS, *notes], list[Part](), list[str]()
     for number, each in enumerate(shown):
-        text += sentences(each)
+        text += (said := sentences(each))
+        found += said[:1]
         parts += parts_of(report, each, f"-{number + 1}" if number else "")
     if len(known) > len(shown):
         others = ", ".join(each.where for each in known if each not in shown)
         text.append(f"Only in extraction.csv, prefix.csv and copies.csv: {others}.")
-    return Section("degrees", title, text, parts)
+    return Section("degrees", title, text, parts, found)
 
 
 def sentences(each: Degrees) -> list[str]:

@@ -12,7 +12,7 @@ from memgrid.report.figures import ranking as charts
 from memgrid.report.figures.style import draw_confusions
 from memgrid.report.page import Fold, Listing, Part, Picture, Section, interval, listing
 from memgrid.report.rows import OWN_NAMES
-from memgrid.report.sections.doubts import doubt_text, null_text
+from memgrid.report.sections.doubts import best_text, doubt_text, null_text, verdict_text
 from memgrid.report.tables import ALL, RANKED, REFERENCES, ranking
 
 DRAWN = 80  # rows of a chart
@@ -46,7 +46,8 @@ FIRST = ("min_f1", "spread", "interval", "worst_pair")  # beside the names
 CONTROLS = {f"{name}_min_f1": reference.heading for name, reference in REFERENCES.items()}
 # A page has no room for all: the section on controls has.
 FOLDED = tuple(f"{name}_min_f1" for name in ("overlap", "likelihood", "min_k", "zlib", "probabilities"))
-SMALL = ("doubt", "also", "only", "corpus_shown", "compat_shown", "variant")
+SMALL = ("doubt", "what", "also", "only", "corpus_shown", "compat_shown", "variant")
+SAID = {"min_f1": "said"}  # what a score says when it is pointed at
 
 
 def sections(report: Report) -> list[Section]:
@@ -76,9 +77,8 @@ def summary(report: Report) -> Section:
     best_by = "min-F1, the F1 of the class that is hardest to tell" if report.by == "min_f1" else RANKED[report.by]
     caption = f"The best setting of each family by {best_by}."
     text = [line for line in text if line]
-    return Section(
-        "summary", "What was run", text, [listing(best.with_columns(meaning), columns, "Best of each family", caption, small=SMALL)]
-    )
+    table = listing(best.with_columns(meaning), columns, "Best of each family", caption, small=SMALL, hints=SAID)
+    return Section("summary", "What was run", text, [table])
 
 
 def noise_text(noises: dict[str, NoiseFloor]) -> str:
@@ -123,7 +123,8 @@ def by_classes(table: pl.DataFrame) -> pl.DataFrame:
 def beside_list(table: pl.DataFrame, title: str, caption: str, file: str) -> Listing:
     """A ranking as a table: each row beside what else reaches which min-F1."""
     columns = {"setting": "setting", **beside(table), "family": "family", "runs": "runs"}
-    return listing(by_classes(table), columns, title, caption, file, "group", SMALL, "min_f1")
+    keyed = by_classes(table).with_columns(pl.format("{} {}", pl.lit(file), "label").alias("key"))
+    return listing(keyed, columns, title, caption, file, "group", SMALL, "min_f1", SAID, "key")
 
 
 def beside(table: pl.DataFrame) -> dict[str, str]:
@@ -148,6 +149,7 @@ def overall(report: Report) -> Section:
         "and of four. Beside it what else reaches which min-F1 on the same samples: the CNN on shuffled labels, what needs "
         "no attention, and a linear probe on attention. Classes after “= also” divide the sequences alike, so they are one row."
     )
+    doubts, nulls = doubt_text(table), null_text(table)
     hidden = len(report.rows) - len(report.benchmark)
     text = [f"{plural(hidden, 'row')} of the sweep over ρ stand in a section of their own; ranking.csv holds them too."] if hidden else []
     parts: list[Part] = [
@@ -155,7 +157,8 @@ def overall(report: Report) -> Section:
         beside_list(table, "Ranking over all runs", caption, "ranking"),
         Fold("More scores of each setting", [scores_list(table, "ranking")]),
     ]
-    return Section("ranking", f"Taxonomies ranked by {RANKED[report.by]}", [*doubt_text(table), *null_text(table), *text], parts)
+    found = [*best_text(table, report.noises), *verdict_text(report), *doubt_text(table.head(1)), *nulls]
+    return Section("ranking", f"Taxonomies ranked by {RANKED[report.by]}", [*doubts, *nulls, *text], parts, found)
 
 
 def sizes(report: Report) -> Section:
@@ -180,9 +183,7 @@ def rho(report: Report) -> Section:
     """The sweep over ρ (the paper's Table 4)."""
     table, title = report.tables["rho"], "The ROUGE threshold ρ"
     if not table.height:
-        return Section(
-            "rho", title, ["No taxonomy was run at more than one ρ: python -m memgrid.run -m taxonomy=rasy rho=0.3,0.5,0.7 does."]
-        )
+        return Section("rho", title, ["No taxonomy was run at more than one ρ."], fill=("-m", "taxonomy=rasy", "rho=0.3,0.5,0.7"))
     parts: list[Part] = []
     keys = ["setting", "taxonomy", "corpus", "compat", "variant"]
     for index, (names, swept) in enumerate(table.group_by(keys, maintain_order=True)):

@@ -12,7 +12,7 @@ from memgrid.report.page import Part, Picture, Section, listing
 from memgrid.report.transfers.figure import draw_transfers
 from memgrid.results.transfers.sentences import NOT_SEEN, WITH_LOSS
 
-COMMAND = "python -m memgrid.run -m experiment=transfer"
+FILL = ("-m", "experiment=transfer")
 SHOWN, LARGEST = 3, 24  # sets of classes with a figure; runs in one
 HEADINGS = {"ratio": "networks", "probe": "linear probe", "together": "without attention"}
 COLUMNS = {
@@ -27,17 +27,17 @@ def section(report: Report) -> Section:
     """Whether networks of one run tell the classes of another apart; a section that has nothing to show says which command fills it."""
     title, table = "Does it transfer?", report.tables["transfers"]
     if not table.height:
-        return Section("transfer", title, [f"No run was tried with the networks of another: {COMMAND} does that."])
+        return Section("transfer", title, ["No run was tried with the networks of another."], fill=FILL)
     text = [
         "Networks that were trained on one run answer on the eval samples of another, of those that they were not trained on; beside them, "
         "linear probes and what needs no attention, fitted on the same train samples. If what they learned is a signature of "
         "memorization, and not of one model, little is lost."
     ]
-    parts: list[Part] = []
+    parts, found = list[Part](), list[str]()
     groups = table.group_by("classes", maintain_order=True)
     for number, (_, part) in enumerate(groups, 1):
         classes = part["classes"][0]
-        text.append(f"{classes}: {summary(part)}")
+        found.append(f"{classes}: {summary(part)}")
         if number <= SHOWN:
             parts.append(matrix(report, classes, part, number))
     caption = (
@@ -46,7 +46,7 @@ def section(report: Report) -> Section:
         "its difference in points from the run's own networks, two-sided; both are Holm's, over all sources of one run."
     )
     parts.append(listing(for_people(table), COLUMNS, "Transfers", caption, "transfers", "classes"))
-    return Section("transfer", title, text, parts)
+    return Section("transfer", title, [*text, *found], parts, found)
 
 
 def summary(table: pl.DataFrame) -> str:

@@ -62,7 +62,8 @@ def test_without_steps_the_section_says_what_makes_them(tmp_path):
     labelled(tmp_path, "toy", 3, [""])
     made = section(report_of(tmp_path))
     assert made.parts == []
-    assert "experiment=checkpoints" in made.text[0]
+    assert made.fill == ("-m", "experiment=checkpoints")
+    assert "llm.revision=step1000,step2000" in made.text[0]
 
 
 def test_steps_are_put_in_order_and_told(tmp_path):

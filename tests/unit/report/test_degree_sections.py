@@ -14,7 +14,7 @@ from test_run_figures import drawing  # noqa: F401
 from memgrid.metrics.extraction import CHANCES, TRIES
 from memgrid.report.figures.curves import LEAST
 from memgrid.report.report import write_report
-from memgrid.report.sections.degrees import MAKES, SHOWN, drawings, section
+from memgrid.report.sections.degrees import FILL, SHOWN, drawings, section
 from memgrid.report.shell.render import render
 
 
@@ -35,7 +35,7 @@ def test_older_roots_are_told_what_makes_them(tmp_path):
     report = report_of(tmp_path)
     made = section(report)
     assert made.parts == []
-    assert made.text == [f"No labels say how memorized a sequence is: {MAKES}."]
+    assert (made.text, made.fill) == (["No labels say how memorized a sequence is."], FILL)
     assert not any(report.tables[name].height for name in ("extraction", "prefix", "copies"))
     write_report(report)
     assert not (tmp_path / "report" / "extraction.csv").exists()

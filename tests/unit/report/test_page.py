@@ -1,7 +1,10 @@
 """The page: self-contained, well-formed, complete, and honest about what is not there."""
 
+import base64
+import gzip
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -13,10 +16,10 @@ from runs_maker import Run, finish, leave, make_labels, make_runs, rewrite
 
 from memgrid.errors import UserError
 from memgrid.report.__main__ import PAIR
-from memgrid.report.page import ROWS, Embedded, Fold, Section, interval, listing, picture
+from memgrid.report.page import ROWS, Column, Embedded, Entry, Fold, Group, Listing, Picture, Section, interval, listing, picture
 from memgrid.report.report import gather, write_report, write_tables
 from memgrid.report.sections.checks import examples, flows
-from memgrid.report.shell.render import curly, render
+from memgrid.report.shell.render import FEW_ROWS, curly, render
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -52,7 +55,11 @@ def test_every_section_is_there_and_in_the_contents(page):
     rest = ("flow", "attention", "protocols", "controls", "panel", "where", "causal", "missing")
     for key in (*scores, *rest):
         assert key in page.ids
-        assert f"#{key}" in page.links
+    assert [link for link in page.links if link in ("#found", "#summary", "#ranking", "#lacking")][:4] == [
+        *("#found", "#summary", "#ranking"),
+        "#lacking",
+    ]
+    assert {"#where", "#causal"} & {*page.links} == set()  # nothing to show
 
 
 def test_every_figure_is_drawn_and_shown(report, page):
@@ -63,10 +70,18 @@ def test_every_figure_is_drawn_and_shown(report, page):
     assert len(page.images) == len(list((report / "figures").glob("*.png"))) == len(wanted)
 
 
-def test_every_file_that_is_named_exists(report, page):
-    files = [link for link in page.links if not link.startswith("#")]
-    assert len(files) > 20
-    assert all((report / link).is_file() for link in files)
+def test_no_link_leads_beside_the_page_and_every_file_that_is_named_exists(report, page):
+    assert all(link.startswith("#") for link in page.links)
+    named = re.findall(r"beside this page: (\S+\.pdf)", page.text)
+    assert len(named) > 8
+    assert all((report / name).is_file() for name in named)
+
+
+def test_every_table_with_all_its_columns_lies_in_the_page(report):
+    held = re.findall(r'<script type="application/gzip" id="file-([\w.-]+)">(.*?)</script>', (report / "index.html").read_text())
+    assert {"runs", "ranking", "members", "confusions"} <= {name for name, _ in held}
+    for name, content in held:
+        assert gzip.decompress(base64.b64decode(content)).decode() == (report / f"{name}.csv").read_text()
 
 
 def test_every_table_can_be_read_again(report):
@@ -131,8 +146,9 @@ def test_one_run_without_anything_else(tmp_path):
     assert "No taxonomy was run at more than one ρ" in told
     assert "No run had controls" in told
     assert "No run has left a figure of examples" in told
-    assert "No run was localized: python -m memgrid.run" in told
-    assert "No run has an intervention: python -m memgrid.run" in told
+    chain = re.escape(f"root={tmp_path} 'stages=[label,extract,train,localize,intervene]'")
+    assert re.search(rf"No run was localized\. python -m memgrid\.run llm=hf llm\.name=only [^#]*{chain}", told)
+    assert "No run has an intervention. python -m memgrid.run llm=hf" in told
     assert "Nothing is missing or failed." in told
     assert not (tmp_path / "report" / "rho.csv").exists()
 
@@ -228,7 +244,51 @@ def test_intervals_and_apostrophes():
 
 def test_a_page_without_parts_says_so():
     html = render("t", "s", [Section("a", "A", ["why"]), Section("b", "B", [], [Fold("more", [])])], "f")
-    assert words(check(html)).startswith("t t s A (nothing to show) B")
+    told = words(check(html))
+    assert told.startswith("t To the results t s B What is not on this page 1 B # more 2 What is not on this page # A. why")
+    assert "What came out" not in told
+
+
+def test_what_came_out_stands_first_with_where_it_is_from():
+    sections = [Section("a", "A", ["how"], [Fold("more", [])]), Section("b", "B", [], [Fold("more", [])], ["found it", "twice"])]
+    told = words(check(render("t", "s", sections, "f")))
+    assert "1 What came out # found it twice B 2 A # how" in told
+
+
+def test_a_page_has_the_commands_that_fill_it():
+    section = Section("a", "A", ["why"], fill=("-m", "rho=0.3,0.5"))
+    html = render("t", "s", [section], "f", typed=lambda given: f"run root='a b' {' '.join(given)}")
+    assert "A. why run root='a b' -m rho=0.3,0.5" in words(check(html))
+
+
+def test_what_there_is_no_room_for_is_left_out_and_named():
+    rows = [[Entry(f"row {number}")] for number in range(FEW_ROWS + 50)]
+    table = Listing("a table", "c", [Column("h", True)], [Group("", rows)])
+    shown, folded = (Picture(title, "c", "alt", "A" * 50_000, 100, f"figures/{title}.pdf") for title in ("shown", "folded"))
+
+    def page(most):
+        parts = [replace(table, groups=[Group("", list(rows))]), replace(shown), Fold("more", [replace(folded)])]
+        html = render("t", "s", [Section("a", "A", [], parts)], "f", {"big": "".join(map(str, range(20_000)))}, most_bytes=most)
+        return html, words(check(html))
+
+    html, told = page(10**6)
+    assert "Left out" not in told
+    names = ["big.csv", "rows of a table", "folded", "shown"]
+    for number in range(1, len(names) + 1):
+        before = len(html.encode())
+        html, told = page(before - 1)
+        assert len(html.encode()) < before
+        assert f"Left out to keep this page small, and beside it: {', '.join(names[:number])}." in told
+    assert f"The first {FEW_ROWS} of {FEW_ROWS + 50} rows" in told
+    assert "Left out to keep this page small; beside it: figures/shown.pdf" in told
+    assert len(page(10)[0]) == len(html)  # what cannot be left out stays
+
+
+def test_tables_and_figures_have_ids_by_which_links_find_them():
+    sections = [Section("ranking", "A", [], [Listing("t", "c", [], [], "ranking"), Fold("more", [Listing("u", "c", [], [], "ranking")])])]
+    sections += [Section("b", "B", [], [Picture("Δ of “x”", "c", "a", "", 1, "figures/delta-1.pdf"), Listing("Left out", "c", [], [])])]
+    ids = check(render("t", "s", sections, "f")).ids
+    assert {"table-ranking", "table-ranking-2", "figure-delta-1", "table-left-out"} <= {*ids}
 
 
 def test_an_embedded_part_has_its_markup_its_data_and_each_script_once():

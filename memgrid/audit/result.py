@@ -29,6 +29,8 @@ class Prediction:
         auc, auc_std: area under the ROC curve, mean and deviation over models. tpr: mean over models.
         models: how many could be asked. positives: mean number of samples per model that are memorized, or OOD canaries.
         auc_pooled: area under one curve of all models together. positives_in_all: how many there are in all models; -1: not counted.
+        auc_low, auc_high: 95 % interval, over other models and other samples, of the area that is told: the mean, or the pooled one.
+        p_beaten: p of that area being as high as the highest of its question and moment, Holm's over predictors; None for the highest.
     """
 
     question: str
@@ -42,6 +44,9 @@ class Prediction:
     positives: float
     auc_pooled: float | None = None
     positives_in_all: int = -1
+    auc_low: float | None = None
+    auc_high: float | None = None
+    p_beaten: float | None = None
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,7 @@ class AttackScores:
         published_memorized_at_4, published_others_at_4: the same of the likelihood ratio, whether Λ is calibrated or not.
         accuracy: where whatever lies above the median is called a member.
         global_auc, global_accuracy: of one threshold on the scores of all samples alike.
+        auc_low and so on: 95 % intervals of auc, memorized_at_4 and others_at_4, over other models and other samples.
     """
 
     samples: str
@@ -78,6 +84,12 @@ class AttackScores:
     published_others_at_4: float | None = None
     global_auc: float | None = None
     global_accuracy: float | None = None
+    auc_low: float | None = None
+    auc_high: float | None = None
+    memorized_low: float | None = None
+    memorized_high: float | None = None
+    others_low: float | None = None
+    others_high: float | None = None
 
 
 @dataclass(frozen=True)

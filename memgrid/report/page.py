@@ -23,7 +23,10 @@ MONO = {"folder", "run"}
 INTERVAL = {"min_f1": "interval"}  # what is said of a score where nothing else is
 
 # How columns of floats are written that are no scores.
-DIGITS = {"rho": "g", "q": "g", "p": "g", "eval_loss": ".3f", "paper_eval_loss": ".4f", "sanity_delta": ".2f", "sanity_decisiveness": ".2f"}
+DIGITS = {
+    **{"rho": "g", "q": "g", "p": "g", "eval_loss": ".3f", "paper_eval_loss": ".4f", "sanity_delta": ".2f", "sanity_decisiveness": ".2f"},
+    **{"p_beaten": ".2g", "global_auc": ".2f", "psmi": ".2f"},
+}
 
 
 @dataclass
@@ -237,6 +240,14 @@ def shown(column: str, value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        digits = "+.3f" if column.startswith("adds_") else ".2g" if "p_extract" in column else DIGITS.get(column, ".1f")
+        digits = (
+            "+.3f"
+            if column.startswith("adds_")
+            else ".2f"
+            if column.startswith("auc")
+            else ".2g"
+            if "p_extract" in column
+            else DIGITS.get(column, ".1f")
+        )
         return f"{value:{digits}}"
     return str(value)

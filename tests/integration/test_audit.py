@@ -126,7 +126,7 @@ def test_the_page_has_every_figure_and_table(undisturbed):
     for name in ("predictions", "attack", "below-zero", "samples"):
         assert pl.read_csv(report / f"{name}.csv").height >= 4
         assert f"{name}.csv" in page
-    assert "http" not in page.replace("http://www.w3.org", "")
+    assert not re.search(r"""(?:src|href|url)\s*[=(]\s*["']?https?:""", page)
 
 
 def test_a_finished_audit_is_not_done_again(undisturbed, tmp_path):
@@ -137,7 +137,7 @@ def test_a_finished_audit_is_not_done_again(undisturbed, tmp_path):
         shown = audit(tmp_path, *TINY).stdout
     assert "4 shadow models: 0 trained" in shown
     assert "Is an OOD canary: PSMI predicts best" in shown
-    assert re.search(r"\d% at 0\.1 %, \d+% at 1 %, \d+% at 5 %", " ".join(shown.split()))
+    assert re.search(r"\d % at 0\.1 %, \d+ % at 1 %, \d+ % at 5 %", " ".join(shown.split()))
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
     assert_same_audit(tmp_path, undisturbed)
 
@@ -246,8 +246,9 @@ def test_a_trigger_that_never_fires_is_told_and_stops_nothing(tmp_path):
     assert "so all is said of the end" in shown
     assert all(row["models"] for row in metrics_of(tmp_path)["below_zero"] if row["question"] == "is an OOD canary")
     attack = (results_of(tmp_path) / "report" / "attack.md").read_text()
-    assert f"| {100 * metrics_of(tmp_path)['attack'][0]['auc']:.1f} |" in attack
-    assert "auc (%)" in attack
+    assert f"| {metrics_of(tmp_path)['attack'][0]['auc']:.2f} |" in attack
+    assert "| auc |" in attack
+    assert "accuracy (%)" in attack
     assert (results_of(tmp_path) / "report" / "index.html").is_file()
 
 

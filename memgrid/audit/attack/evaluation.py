@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-from sklearn.metrics import auc, roc_curve
+from sklearn.metrics import roc_curve
 
 from memgrid.audit.attack.baselines import BASELINES
+from memgrid.audit.attack.intervals import Measured, area, beaten, mean_area, pooled_area, share
 from memgrid.audit.data.population import KINDS, is_out_of_domain
 from memgrid.audit.result import AttackScores, OperatingPoint, Prediction, Rates
 from memgrid.audit.shadow.predictors import PREDICTORS
@@ -96,14 +97,28 @@ def curves_of(evidence: Evidence, eta: float | str, moment: str, name: str) -> l
     return list(scores_of(evidence, eta, moment, name))
 
 
-def area_below(answers: np.ndarray, values: np.ndarray) -> float:
-    """The area under the ROC curve, which `roc_auc_score` gives too, after three times as long a look at its arguments."""
-    return float(auc(*roc_curve(answers, values)[:2]))
-
-
 def areas(evidence: Evidence, eta: float | str, moment: str, name: str) -> np.ndarray:
     """The area under the ROC curve, of every model for itself, or of all as one, float64 (models,) or (1,)."""
-    return np.array([area_below(answers, values) for answers, values in curves_of(evidence, eta, moment, name)])
+    return np.array([area(answers, values) for answers, values in curves_of(evidence, eta, moment, name)])
+
+
+def measured(evidence: Evidence, eta: float | str, moment: str, name: str) -> Measured | None:
+    """The area that is told, as `average` says, with what it hangs on; None where no model could be asked."""
+    values = evidence.predictors[moment, name] * (1 if DIRECTIONS[name] else -1)
+    every = [
+        (number, asked, answers[asked], values[number][asked])
+        for number, asked, answers in questions(evidence, eta)
+        if np.isfinite(values[number][asked]).all()
+    ]
+    if evidence.average != POOLED:
+        every = [model for model in every if has_both(model[2])]
+        return mean_area(every, values.shape) if every else None
+    if not (together := pooled([(answers, own) for _, _, answers, own in every])):
+        return None
+    asked = np.zeros(values.shape, bool)
+    for number, own, *_ in every:
+        asked[number] = own
+    return pooled_area(asked, *together[0])
 
 
 def mean_roc(evidence: Evidence, eta: float | str, moment: str, name: str) -> np.ndarray | None:
@@ -134,7 +149,7 @@ def predictions(evidence: Evidence, etas: list[float], rates: list[float]) -> li
             every = list(all_scores(evidence, eta, moment, name))
             own = [pair for pair in every if has_both(pair[0])]
             together = pooled(every)
-            area = np.array([area_below(*pair) for pair in own])
+            areas_of = np.array([area(*pair) for pair in own])
             pairs = together if evidence.average == POOLED else own
             shares = np.mean([true_positive_rates(*pair, rates) for pair in pairs], 0) if pairs else [None] * len(rates)
             rows.append(
@@ -143,16 +158,33 @@ def predictions(evidence: Evidence, etas: list[float], rates: list[float]) -> li
                     eta=None if isinstance(eta, str) else eta,
                     moment=moment,
                     predictor=name,
-                    auc=float(area.mean()) if own else None,
-                    auc_std=float(area.std()) if own else None,
+                    auc=float(areas_of.mean()) if own else None,
+                    auc_std=float(areas_of.std()) if own else None,
                     tpr=by_rate(rates, shares),
                     models=len(own),
                     positives=float(np.mean(positives)) if positives else 0.0,
-                    auc_pooled=area_below(*together[0]) if together else None,
+                    auc_pooled=area(*together[0]) if together else None,
                     positives_in_all=int(sum(answers.sum() for answers, _ in every)),
                 )
             )
-    return rows
+    return with_intervals(evidence, rows)
+
+
+def with_intervals(evidence: Evidence, rows: Sequence[Prediction]) -> list[Prediction]:
+    """The rows with the interval of each area that is told, and p of it being as high as the highest of its question and moment."""
+    found, told = {(row.question, row.moment): list[Measured]() for row in rows}, list[Prediction]()
+    known = [measured(evidence, OOD if row.eta is None else row.eta, row.moment, row.predictor) for row in rows]
+    for row, one in zip(rows, known, strict=True):
+        if one is not None:
+            found[row.question, row.moment].append(one)
+    p = {key: iter(beaten(ones)) for key, ones in found.items() if ones}
+    for row, one in zip(rows, known, strict=True):
+        if one is None:
+            told.append(row)
+            continue
+        low, high = one.interval() or (None, None)
+        told.append(replace(row, auc_low=low, auc_high=high, p_beaten=next(p[row.question, row.moment])))
+    return told
 
 
 def below_zero(evidence: Evidence, etas: list[float], moment: str) -> list[OperatingPoint]:
@@ -189,7 +221,8 @@ def attack_scores(evidence: Evidence, rates: list[float]) -> list[AttackScores]:
             AttackScores(
                 samples=name,
                 number=int((np.isfinite(evidence.ratio).any(0) & chosen).sum()),
-                auc=area_below(members, likelihood),
+                auc=area(members, likelihood),
+                **attack_intervals(evidence, asked),
                 tpr=by_rate(rates, true_positive_rates(members, likelihood, rates)),
                 median_ratio=float(np.median(ratio[members])),
                 memorized_at_4=float((ratio[members] >= 4).mean()),
@@ -197,8 +230,20 @@ def attack_scores(evidence: Evidence, rates: list[float]) -> list[AttackScores]:
                 accuracy=balanced_accuracy(members, likelihood),
                 published_memorized_at_4=float((likelihood[members] >= 4).mean()),
                 published_others_at_4=float((likelihood[~members] >= 4).mean()),
-                global_auc=area_below(members, scores),
+                global_auc=area(members, scores),
                 global_accuracy=balanced_accuracy(members, scores),
             )
         )
     return rows
+
+
+def attack_intervals(evidence: Evidence, asked: np.ndarray) -> dict[str, float | None]:
+    """The intervals of the attack's area and of the shares with Λ ≥ 4, of members and of others; `asked` is bool (models, samples)."""
+    reached = evidence.ratio >= 4
+    numbers = {
+        "auc": pooled_area(asked, evidence.members[asked], evidence.likelihood[asked]),
+        "memorized": share(asked & evidence.members, reached),
+        "others": share(asked & ~evidence.members, reached),
+    }
+    ends = {name: one.interval() or (None, None) for name, one in numbers.items()}
+    return {f"{name}_{end}": value for name, both in ends.items() for end, value in zip(("low", "high"), both, strict=True)}

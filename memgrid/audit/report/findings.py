@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -11,8 +12,11 @@ from rich.table import Table
 
 from memgrid.audit.report.figures import PREDICTOR_NAMES
 from memgrid.audit.result import AuditResult, OperatingPoint, table
+from memgrid.io.display import plural
 from memgrid.results.audit_folder import AttackFolder
 
+CLEAR = 0.05  # a predictor with a lower p is worse than the best
+NAMED = 3  # predictors in a sentence
 NOMINAL = 1 / (1 + math.exp(4))  # the share with a calibrated Λ ≥ 4 where nothing is memorized
 
 
@@ -47,12 +51,14 @@ def print_result(result: AuditResult, folder: AttackFolder, console: Console) ->
     console.print(shown)
     for sentence in sentences(result):
         console.print(sentence, highlight=False)
+    if result.attack[0].auc_low is not None:
+        console.print("In parentheses: 95 % intervals over other models and samples.", style="dim", highlight=False)
     console.print(f"Everything is in {folder.path}, the page in {folder.page}", style="dim", highlight=False, soft_wrap=True, markup=False)
 
 
 def sentences(result: AuditResult) -> list[str]:
-    """What the numbers say, in plain words."""
-    return [trigger_sentence(result), *prediction_sentences(result), *attack_sentences(result)]
+    """What the numbers say, in plain words: how much is memorized, how well one model tells early what, and when that is."""
+    return [*attack_sentences(result), *prediction_sentences(result), trigger_sentence(result)]
 
 
 def trigger_sentence(result: AuditResult) -> str:
@@ -73,32 +79,58 @@ def prediction_sentences(result: AuditResult) -> list[str]:
     for (name,), rows in asked.group_by("question", maintain_order=True):
         question = str(name)
         first, *rest = rows.sort(area, descending=True).iter_rows(named=True)
-        close = [PREDICTOR_NAMES[row["predictor"]] for row in rest if first[area] - row[area] < (first["auc_std"] or 0)]
-        beside = f" ({', '.join(close)} within one deviation of models)" if close else ""
         few = first["models"] < len(result.triggers) / 2 and first["positives_in_all"] >= 0
+        said = [f"AUC {first[area]:.2f}{between(first['auc_low'], first['auc_high'], '.2f')}"]
         if few:
-            beside += f", in {first['models']} of {len(result.triggers)} models: few, with {first['positives_in_all']} positives in all"
+            said.append(
+                f"in {first['models']} of {len(result.triggers)} models: few, with {plural(first['positives_in_all'], 'positive')} in all"
+            )
+        beside = alike([row for row in rest if (row["p_beaten"] or 0) >= CLEAR])
         lines.append(
-            f"{question[0].upper()}{question[1:]}: {PREDICTOR_NAMES[first['predictor']]} predicts best, AUC {first[area]:.2f}{beside}; "
+            f"{question[0].upper()}{question[1:]}: {PREDICTOR_NAMES[first['predictor']]} predicts best, {', '.join(said)}{beside}. "
             f"PSMI < 0 {operating(result.operating_point(question))}."
         )
     return lines
 
 
+def alike(rows: list[dict[str, Any]]) -> str:
+    """The predictors than which the best is not clearly better, or how many there are where a sentence has no room for all."""
+    if not rows:
+        return ""
+    names = [f"{PREDICTOR_NAMES[row['predictor']]} (p {p_text(row['p_beaten'])})" for row in rows]
+    if len(names) > NAMED:
+        return f"; not clearly better than {len(names)} others (p from {min(row['p_beaten'] for row in rows):.2g} on)"
+    return f"; not clearly better than {', '.join(names)}"
+
+
+def between(low: float | None, high: float | None, form: str, factor: float = 1) -> str:
+    """An interval after a number, such as ` (0.87 to 0.91)`; nothing where it is not known."""
+    return "" if low is None or high is None else f" ({factor * low:{form}} to {factor * high:{form}})"
+
+
+def p_text(p: float) -> str:
+    """Such as `= 0.03`, `< 0.001`."""
+    return "< 0.001" if p < 0.001 else f"= {p:.2g}"
+
+
 def operating(point: OperatingPoint) -> str:
     """What PSMI < 0 finds, without a threshold that anybody chose."""
-    return "cannot be asked" if point.tpr is None else f"finds {point.tpr:.0%} of them and {point.fpr:.0%} of the others"
+    if point.tpr is None or point.fpr is None:
+        return "cannot be asked"
+    return f"finds {100 * point.tpr:.0f} % of them and {100 * point.fpr:.0f} % of the others"
 
 
 def attack_sentences(result: AuditResult) -> list[str]:
-    """How well the attack itself does, and what it would find where there is nothing."""
+    """How much is memorized, what the attack would find where there is nothing, and how well it does."""
     scores = result.attack[0]
-    rates = ", ".join(f"{share:.0%} at {100 * float(rate):g} %" for rate, share in scores.tpr.items())
-    nothing = "" if result.null_auc is None else f" (where nothing is memorized it would be {result.null_auc:.2f})"
+    rates = ", ".join(f"{100 * (share or 0):.0f} % at {100 * float(rate):g} %" for rate, share in scores.tpr.items())
+    nothing = "" if result.null_auc is None else f", where it would be {result.null_auc:.2f} if nothing were memorized"
     calibrated = bool(result.settings["attack"].get("calibrated"))
-    expected = f"where {NOMINAL:.2%} are expected" if calibrated else "by chance"
-    others = f"{scores.others_at_4:.2%} of those that a model has not seen reach it too, {expected}"
+    expected = f"where {100 * NOMINAL:.2f} % are expected" if calibrated else "by chance"
+    members = f"{100 * scores.memorized_at_4:.0f} %{between(scores.memorized_low, scores.memorized_high, '.0f', 100)}"
+    others = f"{100 * scores.others_at_4:.2f} %{between(scores.others_low, scores.others_high, '.2f', 100)}"
     return [
-        f"The attack itself tells members from others with AUC {scores.auc:.2f}{nothing}; true positives at false positives: {rates}.",
-        f"{scores.memorized_at_4:.0%} of audited members have Λ ≥ 4; {others}.",
+        f"{members} of audited members have Λ ≥ 4; {others} of those that a model has not seen reach it too, {expected}.",
+        f"The attack itself tells members from others with AUC {scores.auc:.2f}{between(scores.auc_low, scores.auc_high, '.2f')}{nothing}; "
+        f"true positives at false positives: {rates}.",
     ]

@@ -21,10 +21,11 @@ SHOWN = 24  # samples that are drawn
 
 
 def samples_section(audit: Audit, result: AuditResult, evidence: Evidence) -> page.Section:
-    """The most memorized samples, as pictures where they are images; all of them are in samples.csv, which this writes."""
+    """The most memorized samples, as pictures where they are images; all of them are in samples.csv and samples.md, which this writes."""
     folder, eta = audit.attack_folder, audit.run.attack.eta[0]
     table = sample_table(audit.population, audit.data.identifiers, evidence, result.moment, eta)
     write_text(csv_text(table), folder.samples)
+    page.write_markdown(table, folder.samples.with_suffix(".md"))
     columns = {"id": "id", "kind": "kind", "label": "label", "truth": "truth", "lambda": "Λ", "lambda_others": "Λ, others", "psmi": "PSMI"}
     named = table.with_columns(pl.col("kind").replace(figures.KIND_NAMES))
     rows = page.listing(

@@ -16,8 +16,9 @@ from memgrid.audit.data.population import CANARIES
 from memgrid.audit.report import figures
 from memgrid.audit.report.companion import companion
 from memgrid.audit.report.figures import MOMENT_NAMES, PREDICTOR_NAMES
-from memgrid.audit.report.findings import sentences
+from memgrid.audit.report.findings import areas_table, attack_sentences, p_text, prediction_sentences, trigger_sentence
 from memgrid.audit.report.names import protocol_section, samples_section
+from memgrid.audit.report.words import define, meanings, words_section
 from memgrid.audit.result import TPR, AuditResult, table
 from memgrid.errors import UserError
 from memgrid.io.display import csv_text
@@ -27,12 +28,18 @@ from memgrid.report import page
 from memgrid.report.shell.render import render
 from memgrid.results.audit_folder import AttackFolder
 
-# Columns from 0 to 1, beside tpr_at_….
+# Columns that are shares from 0 to 1 and are shown in percent, beside tpr_at_…. Areas (AUC) stay from 0 to 1, as everybody tells them.
 SHARES = {
-    *("auc", "auc_std", "auc_pooled", "tpr", "fpr", "accuracy", "global_auc", "global_accuracy"),
-    *("memorized_at_4", "others_at_4", "published_memorized_at_4", "published_others_at_4"),
+    *("tpr", "fpr", "accuracy", "global_accuracy", "memorized_at_4", "memorized_low", "memorized_high"),
+    *("others_at_4", "others_low", "others_high", "published_memorized_at_4", "published_others_at_4"),
 }
-PREDICTOR_COLUMNS = {"predictor": "predictor", "auc": "AUC (%)", "auc_std": "±", "auc_pooled": "pooled (%)"}
+PREDICTOR_COLUMNS = {"predictor": "predictor", "auc": "AUC", "auc_std": "±", "auc_pooled": "pooled"}
+FILES = ("predictions", "attack", "below-zero", "samples")
+DOUBT = (
+    "p says how likely so large a difference from the best predictor would be between two that are equally good; it is corrected for all "
+    "predictors (Holm). Intervals are over other models and other samples."
+)
+BESIDE = {"auc_interval": "95 % interval", "p_interval": "p"}
 SAMPLE_NAMES = {"all audited": "all audited", **figures.KIND_NAMES}
 
 
@@ -53,14 +60,9 @@ class Tables:
 
     def write(self, folder: AttackFolder) -> None:
         """Leave each as CSV, and as Markdown in percent."""
-        for name, rows in self.by_name.items():
+        for name, rows in (("predictions", self.predictions), ("attack", self.attack), ("below-zero", self.below_zero)):
             write_text(csv_text(rows), folder.table(name, "csv"))
             page.write_markdown(in_percent(rows), folder.table(name, "md"))
-
-    @property
-    def by_name(self) -> dict[str, pl.DataFrame]:
-        """The tables by the stems of their files."""
-        return {"predictions": self.predictions, "attack": self.attack, "below-zero": self.below_zero}
 
 
 def write_report(audit: Audit, result: AuditResult, evidence: Evidence) -> None:
@@ -74,7 +76,9 @@ def write_report(audit: Audit, result: AuditResult, evidence: Evidence) -> None:
         folder.figures.mkdir(parents=True, exist_ok=True)
         tables = Tables.of(result)
         tables.write(folder)
-        parts = sections(audit, result, tables, evidence)
+        parts, words = sections(audit, result, tables, evidence), meanings(run)
+        define(parts, words)
+        parts.append(words_section(words))
         when = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
         footer = (
             f"Written on {when} by memgrid {VERSION} from {folder.path}: python -m memgrid.audit, "
@@ -82,7 +86,7 @@ def write_report(audit: Audit, result: AuditResult, evidence: Evidence) -> None:
         )
         title = f"memgrid audit: {run.dataset.name}, {run.model.name}"
         subtitle = "Which training samples does a classifier memorize? Predicted early from one model, and checked against shadow models."
-        files = {name: csv_text(rows) for name, rows in tables.by_name.items()}
+        files = {name: folder.table(name, "csv").read_text(encoding="utf-8") for name in FILES}
         write_text(render(title, subtitle, parts, footer, files), folder.page)
     except OSError as error:
         raise UserError(f"{folder.report} cannot be written to ({reason(error)}): make room, or use another root") from None
@@ -91,18 +95,14 @@ def write_report(audit: Audit, result: AuditResult, evidence: Evidence) -> None:
 def sections(audit: Audit, result: AuditResult, tables: Tables, evidence: Evidence) -> list[page.Section]:
     """The parts of the page; figures are drawn beside it."""
     run, folder = audit.run, audit.attack_folder
-    rates = {f"{TPR}{rate:g}": f"TPR at {100 * rate:g} % FPR" for rate in run.attack.fpr}
+    rates = {f"{TPR}{rate:g}": f"TPR at {100 * rate:g} % FPR (%)" for rate in run.attack.fpr}
+    early = "What predicts it early" if result.moment == "trigger" else "What predicts it"
+    predicted = [areas_list(result), *predictor_tables(tables, result.moment, rates, result.area)]
     return [
-        page.Section(
-            "result",
-            "What was predicted",
-            introduction(run, result),
-            predictor_tables(tables, result.moment, rates, result.area),
-            sentences(result),
-        ),
-        *figure_sections(run, result, evidence, folder),
+        attack_section(tables.attack, rates, run, result, attack_curve(evidence, folder)),
         samples_section(audit, result, evidence),
-        attack_section(tables.attack, rates, result, attack_curve(evidence, folder)),
+        page.Section("predictors", early, [DOUBT], predicted, [*prediction_sentences(result), trigger_sentence(result)]),
+        *figure_sections(run, result, evidence, folder),
         protocol_section(result.settings),
     ]
 
@@ -141,7 +141,7 @@ def figure_sections(run: AuditConfig, result: AuditResult, evidence: Evidence, f
         ),
         (
             "eta",
-            "How much memorization",
+            "Memorization by degree",
             lambda path: figures.draw_areas(evidence, moment, lines, path),
             "AUC against η",
             f"The higher η, the rarer and the stronger is what counts as memorized. {spread}{thin}",
@@ -169,14 +169,23 @@ def attack_curve(evidence: Evidence, folder: AttackFolder) -> page.Picture:
     return draw(folder, "attack", lambda path: figures.draw_attack(evidence, path), "ROC curve", "By kind of sample.")
 
 
-def introduction(run: AuditConfig, result: AuditResult) -> list[str]:
+def areas_list(result: AuditResult) -> page.Listing:
+    """The areas that the terminal shows."""
+    areas = areas_table(result)
+    names = {name: name if name == "predictor" else f"auc_{place}" for place, name in enumerate(areas.columns)}
+    headings = {column: name for name, column in names.items()}
+    caption = f"Area under the ROC curve at the {result.moment}, of each predictor for each question."
+    return page.listing(areas.rename(names), headings, "How well memorization is predicted: AUC", caption, "predictions")
+
+
+def introduction(run: AuditConfig, result: AuditResult) -> str:
     """What was done."""
     kinds = "canaries" if run.membership.name == "canaries" else "samples"
-    return [
-        f"{run.shadows} models were trained on {result.data.name}, {result.data.samples} samples, and "
-        f"{result.audited} {kinds} are audited: each is in half of the models. They reach {result.train_accuracy:.1%} "
-        f"on what they are trained on, and {result.accuracy:.1%} on held-out samples.",
-    ]
+    return (
+        f"{run.shadows} shadow models were trained on {result.data.name}, {result.data.samples} samples, and {result.audited} {kinds} are "
+        f"audited: each is in the training data of half of the models. They reach {100 * result.train_accuracy:.1f} % on what they are "
+        f"trained on, and {100 * result.accuracy:.1f} % on held-out samples. In parentheses behind numbers: 95 % intervals."
+    )
 
 
 def predictor_tables(tables: Tables, moment: str, rates: dict[str, str], area: str) -> list[page.Part]:
@@ -187,11 +196,12 @@ def predictor_tables(tables: Tables, moment: str, rates: dict[str, str], area: s
     """
     return [
         page.listing(
-            shares(tables.predictions.filter(pl.col("moment") == MOMENT_NAMES[moment])),
-            PREDICTOR_COLUMNS | rates | {"positives_in_all": "positives", "models": "models"},
+            with_doubt(shares(tables.predictions.filter(pl.col("moment") == MOMENT_NAMES[moment]))),
+            PREDICTOR_COLUMNS | BESIDE | rates | {"positives_in_all": "positives", "models": "models"},
             f"Predictors at the {moment}",
-            "AUC: the mean over models in which both answers occur, ± one deviation; pooled: one curve over all models. Positives: in all "
-            "models together. The last two know no network: how far a sample lies from its class in pixels, and its nearest neighbours.",
+            "AUC: the mean over models in which both answers occur, ± one deviation; pooled: one curve over all models. p: of being as "
+            "good as the best. TPR at a given FPR; positives: how many samples in all models together are what the question asks for. "
+            "Those called pixels know no network.",
             "predictions",
             group="question",
             best=area,
@@ -206,22 +216,23 @@ def predictor_tables(tables: Tables, moment: str, rates: dict[str, str], area: s
     ]
 
 
-def attack_section(attack: pl.DataFrame, rates: dict[str, str], result: AuditResult, curve: page.Picture) -> page.Section:
+def attack_section(attack: pl.DataFrame, rates: dict[str, str], run: AuditConfig, result: AuditResult, curve: page.Picture) -> page.Section:
     """How well the attack itself does; `rates` as in `predictor_tables`."""
     headings = {
         "samples": "samples",
         "number": "number",
-        "auc": "AUC (%)",
+        "auc": "AUC",
+        "auc_interval": "95 % interval",
         **rates,
         "median_ratio": "median Λ",
         "memorized_at_4": "Λ ≥ 4 (%)",
         "others_at_4": "others with Λ ≥ 4 (%)",
         "published_others_at_4": "others with ratio ≥ 4 (%)",
         "accuracy": "accuracy (%)",
-        "global_auc": "one threshold: AUC (%)",
+        "global_auc": "one threshold: AUC",
     }
     listing = page.listing(
-        shares(attack),
+        with_doubt(shares(attack)),
         headings,
         "Members told from others",
         "Over all models and audited samples; median Λ and Λ ≥ 4 are of members. Accuracy: where whatever lies above the median is called "
@@ -236,9 +247,21 @@ def attack_section(attack: pl.DataFrame, rates: dict[str, str], result: AuditRes
         )
     if result.null_auc is not None:
         paragraphs.append(
-            f"Leaving out a model takes it from its own side: where nothing is memorized, the attack's AUC would be {result.null_auc:.3f}."
+            f"Leaving out a model takes it from its own side: where nothing is memorized, the attack's AUC would be {result.null_auc:.2f}."
         )
-    return page.Section("attack", "The attack", paragraphs, [listing, curve])
+    return page.Section(
+        "attack", "How much is memorized", paragraphs, [listing, curve], [introduction(run, result), *attack_sentences(result)]
+    )
+
+
+def with_doubt(rows: pl.DataFrame) -> pl.DataFrame:
+    """The table with the intervals of its areas, such as `0.87–0.91`, and p, such as `0.03`, as text; empty where there is none."""
+    ends = [pl.col(f"auc_{end}").cast(pl.Float64).map_elements("{:.2f}".format, pl.String) for end in ("low", "high")]
+    rows = rows.with_columns(pl.format("{}–{}", *ends).alias("auc_interval"))
+    if "p_beaten" not in rows.columns:
+        return rows
+    p = pl.col("p_beaten").cast(pl.Float64).map_elements(lambda p: p_text(p).removeprefix("= ").replace(" ", "\u00a0"), pl.String)
+    return rows.with_columns(p_interval=p)
 
 
 def share_names(rows: pl.DataFrame) -> list[str]:

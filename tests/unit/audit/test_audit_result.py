@@ -42,10 +42,11 @@ def test_a_result_of_an_older_version_is_read(older):
 
 def test_it_says_what_it_said(older):
     lines = sentences(older)
-    assert lines[0] == "The trigger fired in 32 of 32 models, after 30 of 660 steps (median)."
-    assert lines[1].startswith("Λ ≥ 4: logit gap predicts best, AUC 0.86 (loss within one deviation of models); PSMI < 0 finds 97% of them")
-    assert lines[2] == "Is an OOD canary: PSMI predicts best, AUC 0.99; PSMI < 0 finds 94% of them and 4% of the others."
-    assert lines[3].endswith("AUC 0.89; true positives at false positives: 18% at 0.1 %, 45% at 1 %, 56% at 5 %.")
+    assert lines[0] == "35 % of audited members have Λ ≥ 4; 0.29 % of those that a model has not seen reach it too, by chance."
+    assert lines[1].endswith("AUC 0.89; true positives at false positives: 18 % at 0.1 %, 45 % at 1 %, 56 % at 5 %.")
+    assert lines[2].startswith("Λ ≥ 4: logit gap predicts best, AUC 0.86. PSMI < 0 finds 97 % of them")
+    assert lines[3] == "Is an OOD canary: PSMI predicts best, AUC 0.99. PSMI < 0 finds 94 % of them and 4 % of the others."
+    assert lines[4] == "The trigger fired in 32 of 32 models, after 30 of 660 steps (median)."
     assert summary(older)["auc/ood/trigger/psmi"] == older.predictions[-4].auc
 
 
@@ -54,10 +55,36 @@ def test_with_one_curve_over_all_models_its_area_is_told(older):
     settings = {**older.settings, "attack": {**older.settings["attack"], "average": "pooled"}}
     pooled = replace(older, settings=settings, predictions=rows)
     assert (older.area, pooled.area) == ("auc", "auc_pooled")
-    assert sentences(pooled)[1].startswith("Λ ≥ 4: PSMI predicts best, AUC 0.25")
+    assert sentences(pooled)[2].startswith("Λ ≥ 4: PSMI predicts best, AUC 0.25")
 
 
-NEW = {"auc_pooled", "positives_in_all", "accuracy", "published_memorized_at_4", "published_others_at_4", "global_auc", "global_accuracy"}
+def test_intervals_and_doubts_are_told(older):
+    told = {"psmi": (0.9, 0.7, 0.95, None), "loss": (0.8, 0.6, 0.9, 0.2), "gap": (0.5, 0.4, 0.6, 0.0004)}
+    names = ("auc", "auc_low", "auc_high", "p_beaten")
+    rows = [replace(row, **dict(zip(names, told.get(row.predictor, (0.4, None, None, 0.01)), strict=True))) for row in older.predictions]
+    ends = {"auc_low": 0.875, "auc_high": 0.905, "memorized_low": 0.3, "memorized_high": 0.4, "others_low": 0.001, "others_high": 0.0049}
+    lines = sentences(replace(older, predictions=rows, attack=[replace(older.attack[0], **ends)], null_auc=0.49))
+    assert lines[0].startswith("35 % (30 to 40) of audited members have Λ ≥ 4; 0.29 % (0.10 to 0.49) of those that")
+    assert "with AUC 0.89 (0.88 to 0.91), where it would be 0.49 if nothing were memorized; true" in lines[1]
+    assert lines[2].startswith("Λ ≥ 4: PSMI predicts best, AUC 0.90 (0.70 to 0.95); not clearly better than loss (p = 0.2). PSMI < 0 finds")
+
+
+NEW = {
+    "auc_low",
+    "auc_high",
+    "p_beaten",
+    "memorized_low",
+    "memorized_high",
+    "others_low",
+    "others_high",
+    "auc_pooled",
+    "positives_in_all",
+    "accuracy",
+    "published_memorized_at_4",
+    "published_others_at_4",
+    "global_auc",
+    "global_accuracy",
+}
 
 
 def without_new(content):

@@ -12,9 +12,10 @@ from rich.text import Text
 
 from memgrid.config.schema import RunConfig
 from memgrid.errors import UserError
-from memgrid.io.commands import HELP, Command, explained, key, parsed, start
+from memgrid.io.commands import HELP, Command, explained, key, nearest, parsed, start
 from memgrid.io.display import PlainConsole, visible
-from memgrid.report.facts import Report
+from memgrid.report.facts import STYLES, Report
+from memgrid.report.flows.word import PAIR, pair_of
 from memgrid.report.report import gather, write_report
 from memgrid.report.sections.doubts import doubt_text, null_text
 from memgrid.report.tables import RANKED, ranking
@@ -32,21 +33,21 @@ SHOWN = {
 }
 ROWS = 30  # in the terminal
 WIDE = 110
-PAIR = ("prashanth", "rasy")
-
-
-def pair_of(word: str) -> tuple[str, ...]:
-    """Two taxonomies that were typed with a comma; UserError if there are not two."""
-    pair = tuple(word.split(","))
-    if len(pair) != 2:
-        raise UserError(f"flow={word} does not name two taxonomies: write them with a comma, such as flow={','.join(PAIR)}")
-    return pair
 
 
 def column_of(word: str) -> str:
     """What a ranking may be sorted by; UserError if that is another thing."""
     if word not in RANKED:
         raise UserError(f"sort={word} is nothing that a ranking is sorted by: use {' or '.join(f'sort={name}' for name in RANKED)}")
+    return word
+
+
+def style_of(word: str) -> str:
+    """How figures may be drawn; UserError if that is another thing."""
+    if word not in STYLES:
+        raise UserError(
+            f"style={word} is no way to draw figures: use {' or '.join(f'style={name}' for name in STYLES)}{nearest(word, STYLES)}"
+        )
     return word
 
 
@@ -57,7 +58,18 @@ class Words:
     root: Path = key("<folder>", "where runs are kept", Path(RunConfig().root), Path)
     out: Path | None = key("<folder>", "where the report is written; <root>/report if nothing is said", None, Path)
     sort: str = key("min_f1|worst_pair", "what the best setting is: by its worst F1, or by its worst pair of classes", "min_f1", column_of)
-    flow: tuple[str, str] = key("<taxonomy>,<taxonomy>", "the two whose classes are compared", PAIR, pair_of)
+    flow: tuple[str, str] = key(
+        "<taxonomy>,<taxonomy>",
+        "the two whose classes are compared, each at the runs' thresholds or at those after @, such as prashanth@delta=5",
+        PAIR,
+        pair_of,
+    )
+    style: str = key(
+        "ours|paper",
+        "ours: Δ maps with a scale for each class; paper: classes side by side on one, and all confusion matrices",
+        "ours",
+        style_of,
+    )
 
 
 COMMAND = Command(
@@ -67,6 +79,7 @@ COMMAND = Command(
     {
         "report": "of all runs below memgrid-runs",
         "report root=/scratch/runs out=page flow=rasy,recite": "of others, to a folder of its own",
+        "report flow=prashanth@delta=5,rasy": "with the paper's Figure 2: the flow from δ = 5",
     },
     subject="the report",
 )
@@ -117,7 +130,7 @@ def main(arguments: list[str]) -> None:
         print(explained(COMMAND))
         return
     words = parsed(COMMAND, arguments)
-    report = gather(words.root, words.out or words.root / "report", words.flow, words.sort)
+    report = gather(words.root, words.out or words.root / "report", words.flow, words.sort, words.style)
     write_report(report)
     console = PlainConsole()
     console.print(ranking_table(report, console.width))

@@ -19,6 +19,8 @@ from memgrid.report.shell.commands import Commands
 from memgrid.report.tables import benchmark, mean, ranking
 
 RANGE = [pl.col(name).round(1).cast(pl.String) for name in ("low", "high", "spread")]
+PAPER = "paper"
+STYLES = ("ours", PAPER)  # ways to draw: Δ maps with a scale for each class, or as the paper does, and then all pages of matrices
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,9 @@ class Report:
         series: models that have labels at several steps of their training, each a `sections.labelled.Series`.
         degrees: how memorized the sequences of models are, each a `sections.degrees.Degrees`.
         left_out: folders of runs that could not be read → why.
-        pair: names of the two taxonomies of the flow.
+        pair: the two taxonomies of the flow, as `flows.word.asked` reads them. flows: each a `flows.table.Flow`.
         by: what rows are ranked by, a column of `tables.RANKED`.
+        style: how figures are drawn, one of `STYLES`.
     """
 
     root: Path
@@ -72,6 +75,8 @@ class Report:
     series: tuple[Any, ...] = ()
     by: str = "min_f1"
     degrees: tuple[Any, ...] = ()
+    flows: tuple[Any, ...] = ()
+    style: str = "ours"
 
     @cached_property
     def benchmark(self) -> list[Row]:

@@ -14,11 +14,13 @@ from memgrid.io.files import write_text
 from memgrid.io.paths import VERSION
 from memgrid.report.baseline_tables import added, learning, negatives
 from memgrid.report.cause_tables import intervened, interventions_table, localized, localized_table, ways_table
+from memgrid.report.confusions.table import confusions_table
+from memgrid.report.flows.sides import side_of
+from memgrid.report.flows.table import every_flow, flow_table
 from memgrid.report.read import read_runs, some_runs, warn_left_out
 from memgrid.report.rows import NamedRun, Row, models_of, named, ranking_rows
 from memgrid.report.settings.variants import variants
 from memgrid.report.tables import (
-    confusions_table,
     controls,
     members_table,
     protocols,
@@ -71,27 +73,29 @@ def write_tables(tables: dict[str, pl.DataFrame], out: Path) -> None:
                 (out / f"{name}{suffix}").unlink(missing_ok=True)
 
 
-def gather(root: Path, out: Path, pair: tuple[str, str], by: str = "min_f1") -> Report:
+def gather(root: Path, out: Path, pair: tuple[str, str], by: str = "min_f1", style: str = "ours") -> Report:
     """Read all finished runs below `root` and make their tables; warns of runs that cannot be read.
 
     Raises:
-        UserError: there is no finished run, or a taxonomy of the flow is unknown.
+        UserError: there is no finished run, or a taxonomy of the flow is unknown or does not read a threshold that is given.
     """
     from memgrid.report.facts import Report
     from memgrid.report.sections import checkpoints, degrees, labelled
-    from memgrid.report.sections.checks import side_of, taxonomy_named  # draws: a run that prints its result can do without
     from memgrid.results.states import states
 
     finished, left_out = read_runs(root)
     warn_left_out(left_out)
     runs = named(some_runs(finished, left_out, root))
-    taxonomy_named(pair[0], runs)
+    flows = every_flow(root, runs, pair)
     rows, run_states = ranking_rows(runs), states(root)
     usual = variants([run.settings for run in finished])[1]
     side = side_of(pair[1], runs)
     series, memorized = labelled.every_series(root, runs, side), list(degrees.every_degrees(root, runs, side))
     tables = make_tables(runs, rows, run_states, by) | checkpoints.tables(series, runs) | degrees.tables(memorized)
-    return Report(root, out, runs, rows, tables, usual, run_states, left_out, pair, tuple(series), by, tuple(memorized))
+    tables["flow"] = flow_table(flows, pair)
+    return Report(
+        root, out, runs, rows, tables, usual, run_states, left_out, pair, tuple(series), by, tuple(memorized), tuple(flows), style
+    )
 
 
 def write_report(report: Report) -> None:
@@ -101,6 +105,7 @@ def write_report(report: Report) -> None:
         UserError: it cannot be written to.
     """
     from memgrid.report.epochs import section as epochs
+    from memgrid.report.flows import section as flow
     from memgrid.report.sections import baselines, causes, checkpoints, checks, degrees, scores
     from memgrid.report.shell.render import render
     from memgrid.report.transfers import section as transfers
@@ -111,7 +116,7 @@ def write_report(report: Report) -> None:
     *before, missing = checks.sections(report)
     first = [*scores.sections(report), epochs.section(report), *baselines.sections(report)]
     after = [transfers.section(report), degrees.section(report), checkpoints.section(report)]
-    parts = [*first, *before, *causes.sections(report), *after, missing]
+    parts = [*first, flow.section(report), *before, *causes.sections(report), *after, missing]
     title = f"memgrid: {', '.join(report.models)}"
     subtitle = "How do language models reproduce their training text? What CNNs can tell from attention alone."
     when = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")

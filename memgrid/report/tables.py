@@ -272,20 +272,6 @@ def members_table(rows: Iterable[Row]) -> pl.DataFrame:
     return pl.DataFrame(records, schema=schema, orient="row")
 
 
-def confusions_table(rows: Sequence[Row]) -> pl.DataFrame:
-    """A record per true and predicted class of every row and LLM: counts of the last epoch, summed over CNNs and seeds, and their share."""
-    records = []
-    for row in rows:
-        titles = row.first.result.classes
-        for llm in dict.fromkeys(run.llm for run in row.runs):
-            counts = row.confusion(row.of(llm))
-            for (true, predicted), count in np.ndenumerate(counts):
-                share = 100 * count / max(1, counts[true].sum())
-                records.append((row.label, llm, titles[true], titles[predicted], int(count), share))
-    schema = {"setting": pl.String, "llm": pl.String, "true": pl.String, "predicted": pl.String, "count": pl.Int64, "share": pl.Float64}
-    return pl.DataFrame(records, schema=schema, orient="row")
-
-
 def mean(values: Iterable[float]) -> float:
     """The arithmetic mean."""
     return float(np.mean(list(values)))

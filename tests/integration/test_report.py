@@ -56,11 +56,13 @@ def test_a_root_without_runs_is_one_sentence(tmp_path):
     [
         (
             "rot=here",
-            "the report knows only root=<folder>, out=<folder>, sort=min_f1|worst_pair and flow=",
+            "the report knows only root=<folder>, out=<folder>, sort=min_f1|worst_pair, flow=<taxonomy>,<taxonomy> and style=",
         ),
         ("sort=f1", "sort=f1 is nothing that a ranking is sorted by: use sort=min_f1 or sort=worst_pair"),
         ("flow=rasy", "flow=rasy does not name two taxonomies"),
-        ("flow=rasy,raisy", "flow=raisy is no known taxonomy: use two of code, "),
+        ("flow=rasy,raisy", "flow=raisy is no known taxonomy (did you mean rasy?): use two of code, "),
+        ("flow=prashanth@dleta=5,rasy", "flow=prashanth@dleta=5 gives prashanth the unknown threshold dleta (did you mean delta?)"),
+        ("style=papr", "style=papr is no way to draw figures: use style=ours or style=paper (did you mean paper?)"),
         ("out=/dev/null/x", "out=/dev/null/x cannot be written to (Not a directory)"),
     ],
 )

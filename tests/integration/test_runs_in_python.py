@@ -266,6 +266,8 @@ def test_runs_draw_or_say_why_not(caused, done):
     assert {"-m", "taxonomy=prashanth,rasy", "stages=[label]"} <= set(command_in(memgrid.runs(done).draw("flow").missing))
     assert runs.draw("flow").png  # the intervention has made the labels
     assert runs.draw("flow", taxonomies=("rasy", "guess")).png != runs.draw("flow").png
+    assert runs.draw("flow", taxonomies=("prashanth@delta=5", "rasy")).png != runs.draw("flow").png
+    assert "would change nothing" in runs.draw("flow", taxonomies=("rasy@delta=5", "rasy")).missing
 
 
 def test_unknown_drawings_and_classes_list_those_that_there_are(run, caused):

@@ -14,6 +14,7 @@ import polars as pl
 from memgrid.errors import UserError
 from memgrid.pipeline.face.run import Run
 from memgrid.report import baseline_tables, tables
+from memgrid.report.confusions.table import confusions_table
 from memgrid.report.facts import NoiseFloor, noise_floor
 from memgrid.report.figures.drawing import Drawing, drawing
 from memgrid.report.read import FinishedRun, finished_runs
@@ -100,7 +101,7 @@ class Runs(Sequence[Run]):
 
     def confusions(self) -> pl.DataFrame:
         """A row per true and predicted class of every setting and model: how many eval samples, and which share of the true class."""
-        return tables.confusions_table(self.rows)
+        return confusions_table(self.rows)
 
     def members(self) -> pl.DataFrame:
         """The min-F1 of every network of every run."""
@@ -149,7 +150,8 @@ class Runs(Sequence[Run]):
             name: ranking · rho · panel · protocols · controls · added · learning: of the table with that name (`panel`: of `members`);
                 confusions (of the best runs) · flow (memorized sequences by two taxonomies) · extraction · prefix · copies: of the best run
                 whose model has such labels, with its reference.
-            taxonomies: names of those of the flow; the second one's classes are those of extraction and prefix.
+            taxonomies: names of those of the flow, with thresholds after @ where these are not the runs', such as
+                `prashanth@delta=5`; the second one's classes are those of extraction and prefix.
 
         Raises:
             UserError: there is no drawing of that name.
@@ -183,14 +185,16 @@ class Runs(Sequence[Run]):
         return UserError(f"{what}: run {self.best().command(*words)}")
 
     def _degrees(self, kind: str, taxonomy: str) -> pl.DataFrame:
-        from memgrid.report.sections import checks, degrees
+        from memgrid.report.flows.sides import side_of
+        from memgrid.report.sections import degrees
 
-        return degrees.tables(list(degrees.every_degrees(self.root, self.named, checks.side_of(taxonomy, self.named))))[kind]
+        return degrees.tables(list(degrees.every_degrees(self.root, self.named, side_of(taxonomy, self.named))))[kind]
 
     def _draw_degrees(self, kind: str, taxonomy: str, path: Path) -> None:
-        from memgrid.report.sections import checks, degrees
+        from memgrid.report.flows.sides import side_of
+        from memgrid.report.sections import degrees
 
-        every = degrees.every_degrees(self.root, self.named, checks.side_of(taxonomy, self.named))
+        every = degrees.every_degrees(self.root, self.named, side_of(taxonomy, self.named))
         made = next((degrees.drawings(each) for each in every if each.tables), {})
         if kind not in made:
             raise self._lacks(kind)
@@ -213,15 +217,16 @@ class Runs(Sequence[Run]):
         )
 
     def _draw_flow(self, names: tuple[str, str], path: Path) -> None:
-        from memgrid.report.figures.flow import flow
-        from memgrid.report.sections import checks
+        from memgrid.report.flows.section import flow_drawing
+        from memgrid.report.flows.sides import side_of
+        from memgrid.report.flows.table import counted
         from memgrid.report.sections.labelled import labels_of, read_features
 
         best, origin = self.best().metrics.settings, self.best().metrics.origin
-        sides = [checks.side_of(name, self.named) for name in names]
+        sides = [side_of(name, self.named) for name in names]
         folder = labels_of(self.root, best["llm"]["name"], best["corpus"]["name"], None if origin is None else origin.llm)
         features, why = read_features(folder, sides)
         if features is None:
-            ask = self.best().command("-m", f"taxonomy={','.join(names)}", "stages=[label]")
+            ask = self.best().command("-m", f"taxonomy={','.join(side[0].name for side in sides)}", "stages=[label]")
             raise UserError(f"there is no flow, for {why}: run {ask}")
-        checks.flow_drawing(flow(features, *sides), sides)(path)
+        flow_drawing(counted(features, *sides), sides)(path)

@@ -8,12 +8,10 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.patches import PathPatch, Rectangle
 from matplotlib.path import Path as Curve
 
-from memgrid.metrics.scores import confusion_matrix
 from memgrid.report.figures.ranking import GAP, GREY
 from memgrid.report.figures.style import (
     COLOURS,
@@ -28,23 +26,6 @@ from memgrid.report.figures.style import (
     wrapped,
     write,
 )
-from memgrid.taxonomy.taxonomy import NO_CLASS, Taxonomy
-from memgrid.taxonomy.thresholds import Thresholds
-
-
-def flow(features: pl.DataFrame, left: tuple[Taxonomy, Thresholds], right: tuple[Taxonomy, Thresholds]) -> np.ndarray:
-    """How many memorized sequences are in each class of one taxonomy and of another, int (left classes, right classes).
-
-    Args:
-        features: a row per sequence, with `memorized` and what both taxonomies' rules read. Sequences without a class count nowhere.
-    """
-    memorized = features.filter("memorized")
-    many = [len(taxonomy.classes) for taxonomy, _ in (left, right)]
-    classes = [taxonomy.classify(memorized, thresholds).astype(int) for taxonomy, thresholds in (left, right)]
-    has_both = (classes[0] != NO_CLASS) & (classes[1] != NO_CLASS)
-    if not has_both.any():
-        return np.zeros(many, int)
-    return confusion_matrix(classes[0][has_both], classes[1][has_both], max(many))[: many[0], : many[1]]
 
 
 def draw_flow(counts: np.ndarray, left: tuple[str, list[str]], right: tuple[str, list[str]], path: Path) -> None:

@@ -11,9 +11,10 @@ from memgrid.errors import UserError
 from memgrid.io.display import plural
 from memgrid.localize.maps import DecisionMaps, read_decision_maps
 from memgrid.report.cause_tables import RecordedRun, intervened, localized
-from memgrid.report.facts import Report
+from memgrid.report.facts import PAPER, Report
 from memgrid.report.figures.causes.doses import draw_doses, draw_layers, draw_prices
 from memgrid.report.figures.causes.maps import draw_decision_maps, draw_layer_shares, draw_randomization, draw_teaser
+from memgrid.report.figures.causes.paper import draw_side_by_side
 from memgrid.report.figures.causes.where import draw_heads, draw_where, has_ways
 from memgrid.report.page import Fold, Part, Picture, Section, listing, picture
 from memgrid.report.read import tell_left_out
@@ -88,13 +89,8 @@ def maps_of(report: Report, localization: RecordedRun[LocalizeRecord], maps: Dec
     """The figures of one run's Δ maps."""
     name, record = localization.name, localization.record
     titles, ending = list(maps.classes), f"-{number}" if number > 1 else ""
-    caption = (
-        f"{name}: where the networks' decision for each class comes from (Δ by {maps.method}, summed over layers, mean over "
-        f"{record.samples}), as a share of the class's largest value. Rows are queries, columns keys; lines mark where the "
-        "suffix begins."
-    )
     figures: list[Part] = [
-        report.drawn(f"teaser{ending}", partial(draw_teaser, maps.values, titles, maps.k), "Where each class is decided", caption),
+        *teasers(report, localization, maps, ending),
         report.drawn(
             f"layers{ending}",
             partial(draw_layer_shares, maps.values, titles),
@@ -112,8 +108,33 @@ def maps_of(report: Report, localization: RecordedRun[LocalizeRecord], maps: Dec
     return [*figures, *pages(report, maps)] if number == 1 else figures
 
 
+def teasers(report: Report, localization: RecordedRun[LocalizeRecord], maps: DecisionMaps, ending: str) -> list[Part]:
+    """The classes side by side: each on a scale of its own and, folded away, all on one (the paper's Figure 6); in its style that alone."""
+    parts: list[Part] = []
+    for one_scale in (True,) if report.style == PAPER else (False, True):
+        of = "largest value of all classes" if one_scale else "class's largest value"
+        caption = (
+            f"{localization.name}: where the networks' decision for each class comes from (Δ by {maps.method}, summed over layers, mean "
+            f"over {localization.record.samples}), as a share of the {of}. Rows are queries, columns keys; lines: where the suffix begins."
+        )
+        title = "Where each class is decided" + (", on one scale" if one_scale else "")
+        draw = partial(draw_teaser, maps.values, list(maps.classes), maps.k, one_scale=one_scale)
+        figure = report.drawn(f"teaser{'-one-scale' * one_scale}{ending}", draw, title, caption)
+        parts.append(Fold("All classes on one scale", [figure]) if one_scale and report.style != PAPER else figure)
+    return parts
+
+
 def pages(report: Report, maps: DecisionMaps) -> list[Part]:
-    """The classes layer by layer, folded away."""
+    """Layer by layer, folded away: a class on a page, or, in the paper's style, classes side by side."""
+    if report.style == PAPER:
+        caption = "Six layers on a page, classes side by side, each layer in shares of its largest value in any class."
+        made = draw_side_by_side(maps.values, list(maps.classes), maps.k, report.out / "figures" / "delta-layers")
+        title = "Δ, layer by layer"
+        side_by_side = [
+            picture(path.with_name(f"{path.name}.png"), title, caption, f"{title}. {caption}", f"figures/{path.name}.pdf")
+            for path in made[:PAGES]
+        ]
+        return [Fold("Layer by layer", side_by_side)]
     drawn: list[Picture] = []
     for number, (title, by_layer) in enumerate(zip(maps.classes, maps.values, strict=True), 1):
         for path in draw_decision_maps(by_layer, title, maps.k, report.out / "figures" / f"delta-{number}"):

@@ -1,135 +1,28 @@
-"""What the report's page says of what scores rest on: flow, attention itself, protocols, controls, single CNNs, what is missing."""
+"""What the report's page says of what scores rest on: attention itself, protocols, controls, single CNNs, what is missing."""
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Callable
 from functools import partial
-from pathlib import Path
-from typing import Any
 
-import numpy as np
 import polars as pl
-from omegaconf import OmegaConf
 
 from memgrid.config.names import called
-from memgrid.errors import UserError
 from memgrid.io.display import plural
 from memgrid.io.files import copy_file
-from memgrid.io.paths import CONF
 from memgrid.report.facts import Report
 from memgrid.report.figures import ranking as charts
-from memgrid.report.figures.flow import draw_flow, flow
 from memgrid.report.page import ROWS, Fold, Part, Section, interval, listing, picture
-from memgrid.report.rows import USUAL, NamedRun
-from memgrid.report.sections.labelled import Side, labels_of, read_features
 from memgrid.report.sections.scores import DRAWN
 from memgrid.report.tables import REFERENCES
 from memgrid.results.states import STATES, counts, full_name, to_tell
-from memgrid.taxonomy.taxonomy import Taxonomy
-from memgrid.taxonomy.thresholds import Thresholds
 
 SPREAD = 20  # settings whose single CNNs are drawn
-FLOWS = 6
 EXAMPLES, EXAMPLE = 4, "attention.png"  # figures of examples on the page, and how a run calls its own
 
 
 def sections(report: Report) -> list[Section]:
     """The sections after those on scores; one that has nothing to show says why."""
-    return [flows(report), examples(report), side_by_side(report), control(report), spread(report), not_done(report)]
-
-
-def flows(report: Report) -> Section:
-    """How sequences go from the classes of one taxonomy to those of another (the paper's Figure 2)."""
-    left, right = (taxonomy_named(name, report.runs) for name in report.pair)
-    title, text = f"From {left.name} to {right.name}", []
-    parts: list[Part] = []
-    for (llm, name, corpus, fingerprint), runs in by_weights(report.runs).items():
-        sides = [(taxonomy, usual_of(taxonomy, runs)) for taxonomy in (left, right)]
-        features, why = read_features(labels_of(report.root, name, corpus, fingerprint), sides)
-        if features is None:
-            text.append(f"No flow for {llm} on {corpus}: {why}.")
-        elif len(parts) < FLOWS:
-            counts = flow(features, *sides)
-            heads = [f"{taxonomy.name}{limits(taxonomy, thresholds)}" for taxonomy, thresholds in sides]
-            caption = (
-                f"All {counts.sum():,} memorized sequences of {corpus} for {llm}: on the left as {heads[0]} divides them, on the right as "
-                f"{heads[1]} does; a ribbon is as thick as the number of sequences that are in both classes."
-            )
-            if counts.any():
-                parts.append(report.drawn(f"flow-{llm}-{corpus}", flow_drawing(counts, sides), title, caption))
-    return Section("flow", title, text, parts)
-
-
-def flow_drawing(counts: np.ndarray, sides: list[Side]) -> Callable[[Path], None]:
-    """What draws a flow, without the classes that are empty.
-
-    Args:
-        counts: int (left classes, right classes), of both sides.
-    """
-    kept = [counts.sum(1 - axis) > 0 for axis in (0, 1)]
-    left, right = (
-        (f"{taxonomy.name}{limits(taxonomy, thresholds)}", [title for title, any_ in zip(taxonomy.classes, some, strict=True) if any_])
-        for (taxonomy, thresholds), some in zip(sides, kept, strict=True)
-    )
-    return partial(draw_flow, counts[np.ix_(*kept)], left, right)
-
-
-def by_weights(runs: list[NamedRun]) -> dict[tuple[str, str, str, str | None], list[NamedRun]]:
-    """The runs by what the model's weights are called, by its name, corpus and fingerprint (None: not known)."""
-    known: dict[tuple[str, str], set[str]] = defaultdict(set)
-    for run in runs:
-        if run.result.origin is not None:
-            known[run.llm, run.settings["corpus"]["name"]].add(run.result.origin.llm)
-    groups: dict[tuple[str, str, str, str | None], list[NamedRun]] = defaultdict(list)
-    for run in runs:
-        name, corpus = run.llm, run.settings["corpus"]["name"]
-        prints = known[name, corpus]
-        if len(prints) > 1 and run.result.origin is not None:
-            groups[called(run.settings["llm"]), name, corpus, run.result.origin.llm].append(run)
-        else:
-            groups[name, name, corpus, next(iter(prints)) if len(prints) == 1 else None].append(run)
-    return groups
-
-
-def taxonomy_named(name: str, runs: list[NamedRun]) -> Taxonomy:
-    """The taxonomy as the runs had it, or else as conf/ has it.
-
-    Raises:
-        UserError: neither knows it.
-    """
-    for run in runs:
-        if run.settings["taxonomy"]["name"] == name:
-            return Taxonomy.written(run.settings["taxonomy"])
-    path = CONF / "taxonomy" / f"{name}.yaml"
-    if not path.is_file():
-        names = sorted({run.settings["taxonomy"]["name"] for run in runs} | {file.stem for file in path.parent.glob("*.yaml")})
-        raise UserError(f"flow={name} is no known taxonomy: use two of {', '.join(names)}, such as flow=prashanth,rasy")
-    written: Any = OmegaConf.to_container(OmegaConf.load(path))
-    return Taxonomy.written(written)
-
-
-def usual_of(taxonomy: Taxonomy, runs: list[NamedRun]) -> Thresholds:
-    """The thresholds that most runs have: those of this taxonomy first, then any."""
-    own = sorted(runs, key=lambda run: run.settings["taxonomy"]["name"] != taxonomy.name)
-    deltas = [run.divided.delta for run in own if run.divided.delta is not None]
-    rhos = [(run.divided.rho, run.divided.rouge) for run in own if run.divided.rho is not None and run.divided.rouge is not None]
-    delta = USUAL.delta if USUAL.delta in deltas or not deltas else Counter(deltas).most_common(1)[0][0]
-    usual = (USUAL.rho, USUAL.rouge)
-    rho, rouge = usual if usual in rhos or not rhos else Counter(rhos).most_common(1)[0][0]
-    return Thresholds(delta, rho or USUAL.rho, rouge)
-
-
-def side_of(name: str, runs: list[NamedRun]) -> Side:
-    """A taxonomy by its name, at the usual thresholds; raises as `taxonomy_named`."""
-    taxonomy = taxonomy_named(name, runs)
-    return taxonomy, usual_of(taxonomy, runs)
-
-
-def limits(taxonomy: Taxonomy, thresholds: Thresholds) -> str:
-    """The thresholds that matter to it, such as ` (δ=50)`."""
-    phrase = taxonomy.partition(thresholds).thresholds.phrase()
-    return f" ({phrase})" if phrase else ""
+    return [examples(report), side_by_side(report), control(report), spread(report), not_done(report)]
 
 
 def examples(report: Report) -> Section:

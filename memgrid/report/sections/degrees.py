@@ -20,8 +20,7 @@ from memgrid.report.facts import Report
 from memgrid.report.figures.curves import Curve, Panel, draw_copies, draw_prefixes, draw_tries
 from memgrid.report.page import Fold, Listing, Part, Section, listing
 from memgrid.report.rows import NamedRun
-from memgrid.report.sections.checks import by_weights
-from memgrid.report.sections.labelled import Side, label_file, labels_of, read_features
+from memgrid.report.sections.labelled import Side, by_weights, label_file, labels_of, read_features
 from memgrid.taxonomy.rules import RULES
 
 SHOWN = 3  # models whose figures are on the page

@@ -12,7 +12,18 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from memgrid.config.names import LABELS, checkpoint_of, find_home, homes, owner_of, owner_of_labels, short_name, step_of, tensors_file
+from memgrid.config.names import (
+    LABELS,
+    called,
+    checkpoint_of,
+    find_home,
+    homes,
+    owner_of,
+    owner_of_labels,
+    short_name,
+    step_of,
+    tensors_file,
+)
 from memgrid.errors import DamagedError
 from memgrid.io.digests import read_json, read_table
 from memgrid.io.display import plural
@@ -60,6 +71,23 @@ class Checkpoint:
         """What it is called, by that step."""
         named = [name for name in self.used_as if step_of(name) == self.step] or self.used_as
         return short_name(named[-1]) if named else self.fingerprint
+
+
+def by_weights(runs: list[NamedRun]) -> dict[tuple[str, str, str, str | None], list[NamedRun]]:
+    """The runs by what the model's weights are called, by its name, corpus and fingerprint (None: not known)."""
+    known: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for run in runs:
+        if run.result.origin is not None:
+            known[run.llm, run.settings["corpus"]["name"]].add(run.result.origin.llm)
+    groups: dict[tuple[str, str, str, str | None], list[NamedRun]] = defaultdict(list)
+    for run in runs:
+        name, corpus = run.llm, run.settings["corpus"]["name"]
+        prints = known[name, corpus]
+        if len(prints) > 1 and run.result.origin is not None:
+            groups[called(run.settings["llm"]), name, corpus, run.result.origin.llm].append(run)
+        else:
+            groups[name, name, corpus, next(iter(prints)) if len(prints) == 1 else None].append(run)
+    return groups
 
 
 def labels_of(root: Path, llm: str, corpus: str, fingerprint: str | None) -> Path:

@@ -7,6 +7,7 @@ from functools import partial
 import polars as pl
 
 from memgrid.io.display import plural
+from memgrid.report.confusions.pages import pages
 from memgrid.report.facts import NoiseFloor, Report
 from memgrid.report.figures import ranking as charts
 from memgrid.report.figures.style import draw_confusions
@@ -225,5 +226,6 @@ def confusions(report: Report) -> Section:
             stem = f"confusion-{name}" if name else "confusion"
             figure = report.drawn(stem, partial(draw_confusions, entries), f"Confusion {where}", caption)
             parts.append(Fold(figure.title, [figure]) if name else figure)
-    text = ["The best setting of each family, and the taxonomies that have names. All settings: confusions.csv."]
-    return Section("confusion", "Confusion matrices", text, parts)
+    more, rest = pages(report)
+    text = ["The best setting of each family, and the taxonomies that have names. All cells of all settings: confusions.csv.", *rest]
+    return Section("confusion", "Confusion matrices", text, [*parts, *more])

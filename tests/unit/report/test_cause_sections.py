@@ -12,12 +12,14 @@ from runs_maker import Run, finish
 from test_dose_figures import made_up
 from ways_maker import some_ways
 
+from memgrid.errors import UserError
 from memgrid.intervene.selectivity import selectivities
 from memgrid.intervene.statistics import verdict
 from memgrid.intervene.trials import UNITS
 from memgrid.io.digests import write_parquet
 from memgrid.localize.maps import write_decision_maps
-from memgrid.report.__main__ import PAIR
+from memgrid.report.__main__ import PAIR, style_of
+from memgrid.report.facts import STYLES
 from memgrid.report.report import gather, write_report
 from memgrid.report.sections.causes import causal, where
 from memgrid.results.boundary import adapter
@@ -66,6 +68,21 @@ def report(tmp_path_factory):
     made = gather(root, root / "report", PAIR)
     write_report(made)
     return made
+
+
+def test_the_papers_style_draws_other_maps(tmp_path):
+    add_causes(finish(Run(tmp_path, "m")))
+    figures = {}
+    for style in STYLES:
+        made = gather(tmp_path, tmp_path / style, PAIR, style=style)
+        html = "".join(part.title for part in where(made).parts)
+        figures[style] = {path.stem for path in (made.out / "figures").glob("*.png")} - {"layers", "randomisation"}
+        assert ("All classes on one scale" in html) == (style == "ours")
+    assert figures["ours"] == {"teaser", "teaser-one-scale", "delta-1-1", "delta-2-1", "delta-3-1"}
+    assert figures["paper"] == {"teaser-one-scale", "delta-layers-1"}
+    assert style_of("paper") == "paper"
+    with pytest.raises(UserError, match=r"style=papr is no way to draw figures: use style=ours or style=paper \(did you mean paper\?\)"):
+        style_of("papr")
 
 
 def test_figures_tables_and_sentences_are_on_the_page(report):

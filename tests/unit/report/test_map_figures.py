@@ -13,6 +13,7 @@ from memgrid.report.figures.causes.maps import (
     draw_teaser,
     legible,
 )
+from memgrid.report.figures.causes.paper import draw_side_by_side
 from memgrid.report.figures.style import COLOURS, TEXT, TITLE, text_width
 
 AWKWARD = ["\n", "\n\n    ", " the", "\t", "", "$x$", "\ufffd", "日本語", "🙂", "e\u0301", "antidisestablishmentarianism", "\x00", "}"]
@@ -60,6 +61,46 @@ def test_teaser(titles, drawing, tmp_path):
     # Each class by its own largest value.
     images = [axes.images[0].get_array() for axes in drawing.figures[-1].axes if axes.get_xlabel() == "key" or axes.images]
     assert [image.max() for image in images[: len(titles)]] == pytest.approx([1] * len(titles))
+
+
+def maps_drawn(figure, number):
+    """The first axes with an image, which are maps, and that of the colour bar."""
+    axes = [each for each in figure.axes if each.images]
+    (bar,) = (each for each in figure.axes if each.get_ylabel().startswith("Δ"))
+    return axes[:number], bar
+
+
+def test_the_papers_teaser_has_one_scale(drawing, tmp_path):
+    delta = some_delta(3, 4, 64, 64)
+    delta[1] /= 10
+    titles = ["Non-Memo", LONG, "Others"]
+    draw_teaser(delta, titles, 32, tmp_path / "teaser", one_scale=True)
+    drawing.check(tmp_path / "teaser")
+    panels, bar = maps_drawn(drawing.figures[-1], 3)
+    assert {panel.images[0].get_clim() for panel in panels} == {(0, 1)}
+    assert {panel.images[0].norm.gamma for panel in panels} == {0.5}
+    summed = delta.sum(1)
+    assert [panel.images[0].get_array().max() for panel in panels] == pytest.approx([each.max() / summed.max() for each in summed])
+    assert bar.get_ylim() == (0, 1)
+    assert bar.get_ylabel() == "Δ, share of the largest of all"
+
+
+@pytest.mark.parametrize(("classes", "layers", "pages"), [(1, 1, 1), (3, 8, 2), (4, 6, 1), (8, 7, 2)])
+def test_classes_side_by_side_share_the_scale_of_a_layer(classes, layers, pages, drawing, tmp_path):
+    delta = some_delta(classes, layers, 64, 64)
+    delta[:, 0] *= 100  # other layers are not pale beside it
+    titles = ["Non-Memo", LONG, *(f"Class {at}" for at in range(classes))][:classes]
+    made = draw_side_by_side(delta, titles, 32, tmp_path / "delta-layers")
+    assert [path.name for path in made] == [f"delta-layers-{page}" for page in range(1, pages + 1)]
+    drawing.check(made[-1])
+    assert [text.get_text() for text in drawing.found("^layer")] == [f"layer {at}" for at in range(6 * (pages - 1) + 1, layers + 1)]
+    panels, bar = maps_drawn(drawing.figures[0], classes * min(layers, 6))
+    assert {panel.images[0].get_clim() for panel in panels} == {(0, 1)}
+    assert {panel.images[0].norm.gamma for panel in panels} == {1 / 5}
+    for row in range(min(layers, 6)):
+        own = [panel.images[0].get_array().max() for panel in panels[row * classes : (row + 1) * classes]]
+        assert own == pytest.approx([each[row].max() / delta[:, row].max() for each in delta])
+    assert bar.get_ylabel().replace("\n", " ") == "Δ, share of the largest of its layer"
 
 
 def test_a_class_without_a_decision_stays_white(drawing, tmp_path):

@@ -16,9 +16,10 @@ from runs_maker import Run, finish, leave, make_labels, make_runs, rewrite
 
 from memgrid.errors import UserError
 from memgrid.report.__main__ import PAIR
+from memgrid.report.flows import section as flows
 from memgrid.report.page import ROWS, Column, Embedded, Entry, Fold, Group, Listing, Picture, Section, interval, listing, picture
 from memgrid.report.report import gather, write_report, write_tables
-from memgrid.report.sections.checks import examples, flows
+from memgrid.report.sections.checks import examples
 from memgrid.report.shell.render import FEW_ROWS, curly, render
 
 
@@ -66,6 +67,7 @@ def test_every_figure_is_drawn_and_shown(report, page):
     drawn = {path.stem if path.suffix == ".png" else path.name for path in (report / "figures").iterdir()}
     wanted = {"ranking", "rho", "confusion", "flow-pythia-12b-toy", "protocols", "controls", "panel"}
     wanted |= {f"{name}-pythia-{size}" for name in ("ranking", "confusion", "attention") for size in ("12b", "2.8b")}
+    wanted |= {f"confusions-{page}-1" for page in ("3-classes", "4-classes", "rho-1", "rho-2", "rho-3")}
     assert wanted <= drawn
     assert len(page.images) == len(list((report / "figures").glob("*.png"))) == len(wanted)
 
@@ -163,8 +165,8 @@ def test_a_table_that_is_empty_now_does_not_stay_from_the_last_report(tmp_path):
 
 
 def flow_text(root, pair=PAIR):
-    section = flows(gather(root, root / "report", pair))
-    return " ".join([*section.text, *(part.caption for part in section.parts)])
+    section = flows.section(gather(root, root / "report", pair))
+    return " ".join([*section.text, *(part.caption for part in section.parts if isinstance(part, Picture))])
 
 
 def test_labels_that_do_not_belong_together_are_no_flow(tmp_path):
@@ -197,7 +199,7 @@ def test_the_flow_is_at_the_runs_thresholds(tmp_path):
 
 def test_a_taxonomy_that_nobody_knows(tmp_path):
     finish(Run(tmp_path))
-    with pytest.raises(UserError, match=r"flow=raisy is no known taxonomy: use two of .*rasy"):
+    with pytest.raises(UserError, match=r"flow=raisy is no known taxonomy \(did you mean rasy\?\): use two of .*rasy"):
         gather(tmp_path, tmp_path / "report", ("raisy", "rasy"))
 
 

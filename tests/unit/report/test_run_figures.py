@@ -40,8 +40,8 @@ class Drawing:
     def found(self, pattern):
         return [text for text, _ in self.texts.values() if re.search(pattern, text.get_text())]
 
-    def check(self, path):
-        """Files are whole, nothing is cut off, no two texts overlap, all have one of the two sizes, and the figure fits a paper."""
+    def check(self, path, also=()):
+        """Files are whole, nothing is cut off, no two texts overlap, all have one of the two sizes (or `also`), the figure fits a paper."""
         image = imread(f"{path}.png")[..., :3]
         assert image[::5, ::5].std() > 0.02  # not blank
         assert min(image[0].min(), image[-1].min(), image[:, 0].min(), image[:, -1].min()) > 0.95  # nothing reaches the border
@@ -49,7 +49,7 @@ class Drawing:
         assert self.size[0] <= 200 * DOUBLE + 1
         texts = [text for text, _ in self.texts.values()]
         assert texts
-        assert {text.get_fontsize() for text in texts} <= {TEXT, TITLE}
+        assert {text.get_fontsize() for text in texts} <= {TEXT, TITLE, *also}
         boxes = np.array([box.extents for _, box in self.texts.values()])
         outside = (boxes[:, :2] < 0).any(1) | (boxes[:, 2:] > self.size).any(1)
         assert not outside.any(), [texts[at].get_text() for at in np.flatnonzero(outside)]

@@ -12,8 +12,9 @@ from runs_maker import Run, finish, grid, make_runs, result_of, rewrite
 from memgrid.metrics.intervals import over_runs
 from memgrid.metrics.scores import scores
 from memgrid.report.__main__ import PAIR
+from memgrid.report.confusions.table import confusions_table
 from memgrid.report.facts import noise_floor
-from memgrid.report.figures.flow import flow
+from memgrid.report.flows.table import counted
 from memgrid.report.page import shown, write_markdown
 from memgrid.report.read import FinishedRun, finished_runs, read_runs
 from memgrid.report.report import gather
@@ -21,7 +22,6 @@ from memgrid.report.rows import family, named, partition_of, ranking_rows, setti
 from memgrid.report.settings.variants import panel_text, variants
 from memgrid.report.tables import (
     benchmark,
-    confusions_table,
     controls,
     members_table,
     protocols,
@@ -437,7 +437,7 @@ def test_protocols_members_and_confusions(tmp_path):
     mine = every.filter((pl.col("llm") == "a") & (pl.col("seed") == 0))
     assert mine["member"].to_list() == first["members"]
     assert mine["min_f1"].to_list() == first["members_min_f1"]
-    counts = confusions_table(rows).filter(pl.col("llm") == "a")
+    counts = confusions_table(rows).filter(pl.col("llm") == "a", pl.col("sum") == "ours")
     expected = np.array(first["confusion"]) + np.array(read(folders[1])["confusion"])
     np.testing.assert_array_equal(counts["count"].to_numpy().reshape(3, 3), expected)
     assert counts["share"].head(3).sum() == pytest.approx(100)
@@ -479,11 +479,11 @@ def test_flow_by_hand():
     prashanth = Taxonomy.of("prashanth", {"N": "non_memorized", "Recite": "recite", "Reconstruct": "reconstruct", "Recollect": "memorized"})
     rasy = Taxonomy.of("rasy", {"N": "non_memorized", "Guess": "guess", "Recall": "memorized"})
     limits = Thresholds(50, 0.5, "both")
-    counts = flow(features, (prashanth, limits), (rasy, limits))
+    counts = counted(features, (prashanth, limits), (rasy, limits))
     assert counts.tolist() == [[0, 0, 0], [0, 2, 0], [0, 1, 0], [0, 0, 1]]
-    assert flow(features.head(0), (prashanth, limits), (rasy, limits)).tolist() == np.zeros((4, 3), int).tolist()
+    assert counted(features.head(0), (prashanth, limits), (rasy, limits)).tolist() == np.zeros((4, 3), int).tolist()
     partial = Taxonomy.of("partial", {"N": "non_memorized", "Recite": "recite"})
-    assert flow(features, (partial, limits), (rasy, limits)).sum() == 2  # a sequence without a class counts nowhere
+    assert counted(features, (partial, limits), (rasy, limits)).sum() == 2  # a sequence without a class counts nowhere
 
 
 # Files

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
 from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator
 
 from memgrid.lm.triangle import Triangle
 from memgrid.report.figures.run import MAP_LAYERS, draw_map
@@ -39,6 +39,7 @@ from memgrid.report.figures.style import (
 )
 
 COLUMNS = 3  # maps in a row of a page
+OWN_SCALE = "Δ, share of its largest"
 # From white over orange to nearly black: where nothing is decided the paper stays white. Lightness falls all the way.
 PALETTE = LinearSegmentedColormap.from_list("delta", ["#FFFFFF", "#FDD9A0", "#F0883E", "#C23B22", "#6B0F2A", "#1E0414"])
 MARKERS = "os^Dv<>P"
@@ -70,20 +71,21 @@ def draw_decision_maps(maps: np.ndarray, title: str, k: int, path: Path) -> list
     return paths
 
 
-def draw_teaser(maps: np.ndarray, titles: list[str], k: int, path: Path) -> None:
-    """Where each class is decided, classes side by side: Δ summed over the layers, each on its own scale.
+def draw_teaser(maps: np.ndarray, titles: list[str], k: int, path: Path, one_scale: bool = False) -> None:
+    """Where each class is decided, classes side by side: Δ summed over the layers, each class on its own scale, or all on one.
 
     The sum, and not the maximum, since a position that speaks a little in many layers counts as much as one that speaks in a single one.
 
     Args:
-        maps: (classes, layers, query, key).
+        maps: (classes, layers, query, key). one_scale: as in the paper's Figure 6, in shares of the largest value of all classes.
     """
     summed = maps.sum(1)
-    draw_grid(summed, titles, [float(values.max()) for values in summed], "", k, path)
+    tops = [float(summed.max() if one_scale else values.max()) for values in summed]
+    draw_grid(summed, titles, tops, "", k, path, "Δ, share of the largest of all" if one_scale else OWN_SCALE)
 
 
-def draw_grid(maps: np.ndarray, names: list[str], tops: list[float], caption: str, k: int, path: Path) -> None:
-    """Maps in rows of three, each with its name in the empty half; `tops` are the values that count as 100 %."""
+def draw_grid(maps: np.ndarray, names: list[str], tops: list[float], caption: str, k: int, path: Path, share: str = OWN_SCALE) -> None:
+    """Maps in rows of three, each with its name in the empty half; `tops` are the values that count as 100 %, `share` says of what."""
     columns = min(COLUMNS, len(maps))
     rows = -(-len(maps) // columns)
     left, right, gap = 0.5, 0.88, 0.1
@@ -104,14 +106,14 @@ def draw_grid(maps: np.ndarray, names: list[str], tops: list[float], caption: st
             axes.set_yticks([0, k], ["0", str(k)] if column == 0 else ["", ""])
             axes.set(xlabel="key" if lowest else "", ylabel="query" if column == 0 else "")
         height = min(3.0, rows * (side + gap) - gap)
-        scale(fig, drawn, left + columns * (side + gap), above, height, "Δ, share of its largest")
+        scale(fig, drawn, left + columns * (side + gap), above, height, share)
 
 
-def draw_decision_map(axes: Axes, values: np.ndarray, top: float, k: int) -> AxesImage:
-    """One map in shares of `top`, by the square root, since few positions take most; the diagonal and the suffix's beginning as lines."""
+def draw_decision_map(axes: Axes, values: np.ndarray, top: float, k: int, exponent: float = 0.5) -> AxesImage:
+    """One map in shares of `top`, by their root, since few positions take most; the diagonal and the suffix's beginning as lines."""
     length = len(values)
     image = np.where(Triangle(length).mask, values / (top or 1.0), np.nan)
-    drawn = axes.imshow(image, cmap=PALETTE, norm=PowerNorm(0.5, 0, 1), interpolation="nearest")
+    drawn = axes.imshow(image, cmap=PALETTE, norm=PowerNorm(exponent, 0, 1), interpolation="nearest")
     axes.plot([-0.5, k - 0.5, k - 0.5], [k - 0.5, k - 0.5, length - 0.5], color="0.45", linewidth=0.6)
     # White maps need an edge where the figures of attention have their colours.
     steps = np.repeat(np.arange(length + 1) - 0.5, 2)
@@ -122,10 +124,12 @@ def draw_decision_map(axes: Axes, values: np.ndarray, top: float, k: int) -> Axe
     return drawn
 
 
-def scale(fig: Figure, drawn: AxesImage, left: float, top: float, height: float, label: str) -> None:
+def scale(
+    fig: Figure, drawn: AxesImage, left: float, top: float, height: float, label: str, ticks: Sequence[float] = (0, 0.1, 0.25, 0.5, 1)
+) -> None:
     """The colour bar of shares."""
-    bar = fig.colorbar(drawn, cax=place(fig, left, top, 0.12, height), label=label, format=PercentFormatter(1))
-    bar.set_ticks([0, 0.1, 0.25, 0.5, 1])
+    bar = fig.colorbar(drawn, cax=place(fig, left, top, 0.12, height), label=label)
+    bar.set_ticks(ticks, labels=[f"{100 * tick:g}%" for tick in ticks])
     bar.ax.tick_params(length=2)
 
 
@@ -206,7 +210,7 @@ def draw_sequence(attention: np.ndarray, maps: np.ndarray, tokens: list[str], ti
             if below:
                 summed = maps.sum(0)
                 drawn = draw_decision_map(axes, summed, float(summed.max()), k)
-                scale(fig, drawn, left + side + 0.1, top, 3.0, "Δ, share of its largest")
+                scale(fig, drawn, left + side + 0.1, top, 3.0, OWN_SCALE)
             else:
                 drawn = draw_map(axes, Triangle(length).pack(attention[layer]), length, k)
                 bar = fig.colorbar(drawn, cax=place(fig, left + side + 0.1, top, 0.12, 3.0), label="attention (max over heads)")

@@ -1,0 +1,1 @@
+"""How memorized sequences flow from the classes of one taxonomy to those of another, each at any thresholds."""

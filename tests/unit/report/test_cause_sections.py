@@ -126,7 +126,7 @@ def test_of_many_runs_the_best_are_shown_and_the_rest_is_named(tmp_path, monkeyp
     (best / "localize-guided.h5").write_bytes(b"damaged")
     (best / "intervene.parquet").write_bytes(b"damaged")
     report = gather(tmp_path, tmp_path / "report", PAIR)
-    for section, figure in ((where(report), "teaser"), (causal(report), "doses")):
+    for section, figure in ((where(report), "teaser-one-scale"), (causal(report), "doses")):
         text = " ".join(section.text)
         assert "is left out: " in text
         assert "The figures of 2 more runs" in text

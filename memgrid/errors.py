@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+FAULTS = (OSError, RuntimeError, KeyError, ValueError, TypeError)  # what damaged bytes make h5py and our checks raise
+
 
 class UserError(Exception):
     """Something the user can mend, told in one sentence that names the value and what to do."""

@@ -51,6 +51,13 @@ def style_of(word: str) -> str:
     return word
 
 
+def yes_or_no(word: str) -> bool:
+    """Whether text may stand on the page; UserError if that is neither said nor denied."""
+    if word not in ("true", "false"):
+        raise UserError(f"text={word} is neither true nor false: text=true puts the text of the shown sequences on the page")
+    return word == "true"
+
+
 @dataclass(frozen=True)
 class Words:
     """What `memgrid report` understands."""
@@ -70,6 +77,7 @@ class Words:
         "ours",
         style_of,
     )
+    text: bool = key("true|false", "whether the page shows the text of sequences; that of the embedded corpus it shows", False, yes_or_no)
 
 
 COMMAND = Command(
@@ -130,7 +138,7 @@ def main(arguments: list[str]) -> None:
         print(explained(COMMAND))
         return
     words = parsed(COMMAND, arguments)
-    report = gather(words.root, words.out or words.root / "report", words.flow, words.sort, words.style)
+    report = gather(words.root, words.out or words.root / "report", words.flow, words.sort, words.style, words.text)
     write_report(report)
     console = PlainConsole()
     console.print(ranking_table(report, console.width))

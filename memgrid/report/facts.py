@@ -61,6 +61,7 @@ class Report:
         pair: the two taxonomies of the flow, as `flows.word.asked` reads them. flows: each a `flows.table.Flow`.
         by: what rows are ranked by, a column of `tables.RANKED`.
         style: how figures are drawn, one of `STYLES`.
+        text: whether the text of sequences may stand on the page, also of a corpus that is not the embedded one.
     """
 
     root: Path
@@ -77,6 +78,7 @@ class Report:
     degrees: tuple[Any, ...] = ()
     flows: tuple[Any, ...] = ()
     style: str = "ours"
+    text: bool = False
 
     @cached_property
     def benchmark(self) -> list[Row]:

@@ -73,7 +73,7 @@ def write_tables(tables: dict[str, pl.DataFrame], out: Path) -> None:
                 (out / f"{name}{suffix}").unlink(missing_ok=True)
 
 
-def gather(root: Path, out: Path, pair: tuple[str, str], by: str = "min_f1", style: str = "ours") -> Report:
+def gather(root: Path, out: Path, pair: tuple[str, str], by: str = "min_f1", style: str = "ours", text: bool = False) -> Report:
     """Read all finished runs below `root` and make their tables; warns of runs that cannot be read.
 
     Raises:
@@ -94,7 +94,7 @@ def gather(root: Path, out: Path, pair: tuple[str, str], by: str = "min_f1", sty
     tables = make_tables(runs, rows, run_states, by) | checkpoints.tables(series, runs) | degrees.tables(memorized)
     tables["flow"] = flow_table(flows, pair)
     return Report(
-        root, out, runs, rows, tables, usual, run_states, left_out, pair, tuple(series), by, tuple(memorized), tuple(flows), style
+        root, out, runs, rows, tables, usual, run_states, left_out, pair, tuple(series), by, tuple(memorized), tuple(flows), style, text
     )
 
 
@@ -109,12 +109,13 @@ def write_report(report: Report) -> None:
     from memgrid.report.sections import baselines, causes, checkpoints, checks, degrees, scores
     from memgrid.report.shell.render import render
     from memgrid.report.transfers import section as transfers
+    from memgrid.report.viewer import section as viewer
 
     out = report.out
     prepare_folder(str(out), "out")
     write_tables(report.tables, out)
     *before, missing = checks.sections(report)
-    first = [*scores.sections(report), epochs.section(report), *baselines.sections(report)]
+    first = [*scores.sections(report), viewer.section(report), epochs.section(report), *baselines.sections(report)]
     after = [transfers.section(report), degrees.section(report), checkpoints.section(report)]
     parts = [*first, flow.section(report), *before, *causes.sections(report), *after, missing]
     title = f"memgrid: {', '.join(report.models)}"

@@ -15,10 +15,10 @@ import numpy as np
 import polars as pl
 
 from memgrid.config.names import ATTENTION
-from memgrid.errors import StoreError, UserError
+from memgrid.errors import FAULTS, StoreError, UserError
 from memgrid.io.files import DAMAGED, stop_if_unreadable, whole
 from memgrid.store import shard
-from memgrid.store.shard import FAULTS, Identity, Maps
+from memgrid.store.shard import Identity, Maps
 from memgrid.store.store import Store
 
 BLOCK_BYTES = 2**26  # maps in memory at a time while exporting
@@ -139,6 +139,12 @@ def survey(folder: Path) -> tuple[Identity | None, dict[Path, bool]]:
             where = f"{name} {asdict(shared)[name]!r} in {first.name} and {asdict(identity)[name]!r} in {path.name}"
             raise UserError(f"folder={folder} mixes shards of different stores ({where}): move them to folders of their own")
     return shared, compressed
+
+
+def open_store(folder: Path) -> Store | None:
+    """The store that a folder holds, whosever it is; None where no shard in it can be read. Raises: as `survey`."""
+    identity = survey(folder)[0] if any(folder.glob("[!.]*.h5")) else None
+    return None if identity is None else Store(folder, identity)
 
 
 # The commands

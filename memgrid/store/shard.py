@@ -42,7 +42,6 @@ MEASURED = ("logprob", "min_k", "zlib")  # shards of earlier versions have none 
 LATER = "digest_measured"
 CHUNK_BYTES = 2**17  # measured: runs of rows read equally fast from 64 KiB to 1 MiB, scattered rows the faster the smaller the chunk
 BLOSC2 = 32026  # its number in the HDF Group's registry of filters
-FAULTS = (OSError, RuntimeError, KeyError, ValueError, TypeError)  # what damaged bytes make h5py and our checks raise
 
 
 @dataclass(frozen=True)

@@ -21,10 +21,10 @@ import h5py
 import numpy as np
 
 from memgrid.config.names import ATTENTION, Owner, find_home
-from memgrid.errors import StoreError, StoreWarning, UserError
+from memgrid.errors import FAULTS, StoreError, StoreWarning, UserError
 from memgrid.io.files import fill, reason, set_aside, stop_if_unreadable, sweep_leftovers, whole
 from memgrid.store import shard
-from memgrid.store.shard import DIGESTED, FAULTS, MEASURED, POOLS, TABLES, Identity, Maps
+from memgrid.store.shard import DIGESTED, MEASURED, POOLS, TABLES, Identity, Maps
 
 __all__ = ["Identity", "Maps", "Store", "StoreError", "StoreWarning"]
 

@@ -56,9 +56,10 @@ def test_a_root_without_runs_is_one_sentence(tmp_path):
     [
         (
             "rot=here",
-            "the report knows only root=<folder>, out=<folder>, sort=min_f1|worst_pair, flow=<taxonomy>,<taxonomy> and style=",
+            "the report knows only root=<folder>, out=<folder>, sort=min_f1|worst_pair, flow=<taxonomy>,<taxonomy>, style=ours|paper and text=true|false",
         ),
         ("sort=f1", "sort=f1 is nothing that a ranking is sorted by: use sort=min_f1 or sort=worst_pair"),
+        ("text=yes", "text=yes is neither true nor false: text=true puts the text"),
         ("flow=rasy", "flow=rasy does not name two taxonomies"),
         ("flow=rasy,raisy", "flow=raisy is no known taxonomy (did you mean rasy?): use two of code, "),
         ("flow=prashanth@dleta=5,rasy", "flow=prashanth@dleta=5 gives prashanth the unknown threshold dleta (did you mean delta?)"),

@@ -21,9 +21,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from memgrid.errors import DamagedError, UserError
+from memgrid.errors import FAULTS, DamagedError, UserError
 from memgrid.io.files import reason, replace_damaged, stop_if_unreadable, write_bytes
-from memgrid.store.shard import FAULTS
 
 FORMAT_VERSION = 2
 

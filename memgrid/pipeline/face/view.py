@@ -217,20 +217,20 @@ class RunData:
     @cached_property
     def store(self) -> Store:
         """The attention of the run's model on its corpus; the model itself need not be at hand."""
-        from memgrid.store.archive import survey
-        from memgrid.store.store import Store, store_folder
+        from memgrid.store.archive import open_store
+        from memgrid.store.store import store_folder
 
         run = self.settings
         origin = self.metrics.origin
         folder = store_folder(self.root, run.llm.name, run.corpus.name, decoded(run), None if origin is None else origin.llm)
-        identity = survey(folder)[0] if any(folder.glob("*.h5")) else None
-        if identity is None:
+        store = open_store(folder)
+        if store is None:
             raise self.lacks(f"attention (there is none in {folder})", "stages=[extract]")
-        if self.metrics.origin is not None and identity.fingerprint != self.metrics.origin.llm:
+        if self.metrics.origin is not None and store.identity.fingerprint != self.metrics.origin.llm:
             raise UserError(
                 f"{folder} holds the attention of another model than the run's: make the run anew with {self.command('force=true')}"
             )
-        return Store(folder, identity)
+        return store
 
     @cached_property
     def corpus(self) -> Corpus:

@@ -73,7 +73,7 @@ def where(report: Report) -> Section:
         parts += maps_of(report, localization, maps, len(shown))
     for localization in shown:
         text += [f"{localization.name}. {line}" if len(every) > 1 else line for line in randomization_sentences(localization.record)]
-    text.append("A sequence of each class, token by token: sequence-* in figures/ of a run's folder; this page shows no text of sequences.")
+    text.append("A sequence of each class, token by token, is also in figures/ of a run's folder (sequence-*).")
     text += rest(len(every) - looked_at, "localized", "teaser-*, layers-* and delta-*")
     table = with_group(report.tables["localized"])
     caption = (

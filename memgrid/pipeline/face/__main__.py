@@ -72,7 +72,7 @@ def main(arguments: list[str]) -> None:
     found: Sequence[RunData] = [open_run(words.root)] if one else runs(words.root)
     root = found[0].root if one else words.root
     where = export(found, root, words.out, words.format, words.text, words.license, words.public)
-    print(f'{plural(len(found), "finished run")} in {where}: datasets.load_dataset("{where.removeprefix(HUB)}", "predictions")')
+    print(f'{plural(len(found), "finished run")} in {where}: datasets.load_dataset("{words.out.removeprefix(HUB)}", "predictions")')
 
 
 if __name__ == "__main__":

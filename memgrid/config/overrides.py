@@ -60,13 +60,13 @@ def load(path: Path) -> DictConfig:
 
 def chosen_file(group: str, wanted: dict[str, Any], usual: str) -> str:
     """The file of a group of conf/ that leaves least to be typed; a taxonomy that is not in conf/ has a file of the user's own."""
-    files = {path.stem: flat(OmegaConf.to_container(load(path))) for path in sorted((CONF / group).glob("*.yaml"))}
-    if (name := wanted.get("name")) in files:
+    if (name := wanted.get("name")) is not None and (CONF / group / f"{name}.yaml").is_file():
         return str(name)
     if group == "taxonomy":
         return str(name)
     if group in OWN_FILES:
         return wanted["kind"] if group == "corpus" else OWN_FILES[group]
+    files = {path.stem: flat(OmegaConf.to_container(load(path))) for path in sorted((CONF / group).glob("*.yaml"))}
     goal, unsaid = flat(wanted), flat(asdict(RunConfig())[group])
     return min(files, key=lambda file: (len(differences(unsaid | files[file], goal, f"{group}.")), file != usual))
 

@@ -24,7 +24,7 @@ from memgrid.pipeline.face.view import RunData
 
 LIST = "memgrid-export.json"  # in an export: its files, each with its SHA-256
 FORMATS = ("parquet", "csv")
-FILE_BYTES = 2**27  # of rows in memory, from which on they become a file
+FILE_BYTES = 2**26  # of rows in memory, from which on they become a file
 UNITED = "labels"  # whose columns differ between models: written at the end, with all of them
 
 

@@ -279,9 +279,13 @@ def test_killed_it_leaves_the_old_or_the_new_one_and_goes_on(caused, exported, w
 
 
 def test_it_needs_no_language_model_and_no_torch(caused, tmp_path):
-    code = (
-        "import runpy, sys; runpy.run_module('memgrid', run_name='__main__'); print(sorted({'torch', 'transformers'} & set(sys.modules)))"
-    )
+    code = """
+import runpy, sys
+try:
+    runpy.run_module("memgrid", run_name="__main__")
+finally:
+    print(sorted({"torch", "transformers"} & set(sys.modules)))
+"""
     process = forks.run(["-c", code, "export", str(caused), f"out={tmp_path}/out"], light=True)
     assert process.stdout.splitlines()[-1] == "[]", process.stderr
 

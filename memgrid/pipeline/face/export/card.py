@@ -40,11 +40,12 @@ class Facts:
     """What a card tells.
 
     Attributes:
-        tables: by name. format: of the files, parquet or csv. text: whether there are texts. licence: as the hub calls it.
-        labels: the digest of each file of labels, by name.
+        corpora: their names. tables: by name. format: of the files, parquet or csv. text: whether there are texts.
+        licence: as the hub calls it. labels: the digest of each file of labels, by name.
     """
 
     runs: Sequence[RunData]
+    corpora: Sequence[str]
     tables: Mapping[str, Written]
     format: str
     text: bool
@@ -107,7 +108,7 @@ def title(facts: Facts) -> str:
 
 def introduction(facts: Facts) -> str:
     """What it is, how it is read, and whether text is in it."""
-    corpora = ", ".join(sorted({f"`{run.metrics.settings['corpus']['name']}`" for run in facts.runs}))
+    corpora = ", ".join(f"`{name}`" for name in facts.corpora)
     read = 'datasets.load_dataset("<this folder, or its name on the hub>", "predictions")'
     lines = [
         f"# {title(facts)}",

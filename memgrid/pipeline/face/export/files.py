@@ -19,12 +19,12 @@ from memgrid.io.files import whole_folder, write_text
 from memgrid.io.paths import VERSION
 from memgrid.pipeline.face.export.card import CARD, Facts, Written, card
 from memgrid.pipeline.face.export.columns import TABLES
-from memgrid.pipeline.face.export.tables import Part, digests_of, tables_of
+from memgrid.pipeline.face.export.tables import Part, digests_of, homes_of, tables_of
 from memgrid.pipeline.face.view import RunData
 
 LIST = "memgrid-export.json"  # in an export: its files, each with its SHA-256
 FORMATS = ("parquet", "csv")
-FILE_BYTES = 2**26  # of rows in memory, from which on they become a file
+FILE_BYTES = 2**24  # of rows in memory, from which on they become a file
 UNITED = "labels"  # whose columns differ between models: written at the end, with all of them
 
 
@@ -85,10 +85,11 @@ def flat(table: str, rows: pl.DataFrame) -> pl.DataFrame:
 
 def write_export(runs: Sequence[RunData], folder: Path, format: str, text: bool, licence: str) -> None:
     """Write the files of an export into an empty folder, the list of them last."""
-    tables = Tables(folder, format)
-    for part in tables_of(runs, text):
+    tables, homes = Tables(folder, format), homes_of(runs)
+    for part in tables_of(runs, homes, text):
         tables.add(part)
-    facts = Facts(runs, tables.finish(), format, text, licence, digests_of(runs))
+    corpora = sorted({home.corpus for home in homes.values()})
+    facts = Facts(runs, corpora, tables.finish(), format, text, licence, digests_of(homes.values()))
     write_text(card(facts), folder / CARD)
     write_json({"memgrid": VERSION, "files": digests_in(folder)}, folder / LIST)
 

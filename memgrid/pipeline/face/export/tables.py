@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -57,19 +57,28 @@ class Labelled:
         return cls(folder.parent.name if files else called(settings["llm"]), corpus, files)
 
 
-def tables_of(runs: Sequence[RunData], text: bool) -> Iterator[Part]:
+def homes_of(runs: Sequence[RunData]) -> dict[Path, Labelled]:
+    """The labels of every run, by its folder."""
+    return {run.folder.path: Labelled.of(fresh(run)) for run in runs}
+
+
+def fresh(run: RunData) -> RunData:
+    """The same run, of which nothing is read yet: what is read of thousands would not fit into memory."""
+    return RunData(run.folder, run.inputs)
+
+
+def tables_of(runs: Sequence[RunData], homes: Mapping[Path, Labelled], text: bool) -> Iterator[Part]:
     """All tables, each in parts of one run or model.
 
     Args:
-        text: whether tokens and text of sequences are among them.
+        homes: as `homes_of`. text: whether tokens and text of sequences are among them.
 
     Raises:
         UserError: a file is missing or damaged; with `text`, the corpus or the tokenizer is not at hand.
     """
-    homes = {run.folder.path: Labelled.of(run) for run in runs}
-    for run in runs:
-        name, home = name_of(run), homes[run.folder.path]
-        yield Part("runs", WHOLE, row_of(run, name, home))
+    for run in map(fresh, runs):
+        name = name_of(run)
+        yield Part("runs", WHOLE, row_of(run, name, homes[run.folder.path]))
         for side, rows in samples_of(run, name):
             yield Part("samples", side, rows)
         for rows in predictions_of(run, name):
@@ -202,17 +211,17 @@ def with_suffix(column: str, path: Path, group: str) -> str:
     return f"{column}_{added}" if added else column
 
 
-def digests_of(runs: Sequence[RunData]) -> dict[str, str]:
+def digests_of(homes: Iterable[Labelled]) -> dict[str, str]:
     """The digest that every file of labels has, by llm, corpus and name."""
-    homes = dict.fromkeys(map(Labelled.of, runs))
-    paths = [(home, path) for home in homes for path in home.files]
+    paths = [(home, path) for home in dict.fromkeys(homes) for path in home.files]
     return {f"{home.llm}/{home.corpus}/{path.name}": labels_from(path)[1].get(KEY, "none") for home, path in paths}
 
 
 def texts_of(runs: Sequence[RunData], home: Labelled) -> pl.DataFrame:
     """The tokens and the text of all samples of some runs of one model and corpus, sorted by id."""
-    corpus, tokenizer = runs[0].corpus, runs[0].tokenizer
-    ids = np.unique(np.concatenate([run.samples["sequence_id"].to_numpy() for run in runs]))
+    first = fresh(runs[0])
+    corpus, tokenizer = first.corpus, first.tokenizer
+    ids = np.unique(np.concatenate([fresh(run).samples["sequence_id"].to_numpy() for run in runs]))
     tokens = corpus.tokens[corpus.rows_of(ids)]
     prefix, suffix = (tokenizer.detokenize(part) for part in (tokens[:, : corpus.k], tokens[:, corpus.k :]))
     rows = pl.DataFrame({"sequence_id": ids, "prefix": prefix, "suffix": suffix, "tokens": pl.Series(tokens).cast(pl.List(pl.Int64))})

@@ -96,6 +96,10 @@ def whole_folder(path: Path, check: Callable[[], None]) -> Iterator[Path]:
             exchange(partial, path)
         else:
             os.rename(partial, path)
+    except UserError as error:  # of a file in it
+        if str(partial) not in str(error):
+            raise
+        raise UserError(str(error).replace(str(partial), str(path))) from None
     except OSError as trouble:
         sentence = f"Cannot write to {path.parent} ({reason(trouble)}): make room or use another folder, and run again"
         raise UserError(missing_right(trouble, path.parent) or sentence) from None

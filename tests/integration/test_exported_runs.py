@@ -219,7 +219,7 @@ def test_what_cannot_be_exported_is_one_sentence(caused, done_copy, tmp_path, mo
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(files_module, "force_to_disk", full)
-    assert refusal(whole.export, tmp_path / "x").startswith("Cannot write to ")
+    assert refusal(whole.export, tmp_path / "x").startswith(f"Cannot write to {tmp_path}/x/")
     monkeypatch.undo()
     monkeypatch.setattr(Path, "mkdir", lambda *_, **__: (_ for _ in ()).throw(PermissionError(13, "Permission denied", str(tmp_path))))
     assert str(tmp_path) in refusal(whole.export, tmp_path / "x")

@@ -14,7 +14,7 @@ import polars as pl
 
 from memgrid.errors import DamagedError, UserError
 from memgrid.io.digests import read_json, write_json, write_parquet
-from memgrid.io.display import csv_text
+from memgrid.io.display import csv_text, progress_bar
 from memgrid.io.files import whole_folder, write_text
 from memgrid.io.paths import VERSION
 from memgrid.pipeline.face.export.card import CARD, Facts, Written, card
@@ -86,8 +86,11 @@ def flat(table: str, rows: pl.DataFrame) -> pl.DataFrame:
 def write_export(runs: Sequence[RunData], folder: Path, format: str, text: bool, licence: str) -> None:
     """Write the files of an export into an empty folder, the list of them last."""
     tables, homes = Tables(folder, format), homes_of(runs)
-    for part in tables_of(runs, homes, text):
-        tables.add(part)
+    with progress_bar() as bar:
+        task = bar.add_task("runs", total=len(runs))
+        for part in tables_of(runs, homes, text):
+            tables.add(part)
+            bar.update(task, advance=part.table == "runs")
     corpora = sorted({home.corpus for home in homes.values()})
     facts = Facts(runs, corpora, tables.finish(), format, text, licence, digests_of(homes.values()))
     write_text(card(facts), folder / CARD)

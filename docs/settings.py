@@ -12,6 +12,7 @@ from memgrid.audit.run import COMMAND as AUDIT
 from memgrid.config.describe import LAUNCHERS, Composed, Setting, choices, comments, groups, header, settings, shown
 from memgrid.io.commands import COMMANDS, Command, default_of, needed
 from memgrid.pipeline.__main__ import COMMAND as TRACE
+from memgrid.pipeline.face.__main__ import COMMAND as EXPORT
 from memgrid.pretrain.__main__ import COMMAND as PRETRAIN
 from memgrid.report.__main__ import COMMAND as REPORT
 from memgrid.run import COMMAND as RUN
@@ -20,7 +21,7 @@ from memgrid.store.__main__ import COMMAND as STORE
 from memgrid.tracking.__main__ import COMMAND as TRACKING
 
 PAGE = Path(__file__).with_suffix(".md")
-COMPOSED, OTHERS = (RUN, AUDIT, PRETRAIN), (STATUS, REPORT, TRACE, STORE, TRACKING)
+COMPOSED, OTHERS = (RUN, AUDIT, PRETRAIN), (STATUS, REPORT, TRACE, EXPORT, STORE, TRACKING)
 PREFACE = """\
 # Settings
 

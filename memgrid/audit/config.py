@@ -10,7 +10,7 @@ from typing import Any
 from omegaconf import MISSING, DictConfig
 
 from memgrid.config.limits import limits, refuse_outside_limits
-from memgrid.config.schema import SEED, TrainerConfig, WandbConfig
+from memgrid.config.schema import SEED, TrackingConfig, TrainerConfig, WandbConfig
 from memgrid.config.validate import (
     as_dataclasses,
     refuse_part,
@@ -23,7 +23,7 @@ from memgrid.errors import UserError
 STAGES = ("prepare", "train", "attack", "report")
 HELD_OUT = 6  # of data sets without a test set of their own, every so many-th sample is held out
 # What may differ between two starts of the same audit: rounding at most depends on it.
-NOT_IN_NAME = {"root", "force", "stages", "shadow", "part", "parts", "keep", "wandb"}
+NOT_IN_NAME = {"root", "force", "stages", "shadow", "part", "parts", "keep", "tracking", "wandb"}
 PLACES = {  # what dataset.path is, where there has to be one
     "cifar10": "the folder cifar-10-batches-py of CIFAR-10's Python version",
     "attention": "the folder of a finished run of memgrid.run",
@@ -163,6 +163,7 @@ class AuditConfig:
     attack: AttackConfig = field(default_factory=AttackConfig)
     defence: DefenceConfig = field(default_factory=DefenceConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
     wandb: WandbConfig = field(default_factory=WandbConfig)
     shadows: int = field(default=32, metadata=limits(least=FEWEST))
     shadow: int | None = None
@@ -203,7 +204,7 @@ def validate_data(run: AuditConfig) -> None:
     """Refuse a data set that is not said where to find, and what cannot be done with it."""
     data, canary = run.dataset, run.canary
     refuse_places(run.root, {"dataset": data.name, "model": run.model.name})
-    refuse_tracking(run.wandb)
+    refuse_tracking(run.tracking.name, run.wandb)
     if data.kind == "digits" and data.path is not None:
         raise UserError(f"dataset.path={data.path} is not read: dataset=digits comes with scikit-learn, so leave it out")
     if data.kind in PLACES and data.path is None:

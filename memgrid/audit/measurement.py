@@ -58,7 +58,8 @@ def measure(audit: Audit) -> None:
     curve = np.stack([model.arrays["curve"] for model in models]).mean(0)
     names = ("train_loss", "train_accuracy", "held_out_accuracy")
     rows = [dict(zip(names, map(float, epoch), strict=True)) for epoch in curve]
-    record(run.wandb, audit.attack_folder.path, f"audit/{run.dataset.name}/{run.model.name}", settings(run), rows, summary(result))
+    group, folder = f"audit/{run.dataset.name}/{run.model.name}", audit.attack_folder.path
+    record(run.tracking.name, run.wandb, folder, group, settings(run), rows, summary(result))
     write_json(to_json(result), audit.attack_folder.metrics)
     for piece in audit.folder.pieces():
         piece.clear_failure()  # of starts that asked for some of the models

@@ -30,7 +30,7 @@ LONGEST_TAG = 40  # characters: a commit of the hub has as many
 STEP = re.compile(r"(?:step|checkpoint|ckpt|iter(?:ation)?|epoch)s?[-_= ]?(\d+)([kKmM])?(?![a-zA-Z0-9])|(?<!\S)(\d{1,12})(?!\S)")
 
 # What may differ between two starts of the same run without changing its result.
-NOT_IN_RUN_ID = {"root", "force", "stages", "part", "parts", "wandb", "extract", "data", "localize", "intervene", "transfer"}
+NOT_IN_RUN_ID = {"root", "force", "stages", "part", "parts", "tracking", "wandb", "extract", "data", "localize", "intervene", "transfer"}
 # Settings that came later: a run's settings name them only where they are not the default, so that the names of older runs stay.
 CAME_LATER: dict[str, dict[str, Any]] = {
     "corpus": {"copies": None, "bos": False},

@@ -208,6 +208,13 @@ class TrainerConfig:
 
 
 @dataclass
+class TrackingConfig:
+    """What trainings are recorded with: `wandb`, `csv`, `tensorboard` or `none`."""
+
+    name: str = field(default="wandb", metadata=limits(choices=("wandb", "csv", "tensorboard", "none")))
+
+
+@dataclass
 class WandbConfig:
     """Mode `offline`, `online` or `disabled`."""
 
@@ -233,6 +240,7 @@ class RunConfig:
     intervene: InterveneConfig = field(default_factory=InterveneConfig)
     transfer: dict[str, Any] = field(default_factory=lambda: {"from": []}, metadata=section("from"))  # other runs, by folder or pattern
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
     wandb: WandbConfig = field(default_factory=WandbConfig)
     delta: int = field(
         default=50, metadata=limits(least=0, sentence="is not a number of duplicates: it must be 0 or more, such as delta=50")

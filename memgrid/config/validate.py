@@ -109,7 +109,7 @@ def validate(run: RunConfig) -> None:
     validate_parts(run)
     validate_pairs(run)
     refuse_places(run.root, {"llm": run.llm.name, "corpus": run.corpus.name, "taxonomy": run.taxonomy.name})
-    refuse_tracking(run.wandb)
+    refuse_tracking(run.tracking.name, run.wandb)
     for title in run.taxonomy.classes:
         if len(str(title)) > LONGEST_TITLE:
             raise UserError(f"class {str(title)[:20]!r} (and so on) has {len(str(title))} characters: a title may have {LONGEST_TITLE}")
@@ -233,9 +233,13 @@ def refuse_places(root: str, names: dict[str, str]) -> None:
         raise UserError(f"root={root[:20]}… is too long: it has {length} bytes, and {LONGEST_ROOT} are possible")
 
 
-def refuse_tracking(config: WandbConfig) -> None:
-    """Raise UserError for what wandb would refuse when it begins, which is after hours."""
-    if config.mode == "disabled":
+def refuse_tracking(tracker: str, config: WandbConfig) -> None:
+    """Raise UserError for what a tracker would refuse when it begins, which is after hours."""
+    if tracker == "tensorboard" and not any(map(find_spec, ("tensorboardX", "tensorboard"))):
+        raise UserError("tracking=tensorboard needs a package that is not installed: pip install 'memgrid[tensorboard]'")
+    if tracker != "wandb" and config.mode == "online":
+        raise UserError(f"wandb=online pushes runs to wandb, and tracking={tracker} records none for it: leave one of the two out")
+    if tracker != "wandb" or config.mode == "disabled":
         return
     for key, name in (("project", config.project), ("entity", config.entity)):
         if name is not None and not re.fullmatch(r"[^/\\#?%:]{1,128}", name):

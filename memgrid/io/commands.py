@@ -26,11 +26,12 @@ COMMANDS = {
     "report": "tables, figures and one page for all finished runs",
     "audit": "which samples of a data set a classifier memorizes",
     "trace": "the training documents in which a sequence stands",
+    "export": "labels, samples, predictions and decision maps as a data set that others can load",
     "store": "check, describe or carry home stored attention",
     "tracking": "push offline wandb runs, or save the dashboard",
     "pretrain": "make the embedded model again",
 }
-MODULES = {"trace": "pipeline"}  # commands whose module has another name
+MODULES = {"trace": "pipeline", "export": "pipeline.face"}  # commands whose module has another name
 HELP = {"-h", "--help"}
 READER_GONE = 141  # as a shell tells that a process wrote to a pipe that nobody reads any more
 LINE, WIDEST_CELL = 118, 44  # characters of what `--help` prints
@@ -76,8 +77,7 @@ def key(shown: str, meaning: str, default: Any = MISSING, read: Callable[[str], 
     """A field of a command's dataclass.
 
     Args:
-        shown: what is to be typed as its value, such as `<folder>`.
-        meaning: for `--help`.
+        shown: what is to be typed as its value, such as `<folder>`. meaning: for `--help`.
         default: without one, the key must be given.
         read: makes the value of what was typed, which is taken as it is: a path may hold whatever it likes.
         several: whether it may be given more than once; then its value is a list.
@@ -179,7 +179,7 @@ def examples(typed: Mapping[str, str]) -> list[str]:
 def default_of(declaration: Field[Any]) -> str:
     """The default of a key as it would be typed; empty where it has none."""
     default = ",".join(declaration.default) if isinstance(declaration.default, tuple) else declaration.default
-    return "" if default is MISSING or default is None else str(default)
+    return "" if default is MISSING or default is None else str(default).lower() if isinstance(default, bool) else str(default)
 
 
 def columns(rows: Mapping[str, str], indent: str = "  ") -> list[str]:

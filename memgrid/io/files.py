@@ -7,6 +7,7 @@ a power cut: under the file's name stands what stood there before, or all of the
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import os
 import re
@@ -15,7 +16,7 @@ import socket
 import time
 import uuid
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from memgrid.errors import DamagedError, DamageWarning, StoreError, UserError
@@ -25,7 +26,10 @@ STALE_SECONDS = 3600.0
 DAMAGED = "damaged"  # the folder, beside a damaged file, into which it is moved
 PARTIAL = re.compile(r"\.partial-(?P<pid>\d+)-(?P<host>.+)-[^-]+")  # the names under which `whole` lets a file grow
 OS_ERROR = re.compile(r"(?:\(os error |\berrno = )(\d+)")  # how libraries in Rust, and HDF5, tell an error of the operating system
-PRIVATE = 0o660  # as far as the umask lets it: what a model was trained on can be personal data, and nothing here is for the world
+PRIVATE, PRIVATE_FOLDER = (
+    0o660,
+    0o770,
+)  # as far as the umask lets it: what a model was trained on can be personal data, and nothing here is for the world
 
 
 @contextlib.contextmanager
@@ -42,7 +46,7 @@ def whole(path: Path, error: type[UserError] = UserError, sweep: bool = True) ->
     Raises:
         UserError, or what `error` says: the folder cannot take the file.
     """
-    partial = path.parent / f".partial-{os.getpid()}-{host()}-{uuid.uuid4().hex}"
+    partial = partial_of(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if sweep:
@@ -60,6 +64,65 @@ def whole(path: Path, error: type[UserError] = UserError, sweep: bool = True) ->
             partial.unlink(missing_ok=True)
     with contextlib.suppress(OSError):  # some network file systems cannot sync a folder
         force_to_disk(path.parent)
+
+
+def partial_of(path: Path) -> Path:
+    """The name under which something grows beside `path` until it is whole."""
+    return path.parent / f".partial-{os.getpid()}-{host()}-{uuid.uuid4().hex}"
+
+
+@contextlib.contextmanager
+def whole_folder(path: Path, check: Callable[[], None]) -> Iterator[Path]:
+    """A folder whole or not at all: the body fills the new one that it is given, beside `path`, with files that `whole` writes.
+
+    If the body ends well, the folder takes the place of what stands under its name, at once, and that is removed.
+
+    Args:
+        check: called just before that; raises where what stands there must not be replaced.
+
+    Raises:
+        UserError: the folder above cannot take it.
+    """
+    partial = partial_of(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sweep_leftovers(path.parent)
+        partial.mkdir(PRIVATE_FOLDER)
+        yield partial
+        for folder in (*(below for below in partial.rglob("*") if below.is_dir()), partial):
+            force_to_disk(folder)
+        check()
+        if path.exists():
+            exchange(partial, path)
+        else:
+            os.rename(partial, path)
+    except UserError as error:  # of a file in it
+        if str(partial) not in str(error):
+            raise
+        raise UserError(str(error).replace(str(partial), str(path))) from None
+    except OSError as trouble:
+        sentence = f"Cannot write to {path.parent} ({reason(trouble)}): make room or use another folder, and run again"
+        raise UserError(missing_right(trouble, path.parent) or sentence) from None
+    finally:
+        with contextlib.suppress(OSError):
+            remove(partial)
+    with contextlib.suppress(OSError):
+        force_to_disk(path.parent)
+
+
+def exchange(new: Path, old: Path) -> None:
+    """Let two folders take each other's place; at no moment is there nothing under either name, where the file system can do that.
+
+    Where it cannot, the old one stands aside for a moment, as `.replaced-<name>`, and nobody sweeps it.
+    """
+    here, swap = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux
+    with contextlib.suppress(AttributeError):  # another system's library
+        if ctypes.CDLL(None).renameat2(here, os.fsencode(new), here, os.fsencode(old), swap) == 0:
+            return
+    aside = old.with_name(f".replaced-{old.name}")
+    os.rename(old, aside)
+    os.rename(new, old)
+    os.rename(aside, new)
 
 
 def force_to_disk(path: Path) -> None:
@@ -121,8 +184,9 @@ def sweep_leftovers(folder: Path) -> None:
             if name := PARTIAL.fullmatch(entry.name):
                 with contextlib.suppress(OSError):
                     dead = name["host"] == host() and not is_alive(int(name["pid"]))
-                    if dead or time.time() - entry.stat().st_mtime > STALE_SECONDS:
-                        os.unlink(entry.path)
+                    parts = Path(entry.path).rglob("*") if entry.is_dir(follow_symlinks=False) else ()  # of a folder that grows
+                    if dead or time.time() - max(entry.stat().st_mtime, *(part.stat().st_mtime for part in parts), 0) > STALE_SECONDS:
+                        remove(Path(entry.path))
 
 
 def reason(error: BaseException) -> str:

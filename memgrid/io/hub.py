@@ -1,18 +1,21 @@
-"""The Hugging Face hub: what lies in its local cache, and downloads into it, of which everything that can go wrong is one sentence."""
+"""The Hugging Face hub: its local cache, downloads into it, and data sets pushed to it; everything that can go wrong is one sentence."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import HfApi, constants, errors, snapshot_download
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants, errors, get_token, snapshot_download
 
 from memgrid.errors import UserError
 
 TIMEOUT = 20.0  # seconds; a cluster node without a network may drop packets silently
+NOT_YOURS = (401, 403)  # statuses: who asks may not do it
+ITS_OWN = ".gitattributes"  # a file that the hub puts into a new repository
 TOO_MANY = 429  # a status: a cluster's users share an address, of which the hub answers so many requests and no more
 
 
@@ -120,3 +123,66 @@ def trouble(error: Exception, kind: str, revision: str | None) -> str:
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename} cannot be written ({error.strerror}): set HF_HOME to a folder of yours"
     return f"the hub does not answer ({type(error).__name__}): run it where there is a network, or try again later"
+
+
+def refuse_push(setting: str, repository: str, public: bool, mark: str) -> None:
+    """Refuse what could not be pushed to a data set of the hub, before any work.
+
+    Args:
+        setting: how the user named it. repository: owner/name. public: whether everybody is to see it.
+        mark: a file that says, in a repository that is there, that it may be replaced.
+
+    Raises:
+        UserError: it is no name, nobody is logged in, the hub does not answer, or what is there is something else.
+    """
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository, re.ASCII) or ".." in repository or "--" in repository:
+        raise UserError(f"{setting} names no data set of the hub: write hub:owner/name, of letters, digits and _.-, such as hub:me/my-runs")
+    if get_token() is None:
+        raise UserError(f"{setting} needs a login on the hub: type `hf auth login` first, or set HF_TOKEN")
+    hub = HfApi()
+    try:
+        try:
+            there = hub.repo_info(repository, repo_type="dataset", timeout=TIMEOUT)
+        except errors.RepositoryNotFoundError:
+            there = None
+        me = hub.whoami()
+    except Exception as error:  # as in `download_as`
+        raise UserError(f"{setting} cannot be pushed because {push_trouble(error)}") from None
+    mine, owner = [me["name"], *(team["name"] for team in me.get("orgs") or [])], repository.partition("/")[0]
+    if owner not in mine:
+        raise UserError(
+            f"{setting} belongs to {owner}, and you are logged in as {mine[0]}: use {' or '.join(f'hub:{name}/…' for name in mine)}"
+        )
+    if there is None:
+        return
+    files = {file.rfilename for file in there.siblings or []}
+    if files - {ITS_OWN} and mark not in files:
+        raise UserError(f"{setting} exists and is no export of memgrid: choose another name")
+    if bool(there.private) == public:
+        mend = "add public=true to push what everybody sees" if public is False else "leave public=true out, or change that on its page"
+        raise UserError(f"{setting} exists and is {'private' if there.private else 'public'}: {mend}")
+
+
+def push(setting: str, repository: str, public: bool, folder: Path) -> str:
+    """Make a data set of the hub what a folder is, in one commit; returns its address.
+
+    Raises:
+        UserError: it cannot be pushed.
+    """
+    hub, own = HfApi(), sorted(path for path in folder.rglob("*") if path.is_file())
+    added = [CommitOperationAdd(path.relative_to(folder).as_posix(), path) for path in own]
+    try:
+        made = hub.create_repo(repository, repo_type="dataset", private=not public, exist_ok=True)
+        there = {file.rfilename for file in hub.repo_info(repository, repo_type="dataset", timeout=TIMEOUT).siblings or []}
+        removed = [CommitOperationDelete(name) for name in sorted(there - {ITS_OWN, *(file.path_in_repo for file in added)})]
+        hub.create_commit(repository, [*added, *removed], commit_message="Export of memgrid", repo_type="dataset")
+    except Exception as error:  # as in `download_as`
+        raise UserError(f"{setting} cannot be pushed because {push_trouble(error)}") from None
+    return str(made)
+
+
+def push_trouble(error: Exception) -> str:
+    """What kept a data set from being pushed, and what to do about it: the second half of a sentence."""
+    if isinstance(error, errors.HfHubHTTPError) and error.response.status_code in NOT_YOURS:
+        return "the hub refuses your login there: log in with a token that may write, by `hf auth login --force`, or unset HF_TOKEN"
+    return trouble(error, "dataset", None)

@@ -1,4 +1,4 @@
-"""Experiment tracking with wandb: one run per training, offline unless asked otherwise, never the text of a sequence.
+"""Experiment tracking: a run of wandb per training, offline unless asked otherwise, or another tracker's files; never a sequence's text.
 
 `python -m memgrid.tracking sync` pushes offline runs to the server, `python -m memgrid.tracking dashboard` builds the project's workspace.
 """
@@ -25,10 +25,13 @@ from memgrid.results.folder import RunFolder
 from memgrid.results.result import MemberEpoch, RunResult
 from memgrid.taxonomy.thresholds import Thresholds
 from memgrid.tracking.files import begun, logged_epochs
+from memgrid.tracking.local import local_logger
 
 if TYPE_CHECKING:
     from pytorch_lightning.loggers import WandbLogger
+    from pytorch_lightning.loggers.logger import Logger
 
+LOCAL = ("csv", "tensorboard")  # trackers that only leave files
 FLUSH_SECONDS = 1.0  # wandb's own interval is 15: a training that is killed would leave an empty file
 PREFIX = "WANDB_"
 # What wandb may take from the environment: who we are, how its server is reached, where its own files lie, and what people note of a run.
@@ -78,12 +81,42 @@ def epoch_logger(experiment: Any, logged: Iterable[int]) -> WandbLogger:
                 # Without commit wandb keeps the row back until the next epoch: a killed training would lose it.
                 self.experiment.log({**metrics, "epoch": epoch}, step=epoch, commit=True)
 
+        def summarise(self, summary: dict[str, float], result: RunResult) -> None:
+            """Put final scores and the confusion matrix into the run."""
+            import wandb
+
+            titles, counts = result.classes, result.confusion
+            matrix = wandb.Html(confusion_table(titles, counts))  # a wandb.Table would be kept outside the run's folder
+            self.experiment.log({"confusion": matrix}, step=result.settings["cnn"]["epochs"], commit=True)
+            by_class = {true: dict(zip(titles, row, strict=True)) for true, row in zip(titles, counts, strict=True)}
+            self.experiment.summary.update({**summary, "confusion_counts": by_class})
+
     return EpochLogger(experiment=experiment)
 
 
 @contextmanager
-def tracked(run: RunConfig, folder: RunFolder) -> Iterator[WandbLogger | None]:
-    """A wandb run of its own in the run's folder, finished at the end, so that the runs of a multirun never merge; None if disabled.
+def tracked(run: RunConfig, folder: RunFolder) -> Iterator[Logger | None]:
+    """A logger for the training of a run, whose files lie in the run's folder; None if nothing is to be recorded.
+
+    Raises:
+        UserError: wandb could not start a run.
+    """
+    if run.tracking.name == "wandb" and asked_for(run.wandb):
+        with wandb_run(run, folder) as logger:
+            yield logger
+    elif run.tracking.name in LOCAL:
+        local = local_logger(run.tracking.name, folder.path, settings(run))
+        try:
+            yield local
+        finally:
+            local.finalize("success")
+    else:
+        yield None
+
+
+@contextmanager
+def wandb_run(run: RunConfig, folder: RunFolder) -> Iterator[WandbLogger]:
+    """A wandb run of its own in the run's folder, finished at the end, so that the runs of a multirun never merge.
 
     Runs are grouped by cell (llm, taxonomy, δ, ρ); settings become the config. Started again, a run goes on under the same id: offline as a
     further part that holds only the epochs that no earlier part has, which `sync` appends to them.
@@ -91,10 +124,7 @@ def tracked(run: RunConfig, folder: RunFolder) -> Iterator[WandbLogger | None]:
     Raises:
         UserError: wandb could not start a run.
     """
-    if not asked_for(run.wandb):
-        yield None
-        return
-    import wandb  # seconds to import, and not needed when disabled
+    import wandb  # seconds to import, and not needed otherwise
 
     folder.path.mkdir(parents=True, exist_ok=True)
     earlier = [path for path in sorted(folder.wandb.glob("*run-*/run-*.wandb")) if begun(path)]
@@ -131,14 +161,26 @@ class NotRecorded(UserWarning):
 
 
 def record(
-    config: WandbConfig, folder: Path, group: str, deciding: dict[str, Any], rows: list[dict[str, float]], summary: dict[str, Any]
+    tracker: str,
+    config: WandbConfig,
+    folder: Path,
+    group: str,
+    deciding: dict[str, Any],
+    rows: list[dict[str, float]],
+    summary: dict[str, Any],
 ) -> None:
-    """A wandb run of something that is finished: a row for each epoch, and a summary; nothing if disabled.
+    """What a tracker knows of something that is finished: a row for each epoch, and a summary; nothing if disabled.
 
     Raises:
         UserError: wandb could not start a run.
     """
-    if not asked_for(config):
+    if tracker in LOCAL:
+        logger = local_logger(tracker, folder, deciding)
+        for epoch, row in enumerate(rows):
+            logger.log_metrics({**row, "epoch": epoch})
+        logger.summarise(summary)  # type: ignore[union-attr]
+        logger.finalize("success")
+    if tracker != "wandb" or not asked_for(config):
         return
     import wandb
 
@@ -176,7 +218,7 @@ def start(config: WandbConfig, folder: Path, group: str, deciding: dict[str, Any
     return experiment
 
 
-def log_history(logger: WandbLogger, history: Iterable[MemberEpoch]) -> None:
+def log_history(logger: Logger, history: Iterable[MemberEpoch]) -> None:
     """Write the curves of a history, in the order of the epochs."""
     epochs: dict[int, dict[str, float]] = {}
     for row in sorted(history, key=lambda row: row.epoch):
@@ -187,22 +229,17 @@ def log_history(logger: WandbLogger, history: Iterable[MemberEpoch]) -> None:
         logger.log_metrics(curves)
 
 
-def summarise(logger: WandbLogger | None, result: RunResult) -> None:
-    """Put the final scores into the wandb run: panel with spread and interval, members, controls, confusion matrix."""
+def summarise(logger: Logger | None, result: RunResult) -> None:
+    """Give the final scores to the tracker: panel with spread and interval, members, controls; to wandb the confusion matrix, too."""
     if logger is None:
         return
-    import wandb
-
-    titles, score = result.classes, result.panel.min_f1
-    matrix = wandb.Html(confusion_table(titles, result.confusion))  # a wandb.Table would be kept outside the run's folder
-    logger.experiment.log({"confusion": matrix}, step=result.settings["cnn"]["epochs"], commit=True)
+    score = result.panel.min_f1
     summary = {
         "min_f1": score.mean,
         **{"min_f1_std": score.std, "min_f1_low": score.low, "min_f1_high": score.high},
         "mean_f1": result.panel.mean_f1.mean,
         "paper_min_f1": result.paper_protocol.min_f1,
         **{f"members/{name}/min_f1": value for name, value in zip(result.members, result.members_min_f1, strict=True)},
-        "confusion_counts": {true: dict(zip(titles, row, strict=True)) for true, row in zip(titles, result.confusion, strict=True)},
     }
     for control, name in ((result.control, "shuffled_min_f1"), (result.confidence, "confidence_min_f1")):
         if control:
@@ -210,7 +247,7 @@ def summarise(logger: WandbLogger | None, result: RunResult) -> None:
     # So that every ROUGE score has a curve over ρ of its own.
     if result.settings["rho"] is not None:
         summary[f"rouge_{result.settings['rouge']}/min_f1"] = score.mean
-    logger.experiment.summary.update(summary)
+    logger.summarise(summary, result)  # type: ignore[attr-defined]
 
 
 def confusion_table(titles: list[str], counts: list[list[int]]) -> str:

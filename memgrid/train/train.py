@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
-from pytorch_lightning.loggers import WandbLogger
+from pytorch_lightning.loggers.logger import Logger
 
 from memgrid.config.derive import Member, members, partition, protocol
 from memgrid.config.names import settings, training_key, training_seed
@@ -169,7 +169,7 @@ def paper_protocol(history: list[MemberEpoch], batch_size: int) -> PaperProtocol
 
 
 def fit(
-    run: RunConfig, panel: list[Member], data: AttentionData, checkpoints: Path, logger: WandbLogger | None
+    run: RunConfig, panel: list[Member], data: AttentionData, checkpoints: Path, logger: Logger | None
 ) -> tuple[list[MemberEpoch], np.ndarray]:
     """Train a panel, going on from the newest sound checkpoint in the folder `checkpoints` if there is one.
 
@@ -188,7 +188,7 @@ def fit(
         run.trainer.channels_last,
     )
     state = resumable(checkpoints, module, lambda state: "history" in state)
-    if logger is not None and state is not None:  # wandb may have been killed before it wrote the last epochs
+    if logger is not None and state is not None:  # the tracker may have been killed before it wrote the last epochs
         log_history(logger, history_of(state["history"]))
     with trainer_of(run.trainer, run.cnn.epochs, checkpoints, state, logger=logger) as (trainer, path):
         trainer.fit(module, data, ckpt_path=path, weights_only=True)

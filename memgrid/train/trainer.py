@@ -13,7 +13,7 @@ from typing import Any
 import pytorch_lightning as lightning
 import torch
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint, RichProgressBar
-from pytorch_lightning.loggers import WandbLogger
+from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.plugins import TorchCheckpointIO
 from pytorch_lightning.plugins.environments import LightningEnvironment  # type: ignore[attr-defined]
 
@@ -61,7 +61,7 @@ def trainer_of(
     folder: Path,
     state: State | None,
     every: int | None = 1,
-    logger: WandbLogger | None = None,
+    logger: Logger | None = None,
     bar: bool = True,
 ) -> Iterator[tuple[lightning.Trainer, Path | None]]:
     """A trainer, and the path with which its training goes on, None where it begins; to be used inside the `with`.

@@ -32,6 +32,8 @@ from memgrid.io.paths import CONF
 from memgrid.launch.sweep import Composer
 from memgrid.pipeline.__main__ import COMMAND as TRACE
 from memgrid.pipeline.__main__ import named as with_keys
+from memgrid.pipeline.face.__main__ import COMMAND as EXPORT
+from memgrid.pipeline.face.__main__ import named as with_root
 from memgrid.pretrain.__main__ import COMMAND as PRETRAIN
 from memgrid.report.__main__ import COMMAND as REPORT
 from memgrid.status import COMMAND as STATUS
@@ -55,7 +57,7 @@ def keys_of(command: Command) -> dict[str, set[str]]:
 
 
 # Keys of the commands whose settings are not composed here.
-KEYS = {command.name: keys_of(command) for command in (STATUS, REPORT, TRACE, STORE, TRACKING)}
+KEYS = {command.name: keys_of(command) for command in (STATUS, REPORT, TRACE, EXPORT, STORE, TRACKING)}
 KEYS["pretrain"] = {"": {one.key for one in settings(PRETRAIN)}}
 COMPOSED = {"run": typed, "audit": typed_audit}
 FLAGS = {"--help", "--version"}
@@ -150,7 +152,7 @@ def trouble(command: str, folder: Path) -> str | None:
     if not module:
         named = given[:1] and given[0] in {*KEYS, *COMPOSED}
         module, given = (given[0], given[1:]) if named else ("run", given)
-    given = with_keys(given) if module == "trace" else given
+    given = {"trace": with_keys, "export": with_root}.get(module, list)(given)
     if module in COMPOSED:
         return trouble_of_settings(module, given, folder)
     return trouble_of_keys(module, given) if module in KEYS else f"memgrid has no command {module}"

@@ -56,7 +56,8 @@ def test_a_root_without_runs_is_one_sentence(tmp_path):
     [
         (
             "rot=here",
-            "the report knows only root=<folder>, out=<folder>, sort=min_f1|worst_pair, flow=<taxonomy>,<taxonomy>, style=ours|paper and text=true|false",
+            "the report knows only root=<folder>, out=<folder>, sort=min_f1|worst_pair, flow=<taxonomy>,<taxonomy>, style=ours|paper and "
+            "text=true|false",
         ),
         ("sort=f1", "sort=f1 is nothing that a ranking is sorted by: use sort=min_f1 or sort=worst_pair"),
         ("text=yes", "text=yes is neither true nor false: text=true puts the text"),

@@ -245,6 +245,7 @@ def test_where_duplicates_are_counted_changes_the_folder_of_runs_that_read_them(
         "trainer.threads=1",
         "label.processes=3",
         "wandb=off",
+        "tracking=csv",
         "llm.batch_tokens=640",
         "localize.method=gradient",
         "intervene.percent=[5]",

@@ -64,7 +64,7 @@ def test_the_version(started, monkeypatch, capsys):
     [
         (
             "statsu",
-            "statsu is no command: use run, status, report, audit, trace, store, tracking or pretrain, or key=value for a run (did you",
+            "statsu is no command: use run, status, report, audit, trace, export, store, tracking or pretrain, or key=value for a run",
         ),
         ("taxonomy", "taxonomy is no command"),
         ("help", "help is no command"),

@@ -85,6 +85,22 @@ class Run(RunData):
 
         return hooks_of(self, choose(self, title, unit, way, number, percent))
 
+    def export(
+        self, out: str | Path, format: str = "parquet", *, text: bool = False, license: str = "unknown", public: bool = False
+    ) -> str:
+        """Write the run as a data set that `datasets.load_dataset` reads, and say where it is; see docs/sharing.md.
+
+        Args:
+            out: a folder outside of the root, or `hub:owner/name`. format: parquet or csv. text: with tokens and text of the samples.
+            license: of the data set, as the hub calls it. public: on the hub, for everybody to see.
+
+        Raises:
+            UserError: a value is of no use, the run lacks a file, or the disk or the hub does not take it.
+        """
+        from memgrid.pipeline.face.export.export import export
+
+        return export([self], self.root, out, format, text, license, public)
+
     def draw(self, name: str, *, title: str | None = None, pool: str = "mean", method: str | None = None) -> Drawing:
         """A figure of the run, in memory. Where the run lacks what it shows, the drawing says so in a sentence.
 

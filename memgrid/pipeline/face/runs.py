@@ -143,6 +143,14 @@ class Runs(Sequence[Run]):
         """How far trainings of the same partition lie apart in min-F1; None where none was trained more than once."""
         return noise_floor(self.rows)
 
+    def export(
+        self, out: str | Path, format: str = "parquet", *, text: bool = False, license: str = "unknown", public: bool = False
+    ) -> str:
+        """Write all of them as one data set; as `Run.export`."""
+        from memgrid.pipeline.face.export.export import export
+
+        return export(self, self.root, out, format, text, license, public)
+
     def draw(self, name: str, *, taxonomies: tuple[str, str] = ("prashanth", "rasy")) -> Drawing:
         """A figure of the runs, in memory. Where they lack what it shows, the drawing says so in a sentence.
 

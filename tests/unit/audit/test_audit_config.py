@@ -276,6 +276,7 @@ SAME = {
     "part": "1",
     "parts": "3",
     "keep": "weights",
+    "tracking.name": "csv",
     "wandb.mode": "online",
     "wandb.project": "other",
     "wandb.entity": "somebody",

@@ -18,6 +18,7 @@ from memgrid.io.digests import read_yaml
 from memgrid.io.paths import CONF
 
 PLAIN = re.compile(r"[\w./:@%+?|~-]+")  # what Hydra takes for a text without quotes
+COMPOSED = ("run", "audit", "pretrain")  # commands whose words Hydra reads, in its grammar
 OWN_FILES = {"llm": "hf", "corpus": "tables", "taxonomy": "rasy"}  # chosen where no file has the name: all keys are typed
 
 
@@ -30,6 +31,12 @@ def command(run: RunConfig, *words: str) -> str:
     keys = {word.split("=")[0] for word in words}
     typed = [*(word for word in overrides(run) if word.split("=")[0] not in keys), *words]
     return " ".join(["python -m memgrid.run", *map(shlex.quote, typed)])
+
+
+def command_of(name: str, root: str | Path, *words: str) -> str:
+    """A command on a root, as it is typed: the default root need not be."""
+    rooted = [] if str(root) == RunConfig().root else [f"root={text(str(root)) if name in COMPOSED else root}"]
+    return " ".join([f"python -m memgrid.{name}", *map(shlex.quote, [*words, *rooted])])
 
 
 def overrides(run: RunConfig) -> list[str]:

@@ -12,7 +12,7 @@ from memgrid.config.derive import members, protocol
 from memgrid.config.schema import RunConfig
 from memgrid.corpus.splits import fetch_splits, is_on_hub
 from memgrid.errors import UserError
-from memgrid.io.display import plural
+from memgrid.io.display import plural, watcher
 from memgrid.io.files import check_room
 from memgrid.label.code import code_model
 from memgrid.label.features import Columns, onset_columns, reference_columns
@@ -287,4 +287,5 @@ def do_stages(run: RunConfig, workspace: Workspace) -> None:
     context = RunContext(run, workspace)
     for stage, work in STAGES.items():
         if stage in run.stages:
+            watcher().stage(stage)
             work(context)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from memgrid.config.derive import taxonomy
 from memgrid.config.names import called, training_key, work_folder
+from memgrid.config.overrides import command_of
 from memgrid.config.schema import OWN_STAGES, RunConfig
 from memgrid.config.validate import typed, validate
 from memgrid.corpus.corpus import load_corpus
@@ -92,6 +93,20 @@ class Runs(SweepTarget):
         if result is None:
             return "done"
         return f"done, min-F1 {result.panel.min_f1.mean:.1f}" + (f" ({result.doubt})" if result.doubt else "")
+
+    def score(self, run: RunConfig) -> str:
+        """Its min-F1."""
+        result = RunFolder.of(run).result() if owns(run) else None
+        return "" if result is None else f"{result.panel.min_f1.mean:.1f}"
+
+    def keeps_result(self, run: RunConfig) -> bool:
+        """As `owns`."""
+        return owns(run)
+
+    def ways_on(self, runs: Iterable[RunConfig]) -> list[str]:
+        """The report of each root in which a run has its result."""
+        roots = sorted({run.root for run in runs if owns(run) and RunFolder.of(run).is_finished()})
+        return [f"The report on all runs there: {command_of('report', root)}" for root in roots]
 
     def needs_internet(self, run: RunConfig) -> bool:
         """To fetch."""

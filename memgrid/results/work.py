@@ -72,6 +72,16 @@ class WorkFolder:
         """The job that waits in the queue for it."""
         return self.path / "queued.json"
 
+    @property
+    def doing_file(self) -> Path:
+        """What the process that works on it is doing, see `results.doing.notes`; believed while that holds `doing_lock`."""
+        return self.path / "doing.json"
+
+    @property
+    def doing_lock(self) -> Path:
+        """Held by the process that says what it is doing."""
+        return self.path / ".doing.lock"
+
     def lock(self, timeout: float) -> Lock:
         """The folder's lock, to be held while working on it; filelock.Timeout if another process holds it for so many seconds."""
         return lock(self.lock_file, timeout)
@@ -90,7 +100,7 @@ class WorkFolder:
 
     def is_empty(self) -> bool:
         """Whether nothing is in it but what says that work was begun."""
-        notes = (self.lock_file, self.config, self.failure_file, self.job_file, self.queued_file)
+        notes = (self.lock_file, self.config, self.failure_file, self.job_file, self.queued_file, self.doing_file, self.doing_lock)
         return {entry.name for entry in os.scandir(self.path)} <= {path.name for path in notes}
 
     def remove(self) -> None:

@@ -62,7 +62,7 @@ def forgettable_state(word: str) -> str:
     """A state that was typed and of which nothing is lost that was finished; UserError if it is none."""
     if word not in FORGETTABLE:
         raise UserError(
-            f"forget={word} is not possible: use {', '.join(FORGETTABLE)}{nearest(word, FORGETTABLE)}; results are never forgotten"
+            f"forget={word} is not possible: use {', '.join(FORGETTABLE)}; results are never forgotten{nearest(word, FORGETTABLE)}"
         )
     return word
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,11 @@ class Audits(SweepTarget):
         """With the page, where the whole audit is."""
         page = attack_folder(run).page
         return f"done, the audit too: {page}" if page.exists() else "done"
+
+    def ways_on(self, runs: Iterable[AuditConfig]) -> list[str]:
+        """The pages that are there."""
+        pages = dict.fromkeys(str(attack_folder(run).page) for run in runs if attack_folder(run).page.exists())
+        return [f"What the audit found: {page}" for page in pages]
 
     def needs_internet(self, run: AuditConfig) -> bool:
         """Never."""

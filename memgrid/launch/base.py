@@ -25,7 +25,7 @@ from yaml import YAMLError
 from memgrid.config.mistakes import broken_file, one_sentence
 from memgrid.errors import UserError
 from memgrid.io.commands import any_terminal
-from memgrid.io.display import sentences_for_warnings
+from memgrid.io.display import plural, sentences_for_warnings
 from memgrid.launch.handover import another_folder, answer_file, close, python
 from memgrid.launch.job import ending_on_sigterm, log_file, requeue_in_peace
 from memgrid.launch.progress.board import Board
@@ -197,7 +197,7 @@ class JobLauncher(Launcher):  # type: ignore[misc]
         except (FailedJobError, FailedSubmissionError) as error:
             raise UserError(f"SLURM refused the jobs: {reason(str(error))}") from None
         names = f"job {jobs[0].job_id}" if len(jobs) == 1 else f"{len(jobs)} jobs, {jobs[0].job_id} to {jobs[-1].job_id}"
-        print(f"memgrid: {sum(map(len, batch))} runs submitted as {names}; logs are in {self.folder}", flush=True)
+        print(f"memgrid: {plural(sum(map(len, batch)), 'run')} submitted as {names}; logs are in {self.folder}", flush=True)
         return {job.job_id: (job, tasks) for job, tasks in zip(jobs, batch, strict=True)}
 
     def checkpoint(self, *arguments: Any) -> Any:

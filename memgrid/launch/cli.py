@@ -25,6 +25,7 @@ from memgrid.io.files import disk_trouble
 from memgrid.io.locks import missing_right
 from memgrid.io.paths import CONF
 from memgrid.launch.job import INTERRUPTED, TERMINATED, ending_on_sigterm, in_job, job_number, log_file
+from memgrid.launch.progress.ending import settings_of
 from memgrid.launch.progress.tally import Tally
 from memgrid.launch.tasks import SweepTarget
 from memgrid.launch.workspace import Workspace
@@ -141,9 +142,11 @@ def begin_in_turn(workspace: Workspace, number: int) -> None:
     """Say which run of a sweep in this process begins, how many have ended, and how long the rest will take."""
     tally = workspace.shared(Tally)
     run = workspace.planned.get(tuple(HydraConfig.get().overrides.task))
-    if tally.total > 1 and run is not None and workspace.target is not None:
-        so_far = f"; {tally.text()}" if tally.ended else ""
-        print(f"memgrid: run {number + 1} of {tally.total}, {workspace.target.name(run)}{so_far}", flush=True)
+    if tally.total > 1 and run is not None:
+        typed = list(workspace.planned)
+        setting = settings_of(typed)[typed.index(tuple(HydraConfig.get().overrides.task))]
+        so_far = f" ({tally.text()})" if tally.ended else ""
+        print(f"memgrid: run {number + 1} of {tally.total}, {setting}{so_far}", flush=True)
     tally.begin(number)
 
 

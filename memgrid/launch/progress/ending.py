@@ -12,7 +12,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from memgrid.config.overrides import command_of
 from memgrid.errors import UserError
 from memgrid.io.display import plural, visible
 from memgrid.launch.tasks import SweepTarget
@@ -74,6 +73,8 @@ def table_of(found: Mapping[str, tuple[str, str, Failure | None]]) -> Table:
 
 def advice(failed: Mapping[str, Failure], total: int, roots: Iterable[str], command: str) -> list[str]:
     """Which runs failed, why, where the log lies, and what to type to go on."""
+    from memgrid.config.overrides import command_of  # imports polars, and other programs with Hydra import this module
+
     if not failed:
         return []
     lines = [f"{plural(len(failed), 'run')} of {total} failed:"]

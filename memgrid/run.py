@@ -20,6 +20,7 @@ from memgrid.io.files import remove
 from memgrid.launch.cli import attempt, composed, noted, prepared_root, restarted, start
 from memgrid.launch.job import check_tasks, log_file
 from memgrid.launch.workspace import Workspace
+from memgrid.pipeline.places import refuse_lost
 from memgrid.pipeline.sweep import Runs, owns, result_of, stay_offline
 from memgrid.results.findings import print_result, stage_sentences
 from memgrid.results.folder import RunFolder, work_folder_of
@@ -96,9 +97,10 @@ def run_shared(run: RunConfig, folder: WorkFolder, workspace: Workspace) -> None
 
 def go_through(run: RunConfig, folder: WorkFolder, workspace: Workspace) -> None:
     """The stages that the run asks for, in their order."""
+    stay_offline(run)
+    refuse_lost(run)
     if "train" in run.stages:
         write_yaml(OmegaConf.structured(run), folder.config)
-    stay_offline(run)
     from memgrid.pipeline.stages import do_stages  # imports torch, which a finished or a refused run can do without
 
     do_stages(run, workspace)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from memgrid.audit.config import (
     AuditConfig,
     models_to_train,
+    refuse_lost,
     typed,
     validate,
 )
@@ -30,6 +31,11 @@ class Audits(SweepTarget):
     def validate(self, run: AuditConfig) -> None:
         """As `memgrid.audit.config.validate`."""
         validate(run)
+
+    def together(self, runs: Sequence[AuditConfig]) -> None:
+        """A path that is wrong is told before anything is submitted."""
+        for run in runs:
+            refuse_lost(run)
 
     def plan(self, run: AuditConfig) -> None:
         """Nothing: an audit that was begun says itself what it lacks."""

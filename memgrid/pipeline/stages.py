@@ -27,7 +27,6 @@ from memgrid.report.figures.run import draw_confusion, draw_maps
 from memgrid.results.findings import print_result
 from memgrid.results.folder import RunFolder
 from memgrid.results.result import Origin
-from memgrid.results.transfers.sources import find_sources
 from memgrid.store.extract import extract, score_and_extract
 from memgrid.store.sharing import part_of
 from memgrid.train.devices import check_gpu
@@ -279,11 +278,9 @@ def do_stages(run: RunConfig, workspace: Workspace) -> None:
     """Go through the stages that the run asks for, in their order.
 
     Raises:
-        UserError: a GPU is asked for that is not there, a run whose networks are to be tried is not, or a stage cannot be done.
+        UserError: a GPU is asked for that is not there, or a stage cannot be done.
     """
     check_gpu(run)
-    if "transfer" in run.stages:
-        find_sources(run, RunFolder.of(run).path)  # before hours of work
     context = RunContext(run, workspace)
     for stage, work in STAGES.items():
         if stage in run.stages:

@@ -20,6 +20,7 @@ from memgrid.errors import UserError
 from memgrid.io.digests import write_yaml
 from memgrid.launch.tasks import SweepTarget
 from memgrid.launch.workspace import Workspace
+from memgrid.pipeline.places import refuse_lost
 from memgrid.results.folder import RunFolder
 from memgrid.results.records import refuse_rivals
 from memgrid.results.result import RunResult
@@ -39,7 +40,14 @@ class Runs(SweepTarget):
         validate(run)
 
     def together(self, runs: Sequence[RunConfig]) -> None:
-        """As `memgrid.results.records.refuse_rivals`."""
+        """As `memgrid.results.records.refuse_rivals`; and a path that is wrong is told before anything is submitted."""
+        seen: list[Any] = []
+        for run in runs:
+            if (what := (run.stages, run.llm, run.corpus, run.label, run.taxonomy.name)) not in seen and not RunFolder.of(
+                run
+            ).is_finished():
+                seen.append(what)
+                refuse_lost(run, hub=False)
         refuse_rivals(runs, lambda run, stage: RunFolder.of(run).record_path(run, stage))
 
     def same(self, run: RunConfig) -> tuple[Any, ...] | None:

@@ -43,9 +43,8 @@ class Runs(SweepTarget):
         """As `memgrid.results.records.refuse_rivals`; and a path that is wrong is told before anything is submitted."""
         seen: list[Any] = []
         for run in runs:
-            if (what := (run.stages, run.llm, run.corpus, run.label, run.taxonomy.name)) not in seen and not RunFolder.of(
-                run
-            ).is_finished():
+            what = (run.stages, run.llm, run.corpus, run.label, run.taxonomy.name)
+            if what not in seen and not RunFolder.of(run).is_finished():
                 seen.append(what)
                 refuse_lost(run, hub=False)
         refuse_rivals(runs, lambda run, stage: RunFolder.of(run).record_path(run, stage))

@@ -10,6 +10,7 @@ from filelock import Timeout
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
+from memgrid.config.derive import forced
 from memgrid.config.describe import Composed, helped
 from memgrid.config.schema import RunConfig
 from memgrid.config.validate import register, typed
@@ -68,8 +69,7 @@ def run_alone(run: RunConfig, folder: RunFolder, workspace: Workspace) -> None:
         with folder.lock(JOB_WAITS if restarted(folder.path) else TERMINAL_WAITS):
             if run.force and restarted(folder.path):
                 run = replace(run, force=False)  # what is there is this job's own
-            if run.force:
-                clear(run, folder)
+            clear(run, folder)
             if (done := result_of(run)) is not None:  # while this process waited for the lock
                 return print_done(run, done, folder, workspace.console)
             folder.note_job(log_file())
@@ -82,6 +82,8 @@ def run_alone(run: RunConfig, folder: RunFolder, workspace: Workspace) -> None:
 def run_shared(run: RunConfig, folder: WorkFolder, workspace: Workspace) -> None:
     """Do stages whose results all runs share. While that lasts, and if it does not end well, `status` finds a folder of the job's own."""
     folder.path.mkdir(parents=True, exist_ok=True)
+    if run.force and restarted(folder.path):
+        run = replace(run, force=False)
     try:
         lock = folder.lock(0).acquire()
     except Timeout:
@@ -108,8 +110,9 @@ def go_through(run: RunConfig, folder: WorkFolder, workspace: Workspace) -> None
 
 def clear(run: RunConfig, folder: RunFolder) -> None:
     """Remove the results of the stages that are to be done again, but not the lock that this process holds."""
-    later = [path for stage in LATER if stage in run.stages for path in folder.stage_files(run, stage)]
-    for entry in folder.path.iterdir() if "train" in run.stages else later:
+    again = forced(run)
+    later = [path for stage in LATER if stage in again for path in folder.stage_files(run, stage)]
+    for entry in folder.path.iterdir() if "train" in again else later:
         if entry != folder.lock_file:
             remove(entry)
 

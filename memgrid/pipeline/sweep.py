@@ -10,7 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from memgrid.config.derive import taxonomy
+from memgrid.config.derive import forced, taxonomy
 from memgrid.config.names import called, training_key, work_folder
 from memgrid.config.overrides import command_of
 from memgrid.config.schema import OWN_STAGES, RunConfig
@@ -132,7 +132,7 @@ def result_of(run: RunConfig) -> RunResult | None:
         UserError: a user's tables hold other sequences, or a user's folder other weights, than when the run was finished: its name tells
             their places alone.
     """
-    if run.force or not owns(run):
+    if forced(run) or not owns(run):
         return None
     folder = RunFolder.of(run)
     result = folder.result()

@@ -223,3 +223,19 @@ def test_a_finished_run_of_edited_tables_is_not_returned(done_copy, quick, mini,
     process = memgrid_here(*given, check=False)
     assert process.returncode == 1
     assert "holds other sequences than when this run was finished" in process.stderr
+
+
+def test_shared_work_is_done_again_where_it_is_named_and_the_training_stays(done_copy, quick):
+    (folder,) = folders(done_copy)
+    result, before = (folder / "metrics.json").read_bytes(), list((done_copy / "attention").rglob("*.h5"))
+    label = next((done_copy / "labels").rglob("memorized.parquet"))
+    content, stamp = pl.read_parquet(label), label.stat().st_mtime_ns
+    shown = memgrid_here(*quick, f"root={done_copy}", "force=[label,extract]").stdout
+    assert "computed anew, for all runs that share them" in shown
+    assert "extract  removed the attention of these samples" in shown
+    assert " 0 already in" in shown
+    assert "min-F1" in shown
+    assert label.stat().st_mtime_ns > stamp
+    assert pl.read_parquet(label).equals(content)
+    assert not any(path.exists() for path in before)
+    assert (folder / "metrics.json").read_bytes() == result

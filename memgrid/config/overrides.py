@@ -11,6 +11,7 @@ from typing import Any, cast
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from memgrid.config.mistakes import quoted
 from memgrid.config.names import HARDWARE, NOT_IN_RUN_ID
 from memgrid.config.schema import RunConfig
 from memgrid.errors import DamagedError, UserError
@@ -109,8 +110,7 @@ def text(value: Any) -> str:
         return f"{{{','.join(f'{key}:{text(entry)}' for key, entry in value.items())}}}"
     if not isinstance(value, str) or PLAIN.fullmatch(value):
         return str(value)
-    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
+    return quoted(value)
 
 
 def read_config(path: Path, root: Path) -> RunConfig:

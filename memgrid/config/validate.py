@@ -229,7 +229,8 @@ def refuse_stages(stages: Sequence[str], every: Sequence[str]) -> None:
     unknown = [stage for stage in stages if stage not in every]
     if unknown or not stages:
         what = f"{unknown[0]} is no stage" if unknown else "nothing would be done"
-        raise UserError(f"stages=[{','.join(stages)}]: {what}, choose from {', '.join(every)}")
+        near = nearest(unknown[0], every) if unknown else ""
+        raise UserError(f"stages=[{','.join(stages)}]: {what}, choose from {', '.join(every)}{near}")
 
 
 def refuse_part(part: int, parts: int) -> None:

@@ -10,6 +10,7 @@ from contextlib import chdir, contextmanager, suppress
 from pathlib import Path
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -19,7 +20,7 @@ from yaml import YAMLError
 
 from memgrid.config.mistakes import broken_file, one_sentence
 from memgrid.errors import BusyError, UserError
-from memgrid.io.commands import any_terminal, end_without_reader, reader_has_gone, refuse_unreadable
+from memgrid.io.commands import any_terminal, end_without_reader, nearest, reader_has_gone, refuse_unreadable
 from memgrid.io.display import sentences_for_warnings
 from memgrid.io.files import disk_trouble
 from memgrid.io.locks import missing_right
@@ -52,6 +53,7 @@ def start(task: Callable[[], object], target: SweepTarget | None = None) -> None
         try:
             refuse_unreadable(sys.argv[1:])
             with workspace.entered(), ending_on_sigterm(workspace), sentences_for_warnings(), mended_for_hydra() as words:
+                refuse_unknown_options(words)
                 refuse_no_choice(words)
                 task()
         except KeyboardInterrupt:
@@ -89,6 +91,15 @@ def mended_for_hydra() -> Iterator[list[str]]:
         sys.argv = typed
         if usual is None:
             os.environ.pop("HYDRA_FULL_ERROR", None)
+
+
+def refuse_unknown_options(words: list[str]) -> None:
+    """Raise UserError for an option that Hydra does not have, of which it would print its usage."""
+    known = [option for action in get_args_parser()._actions for option in action.option_strings]
+    for word in words:
+        option = word.partition("=")[0]
+        if option.startswith("--") and not any(each.startswith(option) for each in known):
+            raise UserError(f"{word} is no option{nearest(option, known)}: `--help` lists them")
 
 
 def refuse_no_choice(words: list[str]) -> None:

@@ -124,7 +124,14 @@ def test_a_refusal_is_one_sentence_and_1_and_imports_nothing_heavy(words, script
         (("root=~/mg",), "root=~/mg cannot be read: no shell replaces ~ there, so write root=$HOME/mg"),
         (("stages=train",), "stages=train is one word, and a list is wanted: write stages=[train]"),
         (("taxonmy=rasy",), "taxonmy is no setting of memgrid (did you mean taxonomy?): `memgrid run --help` lists them"),
-        (("run", "status"), "status is no key=value: write status=<value>"),
+        (("run", "status"), "status is no key=value, but a command of its own: write memgrid status"),
+        (("--multirn", "seed=0,1"), "--multirn is no option (did you mean --multirun?): `--help` lists them"),
+        (("rouge=bot",), "rouge=bot is unknown: use both or l or 3 (did you mean both?)"),
+        (
+            ("stages=[lable]",),
+            "stages=[lable]: lable is no stage, choose from fetch, label, plan, extract, train, localize, intervene, transfer "
+            "(did you mean label?)",
+        ),
     ],
 )
 def test_what_hydra_cannot_read_is_told_with_its_mend(words, told, script, tmp_path):

@@ -48,7 +48,7 @@ def test_the_command_says_nothing_that_is_the_default():
 
 
 def test_values_are_written_as_hydra_reads_them():
-    assert [text(value) for value in (None, True, 0.5, [6, "a b"], {"a": None})] == ["null", "true", "0.5", "[6,'a b']", "{a:null}"]
+    assert [text(value) for value in (None, True, 0.5, [6, "a b"], {"a": None})] == ["null", "true", "0.5", '[6,"a b"]', "{a:null}"]
 
 
 def test_settings_come_back_from_disk_with_the_root_where_they_lie(tmp_path):

@@ -18,9 +18,9 @@ from memgrid.audit.config import AuditConfig
 from memgrid.config.mistakes import ELSEWHERE, broken_file, one_sentence, quoted, unreadable
 from memgrid.config.validate import register
 from memgrid.io.paths import CONF
-from memgrid.report.__main__ import COMMAND as report
-from memgrid.status import COMMAND as status
-from memgrid.store.__main__ import COMMAND as store
+from memgrid.report.__main__ import COMMAND as REPORT
+from memgrid.status import COMMAND as STATUS
+from memgrid.store.__main__ import COMMAND as STORE
 
 
 def told(word, name="run"):
@@ -102,7 +102,7 @@ def test_what_looks_like_a_text_is_mended_as_one(word):
 
 
 def test_keys_of_other_commands_are_theirs():
-    of_commands = {"status": status, "report": report, "store": store}
+    of_commands = {"status": STATUS, "report": REPORT, "store": STORE}
     for key, command in ELSEWHERE.items():
         keys = of_commands[command].keys
         assert any(key in {field.name for field in fields(each)} for each in (keys.values() if isinstance(keys, dict) else [keys]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 from filelock import Timeout
 from omegaconf import DictConfig, OmegaConf
@@ -12,13 +12,14 @@ from rich.console import Console
 
 from memgrid.config.derive import forced
 from memgrid.config.describe import Composed, helped
+from memgrid.config.overrides import CONFIG_DIR
 from memgrid.config.schema import RunConfig
 from memgrid.config.validate import register, typed
 from memgrid.errors import BusyError, UserError
 from memgrid.io.commands import HELP, any_terminal
 from memgrid.io.digests import write_yaml
 from memgrid.io.files import remove
-from memgrid.launch.cli import attempt, composed, noted, prepared_root, restarted, start
+from memgrid.launch.cli import attempt, composed, config_dir, noted, prepared_root, restarted, start
 from memgrid.launch.job import check_tasks, log_file
 from memgrid.launch.workspace import Workspace
 from memgrid.pipeline.places import refuse_lost
@@ -102,7 +103,7 @@ def go_through(run: RunConfig, folder: WorkFolder, workspace: Workspace) -> None
     stay_offline(run)
     refuse_lost(run)
     if "train" in run.stages:
-        write_yaml(OmegaConf.structured(run), folder.config)
+        write_yaml(OmegaConf.create(asdict(run) | ({CONFIG_DIR: own} if (own := config_dir()) else {})), folder.config)
     from memgrid.pipeline.stages import do_stages  # imports torch, which a finished or a refused run can do without
 
     do_stages(run, workspace)

@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from memgrid.config.overrides import command_of
 from memgrid.config.schema import RunConfig
 from memgrid.errors import UserError
 from memgrid.io.commands import HELP, Command, explained, key, nearest, parsed, start
@@ -227,7 +228,7 @@ def show(root: Path, state: str | None, console: Console) -> None:
     tables = all_states(root)
     table = pl.concat(tables.values())
     if not table.height:
-        raise UserError(f"root={root} holds no run and no audit: start one with `python -m memgrid.run root={root}`")
+        raise UserError(f"root={root} holds no run and no audit: start one with `{command_of('run', root)}`")
     for what, of_kind in tables.items():
         if of_kind.height:
             console.print(f"{of_kind.height} {what if of_kind.height > 1 else what.removesuffix('s')} below {root}", soft_wrap=True)
@@ -238,7 +239,8 @@ def show(root: Path, state: str | None, console: Console) -> None:
     if shown.height:
         console.print(rows_table(shown))
     if shown.height < rows.height:
-        console.print(f"and {rows.height - shown.height} more: state={'|'.join(STATES)} lists all of one state", style="dim")
+        more = f"and {rows.height - shown.height} more; all of one state: {command_of('status', root, 'state=failed')}"
+        console.print(more, style="dim", soft_wrap=True, highlight=False)
 
 
 def main(arguments: list[str]) -> None:

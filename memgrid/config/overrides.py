@@ -12,13 +12,14 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from memgrid.config.mistakes import quoted
-from memgrid.config.names import HARDWARE, NOT_IN_RUN_ID
+from memgrid.config.names import HARDWARE, NOT_IN_RUN_ID, run_folder
 from memgrid.config.schema import RunConfig
 from memgrid.errors import DamagedError, UserError
 from memgrid.io.digests import read_yaml
 from memgrid.io.paths import CONF
 
 PLAIN = re.compile(r"[\w./:@%+?|~-]+")  # what Hydra takes for a text without quotes
+CONFIG_DIR = "config_dir"  # in a run's config.yaml, beside its settings: --config-dir, if there was one
 COMPOSED = ("run", "audit", "pretrain")  # commands whose words Hydra reads, in its grammar
 OWN_FILES = {"llm": "hf", "corpus": "tables", "taxonomy": "rasy"}  # chosen where no file has the name: all keys are typed
 
@@ -26,12 +27,23 @@ OWN_FILES = {"llm": "hf", "corpus": "tables", "taxonomy": "rasy"}  # chosen wher
 def command(run: RunConfig, *words: str) -> str:
     """The command that starts this run, and not another: every setting that decides its result and is not the default, its root, `words`.
 
-    What `words` set takes the place of the run's own. A taxonomy of the user's own is named; the folder that holds its file
-    (`--config-dir`) is not known here.
+    What `words` set takes the place of the run's own. A taxonomy of the user's own is named, with the folder of its file
+    (`--config-dir`), which the run's `config.yaml` knows.
     """
     keys = {word.split("=")[0] for word in words}
     typed = [*(word for word in overrides(run) if word.split("=")[0] not in keys), *words]
+    if run.taxonomy.name not in {path.stem for path in (CONF / "taxonomy").glob("*.yaml")} and (own := config_dir(run)):
+        typed += ["--config-dir", own]
     return " ".join(["python -m memgrid.run", *map(shlex.quote, typed)])
+
+
+def config_dir(run: RunConfig) -> str | None:
+    """The folder of the user's own files that was named when the run was started, or None."""
+    try:
+        noted = read_yaml(run_folder(run) / "config.yaml").get(CONFIG_DIR)
+    except (OSError, DamagedError, AttributeError):
+        return None
+    return None if noted is None else str(noted)
 
 
 def command_of(name: str, root: str | Path, *words: str) -> str:
@@ -55,7 +67,7 @@ def overrides(run: RunConfig) -> list[str]:
         chosen = chosen_file(group, wanted[group], usual[group])
         words += [f"{group}={chosen}"] if chosen != usual[group] else []
         path = CONF / group / f"{chosen}.yaml"
-        base[group] = OmegaConf.merge(base[group], load(path)) if path.is_file() else wanted[group]
+        base[group] = OmegaConf.merge(base[group], load(path) if path.is_file() else wanted[group])
     given = OmegaConf.to_container(OmegaConf.structured(run))
     words += differences(flat(OmegaConf.to_container(base, resolve=True)), flat(given))
     return words if run.root == RunConfig().root else [*words, f"root={text(run.root)}"]

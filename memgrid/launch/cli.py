@@ -93,6 +93,12 @@ def mended_for_hydra() -> Iterator[list[str]]:
             os.environ.pop("HYDRA_FULL_ERROR", None)
 
 
+def config_dir() -> str | None:
+    """The folder of files of the user's own that --config-dir named, None if it was not given; within `hydra.main`."""
+    own = [source.path for source in HydraConfig.get().runtime.config_sources if source.provider == "command-line"]
+    return str(Path(own[0].removeprefix("file://")).absolute()) if own else None
+
+
 def refuse_unknown_options(words: list[str]) -> None:
     """Raise UserError for an option that Hydra does not have, of which it would print its usage."""
     known = [option for action in get_args_parser()._actions for option in action.option_strings]

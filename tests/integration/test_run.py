@@ -1,6 +1,7 @@
 """What a user types: runs, multiruns, resuming, and what is refused."""
 
 import json
+import shlex
 import shutil
 import signal
 import time
@@ -11,6 +12,7 @@ from conftest import FEWER, kill_in_the_middle, memgrid, memgrid_here
 from filelock import FileLock
 from tokenizers import Tokenizer
 
+from memgrid.config.overrides import command, read_config
 from memgrid.errors import StoreWarning
 from memgrid.io.paths import TOY
 
@@ -210,7 +212,14 @@ def test_a_taxonomy_of_ones_own_is_one_file(done_copy, quick, tmp_path):
     assert "class 'Templates' of taxonomy 'mine' can never match: 'Others' comes before it" in process.stderr
     (folder / "mine.yaml").write_text("name: mine\nclasses: {Templates: reconstruct, Others: memorized}\n")
     assert "Templates" in memgrid_here(*given).stdout
-    assert len(list(done_copy.glob("runs/toy/mine/*/metrics.json"))) == 1
+    (found,) = done_copy.glob("runs/toy/mine/*/metrics.json")
+    # What is proposed for it names the folder of that file, and is this very run when it is typed.
+    again = shlex.split(command(read_config(found.with_name("config.yaml"), done_copy), "wandb=off"))
+    assert again[:3] == ["python", "-m", "memgrid.run"]
+    assert again[-2:] == ["--config-dir", str(folder.parent)]
+    before = found.stat().st_mtime_ns
+    assert "Templates" in memgrid_here(*again[3:]).stdout
+    assert found.stat().st_mtime_ns == before
 
 
 def test_a_finished_run_of_edited_tables_is_not_returned(done_copy, quick, mini, tmp_path):

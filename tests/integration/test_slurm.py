@@ -352,7 +352,7 @@ def test_the_launching_process_is_disposable(cluster, prepared, quick, tmp_path)
         said = memgrid_here(f"root={root}", module="status", env={**cluster.env, "COLUMNS": "400"}).stdout
         told = f"as job {jobs}_0 (PD JobHeldUser)" if state == "waiting" else f"job {jobs}_0 on "
         assert told in said
-        assert said.count("train, epoch ") == 2 * (state == "running")
+        assert ("train, epoch " in said) == (state == "running")
         if state == "waiting":
             sweep.process.kill()
             sweep.output()

@@ -6,6 +6,7 @@ a hundredth of the time (and the first SPENT seconds), whatever the file system 
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import time
@@ -17,8 +18,9 @@ from datetime import datetime
 from filelock import Timeout
 
 from memgrid.errors import UserError
-from memgrid.io.digests import read_json, write_json
+from memgrid.io.digests import read_json
 from memgrid.io.display import Watcher, visible, watched
+from memgrid.io.files import fill, whole
 from memgrid.io.locks import lock
 from memgrid.results.work import WorkFolder
 
@@ -132,8 +134,8 @@ class Teller(Watcher):
         """Write the note, and remember how long that took."""
         before = time.monotonic()
         self.note = replace(self.note, at=time.time())
-        with suppress(UserError, OSError):
-            write_json(asdict(self.note), self.path)
+        with suppress(UserError, OSError), whole(self.path, sweep=False, durable=False) as partial:
+            fill(partial, json.dumps(asdict(self.note)).encode())
         self.written = time.monotonic()
         self.spent += self.written - before
 

@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from memgrid.audit.config import AuditConfig
+from memgrid.config.describe import groups
 from memgrid.config.mistakes import ELSEWHERE, broken_file, one_sentence, quoted, unreadable
 from memgrid.config.validate import register
 from memgrid.io.paths import CONF
@@ -170,3 +171,10 @@ def test_a_file_of_ones_own_that_cannot_be_read_is_named(content, sentence, swee
 
 def test_another_error_is_none_of_a_file():
     assert broken_file(ValueError("delta")) is None
+
+
+@pytest.mark.parametrize(("name", "group"), [(name, group) for name in ("run", "audit") for group in groups(name)])
+def test_a_choice_that_is_unknown_is_told_in_three_lines(name, group):
+    sentence = told(f"{group}=nonsense", name)
+    assert sentence.startswith(f"{group}=nonsense is unknown: use ")
+    assert len(sentence) <= 300

@@ -91,10 +91,10 @@ def test_a_bar_tells_whether_or_not_it_is_shown(folder, monkeypatch):
 
 
 def test_telling_takes_a_hundredth_of_the_time(folder, monkeypatch):
-    def slow(content, path):
+    def slow(path, content):
         time.sleep(0.02)
 
-    monkeypatch.setattr(notes, "write_json", slow)
+    monkeypatch.setattr(notes, "fill", slow)
     monkeypatch.setattr(notes, "EVERY", 0.0)
     with telling(folder):
         began = time.monotonic()
@@ -105,10 +105,10 @@ def test_telling_takes_a_hundredth_of_the_time(folder, monkeypatch):
 
 
 def test_what_cannot_be_written_costs_no_run(folder, monkeypatch):
-    def full(content, path):
+    def full(path, content):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(notes, "write_json", full)
+    monkeypatch.setattr(notes, "fill", full)
     with telling(folder):
         watcher().stage("train")
 

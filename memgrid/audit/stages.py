@@ -60,7 +60,7 @@ def train(audit: Audit) -> None:
         prepare(audit)  # before anything is removed
     numbers, took = models_to_train(audit.run), list[float]()
     lines, told = audit.run.trainer.progress and not on_terminal(), time.monotonic()
-    with progress_bar(audit.run.trainer.progress) as bar:
+    with progress_bar(audit.run.trainer.progress, telling=False) as bar:
         for place, number in enumerate(bar.track(numbers, description="shadow models")):
             began = time.monotonic()
             accuracy = train_one(audit, number, partial(tell_share, place, len(numbers)))

@@ -110,10 +110,16 @@ class Bar(Progress):
             self.advance(task)
 
 
-def progress_bar(wanted: bool = True) -> Bar:
-    """A bar, if wanted, that says what is done, how much of it, and how long it takes; gone when it is finished."""
+def progress_bar(wanted: bool = True, telling: bool = True) -> Bar:
+    """A bar, if wanted, that says what is done, how much of it, and how long it takes; gone when it is finished.
+
+    Args:
+        telling: tell the watcher the same; otherwise whoever is inside tells it better.
+    """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    return Bar(*columns, transient=True, disable=not (wanted and on_terminal()))
+    bar = Bar(*columns, transient=True, disable=not (wanted and on_terminal()))
+    bar.told = bar.told if telling else Watcher()
+    return bar
 
 
 def duration(seconds: float) -> str:

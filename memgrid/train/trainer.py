@@ -90,7 +90,7 @@ class ToldEpochs(Epochs):
     def __init__(self, epochs: int, what: str, shown: bool, line: Callable[[], str]) -> None:
         super().__init__(epochs, partial(self.step, watcher()))
         self.what, self.line = what, line
-        self.bar, self.lines = progress_bar(shown), shown and not on_terminal()
+        self.bar, self.lines = progress_bar(shown, telling=False), shown and not on_terminal()
 
     def step(self, told: Watcher, share: float) -> None:
         """A share is done."""

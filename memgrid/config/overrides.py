@@ -16,7 +16,7 @@ from memgrid.config.names import HARDWARE, NOT_IN_RUN_ID, run_folder
 from memgrid.config.schema import RunConfig
 from memgrid.errors import DamagedError, UserError
 from memgrid.io.digests import read_yaml
-from memgrid.io.paths import CONF
+from memgrid.io.paths import CONF, CONFIG
 
 PLAIN = re.compile(r"[\w./:@%+?|~-]+")  # what Hydra takes for a text without quotes
 CONFIG_DIR = "config_dir"  # in a run's config.yaml, beside its settings: --config-dir, if there was one
@@ -40,7 +40,7 @@ def command(run: RunConfig, *words: str) -> str:
 def config_dir(run: RunConfig) -> str | None:
     """The folder of the user's own files that was named when the run was started, or None."""
     try:
-        noted = read_yaml(run_folder(run) / "config.yaml").get(CONFIG_DIR)
+        noted = read_yaml(run_folder(run) / CONFIG).get(CONFIG_DIR)
     except (OSError, DamagedError, AttributeError):
         return None
     return None if noted is None else str(noted)

@@ -14,6 +14,7 @@ from filelock import Timeout
 from memgrid.errors import DamagedError, UserError
 from memgrid.io.digests import read_json, write_json
 from memgrid.io.locks import Lock, lock
+from memgrid.io.paths import CONFIG
 
 # Lines of a log that say nothing of the run.
 NOISE = (
@@ -55,7 +56,7 @@ class WorkFolder:
     @property
     def config(self) -> Path:
         """The settings as they were composed."""
-        return self.path / "config.yaml"
+        return self.path / CONFIG
 
     @property
     def failure_file(self) -> Path:

@@ -153,7 +153,7 @@ class JobLauncher(Launcher):  # type: ignore[misc]
                             print(f"memgrid: {error}; {len(waiting)} jobs wait until others have ended", flush=True)
                 ended = watch.ended({job_id: answer_file(job.paths) for job_id, (job, _) in active.items()})
                 for job_id in ended:
-                    elsewhere += collect(*active.pop(job_id), self.target, failures, board.tally.end)
+                    elsewhere += collect(*active.pop(job_id), self.target, failures, board.end)
                 board.look(active)
                 if refused and ended:
                     refused, fewer = False, len(ended)

@@ -56,11 +56,11 @@ class Doing:
 
     @property
     def left(self) -> float | None:
-        """Seconds that what is being done will still take, from when the note was written; None where nobody can tell yet."""
+        """Seconds that what is being done will still take, from when the note was written; None where nobody can tell."""
         since, passed = self.done - self.first, self.at - self.what_began
-        if not self.total or since <= 0 or passed <= 0:
+        if not self.total or since <= 0 or passed <= 0 or self.done >= self.total:
             return None
-        return max(0.0, (self.total - self.done) * passed / since)
+        return (self.total - self.done) * passed / since
 
     @property
     def how_far(self) -> str:

@@ -155,3 +155,7 @@ def test_a_log_gets_a_line_now_and_then_with_what_runs_where(planned, tmp_path, 
     assert first == "memgrid: 1 of 4 runs done, 1 running, 2 queued, no estimate before one has ended"
     assert second.startswith("  toy/busy: train, epoch 5 of 15, since ")
     assert "job 12_3 on " in second
+    board.end(3, failed=False, seconds=30)
+    board.last_line -= boards.LINE_SECONDS + 1
+    board.look({})
+    assert capsys.readouterr().out == "memgrid: 2 of 4 runs done, 2 queued, about 60 s left\n"

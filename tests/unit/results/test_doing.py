@@ -123,7 +123,9 @@ def test_the_rest_is_told_only_where_something_was_done(first, done, total, pass
 
 
 def test_half_of_it_takes_as_long_as_the_other_half():
-    assert Doing(0.0, what="epoch", done=6, total=10, first=2, what_began=100.0, at=140.0).left == 40
+    half = Doing(0.0, what="epoch", done=6, total=10, first=2, what_began=100.0, at=140.0)
+    assert half.left == 40
+    assert replace(half, done=10).left is None  # it is over, and what comes then is not said
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from memgrid.io.commands import COMMANDS, listed, nearest, refusal_of_home
 from memgrid.io.paths import CONF
 
 EXPERIMENT = re.compile(r"In 'experiment/(\w+)'")  # in front of what Hydra says of a file of this group
-LONGEST_LIST = 120  # characters of choices in a sentence
+LONGEST_LIST = 190  # characters of choices in a sentence
 # Keys of commands that Hydra does not compose, which somebody may give to another.
 ELSEWHERE = {"state": "status", "forget": "status", "watch": "status", "out": "report", "sort": "report", "flow": "report", "ids": "store"}
 INTERNAL = ("full_key:", "reference_type=", "object_type=", "To append", "See http")

@@ -61,7 +61,7 @@ def by_memgrid(run: AuditConfig, population: Population, data: Dataset, folder: 
     """CPU seconds of the steps of an epoch."""
     shadow = Timed(run, 0, population, data, "")
     folder.mkdir(exist_ok=True)
-    with trainer_of(run.trainer, 1, folder, None, None, bar=False) as (trainer, _):
+    with trainer_of(run.trainer, 1, folder, None, None) as (trainer, _):
         trainer.fit(shadow, Batches(shadow))
     return shadow.seconds
 

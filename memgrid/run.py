@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import shutil
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 from filelock import Timeout
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
+from memgrid.config.derive import forced
 from memgrid.config.describe import Composed, helped
+from memgrid.config.overrides import CONFIG_DIR
 from memgrid.config.schema import RunConfig
 from memgrid.config.validate import register, typed
 from memgrid.errors import BusyError, UserError
 from memgrid.io.commands import HELP, any_terminal
 from memgrid.io.digests import write_yaml
 from memgrid.io.files import remove
-from memgrid.launch.cli import attempt, composed, noted, prepared_root, restarted, start
+from memgrid.launch.cli import attempt, composed, config_dir, noted, prepared_root, restarted, start
 from memgrid.launch.job import check_tasks, log_file
 from memgrid.launch.workspace import Workspace
+from memgrid.pipeline.places import refuse_lost
 from memgrid.pipeline.sweep import Runs, owns, result_of, stay_offline
 from memgrid.results.findings import print_result, stage_sentences
 from memgrid.results.folder import RunFolder, work_folder_of
@@ -67,8 +70,7 @@ def run_alone(run: RunConfig, folder: RunFolder, workspace: Workspace) -> None:
         with folder.lock(JOB_WAITS if restarted(folder.path) else TERMINAL_WAITS):
             if run.force and restarted(folder.path):
                 run = replace(run, force=False)  # what is there is this job's own
-            if run.force:
-                clear(run, folder)
+            clear(run, folder)
             if (done := result_of(run)) is not None:  # while this process waited for the lock
                 return print_done(run, done, folder, workspace.console)
             folder.note_job(log_file())
@@ -81,6 +83,8 @@ def run_alone(run: RunConfig, folder: RunFolder, workspace: Workspace) -> None:
 def run_shared(run: RunConfig, folder: WorkFolder, workspace: Workspace) -> None:
     """Do stages whose results all runs share. While that lasts, and if it does not end well, `status` finds a folder of the job's own."""
     folder.path.mkdir(parents=True, exist_ok=True)
+    if run.force and restarted(folder.path):
+        run = replace(run, force=False)
     try:
         lock = folder.lock(0).acquire()
     except Timeout:
@@ -96,9 +100,10 @@ def run_shared(run: RunConfig, folder: WorkFolder, workspace: Workspace) -> None
 
 def go_through(run: RunConfig, folder: WorkFolder, workspace: Workspace) -> None:
     """The stages that the run asks for, in their order."""
-    if "train" in run.stages:
-        write_yaml(OmegaConf.structured(run), folder.config)
     stay_offline(run)
+    refuse_lost(run)
+    if "train" in run.stages:
+        write_yaml(OmegaConf.create(asdict(run) | ({CONFIG_DIR: own} if (own := config_dir()) else {})), folder.config)
     from memgrid.pipeline.stages import do_stages  # imports torch, which a finished or a refused run can do without
 
     do_stages(run, workspace)
@@ -106,8 +111,9 @@ def go_through(run: RunConfig, folder: WorkFolder, workspace: Workspace) -> None
 
 def clear(run: RunConfig, folder: RunFolder) -> None:
     """Remove the results of the stages that are to be done again, but not the lock that this process holds."""
-    later = [path for stage in LATER if stage in run.stages for path in folder.stage_files(run, stage)]
-    for entry in folder.path.iterdir() if "train" in run.stages else later:
+    again = forced(run)
+    later = [path for stage in LATER if stage in again for path in folder.stage_files(run, stage)]
+    for entry in folder.path.iterdir() if "train" in again else later:
         if entry != folder.lock_file:
             remove(entry)
 

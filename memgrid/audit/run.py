@@ -9,7 +9,7 @@ from dataclasses import replace
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
-from memgrid.audit.config import STAGES, AuditConfig, absolute, typed
+from memgrid.audit.config import STAGES, AuditConfig, absolute, refuse_lost, typed
 from memgrid.audit.folder import audit_folder, piece_folder
 from memgrid.audit.sweep import Audits
 from memgrid.config.describe import Composed, helped
@@ -39,8 +39,6 @@ COMMAND = Composed(
 def run_audit(run: AuditConfig, workspace: Workspace) -> None:
     """Go through the stages that are asked for, in their order."""
     check_tasks()
-    if "train" in run.stages:
-        check_trainer(run.trainer)
     piece = piece_folder(run)
     if not run.force and Audits().done(run):  # nothing is written: the root may be another user's
         with suppress(OSError):
@@ -53,6 +51,9 @@ def run_audit(run: AuditConfig, workspace: Workspace) -> None:
             run = replace(run, force=False)  # what is there is this job's own
         piece.note_job(log_file())
         with noted(piece.path, workspace, own=piece.path == audit_folder(run).path):
+            refuse_lost(run)
+            if "train" in run.stages:
+                check_trainer(run.trainer)
             keep_config(run)
             go_through(run, workspace)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from filelock import Timeout
@@ -19,8 +21,9 @@ from memgrid.audit.shadow.arrays import read_arrays, write_arrays
 from memgrid.audit.shadow.networks import build
 from memgrid.audit.shadow.training import train_shadow
 from memgrid.errors import UserError
-from memgrid.io.display import progress_bar
+from memgrid.io.display import duration, on_terminal, progress_bar, watcher
 
+LINE_SECONDS = 5.0  # between two lines of a log, at least: small models take less than one
 LOOK_SECONDS = 1  # whoever asks whether a lock is held, such as `status`, holds it for a moment
 
 
@@ -55,26 +58,45 @@ def train(audit: Audit) -> None:
     """Train the shadow models that this start asks for and that are not on disk; each leaves one file."""
     if "prepare" not in audit.run.stages:
         prepare(audit)  # before anything is removed
-    numbers, trained = models_to_train(audit.run), 0
-    with progress_bar(audit.run.trainer.progress) as bar:
-        for number in bar.track(numbers, description="shadow models"):
-            trained += train_one(audit, number)
-    audit.say(f"train    {len(numbers)} shadow models: {trained} trained, {len(numbers) - trained} already there or under way elsewhere")
+    numbers, took = models_to_train(audit.run), list[float]()
+    lines, told = audit.run.trainer.progress and not on_terminal(), time.monotonic()
+    with progress_bar(audit.run.trainer.progress, telling=False) as bar:
+        for place, number in enumerate(bar.track(numbers, description="shadow models")):
+            began = time.monotonic()
+            accuracy = train_one(audit, number, partial(tell_share, place, len(numbers)))
+            now, rest = time.monotonic(), len(numbers) - place - 1
+            took += [] if accuracy is None else [now - began]
+            if lines and accuracy is not None and rest and now - told > LINE_SECONDS:
+                told = now
+                left = f"{duration(rest * sum(took) / len(took))} left"
+                audit.say(f"train    shadow model {place + 1} of {len(numbers)}: accuracy {100 * accuracy:.1f}, {took[-1]:.1f} s; {left}")
+    audit.say(
+        f"train    {len(numbers)} shadow models: {len(took)} trained, {len(numbers) - len(took)} already there or under way elsewhere"
+    )
 
 
-def train_one(audit: Audit, number: int) -> bool:
-    """Train one shadow model, unless its file is there or another process is at it; returns whether it was trained."""
+def tell_share(place: int, models: int, share: float) -> None:
+    """Tell that a share of the model after so many is trained."""
+    watcher().step("shadow model", place + share, models, ordinal=True)
+
+
+def train_one(audit: Audit, number: int, tell: Callable[[float], None] | None = None) -> float | None:
+    """Train one shadow model, unless its file is there or another process is at it; returns its accuracy, None where it was not trained.
+
+    Args:
+        tell: is called with the share that is done.
+    """
     folder = audit.folder.shadow(number)
     if not audit.run.force and audit.is_there(number):
-        return False
+        return None
     folder.path.mkdir(parents=True, exist_ok=True)
     try:
         with folder.lock(LOOK_SECONDS):
             if audit.run.force:
                 folder.clear()
             elif audit.is_there(number):
-                return False
-            outcome = train_shadow(audit.run, number, audit.population, audit.data, folder, audit.identity)
+                return None
+            outcome = train_shadow(audit.run, number, audit.population, audit.data, folder, audit.identity, tell)
             arrays = {"logits": outcome.logits, "members": outcome.members, "curve": outcome.curve}
             arrays |= {f"{moment}/{name}": values for (moment, name), values in outcome.predictors.items()}
             if outcome.weights:
@@ -84,8 +106,8 @@ def train_one(audit: Audit, number: int) -> bool:
             write_arrays(folder.arrays, audit.identity, numbers, arrays)
             folder.clear_checkpoints()
     except Timeout:
-        return False
-    return True
+        return None
+    return outcome.accuracy
 
 
 def report(audit: Audit) -> None:
@@ -117,4 +139,5 @@ def do_stages(run: AuditConfig, console: Console) -> None:
     audit = Audit(run, console)
     for stage in STAGES:
         if stage in run.stages:
+            watcher().stage(stage)
             TASKS[stage](audit)

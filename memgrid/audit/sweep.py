@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from omegaconf import DictConfig
 from memgrid.audit.config import (
     AuditConfig,
     models_to_train,
+    refuse_lost,
     typed,
     validate,
 )
@@ -29,6 +31,11 @@ class Audits(SweepTarget):
     def validate(self, run: AuditConfig) -> None:
         """As `memgrid.audit.config.validate`."""
         validate(run)
+
+    def together(self, runs: Sequence[AuditConfig]) -> None:
+        """A path that is wrong is told before anything is submitted."""
+        for run in runs:
+            refuse_lost(run)
 
     def plan(self, run: AuditConfig) -> None:
         """Nothing: an audit that was begun says itself what it lacks."""
@@ -70,6 +77,11 @@ class Audits(SweepTarget):
         """With the page, where the whole audit is."""
         page = attack_folder(run).page
         return f"done, the audit too: {page}" if page.exists() else "done"
+
+    def ways_on(self, runs: Iterable[AuditConfig]) -> list[str]:
+        """The pages that are there."""
+        pages = dict.fromkeys(str(attack_folder(run).page) for run in runs if attack_folder(run).page.exists())
+        return [f"What the audit found: {page}" for page in pages]
 
     def needs_internet(self, run: AuditConfig) -> bool:
         """Never."""

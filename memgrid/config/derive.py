@@ -10,7 +10,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from memgrid.config.limits import refuse_value
-from memgrid.config.schema import CNNConfig, LLMConfig, RunConfig
+from memgrid.config.schema import FORCIBLE, OWN_STAGES, CNNConfig, LLMConfig, RunConfig
 from memgrid.errors import UserError
 from memgrid.io.paths import CONF, embedded_models
 from memgrid.taxonomy.taxonomy import Partition, Taxonomy
@@ -81,6 +81,22 @@ def decoded(run: RunConfig) -> str:
 
 
 COMPUTED = ("dtype", "device", "device_map", "batch_tokens")  # how a model is computed with: other models as the run's own
+
+
+def forced(run: RunConfig) -> tuple[str, ...]:
+    """The stages that `force` has done again although their results are there.
+
+    `true` means what is the run's own, of the stages that it asks for, and where nothing is, labels and attention, too. These are shared
+    with other runs: beside a training they are made anew only where they are named.
+    """
+    if not run.force:
+        return ()
+    if isinstance(run.force, list | tuple):
+        return tuple(run.force)
+    if isinstance(run.force, str):
+        return (run.force,)
+    asked = tuple(stage for stage in run.stages if stage in FORCIBLE)
+    return tuple(stage for stage in asked if stage in OWN_STAGES) or asked
 
 
 def reference_of(llm: LLMConfig) -> LLMConfig | None:

@@ -7,6 +7,7 @@ from dataclasses import Field, dataclass, fields, is_dataclass
 from typing import Any
 
 from memgrid.errors import UserError
+from memgrid.io.commands import nearest
 
 KEY, SECTION = "limits", "section"
 
@@ -68,7 +69,7 @@ class Limits:
         elif self.product is not None:
             what = f"is not usable: give one value or a list of values, {self.text().removeprefix('from ')}"
         elif self.choices:
-            what = f"is unknown: use {self.text()}"
+            what = f"is unknown: use {self.text()}{nearest(str(value), self.choices)}"
         else:
             what = f"is {'out of range' if self.most is not None else 'too small'}: it must be {self.text()}"
         return f"{key}={value:{self.form}} {what}" if self.form else f"{key}={value} {what}"

@@ -18,6 +18,9 @@ from memgrid.io.commands import COMMANDS, listed, nearest, refusal_of_home
 from memgrid.io.paths import CONF
 
 EXPERIMENT = re.compile(r"In 'experiment/(\w+)'")  # in front of what Hydra says of a file of this group
+LONGEST_LIST = 190  # characters of choices in a sentence
+# Keys of commands that Hydra does not compose, which somebody may give to another.
+ELSEWHERE = {"state": "status", "forget": "status", "watch": "status", "out": "report", "sort": "report", "flow": "report", "ids": "store"}
 INTERNAL = ("full_key:", "reference_type=", "object_type=", "To append", "See http")
 
 
@@ -30,6 +33,8 @@ def one_sentence(error: HydraException | OmegaConfBaseException) -> str:
     if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
         group, _, name = error.missing_cfg_file.rpartition("/")
         names = ", ".join(error.options)
+        if len(names) > LONGEST_LIST:
+            names = f"one of the {len(error.options)} that `memgrid {(owners_of(group) or ['run'])[0]} --help` lists"
         return f"{group}={name} is unknown: use {names}, or a file of your own with --config-dir{nearest(name, error.options)}"
     if isinstance(error, OverrideParseException):
         return unreadable(error.override)
@@ -65,18 +70,27 @@ def unreadable(word: str) -> str:
     """For a word that Hydra's grammar does not know."""
     key, equals, value = word.partition("=")
     if not equals:
+        if word in COMMANDS:
+            return f"{word} is no key=value, but a command of its own: write memgrid {word}"
         mend = "write a list without spaces or in quotes, such as stages=[label,extract]"
         return f"{word} is no key=value: {mend if word.strip('[],') != word else f'write {word}=<value>'}"
     if home := refusal_of_home(key, value):
         return home
-    if any(value.count(left) != value.count(right) for left, right in ("[]", "{}", "()")):
+    if value[:1] in ("[", "{") and any(value.count(left) != value.count(right) for left, right in ("[]", "{}", "()")):
         return f"{word} cannot be read, a bracket is not closed: write a list without spaces or in quotes, such as {key}=[1,2]"
-    mended = f'{key}="{value}"'
+    mended = f"{key}={quoted(value)}"
     try:
         OverridesParser.create().parse_override(mended)
     except HydraException:
-        return f"{word} cannot be read: letters, digits and /._- need no quotes in a value, other signs may"
+        return f"{word} cannot be read: {key} is no name of a setting, which has letters, digits, dots and _"
     return f"{word} cannot be read: give the value in quotes within quotes, {quote(mended)}"
+
+
+def quoted(text: str) -> str:
+    """A text in quotes that Hydra reads to the letter: a backslash counts before a quote, an interpolation and the end alone."""
+    mark = "'" if '"' in text and "'" not in text else '"'
+    body = re.sub(rf"(\\*)({mark}|$)", lambda found: found[1] * 2 + (f"\\{mark}" if found[2] else ""), text)
+    return mark + re.sub(r"(\\*)\$\{", lambda found: found[1] * 2 + "\\${", body) + mark
 
 
 def unknown_key(key: str, parent: DictConfig) -> str:
@@ -90,6 +104,9 @@ def unknown_key(key: str, parent: DictConfig) -> str:
     beside = [".".join(filter(None, (prefix, str(name)))) for name in parent]
     near = f" (did you mean {listed(same, 'or')}?)" if same else nearest(key, [*beside, *([] if prefix else groups)]) or nearest(key, keys)
     name = schema.removesuffix("Config").lower()
+    owners = [ELSEWHERE[key]] if key in ELSEWHERE else [] if same or prefix else keeping(key)
+    if owners and name not in owners:
+        return f"{key} is no setting of memgrid {name if name in COMMANDS else 'run'}: it belongs to memgrid {listed(owners, 'and')}"
     return f"{key} is no setting of memgrid{near}: `memgrid {name if name in COMMANDS else 'run'} --help` lists them"
 
 
@@ -125,9 +142,19 @@ def elsewhere(line: str) -> str | None:
     match = re.match(r"Could not override '([\w/]+)'. No match in the defaults list", line)
     if not match:
         return None
-    owners = [name for name in COMMANDS if re.search(rf"^ +- {match[1]}:", text_of(name), re.M)]
+    owners = owners_of(match[1])
     belongs = f": it belongs to memgrid {listed(owners, 'and')}" if owners else ""
     return f"{match[1]} is no group of this command{belongs}"
+
+
+def owners_of(group: str) -> list[str]:
+    """The commands that have a group of files."""
+    return [name for name in COMMANDS if re.search(rf"^ +- (override )?{group}:", text_of(name), re.M)]
+
+
+def keeping(key: str) -> list[str]:
+    """The commands of which a word is a key."""
+    return [name for name in COMMANDS if re.search(rf"^{re.escape(key)}:", text_of(name), re.M)]
 
 
 def text_of(name: str) -> str:
@@ -142,4 +169,5 @@ def ambiguous(line: str) -> str | None:
     if not match:
         return None
     word, key, value = match.groups()
-    return f"{word} has several values, as a sweep has them: add -m, or write {key}=[{value}] for a list, '{key}=\"{value}\"' for a text"
+    mended = quote(f"{key}={quoted(value)}")
+    return f"{word} has several values, as a sweep has them: add -m, or write {key}=[{value}] for a list, {mended} for a text"

@@ -11,31 +11,51 @@ from typing import Any, cast
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from memgrid.config.names import HARDWARE, NOT_IN_RUN_ID
+from memgrid.config.mistakes import quoted
+from memgrid.config.names import HARDWARE, NOT_IN_RUN_ID, run_folder
 from memgrid.config.schema import RunConfig
 from memgrid.errors import DamagedError, UserError
 from memgrid.io.digests import read_yaml
-from memgrid.io.paths import CONF
+from memgrid.io.paths import CONF, CONFIG
 
 PLAIN = re.compile(r"[\w./:@%+?|~-]+")  # what Hydra takes for a text without quotes
 GROUPS = ("llm", "corpus", "taxonomy", "cnn", "trainer")  # whose files decide a result
+CONFIG_DIR = "config_dir"  # in a run's config.yaml, beside its settings: --config-dir, if there was one
+COMPOSED = ("run", "audit", "pretrain")  # commands whose words Hydra reads, in its grammar
 OWN_FILES = {"llm": "hf", "corpus": "tables", "taxonomy": "rasy"}  # chosen where no file has the name: all keys are typed
 
 
 def command(run: RunConfig, *words: str) -> str:
     """The command that starts this run, and not another: every setting that decides its result and is not the default, its root, `words`.
 
-    What `words` set takes the place of the run's own. A taxonomy of the user's own is named; the folder that holds its file
-    (`--config-dir`) is not known here.
+    What `words` set takes the place of the run's own. A taxonomy of the user's own is named, with the folder of its file
+    (`--config-dir`), which the run's `config.yaml` knows.
     """
     keys = {word.split("=")[0] for word in words}
     typed = [*(word for word in overrides(run) if word.split("=")[0] not in keys), *words]
+    if run.taxonomy.name not in {path.stem for path in (CONF / "taxonomy").glob("*.yaml")} and (own := config_dir(run)):
+        typed += ["--config-dir", own]
     return " ".join(["python -m memgrid.run", *map(quoted, typed)])
 
 
 def quoted(word: str) -> str:
     """A word as a shell takes it: within double quotes where it has Hydra's single ones."""
     return f'"{word}"' if "'" in word and not set(word) & set('"$`\\!') else shlex.quote(word)
+
+
+def config_dir(run: RunConfig) -> str | None:
+    """The folder of the user's own files that was named when the run was started, or None."""
+    try:
+        noted = read_yaml(run_folder(run) / CONFIG).get(CONFIG_DIR)
+    except (OSError, DamagedError, AttributeError):
+        return None
+    return None if noted is None else str(noted)
+
+
+def command_of(name: str, root: str | Path, *words: str) -> str:
+    """A command on a root, as it is typed: the default root need not be."""
+    rooted = [] if str(root) == RunConfig().root else [f"root={text(str(root)) if name in COMPOSED else root}"]
+    return " ".join([f"python -m memgrid.{name}", *map(quoted, [*words, *rooted])])
 
 
 def overrides(run: RunConfig) -> list[str]:
@@ -53,7 +73,7 @@ def overrides(run: RunConfig) -> list[str]:
         chosen = chosen_file(group, wanted[group], usual[group])
         words += [f"{group}={chosen}"] if chosen != usual[group] else []
         path = CONF / group / f"{chosen}.yaml"
-        base[group] = OmegaConf.merge(base[group], load(path)) if path.is_file() else wanted[group]
+        base[group] = OmegaConf.merge(base[group], load(path) if path.is_file() else wanted[group])
     given = OmegaConf.to_container(OmegaConf.structured(run))
     words += differences(flat(OmegaConf.to_container(base, resolve=True)), flat(given))
     return words if run.root == RunConfig().root else [*words, f"root={text(run.root)}"]
@@ -138,8 +158,7 @@ def text(value: Any) -> str:
         return f"{{{','.join(f'{key}:{text(entry)}' for key, entry in value.items())}}}"
     if not isinstance(value, str) or PLAIN.fullmatch(value):
         return str(value)
-    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
+    return quoted(value)
 
 
 def read_config(path: Path, root: Path) -> RunConfig:

@@ -12,6 +12,7 @@ from memgrid.taxonomy.thresholds import ROUGES
 
 MOST_PARTS = 256  # into which extraction can be divided
 STAGES = ("fetch", "label", "plan", "extract", "train", "localize", "intervene", "transfer")
+FORCIBLE = ("label", "extract", "train", "localize", "intervene", "transfer")  # those whose results are kept
 OWN_STAGES = ("train", "localize", "intervene", "transfer")  # those whose results lie in the run's folder
 NO_SHARE = "is no share of positions in percent: use numbers above 0 and up to 100"
 SEED = limits(least=0, most=2**48)
@@ -259,4 +260,4 @@ class RunConfig:
         metadata=limits(least=1, most=MOST_PARTS, sentence=f"is out of range: extraction can be divided into 1 to {MOST_PARTS} parts"),
     )
     root: str = "memgrid-runs"
-    force: bool = False
+    force: Any = False

@@ -18,9 +18,9 @@ from omegaconf.errors import OmegaConfBaseException
 from memgrid.config.derive import reference_of, sources, steps_of, taxonomy
 from memgrid.config.limits import Limits, keys_of, refuse_outside_limits
 from memgrid.config.names import checkpoint_of, step_of
-from memgrid.config.schema import OWN_STAGES, STAGES, LabelConfig, LLMConfig, RunConfig, WandbConfig
+from memgrid.config.schema import FORCIBLE, OWN_STAGES, STAGES, LabelConfig, LLMConfig, RunConfig, WandbConfig
 from memgrid.errors import UserError
-from memgrid.io.commands import refusal_of_home
+from memgrid.io.commands import nearest, refusal_of_home
 from memgrid.io.paths import embedded_models
 
 LONGEST_NAME = 100  # bytes: the name of a folder is also part of longer names, of which file systems take 255
@@ -106,6 +106,7 @@ def validate(run: RunConfig) -> None:
     """Refuse every value that a later stage could only stumble over, whether or not that stage is asked for now."""
     refuse_stages(run.stages, STAGES)
     refuse_outside_limits(run)
+    validate_force(run)
     validate_parts(run)
     validate_pairs(run)
     refuse_places(run.root, {"llm": run.llm.name, "corpus": run.corpus.name, "taxonomy": run.taxonomy.name})
@@ -186,6 +187,21 @@ def validate_counts(label: LabelConfig) -> None:
         raise UserError("label.counts=infini_gram needs a package that is not installed: pip install 'memgrid[infini-gram]'")
 
 
+def validate_force(run: RunConfig) -> None:
+    """Refuse to do again what is no stage, keeps no result, or is not asked for at all."""
+    if isinstance(run.force, bool):
+        return
+    listed = run.force if isinstance(run.force, list) else [run.force]
+    shown = f"force=[{','.join(map(str, listed))}]" if isinstance(run.force, list) else f"force={run.force}"
+    if unknown := [str(stage) for stage in listed if stage not in FORCIBLE]:
+        raise UserError(
+            f"{shown} is neither true nor false, nor names stages: use some of {', '.join(FORCIBLE)}, such as force=[label,train]"
+            f"{nearest(unknown[0], FORCIBLE)}"
+        )
+    if idle := [stage for stage in listed if stage not in run.stages]:
+        raise UserError(f"{shown} is to do {idle[0]} again, and stages=[{','.join(run.stages)}] does not do it at all: add it to stages")
+
+
 def validate_parts(run: RunConfig) -> None:
     """Refuse parts that there are not, or that the stages cannot do."""
     refuse_part(run.part, run.parts)
@@ -213,7 +229,8 @@ def refuse_stages(stages: Sequence[str], every: Sequence[str]) -> None:
     unknown = [stage for stage in stages if stage not in every]
     if unknown or not stages:
         what = f"{unknown[0]} is no stage" if unknown else "nothing would be done"
-        raise UserError(f"stages=[{','.join(stages)}]: {what}, choose from {', '.join(every)}")
+        near = nearest(unknown[0], every) if unknown else ""
+        raise UserError(f"stages=[{','.join(stages)}]: {what}, choose from {', '.join(every)}{near}")
 
 
 def refuse_part(part: int, parts: int) -> None:

@@ -215,16 +215,22 @@ class Corpus:
         return f"row {row} of {self.documents_path.name}" + (f" ({', '.join(said)})" if said else "")
 
 
+def sequences_file(config: CorpusConfig) -> Path:
+    """Where the sequences of a corpus of tables lie; UserError if they do not."""
+    path = (Path(config.path) if config.path else TOY) / "sequences.parquet"
+    if not path.is_file():
+        raise UserError(f"corpus {config.name!r} has no file {path}: set corpus.path to a folder with sequences.parquet")
+    return path
+
+
 def load_corpus(config: CorpusConfig) -> Corpus:
     """The corpus in folder `config.path` (the embedded one without a path): sequences.parquet and, beside it, documents.parquet.
 
     Raises:
         UserError: the folder, a column or the promised length is not there.
     """
-    folder = Path(config.path) if config.path else TOY
-    path = folder / "sequences.parquet"
-    if not path.is_file():
-        raise UserError(f"corpus {config.name!r} has no file {path}: set corpus.path to a folder with sequences.parquet")
+    path = sequences_file(config)
+    folder = path.parent
     require_columns(path, SEQUENCES)
     brought = TOGETHER in pl.scan_parquet(path, glob=False).collect_schema()
     table = read_table(path, SEQUENCES | ({TOGETHER: "integers"} if brought else {}))

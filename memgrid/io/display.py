@@ -9,12 +9,14 @@ from __future__ import annotations
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NoReturn
+from contextvars import ContextVar
+from operator import length_hint
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from memgrid.io.commands import end_without_reader
 
@@ -26,6 +28,7 @@ FORMULA = r"^\s*[=+\-@\t\r\n\x{FF1D}\x{FF0B}\x{FF0D}\x{FF20}]|^[\t\r\n]"
 # Signs that Markdown would read; the underscore within a word is none of them.
 SIGNS = re.compile(r"[\\|\[\]`*~$]|(?<![^\W_])_|_(?![^\W_])|:(?=//)|(?<=\bwww)\.", re.I)
 ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
+Item = TypeVar("Item")
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
@@ -55,10 +58,76 @@ def on_terminal() -> bool:
     return sys.stdout.isatty()
 
 
-def progress_bar(wanted: bool = True) -> Progress:
-    """A bar, if wanted, that says what is done, how much of it, and how long it takes; gone when it is finished."""
+class Watcher:
+    """Who wants to know how far work is, whether or not a bar is shown; this one does not."""
+
+    def stage(self, name: str) -> None:
+        """A stage begins."""
+
+    def step(self, what: str, done: float, total: float | None, ordinal: bool = False) -> None:
+        """So much of something is done; an `ordinal` something, such as an epoch, is told as `epoch 3 of 15`, the third being at work."""
+
+
+WATCHER: ContextVar[Watcher | None] = ContextVar("watcher", default=None)
+
+
+@contextmanager
+def watched(watcher: Watcher) -> Iterator[None]:
+    """Inside, whoever does something tells this one how far it is."""
+    token = WATCHER.set(watcher)
+    try:
+        yield
+    finally:
+        WATCHER.reset(token)
+
+
+def watcher() -> Watcher:
+    """Who is to be told."""
+    return WATCHER.get() or Watcher()
+
+
+class Bar(Progress):
+    """A progress bar that tells the watcher, too. rich calls `advance`, from a thread of its own perhaps, which knows no ContextVar."""
+
+    def __init__(self, *columns: Any, **options: Any) -> None:
+        super().__init__(*columns, **options)
+        self.told = watcher()
+
+    def advance(self, task_id: TaskID, advance: float = 1) -> None:
+        """So much more is done."""
+        super().advance(task_id, advance)
+        task = self._tasks[task_id]
+        self.told.step(task.description, task.completed, task.total)
+
+    def track(  # type: ignore[override]
+        self, sequence: Iterable[Item], description: str, total: float | None = None
+    ) -> Iterator[Item]:
+        """The elements of a sequence, each of which is done when the next is asked for."""
+        task = self.add_task(description, total=total or length_hint(sequence) or None)
+        self.told.step(description, 0, self._tasks[task].total)
+        for element in sequence:
+            yield element
+            self.advance(task)
+
+
+def progress_bar(wanted: bool = True, telling: bool = True) -> Bar:
+    """A bar, if wanted, that says what is done, how much of it, and how long it takes; gone when it is finished.
+
+    Args:
+        telling: tell the watcher the same; otherwise whoever is inside tells it better.
+    """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    return Progress(*columns, transient=True, disable=not (wanted and on_terminal()))
+    bar = Bar(*columns, transient=True, disable=not (wanted and on_terminal()))
+    bar.told = bar.told if telling else Watcher()
+    return bar
+
+
+def duration(seconds: float) -> str:
+    """Such as `about 40 s`, `about 12 min` or `about 30 h`."""
+    for unit, size in (("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"about {seconds / size:.0f} {unit}"
+    return f"about {seconds:.0f} s"
 
 
 def csv_text(table: pl.DataFrame) -> str:

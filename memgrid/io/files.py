@@ -33,7 +33,7 @@ PRIVATE, PRIVATE_FOLDER = (
 
 
 @contextlib.contextmanager
-def whole(path: Path, error: type[UserError] = UserError, sweep: bool = True) -> Iterator[Path]:
+def whole(path: Path, error: type[UserError] = UserError, sweep: bool = True, durable: bool = True) -> Iterator[Path]:
     """A file whole or not at all: the body writes it under the temporary name that it is given, in the same folder.
 
     If the body ends well, the content is forced to the disk, renamed to `path`, and the folder forced to the disk. If it does not, `path`
@@ -42,6 +42,7 @@ def whole(path: Path, error: type[UserError] = UserError, sweep: bool = True) ->
     Args:
         error: what to raise where the folder cannot take the file.
         sweep: remove first what killed writers left in the folder; a caller that writes many files into one does that once, by itself.
+        durable: force it to the disk. What nobody reads after a power cut need not be: whoever reads meanwhile sees it whole either way.
 
     Raises:
         UserError, or what `error` says: the folder cannot take the file.
@@ -53,7 +54,8 @@ def whole(path: Path, error: type[UserError] = UserError, sweep: bool = True) ->
             sweep_leftovers(path.parent)
         os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, PRIVATE))
         yield partial
-        force_to_disk(partial)
+        if durable:
+            force_to_disk(partial)
         os.rename(partial, path)
     except OSError as trouble:
         stop = "." if issubclass(error, StoreError) else ""  # the store's sentences have a full stop, the others none
@@ -62,6 +64,8 @@ def whole(path: Path, error: type[UserError] = UserError, sweep: bool = True) ->
     finally:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
+    if not durable:
+        return
     with contextlib.suppress(OSError):  # some network file systems cannot sync a folder
         force_to_disk(path.parent)
 

@@ -49,6 +49,11 @@ def absent() -> str:
     return f"in the local hub cache {cache}: check its name and HF_HOME, or run once with stages=[fetch] where there is a network"
 
 
+def kept(model: str) -> bool:
+    """Whether the local cache has anything of a model, without a look at what."""
+    return (Path(constants.HF_HUB_CACHE) / f"models--{model.replace('/', '--')}").is_dir()
+
+
 def cached(repository: str, kind: str, revision: str | None, **files: Any) -> Path | None:
     """Where the hub cache keeps a repository's files, all of them; None if it does not.
 

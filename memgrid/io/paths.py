@@ -8,6 +8,7 @@ VERSION = "0.1.0"
 PACKAGE = Path(__file__).resolve().parents[1]
 # In a wheel conf/ lies inside the package, in a checkout beside it. Hydra needs an absolute path: it would turn a relative one into pkg://.
 CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
+CONFIG = "config.yaml"  # in the folder of a run or an audit: its settings
 TOY = PACKAGE / "assets" / "toy"
 
 

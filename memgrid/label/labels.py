@@ -231,6 +231,13 @@ class Labels:
         """Where blocks of a group lie until all are there."""
         return self.folder / f".{self.stem(group)}"
 
+    def forget(self, group: str) -> None:
+        """Remove a group and its blocks, for all runs: it is computed anew. What a corpus brings is only taken over again."""
+        with self.turn(group):
+            self.path(group).unlink(missing_ok=True)
+            for of_one_pass in {group, "degrees"} if group == "memorized" else {group}:
+                shutil.rmtree(self.blocks(of_one_pass), ignore_errors=True)
+
     def forget_blocks(self, group: str) -> None:
         """Remove the blocks: what they held is in place."""
         shutil.rmtree(self.blocks(group))

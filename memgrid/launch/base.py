@@ -25,9 +25,11 @@ from yaml import YAMLError
 from memgrid.config.mistakes import broken_file, one_sentence
 from memgrid.errors import UserError
 from memgrid.io.commands import any_terminal
-from memgrid.io.display import sentences_for_warnings
+from memgrid.io.display import plural, sentences_for_warnings
 from memgrid.launch.handover import another_folder, answer_file, close, python
 from memgrid.launch.job import ending_on_sigterm, log_file, requeue_in_peace
+from memgrid.launch.progress.board import Board
+from memgrid.launch.progress.tally import Tally
 from memgrid.launch.sweep import run_of
 from memgrid.launch.tasks import SweepTarget, Task, changes, collect, groups, left
 from memgrid.launch.workspace import Workspace
@@ -112,18 +114,20 @@ class JobLauncher(Launcher):  # type: ignore[misc]
         missing, elsewhere = left(tasks, self.target, self.waiting(), workspace.failures)
         if len(missing) < len(tasks):
             print(f"memgrid: {len(tasks) - len(missing)} of {len(tasks)} runs are done or under way", flush=True)
-        while missing or elsewhere:
-            elsewhere += self.work_off(self.bundled(groups(missing, self.target)), workspace.failures)
-            if elsewhere:
-                self.wait_for_others(elsewhere)
-            missing, elsewhere = left(elsewhere, self.target, self.waiting(), workspace.failures, joined=True)
+        board = Board(self.target, Tally(len(tasks), len(tasks) - len(missing)))
+        with board.shown():
+            while missing or elsewhere:
+                elsewhere += self.work_off(self.bundled(groups(missing, self.target)), workspace.failures, board)
+                if elsewhere:
+                    self.wait_for_others(elsewhere)
+                missing, elsewhere = left(elsewhere, self.target, self.waiting(), workspace.failures, joined=True)
         return [JobReturn(task.overrides, status=JobStatus.COMPLETED) for task in tasks]
 
     def bundled(self, works: list[list[Task]]) -> list[list[Task]]:
         """Which runs are one job, from those that share their work."""
         return works
 
-    def work_off(self, waiting: list[list[Task]], failures: list[str]) -> list[Task]:
+    def work_off(self, waiting: list[list[Task]], failures: list[str], board: Board) -> list[Task]:
         """Submit each group of runs as one job, and tell how it ended; what went wrong is added to `failures`.
 
         Returns: runs on which others are working.
@@ -149,7 +153,8 @@ class JobLauncher(Launcher):  # type: ignore[misc]
                             print(f"memgrid: {error}; {len(waiting)} jobs wait until others have ended", flush=True)
                 ended = watch.ended({job_id: answer_file(job.paths) for job_id, (job, _) in active.items()})
                 for job_id in ended:
-                    elsewhere += collect(*active.pop(job_id), self.target, failures)
+                    elsewhere += collect(*active.pop(job_id), self.target, failures, board.end)
+                board.look(active)
                 if refused and ended:
                     refused, fewer = False, len(ended)
                 if active:
@@ -192,7 +197,7 @@ class JobLauncher(Launcher):  # type: ignore[misc]
         except (FailedJobError, FailedSubmissionError) as error:
             raise UserError(f"SLURM refused the jobs: {reason(str(error))}") from None
         names = f"job {jobs[0].job_id}" if len(jobs) == 1 else f"{len(jobs)} jobs, {jobs[0].job_id} to {jobs[-1].job_id}"
-        print(f"memgrid: {sum(map(len, batch))} runs submitted as {names}; logs are in {self.folder}", flush=True)
+        print(f"memgrid: {plural(sum(map(len, batch)), 'run')} submitted as {names}; logs are in {self.folder}", flush=True)
         return {job.job_id: (job, tasks) for job, tasks in zip(jobs, batch, strict=True)}
 
     def checkpoint(self, *arguments: Any) -> Any:
@@ -207,8 +212,12 @@ class JobLauncher(Launcher):  # type: ignore[misc]
         setup_globals()
         with any_terminal(), Workspace().entered() as workspace, ending_on_sigterm(workspace), sentences_for_warnings():
             requeue_in_peace(workspace)
-            failures = [self.do(task) for task in tasks]
-            return {"failures": failures, "busy": workspace.postponed, "summary": workspace.summary}
+            failures, seconds = [], []
+            for task in tasks:
+                began = time.monotonic()
+                failures.append(self.do(task))
+                seconds.append(time.monotonic() - began)
+            return {"failures": failures, "busy": workspace.postponed, "summary": workspace.summary, "seconds": seconds}
 
     def do(self, task: Task) -> str | None:
         """One run, unless it is no longer what was submitted; returns what went wrong, or None."""

@@ -10,6 +10,7 @@ from contextlib import chdir, contextmanager, suppress
 from pathlib import Path
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -19,14 +20,17 @@ from yaml import YAMLError
 
 from memgrid.config.mistakes import broken_file, one_sentence
 from memgrid.errors import BusyError, UserError
-from memgrid.io.commands import any_terminal, end_without_reader, reader_has_gone, refuse_unreadable
+from memgrid.io.commands import any_terminal, end_without_reader, nearest, reader_has_gone, refuse_unreadable
 from memgrid.io.display import sentences_for_warnings
 from memgrid.io.files import disk_trouble
 from memgrid.io.locks import missing_right
 from memgrid.io.paths import CONF
-from memgrid.launch.job import INTERRUPTED, TERMINATED, ending_on_sigterm, in_job, log_file
+from memgrid.launch.job import INTERRUPTED, TERMINATED, ending_on_sigterm, in_job, job_number, log_file
+from memgrid.launch.progress.ending import settings_of
+from memgrid.launch.progress.tally import Tally
 from memgrid.launch.tasks import SweepTarget
 from memgrid.launch.workspace import Workspace
+from memgrid.results.doing.notes import telling
 from memgrid.results.folder import prepare_folder
 from memgrid.results.work import WorkFolder
 
@@ -49,6 +53,7 @@ def start(task: Callable[[], object], target: SweepTarget | None = None) -> None
         try:
             refuse_unreadable(sys.argv[1:])
             with workspace.entered(), ending_on_sigterm(workspace), sentences_for_warnings(), mended_for_hydra() as words:
+                refuse_unknown_options(words)
                 refuse_no_choice(words)
                 task()
         except KeyboardInterrupt:
@@ -88,6 +93,21 @@ def mended_for_hydra() -> Iterator[list[str]]:
             os.environ.pop("HYDRA_FULL_ERROR", None)
 
 
+def config_dir() -> str | None:
+    """The folder of files of the user's own that --config-dir named, None if it was not given; within `hydra.main`."""
+    own = [source.path for source in HydraConfig.get().runtime.config_sources if source.provider == "command-line"]
+    return str(Path(own[0].removeprefix("file://")).absolute()) if own else None
+
+
+def refuse_unknown_options(words: list[str]) -> None:
+    """Raise UserError for an option that Hydra does not have, of which it would print its usage."""
+    known = [option for action in get_args_parser()._actions for option in action.option_strings]
+    for word in words:
+        option = word.partition("=")[0]
+        if option.startswith("--") and not any(each.startswith(option) for each in known):
+            raise UserError(f"{word} is no option{nearest(option, known)}: `--help` lists them")
+
+
 def refuse_no_choice(words: list[str]) -> None:
     """Raise UserError for a group that is set to null, of which Hydra makes a traceback."""
     for word in words:
@@ -103,12 +123,15 @@ def attempt(work: Callable[[Workspace], None]) -> str | None:
     One on which another process is working is put off; `memgrid.launch.sweep.Sweeper`, or the launcher of the job, comes back to it.
     """
     workspace, alone = Workspace.current(), HydraConfig.get().mode == RunMode.RUN
+    tally, number = workspace.shared(Tally), 0 if alone else int(HydraConfig.get().job.num)
     try:
         chosen = HydraConfig.get().runtime.choices["hydra/launcher"]
         if alone and chosen != "basic":
             raise UserError(f"hydra/launcher={chosen} submits the runs of a sweep: add -m, or leave it out to run here")
         with chdir(HydraConfig.get().runtime.cwd):  # whatever hydra.job.chdir says, paths are where they were typed
+            begin_in_turn(workspace, number)
             work(workspace)
+        tally.end(number, failed=False)
         return None
     except Exception as caught:
         if workspace.stopping:
@@ -126,9 +149,22 @@ def attempt(work: Callable[[Workspace], None]) -> str | None:
             return str(error)
         print(f"memgrid: {in_one_line(error)}", file=sys.stderr)
         workspace.failures.append(in_one_line(error))
+        tally.end(number, failed=True)
         if alone:
             sys.exit(1)
         return in_one_line(error)
+
+
+def begin_in_turn(workspace: Workspace, number: int) -> None:
+    """Say which run of a sweep in this process begins, how many have ended, and how long the rest will take."""
+    tally = workspace.shared(Tally)
+    run = workspace.planned.get(tuple(HydraConfig.get().overrides.task))
+    if tally.total > 1 and run is not None:
+        typed = list(workspace.planned)
+        setting = settings_of(typed)[typed.index(tuple(HydraConfig.get().overrides.task))]
+        so_far = f" ({tally.text()})" if tally.ended else ""
+        print(f"memgrid: run {number + 1} of {tally.total}, {setting}{so_far}", flush=True)
+    tally.begin(number)
 
 
 def in_one_line(error: Exception) -> str:
@@ -142,7 +178,7 @@ def in_one_line(error: Exception) -> str:
 
 @contextmanager
 def noted(folder: Path, workspace: Workspace, own: bool = True) -> Iterator[None]:
-    """Note in a folder how what is done inside fails; a process that was told to stop fails at nothing.
+    """Note in a folder what is being done inside, and how it fails; a process that was told to stop fails at nothing.
 
     What is started by itself and refused before it has left anything was a mistake in the command: it has been told, and leaves no folder.
 
@@ -152,7 +188,8 @@ def noted(folder: Path, workspace: Workspace, own: bool = True) -> Iterator[None
     work, new = WorkFolder(folder), not WorkFolder(folder).config.exists()
     work.clear_failure()
     try:
-        yield
+        with telling(work, job_number()):
+            yield
     except Exception as caught:
         if workspace.stopping:
             sys.exit(TERMINATED)

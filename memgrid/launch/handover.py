@@ -94,14 +94,20 @@ def answer_file(paths: Any) -> Path:
 
 
 def read_answer(path: Path) -> dict[str, Any]:
-    """What a job answered: `failures`, a sentence or None for each run; `busy`, the numbers of those that others work on; `summary`, lines.
+    """What a job answered: `failures`, a sentence or None for each run; `busy`, the numbers of those that others work on; `summary`, lines;
+    `seconds`, that each run took.
 
     Raises:
         UserError: there is none, or it is none of this user's job.
     """
     try:
         answer = json_object(read_own(path)) or {}
-        return {"failures": list(answer["failures"]), "busy": set(answer["busy"]), "summary": list(answer.get("summary", []))}
+        return {
+            "failures": list(answer["failures"]),
+            "busy": set(answer["busy"]),
+            "summary": list(answer.get("summary", [])),
+            "seconds": list(answer.get("seconds", [])),
+        }
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror})") from None
     except (KeyError, TypeError):

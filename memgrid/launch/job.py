@@ -27,6 +27,15 @@ def in_job() -> bool:
     return "SUBMITIT_EXECUTOR" in os.environ
 
 
+def job_number() -> str | None:
+    """The number of the job that this process is; None outside a job."""
+    if not in_job():
+        return None
+    from submitit import JobEnvironment
+
+    return str(JobEnvironment().job_id)
+
+
 def log_file() -> Path | None:
     """The log of the job that this process is; None outside a job."""
     if not in_job():

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +10,7 @@ from memgrid.errors import UserError
 from memgrid.launch.base import JobLauncher, JobSettings
 from memgrid.launch.handover import answer_file
 from memgrid.launch.tasks import Task
+from memgrid.results.doing.queue import PATIENCE, queued_jobs
 from memgrid.results.work import WorkFolder
 
 
@@ -133,12 +132,8 @@ class SlurmLauncher(JobLauncher):
 
     def listed(self, *options: str) -> set[str] | None:
         """The same, narrowed by options of squeue."""
-        words = ["squeue", "-h", "-r", "-u", str(os.getuid()), "-o", "%i", *options]
-        try:
-            answer = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
-        except (OSError, subprocess.TimeoutExpired):
-            return None
-        return set(answer.stdout.split()) if answer.returncode == 0 else None
+        jobs = queued_jobs(PATIENCE, *options)
+        return None if jobs is None else set(jobs)
 
     def waiting(self) -> set[str]:
         """This user's jobs but for those that are ending."""

@@ -24,6 +24,8 @@ from omegaconf.errors import OmegaConfBaseException
 from memgrid.config.mistakes import one_sentence
 from memgrid.errors import UserError
 from memgrid.io.display import on_terminal, progress_bar
+from memgrid.launch.progress.ending import tell_end
+from memgrid.launch.progress.tally import Tally
 from memgrid.launch.tasks import SweepTarget, without_repeats
 from memgrid.launch.workspace import Workspace
 
@@ -75,13 +77,16 @@ class Sweeper(BasicSweeper):  # type: ignore[misc]
         """All runs; in the end those that were put off. UserError if one is bad: then nothing was started."""
         workspace = Workspace.current()
         begin(self.config, workspace)
+        workspace.shared(Tally).total = len(workspace.planned)
         returned = super().sweep(arguments)
+        assert workspace.target is not None
         typed = [words for batch in self.overrides for words in batch]
         if number := len(workspace.postponed):
             print(f"memgrid: waits for {number} runs on which other processes are working", flush=True)
         while workspace.postponed:
             number = free(workspace, typed)
             returned.append(self.launcher.launch([typed[number]], initial_job_idx=number))
+        tell_end(workspace.planned, workspace.target, self.config.hydra.job.config_name, workspace.console)
         return returned
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -90,6 +90,18 @@ class SweepTarget(ABC):
     def ending(self, run: Any) -> str:
         """How a run went that is done, such as `done, min-F1 87.8`."""
 
+    def score(self, run: Any) -> str:
+        """The score of a run that is done, for a table; empty where it has none."""
+        return ""
+
+    def keeps_result(self, run: Any) -> bool:
+        """Whether `done` can tell of the run: others leave what all share, and nothing of their own."""
+        return True
+
+    def ways_on(self, runs: Iterable[Any]) -> list[str]:
+        """What to type when runs have ended, in lines."""
+        return []
+
     @abstractmethod
     def needs_internet(self, run: Any) -> bool:
         """Whether the run cannot be done on a compute node."""
@@ -147,11 +159,14 @@ def groups(tasks: list[Task], target: SweepTarget) -> list[list[Task]]:
     return list(by_work.values())
 
 
-def collect(job: Any, tasks: list[Task], target: SweepTarget, failures: list[str]) -> list[Task]:
+def collect(
+    job: Any, tasks: list[Task], target: SweepTarget, failures: list[str], ended: Callable[[int, bool, float | None], None]
+) -> list[Task]:
     """A line for each run of a job that has ended, from its answer or, where there is none, from the end of its log; and its summary.
 
     Args:
         failures: what went wrong is added to them.
+        ended: is told of each run its number, whether it failed, and how many seconds it took.
 
     Returns: the runs that the job has left to others, which are working on them.
     """
@@ -164,7 +179,8 @@ def collect(job: Any, tasks: list[Task], target: SweepTarget, failures: list[str
         why = str(error)
     sentences = answer["failures"] if answer else [f"job {job.job_id} ended without a result: {why}"] * len(tasks)
     busy = [task for task in tasks if answer and task.number in answer["busy"]]
-    for task, sentence in zip(tasks, sentences, strict=True):
+    seconds = answer["seconds"] if answer else []
+    for task, sentence, took in zip(tasks, sentences, [*seconds, *[None] * (len(tasks) - len(seconds))], strict=True):
         if task in busy:
             continue
         if answer is None:
@@ -172,6 +188,7 @@ def collect(job: Any, tasks: list[Task], target: SweepTarget, failures: list[str
                 sentence = None  # this run was done before its job ended
             else:
                 WorkFolder(target.folder(task.run)).note_failure(str(sentence), log)
+        ended(task.number, sentence is not None, took)
         if sentence is not None:
             failures.append(sentence)
         ending = target.ending(task.run) if sentence is None else f"FAILED: {sentence} (log: {log})"

@@ -15,6 +15,7 @@ import torch
 from memgrid.config.derive import members, protocol
 from memgrid.config.names import training_key
 from memgrid.config.schema import RunConfig
+from memgrid.io.display import duration
 from memgrid.lm.model import LanguageModel
 from memgrid.lm.triangle import Triangle
 from memgrid.store.store import Store
@@ -91,14 +92,6 @@ def plan(bills: dict[str, Bill], run: RunConfig, store: Store, ids: np.ndarray, 
         total = sum(each.bytes for each in bills.values())
         lines.append(f"all {len(bills)} models and corpora together: {total / 1e9:.2f} GB on disk")
     return lines
-
-
-def duration(seconds: float) -> str:
-    """Such as `about 40 s`, `about 12 min` or `about 30 h`."""
-    for unit, size in (("h", 3600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"about {seconds / size:.0f} {unit}"
-    return f"about {seconds:.0f} s"
 
 
 def sample_bytes(length: int, layers: int) -> int:

@@ -8,11 +8,11 @@ from functools import partial
 import numpy as np
 import polars as pl
 
-from memgrid.config.derive import members, protocol
+from memgrid.config.derive import forced, members, protocol
 from memgrid.config.schema import RunConfig
 from memgrid.corpus.splits import fetch_splits, is_on_hub
 from memgrid.errors import UserError
-from memgrid.io.display import plural
+from memgrid.io.display import plural, watcher
 from memgrid.io.files import check_room
 from memgrid.label.code import code_model
 from memgrid.label.features import Columns, onset_columns, reference_columns
@@ -26,8 +26,8 @@ from memgrid.pipeline.transfers import carry_over
 from memgrid.report.figures.run import draw_confusion, draw_maps
 from memgrid.results.findings import print_result
 from memgrid.results.folder import RunFolder
+from memgrid.results.records import LATER
 from memgrid.results.result import Origin
-from memgrid.results.transfers.sources import find_sources
 from memgrid.store.extract import extract, score_and_extract
 from memgrid.store.sharing import part_of
 from memgrid.train.devices import check_gpu
@@ -54,6 +54,9 @@ def fetch_stage(context: RunContext) -> None:
 def label_stage(context: RunContext) -> None:
     """Compute the label groups that the taxonomy needs and the disk lacks."""
     context.refuse_early()
+    again = "label" in forced(context.run)
+    for group in context.groups if again else ():
+        context.labels.forget(group)
     missing = complete(context, context.groups)
     judged = detect_code(context) if "code" in context.taxonomy.needs else 0
     computed = [f"{judged} judged for code" if group == "code" else group for group in missing]
@@ -62,7 +65,8 @@ def label_stage(context: RunContext) -> None:
     total, left_out = len(context.corpus.sequence_id), context.corpus.left_out
     nulls = f" ({left_out} rows with a null are left out)" if left_out else ""
     memorized = int(context.features["memorized"].sum())
-    context.say(f"label    {total} sequences{nulls}: {memorized} memorized ({', '.join(computed) or 'nothing'} computed)")
+    anew = " anew, for all runs that share them" if again else ""
+    context.say(f"label    {total} sequences{nulls}: {memorized} memorized ({', '.join(computed) or 'nothing'} computed{anew})")
 
 
 def complete(context: RunContext, groups: tuple[str, ...]) -> list[str]:
@@ -158,6 +162,10 @@ def extract_stage(context: RunContext) -> None:
     run = context.run
     every = context.samples["sequence_id"].to_numpy()
     wanted = part_of(every, run.part, run.parts)
+    if "extract" in forced(run):
+        others = context.store.remove(wanted)
+        rest = f", and {plural(len(others), 'sample')} of other runs, which they extract again" if len(others) else ""
+        context.say(f"extract  removed the attention of these samples{rest}")
     missing, extracted = context.store.missing(wanted), 0
     if len(missing):
         lacking = len(context.store.missing(every))  # other jobs fill the same disk with the other parts
@@ -181,7 +189,9 @@ def train_stage(context: RunContext) -> None:
         UserError: attention is missing.
     """
     if context.folder.is_finished():
-        context.say("train    nothing: it is finished")  # a stage after it is not
+        context.say("train    nothing: it is finished")  # a stage after it is not, or one before it was done again
+        if not (set(LATER) & set(context.run.stages)) and (result := context.folder.result()) is not None:
+            print_result(result, context.folder, context.console)
         return
     lacking = len(context.store.missing(context.samples["sequence_id"].to_numpy()))
     if lacking:
@@ -279,12 +289,11 @@ def do_stages(run: RunConfig, workspace: Workspace) -> None:
     """Go through the stages that the run asks for, in their order.
 
     Raises:
-        UserError: a GPU is asked for that is not there, a run whose networks are to be tried is not, or a stage cannot be done.
+        UserError: a GPU is asked for that is not there, or a stage cannot be done.
     """
     check_gpu(run)
-    if "transfer" in run.stages:
-        find_sources(run, RunFolder.of(run).path)  # before hours of work
     context = RunContext(run, workspace)
     for stage, work in STAGES.items():
         if stage in run.stages:
+            watcher().stage(stage)
             work(context)

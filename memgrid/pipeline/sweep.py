@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from memgrid.config.derive import taxonomy
+from memgrid.config.derive import forced, taxonomy
 from memgrid.config.names import called, training_key, work_folder
+from memgrid.config.overrides import command_of
 from memgrid.config.schema import OWN_STAGES, RunConfig
 from memgrid.config.validate import typed, validate
 from memgrid.corpus.corpus import load_corpus
@@ -19,6 +20,7 @@ from memgrid.errors import UserError
 from memgrid.io.digests import write_yaml
 from memgrid.launch.tasks import SweepTarget
 from memgrid.launch.workspace import Workspace
+from memgrid.pipeline.places import refuse_lost
 from memgrid.results.folder import RunFolder
 from memgrid.results.records import refuse_rivals
 from memgrid.results.result import RunResult
@@ -38,7 +40,13 @@ class Runs(SweepTarget):
         validate(run)
 
     def together(self, runs: Sequence[RunConfig]) -> None:
-        """As `memgrid.results.records.refuse_rivals`."""
+        """As `memgrid.results.records.refuse_rivals`; and a path that is wrong is told before anything is submitted."""
+        seen: list[Any] = []
+        for run in runs:
+            what = (run.stages, run.llm, run.corpus, run.label, run.taxonomy.name)
+            if what not in seen and not RunFolder.of(run).is_finished():
+                seen.append(what)
+                refuse_lost(run, hub=False)
         refuse_rivals(runs, lambda run, stage: RunFolder.of(run).record_path(run, stage))
 
     def same(self, run: RunConfig) -> tuple[Any, ...] | None:
@@ -93,6 +101,20 @@ class Runs(SweepTarget):
             return "done"
         return f"done, min-F1 {result.panel.min_f1.mean:.1f}" + (f" ({result.doubt})" if result.doubt else "")
 
+    def score(self, run: RunConfig) -> str:
+        """Its min-F1."""
+        result = RunFolder.of(run).result() if owns(run) else None
+        return "" if result is None else f"{result.panel.min_f1.mean:.1f}"
+
+    def keeps_result(self, run: RunConfig) -> bool:
+        """As `owns`."""
+        return owns(run)
+
+    def ways_on(self, runs: Iterable[RunConfig]) -> list[str]:
+        """The report of each root in which a run has its result."""
+        roots = sorted({run.root for run in runs if owns(run) and RunFolder.of(run).is_finished()})
+        return [f"The report on all runs there: {command_of('report', root)}" for root in roots]
+
     def needs_internet(self, run: RunConfig) -> bool:
         """To fetch."""
         return "fetch" in run.stages
@@ -110,7 +132,7 @@ def result_of(run: RunConfig) -> RunResult | None:
         UserError: a user's tables hold other sequences, or a user's folder other weights, than when the run was finished: its name tells
             their places alone.
     """
-    if run.force or not owns(run):
+    if forced(run) or not owns(run):
         return None
     folder = RunFolder.of(run)
     result = folder.result()

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 import polars as pl
 
+from memgrid.config.overrides import command_of
 from memgrid.errors import UserError
 from memgrid.results.folder import BASELINES, RunFolder, folders_below
 from memgrid.results.result import RunResult, from_json
@@ -71,7 +72,7 @@ def some_runs(runs: list[FinishedRun], left_out: dict[str, str], root: Path) -> 
     """The runs; UserError where there is none."""
     if not runs:
         others = f" that this version can read ({len(left_out)} that it cannot)" if left_out else ""
-        raise UserError(f"root={root} holds no finished run{others}: start one with `python -m memgrid.run root={root}`")
+        raise UserError(f"root={root} holds no finished run{others}: start one with `{command_of('run', root)}`")
     return runs
 
 

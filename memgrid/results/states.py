@@ -16,13 +16,15 @@ from memgrid.errors import DamagedError, UserError
 from memgrid.io.digests import read_yaml
 from memgrid.results.audit_folder import AuditFolder
 from memgrid.results.boundary import parse
+from memgrid.results.doing.notes import doing
 from memgrid.results.folder import RunFolder, folders_below
-from memgrid.results.work import last_line
+from memgrid.results.work import WorkFolder, last_line
 
 # In the order in which they are told.
 STATES = {
     "done": "has its result",
     "running": "a process works on it",
+    "queued": "is in the queue of SLURM",
     "failed": "ended with an error",
     "stopped": "was cut off: goes on from its last checkpoint when started again",
     "missing": "wanted by a sweep, not started yet",
@@ -34,8 +36,8 @@ def states(root: Path) -> pl.DataFrame:
     """A row per run below `<root>/runs`, and per job without training below `<root>/jobs` that is not done, sorted by folder.
 
     The columns: llm, taxonomy, name, state (see `STATES`), detail and folder.
-    The detail is the error and the log of a failed run, also of one that failed after it had its result, and the time of the last
-    checkpoint of a stopped or running one.
+    The detail is the error and the log of a failed run, also of one that failed after it had its result, the time of the last checkpoint
+    of a stopped one, and of a running one what its process says of itself (`memgrid.results.doing.notes`).
     """
     return rows_of([*folders_below(root), *folders_below(root, "jobs")], state_of)
 
@@ -71,7 +73,7 @@ def state_of(path: Path) -> tuple[str, str] | None:
     if last or locked:
         return "stopped", (last or ("before its first epoch ended" if trains(folder) else "before its end")) + log_end(folder)
     if job_id := folder.queued_as():
-        return "missing", f"submitted as job {job_id}"
+        return "queued", f"as job {job_id}"
     return ("missing", "") if folder.config.name in present else None
 
 
@@ -91,7 +93,8 @@ def state_of_audit(path: Path) -> tuple[str, str] | None:
             return "failed", f"{attack.path.name}: {fault}"
     progress = f"{trained} of {shadows} shadow models" + ("" if trained < shadows or attacked else ", no attack")
     if any(folder.is_locked() for folder in (*audit.pieces(), *attacks)):
-        return "running", progress
+        now = "; ".join(note.text() for folder in (audit, *audit.pieces()) if (note := doing(folder)))
+        return "running", progress + (f"; {now}" if now else "")
     failures = [*audit.piece_failures(), *([str(failure)] if (failure := audit.failure()) else [])]
     if unfinished := [attack.path.name for attack in attacks if not attack.is_finished()]:
         progress += f", {unfinished[0]} without a result"
@@ -129,6 +132,27 @@ def full_name(row: Mapping[str, str]) -> str:
     return f"{model}/{row['taxonomy']}/{row['name']}"
 
 
+def as_queue_says(table: pl.DataFrame, jobs: Mapping[str, str] | None) -> pl.DataFrame:
+    """The rows of `states`, with what SLURM's queue says of jobs; `jobs` as `memgrid.results.doing.queue.queued_jobs`.
+
+    A job of this user that has left the queue without a beginning is not waited for any longer; one that is queued again goes on.
+    """
+    if jobs is None:
+        return table
+    rows = []
+    for row in table.iter_rows(named=True):
+        if row["state"] in ("queued", "stopped", "missing"):
+            folder = WorkFolder(Path(row["folder"]))
+            job_id = folder.queued_as()
+            if job_id is not None and job_id in jobs:
+                again = f"; goes on: {row['detail']}" if row["state"] == "stopped" else ""
+                row |= {"state": "queued", "detail": f"as job {job_id} ({jobs[job_id]}){again}"}
+            elif job_id is not None and row["state"] == "queued" and folder.queued_file.stat().st_uid == os.geteuid():
+                row |= {"state": "missing", "detail": f"job {job_id} has left the queue without a result"}
+        rows.append(row)
+    return pl.DataFrame(rows, schema=table.schema)
+
+
 def trains(folder: RunFolder) -> bool:
     """Whether the folder is one of a run, and not of a job without training."""
     return folder.path.parts[-4] == "runs"
@@ -136,8 +160,11 @@ def trains(folder: RunFolder) -> bool:
 
 def progress(folder: RunFolder, done: bool) -> str:
     """How far a run is that a process works on."""
+    note = doing(folder)
     if not trains(folder):
-        return ""
+        return note.text() if note else ""
+    if note:
+        return note.text()
     return "after its training" if done else checkpoint_time(folder) or "before its first epoch ended"
 
 

@@ -14,6 +14,7 @@ from filelock import Timeout
 from memgrid.errors import DamagedError, UserError
 from memgrid.io.digests import read_json, write_json
 from memgrid.io.locks import Lock, lock
+from memgrid.io.paths import CONFIG
 
 # Lines of a log that say nothing of the run.
 NOISE = (
@@ -55,7 +56,7 @@ class WorkFolder:
     @property
     def config(self) -> Path:
         """The settings as they were composed."""
-        return self.path / "config.yaml"
+        return self.path / CONFIG
 
     @property
     def failure_file(self) -> Path:
@@ -71,6 +72,16 @@ class WorkFolder:
     def queued_file(self) -> Path:
         """The job that waits in the queue for it."""
         return self.path / "queued.json"
+
+    @property
+    def doing_file(self) -> Path:
+        """What the process that works on it is doing, see `results.doing.notes`; believed while that holds `doing_lock`."""
+        return self.path / "doing.json"
+
+    @property
+    def doing_lock(self) -> Path:
+        """Held by the process that says what it is doing."""
+        return self.path / ".doing.lock"
 
     def lock(self, timeout: float) -> Lock:
         """The folder's lock, to be held while working on it; filelock.Timeout if another process holds it for so many seconds."""
@@ -90,7 +101,7 @@ class WorkFolder:
 
     def is_empty(self) -> bool:
         """Whether nothing is in it but what says that work was begun."""
-        notes = (self.lock_file, self.config, self.failure_file, self.job_file, self.queued_file)
+        notes = (self.lock_file, self.config, self.failure_file, self.job_file, self.queued_file, self.doing_file, self.doing_lock)
         return {entry.name for entry in os.scandir(self.path)} <= {path.name for path in notes}
 
     def remove(self) -> None:

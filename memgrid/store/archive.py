@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ import numpy as np
 import polars as pl
 
 from memgrid.config.names import ATTENTION
+from memgrid.config.overrides import command_of
 from memgrid.errors import FAULTS, StoreError, UserError
 from memgrid.io.files import DAMAGED, stop_if_unreadable, whole
 from memgrid.store import shard
@@ -80,6 +82,11 @@ def shard_paths(folder: Path) -> list[Path]:
     return paths
 
 
+def verify_command(folder: Path) -> str:
+    """What is typed to check a store."""
+    return f"python -m memgrid.store verify {shlex.quote(f'folder={folder}')}"
+
+
 def stores_below(root: Path) -> list[Path]:
     """Every folder at or below `root` that holds shards, except those set aside; of a root of runs, those below its `attention`.
 
@@ -101,7 +108,8 @@ def stores_below(root: Path) -> list[Path]:
         if any(file.endswith(".h5") and not file.startswith(".") for file in files):
             stores.append(Path(name))
     if not stores:
-        raise UserError(f"root={root} holds no stores: extract attention first with `python -m memgrid.run`, or name folder=<store>")
+        start = command_of("run", root.parent if root.name == ATTENTION else root)
+        raise UserError(f"root={root} holds no stores: extract attention first with `{start}`, or name folder=<store>")
     return sorted(stores)
 
 
@@ -180,14 +188,14 @@ def info(folder: Path) -> bool:
     rows, samples = sum(map(len, parts)), len(np.unique(np.concatenate(parts))) if parts else 0
     damaged = len(shard_paths(folder)) - len(parts)
     if not rows:
-        raise UserError(f"folder={folder} holds no whole shard: see what is wrong with `python -m memgrid.store verify folder={folder}`")
+        raise UserError(f"folder={folder} holds no whole shard: see what is wrong with `{verify_command(folder)}`")
     table: dict[str, Any] = asdict(identity or NOBODY)
     table |= {"shards": len(parts), "samples": f"{samples:,}", "bytes per sample": f"{size / rows:,.0f}"}
     table["compressed"] = "no" if not packed else "yes" if packed == len(parts) else f"{packed} of {count(len(parts), 'shard')}"
     if rows > samples:
         table["stored again"] = f"{rows - samples:,}"
     if damaged:
-        table["damaged"] = f"{count(damaged, 'shard')}: run `python -m memgrid.store verify folder={folder}`"
+        table["damaged"] = f"{count(damaged, 'shard')}: run `{verify_command(folder)}`"
     print(folder, *(f"  {key:<18}{value}" for key, value in table.items()), "", sep="\n")
     return True
 
@@ -203,7 +211,7 @@ def export(folder: Path, ids: str, out: Path) -> None:
     refuse_existing(out)
     identity, compressed = survey(folder)
     if identity is None:
-        raise UserError(f"folder={folder} holds no whole shard: see what is wrong with `python -m memgrid.store verify folder={folder}`")
+        raise UserError(f"folder={folder} holds no whole shard: see what is wrong with `{verify_command(folder)}`")
     wanted, store = np.unique(parse_ids(ids)), Store(folder, identity)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

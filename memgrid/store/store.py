@@ -109,6 +109,16 @@ class Store:
             fill(partial, image)
         return final
 
+    def remove(self, unwanted: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Remove the shards that hold any of some ids; returns the other ids that were in them, int64. Raises: as `ids`."""
+        self.ids()
+        gone = [(name, ids) for name, (_, ids) in self._shards.items() if np.isin(ids, unwanted).any()]
+        for name, _ in gone:
+            if name in self._open:
+                self._open.pop(name)["sequence_id"].file.close()
+            (self.folder / name).unlink(missing_ok=True)
+        return np.setdiff1d(np.concatenate([np.empty(0, np.int64), *(ids for _, ids in gone)]), unwanted)
+
     def read(self, ids: Sequence[int] | np.ndarray, pools: Sequence[str] = POOLS, measured: bool = False) -> Maps:
         """The samples of `ids` in their order (an id may be repeated), with the named pools.
 

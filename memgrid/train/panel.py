@@ -122,6 +122,15 @@ class Panel(pl.LightningModule):
                 {f"{name}/train_loss": losses["train"], f"{name}/eval_loss": losses["eval"], f"{name}/min_f1": scores(confusion)["min_f1"]}
             )
 
+    def epoch_text(self) -> str:
+        """What there is to say of the epoch that has ended, means over the members: the loss, and min-F1 where eval samples were seen."""
+        rows = [row for row in self.history if row["epoch"] == self.current_epoch]
+        if rows:
+            loss, min_f1 = (np.mean([each(row) for row in rows]) for each in (train_loss_of, min_f1_of))
+            return f"loss {loss:.3f}, min-F1 {min_f1:.1f}"
+        parts = [float(loss) for key, tallied in self.losses.items() if key.startswith("train/") for loss, _ in tallied]
+        return f"loss {np.mean(parts):.3f}"
+
     def predict_step(self, batch: Batch, _: int) -> Tensor:
         """Probabilities float32 (members, batch, classes)."""
         return torch.stack([logits.float().softmax(-1) for logits in self.logits(batch[0]).values()])
@@ -147,6 +156,16 @@ class Panel(pl.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """See `on_save_checkpoint`."""
         self.history = checkpoint["history"]
+
+
+def train_loss_of(row: dict[str, Any]) -> float:
+    """The training loss of a row of the history."""
+    return float(row["train_loss"])
+
+
+def min_f1_of(row: dict[str, Any]) -> float:
+    """The min-F1 of a row of the history, in percent."""
+    return float(scores(np.array(row["confusion"]))["min_f1"])
 
 
 def begin_numbers(seed: int, device: torch.device) -> None:

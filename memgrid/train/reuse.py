@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 
-from memgrid.config.derive import partition
+from memgrid.config.derive import forced, partition
 from memgrid.config.names import settings, training_key
 from memgrid.config.schema import RunConfig
 from memgrid.errors import UserError
@@ -48,7 +48,7 @@ class SharedTraining:
 
         One whose files cannot be read is none.
         """
-        if self.run.force or not self.path.exists():
+        if "train" in forced(self.run) or not self.path.exists():
             return None
         equal = RunFolder(self.runs / self.path.read_text(errors="replace"))
         try:

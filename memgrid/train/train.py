@@ -31,7 +31,7 @@ from memgrid.train.baselines import Probabilities, Side, linear, permuted, score
 from memgrid.train.data import AttentionData, Batch
 from memgrid.train.networks import LinearProbe, Unpack
 from memgrid.train.panel import PAPER_EPOCHS, Panel
-from memgrid.train.trainer import resumable, trainer_of
+from memgrid.train.trainer import ToldEpochs, resumable, trainer_of
 
 PROBE = "linear-"  # before the name of a pooling
 
@@ -169,9 +169,17 @@ def paper_protocol(history: list[MemberEpoch], batch_size: int) -> PaperProtocol
 
 
 def fit(
-    run: RunConfig, panel: list[Member], data: AttentionData, checkpoints: Path, logger: Logger | None
+    run: RunConfig,
+    panel: list[Member],
+    data: AttentionData,
+    checkpoints: Path,
+    logger: Logger | None,
+    what: str = "epoch",
 ) -> tuple[list[MemberEpoch], np.ndarray]:
     """Train a panel, going on from the newest sound checkpoint in the folder `checkpoints` if there is one.
+
+    Args:
+        what: its epochs are called.
 
     Returns:
         The history (a row per epoch and member) and the eval side's probabilities, float32 (members, samples, classes).
@@ -187,10 +195,11 @@ def fit(
         data.seed,
         run.trainer.channels_last,
     )
+    epochs = ToldEpochs(run.cnn.epochs, what, run.trainer.progress, module.epoch_text)
     state = resumable(checkpoints, module, lambda state: "history" in state)
     if logger is not None and state is not None:  # the tracker may have been killed before it wrote the last epochs
         log_history(logger, history_of(state["history"]))
-    with trainer_of(run.trainer, run.cnn.epochs, checkpoints, state, logger=logger) as (trainer, path):
+    with trainer_of(run.trainer, run.cnn.epochs, checkpoints, state, logger=logger, epochs=epochs) as (trainer, path):
         trainer.fit(module, data, ckpt_path=path, weights_only=True)
         keep_last(checkpoints / CHECKPOINT)
         batches = trainer.predict(module, data.val_dataloader())
@@ -220,7 +229,7 @@ def shuffled_control(run: RunConfig, panel: list[Member], data: AttentionData, f
     """The same training on permuted labels, scored on the true eval labels; None without members. It must fall to chance."""
     if not panel:
         return None
-    _, probabilities = fit(run, panel, data.with_shuffled_labels(), folder.control_checkpoints, None)
+    _, probabilities = fit(run, panel, data.with_shuffled_labels(), folder.control_checkpoints, None, "epoch on shuffled labels")
     labels = data.side("eval")["label"].to_numpy()
     groups = data.groups("eval")
     return PanelScores.of(panel_scores(labels, probabilities.argmax(-1), len(run.taxonomy.classes), run.seed, groups=groups))

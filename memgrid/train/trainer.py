@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as lightning
 import torch
-from pytorch_lightning.callbacks import Callback, ModelCheckpoint, RichProgressBar
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.plugins import TorchCheckpointIO
 from pytorch_lightning.plugins.environments import LightningEnvironment  # type: ignore[attr-defined]
 
 from memgrid.config.schema import TrainerConfig
 from memgrid.io.checkpoints import State, load, newest, save
-from memgrid.io.display import on_terminal
+from memgrid.io.display import Watcher, on_terminal, progress_bar, watcher
 from memgrid.results.folder import CHECKPOINT
 
 # What Lightning warns of: batches come out of memory, so that processes would only copy them; a torch older than a name in it; a training
@@ -54,26 +56,92 @@ class WholeCheckpoints(TorchCheckpointIO):
         return load(Path(path)) if state is None else state
 
 
+class Epochs(Callback):
+    """Tells how a training goes, after every batch.
+
+    Args:
+        epochs: how many there are. tell: is called with the share of all that is done, from 0 to 1.
+    """
+
+    def __init__(self, epochs: int, tell: Callable[[float], None] | None = None) -> None:
+        self.epochs, self.tell = epochs, tell
+
+    def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        """It begins, or goes on."""
+        self.share(trainer.current_epoch)
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """A batch is done."""
+        self.share(trainer.current_epoch + (batch_idx + 1) / trainer.num_training_batches)
+
+    def share(self, done: float) -> None:
+        """So many epochs are done."""
+        if self.tell is not None:
+            self.tell(done / self.epochs)
+
+
+class ToldEpochs(Epochs):
+    """Tells of epochs: in a bar where somebody watches, as a line for each in a log, and to the watcher.
+
+    Args:
+        what: such as `epoch`. shown: whether anything is shown. line: what there is to say of an epoch that has ended.
+    """
+
+    def __init__(self, epochs: int, what: str, shown: bool, line: Callable[[], str]) -> None:
+        super().__init__(epochs, partial(self.step, watcher()))
+        self.what, self.line = what, line
+        self.bar, self.lines = progress_bar(shown, telling=False), shown and not on_terminal()
+
+    def step(self, told: Watcher, share: float) -> None:
+        """A share is done."""
+        told.step(self.what, share * self.epochs, self.epochs, ordinal=True)
+        for task in self.bar.task_ids:
+            self.bar.update(task, completed=round(share * self.epochs, 2))
+
+    def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        """The bar appears."""
+        self.bar.start()
+        self.bar.add_task(f"training, {self.what}", total=self.epochs)
+        super().on_train_start(trainer, module)
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        """The time runs."""
+        self.began = time.monotonic()
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        """A line, in a log."""
+        if self.lines:
+            passed = time.monotonic() - self.began
+            print(f"train    {self.what} {trainer.current_epoch + 1} of {self.epochs}: {self.line()}, {passed:.1f} s", flush=True)
+
+    def on_train_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        """The bar goes."""
+        self.bar.stop()
+
+    def on_exception(self, trainer: lightning.Trainer, module: lightning.LightningModule, exception: BaseException) -> None:
+        """The same."""
+        self.bar.stop()
+
+
 @contextmanager
 def trainer_of(
     config: TrainerConfig,
-    epochs: int,
+    max_epochs: int,
     folder: Path,
     state: State | None,
     every: int | None = 1,
     logger: Logger | None = None,
-    bar: bool = True,
+    epochs: Epochs | None = None,
 ) -> Iterator[tuple[lightning.Trainer, Path | None]]:
     """A trainer, and the path with which its training goes on, None where it begins; to be used inside the `with`.
 
     Args:
         folder: where checkpoints are left. state: what the training goes on from (see `resumable`), or None.
         every: a checkpoint after so many epochs; None: none.
-        bar: show progress where somebody watches, if the settings want it.
+        epochs: tells how it goes, or nobody does.
     """
     torch.set_num_threads(config.threads or len(os.sched_getaffinity(0)))
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    watched = bar and config.progress and on_terminal()
     with warnings.catch_warnings():
         for message in NOT_FOR_US:
             warnings.filterwarnings("ignore", message=message)
@@ -81,11 +149,11 @@ def trainer_of(
             accelerator=config.accelerator,
             devices=1,
             precision=config.precision,  # type: ignore[arg-type]
-            max_epochs=epochs,
+            max_epochs=max_epochs,
             logger=logger or False,
-            callbacks=callbacks(folder, every, watched),
+            callbacks=[*([epochs] if epochs else []), *checkpoints(folder, every)],
             enable_checkpointing=bool(every),
-            enable_progress_bar=watched,
+            enable_progress_bar=False,
             enable_model_summary=False,
             num_sanity_val_steps=0,
             log_every_n_steps=1,
@@ -96,13 +164,12 @@ def trainer_of(
         yield trainer, None if state is None else folder / CHECKPOINT
 
 
-def callbacks(folder: Path, every: int | None, watched: bool) -> list[Callback]:
-    """What writes checkpoints into a folder, and a bar where somebody watches."""
-    bars: list[Callback] = [RichProgressBar()] if watched else []
+def checkpoints(folder: Path, every: int | None) -> list[Callback]:
+    """What writes checkpoints into a folder."""
     if not every:
-        return bars
+        return []
     options: dict[str, Any] = {"save_top_k": 1, "save_on_train_epoch_end": True, "enable_version_counter": False}
-    return [*bars, ModelCheckpoint(folder, filename=Path(CHECKPOINT).stem, every_n_epochs=every, **options)]
+    return [ModelCheckpoint(folder, filename=Path(CHECKPOINT).stem, every_n_epochs=every, **options)]
 
 
 def resumable(folder: Path, module: lightning.LightningModule, fits: Callable[[State], bool]) -> State | None:

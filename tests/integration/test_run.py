@@ -1,6 +1,7 @@
 """What a user types: runs, multiruns, resuming, and what is refused."""
 
 import json
+import shlex
 import shutil
 import signal
 import time
@@ -11,6 +12,7 @@ from conftest import FEWER, kill_in_the_middle, memgrid, memgrid_here
 from filelock import FileLock
 from tokenizers import Tokenizer
 
+from memgrid.config.overrides import command, read_config
 from memgrid.errors import StoreWarning
 from memgrid.io.paths import TOY
 
@@ -210,7 +212,14 @@ def test_a_taxonomy_of_ones_own_is_one_file(done_copy, quick, tmp_path):
     assert "class 'Templates' of taxonomy 'mine' can never match: 'Others' comes before it" in process.stderr
     (folder / "mine.yaml").write_text("name: mine\nclasses: {Templates: reconstruct, Others: memorized}\n")
     assert "Templates" in memgrid_here(*given).stdout
-    assert len(list(done_copy.glob("runs/toy/mine/*/metrics.json"))) == 1
+    (found,) = done_copy.glob("runs/toy/mine/*/metrics.json")
+    # What is proposed for it names the folder of that file, and is this very run when it is typed.
+    again = shlex.split(command(read_config(found.with_name("config.yaml"), done_copy), "wandb=off"))
+    assert again[:3] == ["python", "-m", "memgrid.run"]
+    assert again[-2:] == ["--config-dir", str(folder.parent)]
+    before = found.stat().st_mtime_ns
+    assert "Templates" in memgrid_here(*again[3:]).stdout
+    assert found.stat().st_mtime_ns == before
 
 
 def test_a_finished_run_of_edited_tables_is_not_returned(done_copy, quick, mini, tmp_path):
@@ -223,3 +232,19 @@ def test_a_finished_run_of_edited_tables_is_not_returned(done_copy, quick, mini,
     process = memgrid_here(*given, check=False)
     assert process.returncode == 1
     assert "holds other sequences than when this run was finished" in process.stderr
+
+
+def test_shared_work_is_done_again_where_it_is_named_and_the_training_stays(done_copy, quick):
+    (folder,) = folders(done_copy)
+    result, before = (folder / "metrics.json").read_bytes(), list((done_copy / "attention").rglob("*.h5"))
+    label = next((done_copy / "labels").rglob("memorized.parquet"))
+    content, stamp = pl.read_parquet(label), label.stat().st_mtime_ns
+    shown = memgrid_here(*quick, f"root={done_copy}", "force=[label,extract]").stdout
+    assert "computed anew, for all runs that share them" in shown
+    assert "extract  removed the attention of these samples" in shown
+    assert " 0 already in" in shown
+    assert "min-F1" in shown
+    assert label.stat().st_mtime_ns > stamp
+    assert pl.read_parquet(label).equals(content)
+    assert not any(path.exists() for path in before)
+    assert (folder / "metrics.json").read_bytes() == result

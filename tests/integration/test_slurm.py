@@ -320,6 +320,9 @@ def test_one_bad_job_never_costs_the_others(cluster, prepared, quick, tmp_path):
     process = memgrid(*JOB, *quick, "taxonomy=prashanth,recite,rasy", "delta=100000", bad, f"root={root}", env=cluster.quick, check=False)
     assert process.returncode == 1, process.stdout
     assert [metrics["settings"]["taxonomy"]["name"] for metrics in results(root).values()] == ["rasy"]
+    assert "2 runs of 3 failed:" in process.stdout
+    assert f"The report on all runs there: python -m memgrid.report root={root}" in process.stdout
+    assert f"python -m memgrid.status state=failed root={root}" in process.stdout
     told = memgrid_here(f"root={root}", module="status").stdout.replace("\n", "")
     assert "failed" in told
     told = memgrid_here(f"root={root}", module="status", env={"COLUMNS": "1000"}).stdout
@@ -345,6 +348,11 @@ def test_the_launching_process_is_disposable(cluster, prepared, quick, tmp_path)
         assert out.count("is in the queue for it") == 2, state
         assert "2 of 2 runs are done or under way" in out
         assert len(cluster.queue()) == 2
+        # The queue says what waits, the runs themselves what they do, and where.
+        said = memgrid_here(f"root={root}", module="status", env={**cluster.env, "COLUMNS": "400"}).stdout
+        told = f"as job {jobs}_0 (PD JobHeldUser)" if state == "waiting" else f"job {jobs}_0 on "
+        assert told in said
+        assert ("train, epoch " in said) == (state == "running")
         if state == "waiting":
             sweep.process.kill()
             sweep.output()

@@ -52,7 +52,9 @@ def test_what_was_stopped_is_forgotten_with_its_checkpoint_but_no_result_is(root
 
 def test_what_is_missing_is_forgotten_and_its_job_named(root):
     WorkFolder(begin(Run(root, "b", seed=6))).note_queued("7_1", root / "7_1_result")
-    told = status(root, "forget=missing")
+    assert found(root)["6"] == "queued"
+    assert "nothing" not in status(root, "forget=missing")
+    told = status(root, "forget=queued")
     assert set(found(root).values()) == {"done", "failed", "stopped"}
     assert "which had no result (job 7_1 was submitted for it)" in told
 
@@ -136,7 +138,7 @@ def test_an_audit_with_a_result_loses_only_attacks_without(audit, tmp_path):
 def test_what_is_done_or_running_cannot_be_forgotten(root):
     assert (
         refusal(parsed, COMMAND, ["forget=done"])
-        == "forget=done is not possible: use failed, stopped, missing; results are never forgotten"
+        == "forget=done is not possible: use failed, stopped, missing, queued; results are never forgotten"
     )
     process = memgrid_here(f"root={root}", "forget=failed", "state=failed", module="status", check=False)
     assert "state=failed lists and forget=failed removes: give one of the two" in process.stderr
@@ -157,3 +159,37 @@ def test_two_thousand_runs_are_looked_at_in_seconds(tmp_path):
         os.link(RunFolder(made).metrics, RunFolder(folder).metrics)
     table = states(tmp_path)
     assert table.filter(table["state"] == "done").height == 2000
+
+
+@pytest.mark.parametrize("word", ["0", "-1", "0.5", "often", "nan", "inf", "1e400", "٣x"])
+def test_how_often_is_a_number_of_seconds(word):
+    assert refusal(parsed, COMMAND, [f"watch={word}"]) == f"watch={word} is no number of seconds from 1 on: write one, such as watch=5"
+
+
+def test_states_that_are_mistyped_are_told_with_the_nearest():
+    assert refusal(parsed, COMMAND, ["state=faild"]).endswith("(did you mean failed?)")
+    assert refusal(parsed, COMMAND, ["forget=stoped"]).endswith("(did you mean stopped?)")
+    assert "watch=5 looks and forget=failed removes" in memgrid_here("watch=5", "forget=failed", module="status", check=False).stderr
+
+
+def test_it_looks_again_until_it_is_interrupted(root, tmp_path, monkeypatch):
+    naps = []
+
+    def sleep(seconds):
+        if seconds < 1:
+            return  # of somebody else: a lock that is waited for
+        naps.append(seconds)
+        leave(Run(root, "c", seed=7), "failed")
+        if len(naps) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("memgrid.status.time.sleep", sleep)
+    process = memgrid_here(f"root={root}", "watch=5", module="status")
+    assert naps == [5, 5]
+    assert process.returncode == 0
+    assert not process.stderr
+    blocks = process.stdout.split("every 5 s until Ctrl-C\n")
+    assert [f"{number} runs below" in block for number, block in zip((6, 7), blocks[1:], strict=True)] == [True, True]
+    assert "\x1b" not in process.stdout
+    naps.clear()
+    assert "holds no run and no audit" in memgrid_here(f"root={tmp_path / 'none'}", "watch=5", module="status").stdout

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -22,7 +22,7 @@ from memgrid.audit.shadow.predictors import PREDICTORS, predictors
 from memgrid.errors import UserError
 from memgrid.io.checkpoints import State
 from memgrid.results.audit_folder import ShadowFolder
-from memgrid.train.trainer import resumable, trainer_of
+from memgrid.train.trainer import Epochs, resumable, trainer_of
 
 MOMENTS = ("start", "trigger", "end")
 STATE = ("identity", "predictors", "noise", "curve", "fired", "weights")  # in a checkpoint, beside the weights and the trigger
@@ -225,18 +225,28 @@ def belongs(state: State, identity: str, keep: str) -> bool:
     return {*STATE, "trigger"} <= audit.keys() and audit["identity"] == identity and (keep != "weights" or bool(audit["weights"]))
 
 
-def train_shadow(run: AuditConfig, number: int, population: Population, data: Dataset, folder: ShadowFolder, identity: str) -> Outcome:
+def train_shadow(
+    run: AuditConfig,
+    number: int,
+    population: Population,
+    data: Dataset,
+    folder: ShadowFolder,
+    identity: str,
+    tell: Callable[[float], None] | None = None,
+) -> Outcome:
     """Train one shadow model and look at it; a training that is cut off goes on from its last checkpoint, if it has one.
 
     Args:
         identity: what the model is made from; a checkpoint of something else is not used.
+        tell: is called with the share of the training that is done.
 
     Raises:
         UserError: the training diverges.
     """
     shadow = ShadowModel(run, number, population, data, identity)
     state = resumable(folder.path, shadow, partial(belongs, identity=identity, keep=run.keep))
-    with trainer_of(run.trainer, run.model.epochs, folder.path, state, run.model.checkpoint_epochs, bar=False) as (trainer, path):
+    epochs = Epochs(run.model.epochs, tell)
+    with trainer_of(run.trainer, run.model.epochs, folder.path, state, run.model.checkpoint_epochs, epochs=epochs) as (trainer, path):
         trainer.fit(shadow, Batches(shadow), ckpt_path=path, weights_only=True)
     shadow.to(shadow.images.device)  # Lightning takes the weights off a GPU when it is done
     shadow.predict("end")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
+from memgrid.config.overrides import command_of
 from memgrid.errors import UserError
 from memgrid.lm.triangle import Triangle
 from memgrid.pipeline.face.view import RunData
@@ -35,7 +36,7 @@ def open_run(folder: str | Path, root: str | Path | None = None) -> Run:
         paths = [other for other in folders_below(Path(root)) if other.parts[-len(path.parts) :] == path.parts]
         if len(paths) != 1:
             there = "no run" if not paths else f"{len(paths)} runs"
-            ask = f"run `python -m memgrid.run root={root}`" if not paths else "write <llm>/<taxonomy>/<name>"
+            ask = f"run `{command_of('run', root)}`" if not paths else "write <llm>/<taxonomy>/<name>"
             raise UserError(f"root={root} has {there} with the name {folder}: {ask}")
         path = paths[0]
     run = Run(RunFolder(path))

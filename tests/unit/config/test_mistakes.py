@@ -1,6 +1,7 @@
 """What Hydra refuses of what was typed: one sentence that names the word and the mend."""
 
 import shlex
+from dataclasses import fields
 
 import pytest
 from conftest import memgrid_here
@@ -8,12 +9,19 @@ from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
+from hypothesis import given
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from memgrid.audit.config import AuditConfig
-from memgrid.config.mistakes import broken_file, one_sentence, unreadable
+from memgrid.config.describe import groups
+from memgrid.config.mistakes import ELSEWHERE, broken_file, one_sentence, quoted, unreadable
 from memgrid.config.validate import register
 from memgrid.io.paths import CONF
+from memgrid.report.__main__ import COMMAND as REPORT
+from memgrid.status import COMMAND as STATUS
+from memgrid.store.__main__ import COMMAND as STORE
 
 
 def told(word, name="run"):
@@ -40,6 +48,10 @@ def told(word, name="run"):
         ("experimnt=smoke", "experimnt is no setting of memgrid (did you mean experiment?): `memgrid run --help` lists them"),
         ("hydra/launchr=local", "hydra/launchr is no setting of memgrid (did you mean hydra/launcher?): `memgrid run --help` lists them"),
         ("elephant=3", "elephant is no setting of memgrid: `memgrid run --help` lists them"),
+        ("state=failed", "state is no setting of memgrid run: it belongs to memgrid status"),
+        ("out=page", "out is no setting of memgrid run: it belongs to memgrid report"),
+        ("shadows=4", "shadows is no setting of memgrid run: it belongs to memgrid audit"),
+        ("windows=4", "windows is no setting of memgrid run: it belongs to memgrid pretrain"),
         ("dataset=digits", "dataset is no group of this command: it belongs to memgrid audit"),
         ("stages=train", "stages=train is one word, and a list is wanted: write stages=[train]"),
         ("delta=null", "delta=null leaves delta without a value, and it needs one: leave delta out for its default"),
@@ -69,6 +81,32 @@ def test_a_value_that_the_grammar_does_not_know_is_mended_by_quotes(word):
     (mended,) = shlex.split(mend)  # as a shell reads it
     assert before == word
     assert OverridesParser.create().parse_override(mended).value() == word.partition("=")[2]
+
+
+@given(st.text(alphabet="ab'\"\\,[]{}()#$ :@%?~!*&^;<>|+-.=é", max_size=9))
+def test_what_is_proposed_in_quotes_is_the_value_that_was_meant(value):
+    """Whatever the signs: what the sentence says composes to what was typed, as a shell and Hydra read it."""
+    (override,) = OverridesParser.create().parse_overrides([f"root={quoted(value)}"])
+    assert OmegaConf.create({"root": override.value()}).root == value
+    sentence = unreadable(f"root={value}")
+    if "in quotes within quotes, " in sentence:
+        (mended,) = shlex.split(sentence.partition("in quotes within quotes, ")[2])
+        assert OmegaConf.create({"root": OverridesParser.create().parse_override(mended).value()}).root == value
+
+
+@pytest.mark.parametrize("word", ["root=/a{1", "root=(a", 'root="a', "root=it's", 'root=/my "best" text', "root=a\\", "root=[a](b"])
+def test_what_looks_like_a_text_is_mended_as_one(word):
+    (mended,) = shlex.split(unreadable(word).rpartition("quotes, ")[2].removeprefix("such as "))
+    if not word.startswith("root=["):
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            assert compose("run", overrides=[mended]).root == word.partition("=")[2]
+
+
+def test_keys_of_other_commands_are_theirs():
+    of_commands = {"status": STATUS, "report": REPORT, "store": STORE}
+    for key, command in ELSEWHERE.items():
+        keys = of_commands[command].keys
+        assert any(key in {field.name for field in fields(each)} for each in (keys.values() if isinstance(keys, dict) else [keys]))
 
 
 @pytest.mark.parametrize(
@@ -133,3 +171,10 @@ def test_a_file_of_ones_own_that_cannot_be_read_is_named(content, sentence, swee
 
 def test_another_error_is_none_of_a_file():
     assert broken_file(ValueError("delta")) is None
+
+
+@pytest.mark.parametrize(("name", "group"), [(name, group) for name in ("run", "audit") for group in groups(name)])
+def test_a_choice_that_is_unknown_is_told_in_three_lines(name, group):
+    sentence = told(f"{group}=nonsense", name)
+    assert sentence.startswith(f"{group}=nonsense is unknown: use ")
+    assert len(sentence) <= 300

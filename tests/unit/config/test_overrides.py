@@ -6,10 +6,11 @@ import shlex
 import pytest
 import settings_maker
 from conftest import QUICK, refusal
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from memgrid.config.names import run_folder
-from memgrid.config.overrides import command, overrides, read_config, text
+from memgrid.config.overrides import COMPOSED, command, command_of, overrides, read_config, text
 
 
 def composed(words):
@@ -48,7 +49,7 @@ def test_the_command_says_nothing_that_is_the_default():
 
 
 def test_values_are_written_as_hydra_reads_them():
-    assert [text(value) for value in (None, True, 0.5, [6, "a b"], {"a": None})] == ["null", "true", "0.5", "[6,'a b']", "{a:null}"]
+    assert [text(value) for value in (None, True, 0.5, [6, "a b"], {"a": None})] == ["null", "true", "0.5", '[6,"a b"]', "{a:null}"]
 
 
 def test_settings_come_back_from_disk_with_the_root_where_they_lie(tmp_path):
@@ -61,3 +62,19 @@ def test_settings_come_back_from_disk_with_the_root_where_they_lie(tmp_path):
     assert "is damaged" in refusal(read_config, path, tmp_path)
     path.unlink()
     assert "is missing" in refusal(read_config, path, tmp_path)
+
+
+@pytest.mark.parametrize("root", ["/data/my runs", "/a=b", "/it's", "/x(1)/{y}", "r#1", "/a,b", "/p$HOME"])
+@pytest.mark.parametrize("name", ["run", "audit", "status", "report"])
+def test_a_command_on_a_root_can_be_typed_as_it_stands(root, name):
+    words = shlex.split(command_of(name, root, "seed=1"))[2:]
+    assert words[:2] == [f"memgrid.{name}", "seed=1"]
+    if name in COMPOSED:
+        value = OverridesParser.create().parse_override(words[2]).value()
+        assert OmegaConf.create({"root": value}).root == root
+    else:
+        assert words[2] == f"root={root}"
+
+
+def test_the_default_root_need_not_be_typed():
+    assert command_of("status", "memgrid-runs") == "python -m memgrid.status"

@@ -34,14 +34,26 @@ def test_what_is_typed_becomes_typed_values():
 @pytest.mark.parametrize(
     ("command", "words", "told"),
     [
-        (STATUS, ["rot=x"], "status knows only root=<folder>, state=<state> and forget=<state>, not rot=x (did you mean root=?)"),
-        (STATUS, ["root"], "status knows only root=<folder>, state=<state> and forget=<state>, not root (did you mean root=?)"),
-        (STATUS, ["root=a", "elephant"], "status knows only root=<folder>, state=<state> and forget=<state>, not elephant"),
+        (
+            STATUS,
+            ["rot=x"],
+            "status knows only root=<folder>, state=<state>, forget=<state> and watch=<seconds>, not rot=x (did you mean root=?)",
+        ),
+        (
+            STATUS,
+            ["root"],
+            "status knows only root=<folder>, state=<state>, forget=<state> and watch=<seconds>, not root (did you mean root=?)",
+        ),
+        (
+            STATUS,
+            ["root=a", "elephant"],
+            "status knows only root=<folder>, state=<state>, forget=<state> and watch=<seconds>, not elephant",
+        ),
         (STATUS, ["root=~/a"], "root=~/a cannot be read: no shell replaces ~ there, so write root=$HOME/a"),
         (STORE, ["export", "out=~"], "out=~ cannot be read: no shell replaces ~ there, so write out=$HOME"),
         (STATUS, ["root="], "root= gives status no value: write root=<folder>, or leave it out"),
         (STATUS, ["root=a", "root=b"], "root= is given 2 times to status: give it once"),
-        (STATUS, ["state=lost"], "state=lost is unknown: use done, running, failed, stopped, missing"),
+        (STATUS, ["state=lost"], "state=lost is unknown: use done, running, queued, failed, stopped, missing"),
         (
             REPORT,
             ["owt=x"],

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from memgrid.errors import UserError
 from memgrid.launch import base as launcher
 from memgrid.launch.handover import answer_file
+from memgrid.launch.progress.board import Board
 from memgrid.launch.queues import LocalLauncher, SlurmLauncher
 from memgrid.launch.tasks import Task
 
@@ -113,9 +114,9 @@ class Limited(SlurmLauncher):
 @pytest.mark.parametrize("most", [1, 100, 153])
 def test_an_array_that_a_site_refuses_is_submitted_in_parts(most, tmp_path, monkeypatch, capsys):
     limited, told = Limited(most, tmp_path), []
-    monkeypatch.setattr(launcher, "collect", lambda job, tasks, target, failures: told.append(tasks[0].number) or [])
+    monkeypatch.setattr(launcher, "collect", lambda job, tasks, target, failures, ended: told.append(tasks[0].number) or [])
     monkeypatch.setattr(launcher.time, "sleep", limited.time_passes)
-    limited.work_off([[Task(number, [], None)] for number in range(153)], [])
+    limited.work_off([[Task(number, [], None)] for number in range(153)], [], Board())
     assert sorted(told) == list(range(153))
     assert sum(limited.batches) == 153
     assert max(limited.batches) == {1: 1, 100: 76, 153: 153}[most]
@@ -125,4 +126,4 @@ def test_an_array_that_a_site_refuses_is_submitted_in_parts(most, tmp_path, monk
 
 def test_a_site_that_takes_no_job_at_all_ends_the_sweep(tmp_path):
     with pytest.raises(UserError, match="QOSMaxSubmit"):
-        Limited(0, tmp_path).work_off([[Task(number, [], None)] for number in range(5)], [])
+        Limited(0, tmp_path).work_off([[Task(number, [], None)] for number in range(5)], [], Board())

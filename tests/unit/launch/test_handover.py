@@ -14,6 +14,7 @@ from memgrid.errors import UserError
 from memgrid.io.digests import write_json
 from memgrid.launch import handover
 from memgrid.launch.handover import answer_file, close, read_answer, read_own, submitted
+from memgrid.launch.progress.tally import Tally
 from memgrid.launch.tasks import Task, collect
 from memgrid.results.work import WorkFolder, last_line
 
@@ -116,7 +117,7 @@ def collected(folder, tmp_path):
     target = SimpleNamespace(done=lambda _: False, folder=lambda run: tmp_path / run.name, name=lambda _: "it", ending=lambda _: "done")
     tasks = [Task(number, [], SimpleNamespace(force=False, name=f"run{number}")) for number in (0, 1)]
     failures: list[str] = []
-    return collect(SimpleNamespace(job_id="7", paths=paths(folder)), tasks, target, failures), failures
+    return collect(SimpleNamespace(job_id="7", paths=paths(folder)), tasks, target, failures, Tally().end), failures
 
 
 def test_nothing_that_a_launcher_reads_is_unpickled(folder, tmp_path, mark):

@@ -124,7 +124,7 @@ class Waiting(JobLauncher):
     def farewell(self, jobs):
         return ""
 
-    def work_off(self, waiting, failures):
+    def work_off(self, waiting, failures, board):
         self.submitted += waiting
         self.target.finished |= {task.run for group in waiting for task in group}
         return []

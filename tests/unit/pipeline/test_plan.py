@@ -5,9 +5,10 @@ import pytest
 import torch
 from settings_maker import composed
 
+from memgrid.io.display import duration
 from memgrid.lm.model import LanguageModel
 from memgrid.pipeline import plan as plan_module
-from memgrid.pipeline.plan import Pace, duration, plan, sample_bytes
+from memgrid.pipeline.plan import Pace, plan, sample_bytes
 from memgrid.store.shard import Identity, Maps
 from memgrid.store.store import Store
 

@@ -14,10 +14,11 @@ from memgrid.results.work import WorkFolder
 NAMES = re.compile(
     r"(^|/)(metrics\.json|(samples|epochs|predictions|baselines|intervene|intervene-units)\.parquet|(intervene|transfer)\.json"
     r"|intervene\.partial\.jsonl|last\.ckpt"
-    r"|\.lock|config\.yaml|failed\.json|job\.json|queued\.json|checkpoints|figures|localize-\S*)$"
+    r"|\.lock|config\.yaml|failed\.json|job\.json|queued\.json|doing\.json|\.doing\.lock|checkpoints|figures|localize-\S*)$"
 )
 # Where the names stand; `train.reuse` and `store.sharing` have locks that are no run's.
 OWNERS = {
+    "io/paths.py",
     "results/folder.py",
     "results/work.py",
     "results/result.py",

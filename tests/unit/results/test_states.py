@@ -150,7 +150,7 @@ def test_a_job_without_training_is_told_while_it_lasts(tmp_path):
     folder = tmp_path / "jobs" / "toy" / "rasy" / "extract-part1of3-0123456789"
     WorkFolder(folder).note_queued("7_1", tmp_path / "7_1_result.pkl")
     found = lambda: states(tmp_path).select("name", "state", "detail").rows()  # noqa: E731
-    assert found() == [(folder.name, "missing", "submitted as job 7_1")]
+    assert found() == [(folder.name, "queued", "as job 7_1")]
     WorkFolder(folder).note_job(tmp_path / "7_1.out")
     (tmp_path / "7_1.out").write_text("slurmstepd: error: CANCELLED\n")
     with FileLock(folder / ".lock"):
@@ -184,7 +184,7 @@ def test_the_command_line(root, held):
     ("arguments", "told"),
     [
         (("rot=x",), "rot=x"),
-        (("state=lost",), "state=lost is unknown: use done, running, failed, stopped, missing"),
+        (("state=lost",), "state=lost is unknown: use done, running, queued, failed, stopped, missing"),
         ((), "holds no run and no audit"),
     ],
 )

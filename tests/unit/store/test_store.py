@@ -82,6 +82,17 @@ def test_new_shards_are_seen_without_a_new_store(tmp_path: Path) -> None:
     assert store.ids().tolist() == [5]
 
 
+def test_what_is_removed_goes_with_its_shards_and_the_others_are_named(tmp_path: Path) -> None:
+    store = Store(tmp_path, SMALL)
+    for ids in ([1, 2, 3], [3, 4], [5, 6]):
+        store.write(make(ids))
+    store.read([1, 5])
+    assert store.remove([3, 9]).tolist() == [1, 2, 4]
+    assert store.ids().tolist() == [5, 6]
+    assert store.read([6, 5]).sequence_id.tolist() == [6, 5]
+    assert store.remove([]).tolist() == []
+
+
 def test_a_scan_opens_no_shard_twice(shelf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(shelf, SMALL)
     store.ids()

@@ -33,20 +33,22 @@ def command(run: RunConfig, *words: str) -> str:
     """
     keys = {word.split("=")[0] for word in words}
     typed = [*(word for word in overrides(run) if word.split("=")[0] not in keys), *words]
-    if run.taxonomy.name not in {path.stem for path in (CONF / "taxonomy").glob("*.yaml")} and (own := config_dir(run)):
+    if run.taxonomy.name not in {path.stem for path in (CONF / "taxonomy").glob("*.yaml")} and (
+        own := config_dir(run_folder(run) / CONFIG)
+    ):
         typed += ["--config-dir", own]
-    return " ".join(["python -m memgrid.run", *map(quoted, typed)])
+    return " ".join(["python -m memgrid.run", *map(for_shell, typed)])
 
 
-def quoted(word: str) -> str:
+def for_shell(word: str) -> str:
     """A word as a shell takes it: within double quotes where it has Hydra's single ones."""
     return f'"{word}"' if "'" in word and not set(word) & set('"$`\\!') else shlex.quote(word)
 
 
-def config_dir(run: RunConfig) -> str | None:
-    """The folder of the user's own files that was named when the run was started, or None."""
+def config_dir(file: Path) -> str | None:
+    """The folder of the user's own files that was named when a run was started, as its `config.yaml` has it, or None."""
     try:
-        noted = read_yaml(run_folder(run) / CONFIG).get(CONFIG_DIR)
+        noted = read_yaml(file).get(CONFIG_DIR)
     except (OSError, DamagedError, AttributeError):
         return None
     return None if noted is None else str(noted)
@@ -55,7 +57,7 @@ def config_dir(run: RunConfig) -> str | None:
 def command_of(name: str, root: str | Path, *words: str) -> str:
     """A command on a root, as it is typed: the default root need not be."""
     rooted = [] if str(root) == RunConfig().root else [f"root={text(str(root)) if name in COMPOSED else root}"]
-    return " ".join([f"python -m memgrid.{name}", *map(quoted, [*words, *rooted])])
+    return " ".join([f"python -m memgrid.{name}", *map(for_shell, [*words, *rooted])])
 
 
 def overrides(run: RunConfig) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from memgrid.config.overrides import overrides, quoted, read_config
+from memgrid.config.overrides import config_dir, for_shell, overrides, read_config
 from memgrid.config.schema import RunConfig
 from memgrid.errors import UserError
 from memgrid.io.paths import CONF
@@ -73,7 +73,7 @@ class Commands:
 
 def typed(words: Iterable[str]) -> str:
     """A command of these words, as a shell takes it."""
-    return " ".join([PROGRAM, *map(quoted, words)])
+    return " ".join([PROGRAM, *map(for_shell, words)])
 
 
 def group_of(word: str) -> str:
@@ -91,6 +91,8 @@ def own_words(run: NamedRun) -> list[str]:
 
 
 def own_folder(run: NamedRun) -> list[str]:
-    """Where a taxonomy of the user's own lies, which no run knows: to be filled in; nothing for one that is shipped."""
+    """Where a taxonomy of the user's own lies; nothing for one that is shipped, and to be filled in where an older run did not note it."""
     name = run.settings["taxonomy"]["name"]
-    return [] if (CONF / "taxonomy" / f"{name}.yaml").is_file() else [f"--config-dir=<the folder with taxonomy/{name}.yaml>"]
+    if (CONF / "taxonomy" / f"{name}.yaml").is_file():
+        return []
+    return [f"--config-dir={config_dir(run.folder.config) or f'<the folder with taxonomy/{name}.yaml>'}"]

@@ -37,12 +37,7 @@ def command(run: RunConfig, *words: str) -> str:
         own := config_dir(run_folder(run) / CONFIG)
     ):
         typed += ["--config-dir", own]
-    return " ".join(["python -m memgrid.run", *map(for_shell, typed)])
-
-
-def for_shell(word: str) -> str:
-    """A word as a shell takes it: within double quotes where it has Hydra's single ones."""
-    return f'"{word}"' if "'" in word and not set(word) & set('"$`\\!') else shlex.quote(word)
+    return " ".join(["python -m memgrid.run", *map(shlex.quote, typed)])
 
 
 def config_dir(file: Path) -> str | None:
@@ -57,7 +52,7 @@ def config_dir(file: Path) -> str | None:
 def command_of(name: str, root: str | Path, *words: str) -> str:
     """A command on a root, as it is typed: the default root need not be."""
     rooted = [] if str(root) == RunConfig().root else [f"root={text(str(root)) if name in COMPOSED else root}"]
-    return " ".join([f"python -m memgrid.{name}", *map(for_shell, [*words, *rooted])])
+    return " ".join([f"python -m memgrid.{name}", *map(shlex.quote, [*words, *rooted])])
 
 
 def overrides(run: RunConfig) -> list[str]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from memgrid.config.overrides import config_dir, for_shell, overrides, read_config
+from memgrid.config.overrides import config_dir, overrides, read_config
 from memgrid.config.schema import RunConfig
 from memgrid.errors import UserError
 from memgrid.io.paths import CONF
@@ -73,7 +74,7 @@ class Commands:
 
 def typed(words: Iterable[str]) -> str:
     """A command of these words, as a shell takes it."""
-    return " ".join([PROGRAM, *map(for_shell, words)])
+    return " ".join([PROGRAM, *map(shlex.quote, words)])
 
 
 def group_of(word: str) -> str:

@@ -88,8 +88,8 @@ def test_what_fills_a_section_takes_the_place_of_the_runs_own_words(tmp_path):
     report = gather(root, root / "report", PAIR)
     fill = report.commands.fill
     start = "python -m memgrid.run "
-    assert fill(report.best, ["control.members=1"]) == f"{start}llm=tiny_random cnn.epochs=3 \"root='{root}'\" seed=4 control.members=1"
-    assert fill(report.best, ["-m", "experiment=transfer"]) == f"{start}-m experiment=transfer llm=tiny_random \"root='{root}'\""
+    assert fill(report.best, ["control.members=1"]) == f"{start}llm=tiny_random cnn.epochs=3 'root=\"{root}\"' seed=4 control.members=1"
+    assert fill(report.best, ["-m", "experiment=transfer"]) == f"{start}-m experiment=transfer llm=tiny_random 'root=\"{root}\"'"
 
 
 def test_a_run_without_its_settings_has_no_command_of_its_own(tmp_path):

@@ -165,7 +165,7 @@ def explained(command: Command) -> str:
         usual = {text: f" ({default_of(one)} if nothing is said)" if default_of(one) else "" for text, one in shown.items()}
         keys += columns({text: one.metadata["meaning"] + usual[text] for text, one in shown.items()})
     lines = [f"memgrid {command.name}: {COMMANDS[command.name]}", "", fill(command.purpose, LINE), ""]
-    lines += [("Usage: " if n == 0 else "       ") + line for n, line in enumerate(usage)]
+    lines += [fill(line, LINE, initial_indent="       " if n else "Usage: ", subsequent_indent=" " * 15) for n, line in enumerate(usage)]
     typed = f"python -m memgrid{' ' if command.name in MODULES else '.'}{command.name}"
     lines += [f"       ({typed} is the same)", *keys, "", *examples(command.examples)]
     return "\n".join(lines)

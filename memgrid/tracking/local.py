@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 
 SUMMARY = "summary.csv"
+FLUSH_SECONDS = 1  # its own interval is 120: whoever looks at a training would see nothing of it
 
 
 def local_logger(tracker: str, folder: Path, deciding: dict[str, Any]) -> CSVLogger | TensorBoardLogger:
@@ -61,10 +62,9 @@ def tensorboard_logger(folder: Path, name: str) -> TensorBoardLogger:
             """As above; without the key epoch, final scores."""
             epoch = int(metrics["epoch"]) if "epoch" in metrics else step
             super().log_metrics(metrics, epoch)
-            self.experiment.flush()  # a training that is killed, or looked at, has its last epoch
 
         def summarise(self, summary: dict[str, float], result: object = None) -> None:
             """Note final scores beside the settings."""
             self.log_hyperparams(self.hparams, summary, 0)
 
-    return EpochLogger(folder, "", name, default_hp_metric=False)
+    return EpochLogger(folder, "", name, default_hp_metric=False, flush_secs=FLUSH_SECONDS)

@@ -97,11 +97,13 @@ def test_a_wrong_word_leaves_nothing(words, told, tmp_path):
 
 def test_a_wrong_word_of_an_audit_leaves_nothing(tmp_path):
     done = memgrid_here("root=here", "dataset=cifar10", "dataset.path=/no/such/folder", module="audit", cwd=tmp_path, check=False)
-    assert "dataset.path=/no/such/folder has no sound data_batch_1" in done.stderr
+    assert "dataset.path=/no/such/folder does not exist: give the folder cifar-10-batches-py" in done.stderr
     assert list(tmp_path.iterdir()) == []
 
 
 def test_in_a_sweep_what_failed_is_noted(tmp_path):
-    done = memgrid_here("-m", "root=here", "corpus=tables", "corpus.name=x", "corpus.path=/no/such", "seed=0", cwd=tmp_path, check=False)
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken/sequences.parquet").write_bytes(b"no parquet")  # which only the run that reads it can see
+    done = memgrid_here("-m", "root=here", "corpus=tables", "corpus.name=x", "corpus.path=broken", "seed=0", cwd=tmp_path, check=False)
     assert done.returncode == 1
     assert len(list(tmp_path.glob("here/runs/*/*/*/failed.json"))) == 1

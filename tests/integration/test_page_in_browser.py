@@ -160,8 +160,8 @@ def test_a_command_is_copied_whole(page):
     command = page.driver.execute_async_script("navigator.clipboard.readText().then(arguments[0])")
     assert command == page.run(f"return document.querySelector('{RANKING} details.typed code').textContent")
     assert command.startswith("python -m memgrid.run -m llm=")
-    assert shlex.split(command)[-2].startswith("root='/")
-    assert command.endswith(f"/{ROOT_NAME}'\" seed=0,1")
+    assert shlex.split(command)[-2].startswith('root="/')
+    assert command.endswith(f"/{ROOT_NAME}\"' seed=0,1")
 
 
 def test_where_nothing_may_be_copied_the_command_is_selected(page):

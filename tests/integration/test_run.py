@@ -164,8 +164,9 @@ def test_an_unknown_taxonomy_is_one_sentence_that_lists_the_known(tmp_path):
     process = memgrid("taxonomy=unheard_of", f"root={tmp_path}", check=False)
     assert process.returncode == 1
     (line,) = process.stderr.splitlines()
-    assert line.startswith("memgrid: taxonomy=unheard_of is unknown: use code, ")
-    assert "prashanth, rasy" in line
+    assert line.startswith("memgrid: taxonomy=unheard_of is unknown: use one of the ")
+    assert "that `memgrid run --help` lists" in line
+    assert "prashanth, rasy" in memgrid("--help").stdout
 
 
 def test_flags_may_stand_anywhere(tmp_path):

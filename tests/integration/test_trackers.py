@@ -16,7 +16,7 @@ from memgrid.io.paths import TOY
 
 # Killed when the tracker has the second epoch and its checkpoint is not yet written.
 KILLED = """
-import os, signal
+import os, signal, time
 from pathlib import Path
 from pytorch_lightning.callbacks import ModelCheckpoint
 from tracker_files import epochs_of
@@ -27,7 +27,10 @@ save = ModelCheckpoint.on_train_epoch_end
 def save_or_die(self, trainer, module):
     if trainer.current_epoch == 1:
         run = Path(trainer.default_root_dir).parent
-        assert [epoch for epoch, _ in epochs_of(run, TRACKER)] == [0, 1]
+        until = time.monotonic() + 60
+        while [epoch for epoch, _ in epochs_of(run, TRACKER)] != [0, 1]:  # TensorBoard's writer is a thread
+            assert time.monotonic() < until
+            time.sleep(0.1)
         os.kill(os.getpid(), signal.SIGKILL)
     save(self, trainer, module)
 

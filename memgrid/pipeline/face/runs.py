@@ -100,7 +100,10 @@ class Runs(Sequence[Run]):
         return tables.rho_table(self.rows)
 
     def confusions(self) -> pl.DataFrame:
-        """A row per true and predicted class of every setting and model: how many eval samples, and which share of the true class."""
+        """A row per true and predicted class of every setting and model: how many eval samples, and which share of the true class.
+
+        `sum` is `ours` (the last epoch) or `paper` (its last three together): filter by it before counting.
+        """
         return confusions_table(self.rows)
 
     def members(self) -> pl.DataFrame:

@@ -57,9 +57,10 @@ def test_what_is_typed_becomes_typed_values():
         (
             REPORT,
             ["owt=x"],
-            "the report knows only root=<folder>, out=<folder>, sort=min_f1|worst_pair and flow=<taxonomy>,<taxonomy>, not owt=x",
+            "the report knows only root=<folder>, out=<folder>, sort=min_f1|worst_pair, flow=<taxonomy>,<taxonomy>, style=ours|paper and "
+            "text=true|false, not owt=x",
         ),
-        (REPORT, ["flow=rasy"], "flow=rasy does not name two taxonomies: write them with a comma, such as flow=prashanth,rasy"),
+        (REPORT, ["flow=rasy"], "flow=rasy does not name two taxonomies: write <taxonomy>[@<threshold>=<value>],<taxonomy>"),
         (STORE, [], "'' is no command: use verify, info, export, such as `python -m memgrid.store verify`"),
         (
             STORE,

@@ -160,13 +160,12 @@ def test_bad_input_is_one_sentence_and_exit_one(given, words, quick, extracted):
     assert all(word in sentence[0] for word in words), sentence
 
 
-def test_an_unknown_taxonomy_is_one_sentence_that_lists_the_known(tmp_path):
+def test_an_unknown_taxonomy_is_one_sentence_that_says_where_the_known_are(tmp_path):
     process = memgrid("taxonomy=unheard_of", f"root={tmp_path}", check=False)
     assert process.returncode == 1
     (line,) = process.stderr.splitlines()
     assert line.startswith("memgrid: taxonomy=unheard_of is unknown: use one of the ")
     assert "that `memgrid run --help` lists" in line
-    assert "prashanth, rasy" in memgrid("--help").stdout
 
 
 def test_flags_may_stand_anywhere(tmp_path):

@@ -30,7 +30,7 @@ class Prediction:
         models: how many could be asked. positives: mean number of samples per model that are memorized, or OOD canaries.
         auc_pooled: area under one curve of all models together. positives_in_all: how many there are in all models; -1: not counted.
         auc_low, auc_high: 95 % interval, over other models and other samples, of the area that is told: the mean, or the pooled one.
-        p_beaten: p of that area being as high as the highest of its question and moment, Holm's over predictors; None for the highest.
+        p_beaten: p of that area being as high as the highest of its question and moment, corrected for all pairs; None for the highest.
     """
 
     question: str

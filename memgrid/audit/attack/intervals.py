@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import comb
 
 import numpy as np
 from scipy.special import expit, logit
@@ -117,9 +118,10 @@ def area(answers: np.ndarray, values: np.ndarray) -> float:
 
 
 def beaten(areas: Sequence[Measured]) -> list[float | None]:
-    """For each area p of being as high as the highest, by Holm's correction over all the others.
+    """For each area p of being as high as the highest; None for the highest itself, and for all where too little is known.
 
-    None for the highest itself, and for all where too little is known.
+    Which is the highest is seen in the same data, so that each pair of those that are left counts, and not only those with the highest:
+    Holm's steps, by which the next pair has fewer to be corrected for.
     """
     if min(one.few for one in areas) < LEAST:
         return [None] * len(areas)
@@ -129,7 +131,7 @@ def beaten(areas: Sequence[Measured]) -> list[float | None]:
     adjusted: list[float | None] = [None] * len(areas)
     least = 0.0
     for place, at in enumerate(sorted(raw, key=raw.__getitem__)):
-        least = min(1.0, max(least, (len(others) - place) * raw[at]))
+        least = min(1.0, max(least, comb(len(areas) - place, 2) * raw[at]))
         adjusted[at] = least
     return adjusted
 

@@ -85,7 +85,7 @@ def prediction_sentences(result: AuditResult) -> list[str]:
             said.append(
                 f"in {first['models']} of {len(result.triggers)} models: few, with {plural(first['positives_in_all'], 'positive')} in all"
             )
-        beside = alike([row for row in rest if (row["p_beaten"] or 0) >= CLEAR])
+        beside = alike(rest)
         lines.append(
             f"{question[0].upper()}{question[1:]}: {PREDICTOR_NAMES[first['predictor']]} predicts best, {', '.join(said)}{beside}. "
             f"PSMI < 0 {operating(result.operating_point(question))}."
@@ -94,7 +94,10 @@ def prediction_sentences(result: AuditResult) -> list[str]:
 
 
 def alike(rows: list[dict[str, Any]]) -> str:
-    """The predictors than which the best is not clearly better, or how many there are where a sentence has no room for all."""
+    """Than which of the other predictors the best is not clearly better, or than how many, where a sentence has no room for all."""
+    if any(row["p_beaten"] is None for row in rows):
+        return "; whether it is better than the others was not tested"
+    rows = [row for row in rows if row["p_beaten"] >= CLEAR]
     if not rows:
         return ""
     names = [f"{PREDICTOR_NAMES[row['predictor']]} (p {p_text(row['p_beaten'])})" for row in rows]

@@ -37,7 +37,7 @@ PREDICTOR_COLUMNS = {"predictor": "predictor", "auc": "AUC", "auc_std": "±", "a
 FILES = ("predictions", "attack", "below-zero", "samples")
 DOUBT = (
     "p says how likely so large a difference from the best predictor would be between two that are equally good; it is corrected for all "
-    "predictors (Holm). Intervals are over other models and other samples."
+    "pairs of predictors, since any might have come out best. Intervals are over other models and other samples."
 )
 BESIDE = {"auc_interval": "95 % interval", "p_interval": "p"}
 SAMPLE_NAMES = {"all audited": "all audited", **figures.KIND_NAMES}

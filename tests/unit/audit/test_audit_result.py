@@ -44,8 +44,11 @@ def test_it_says_what_it_said(older):
     lines = sentences(older)
     assert lines[0] == "35 % of audited members have Λ ≥ 4; 0.29 % of those that a model has not seen reach it too, by chance."
     assert lines[1].endswith("AUC 0.89; true positives at false positives: 18 % at 0.1 %, 45 % at 1 %, 56 % at 5 %.")
-    assert lines[2].startswith("Λ ≥ 4: logit gap predicts best, AUC 0.86. PSMI < 0 finds 97 % of them")
-    assert lines[3] == "Is an OOD canary: PSMI predicts best, AUC 0.99. PSMI < 0 finds 94 % of them and 4 % of the others."
+    assert lines[2].startswith(
+        "Λ ≥ 4: logit gap predicts best, AUC 0.86; whether it is better than the others was not tested. PSMI < 0 finds 97 % of them"
+    )
+    assert lines[3].startswith("Is an OOD canary: PSMI predicts best, AUC 0.99; whether ")
+    assert lines[3].endswith(". PSMI < 0 finds 94 % of them and 4 % of the others.")
     assert lines[4] == "The trigger fired in 32 of 32 models, after 30 of 660 steps (median)."
     assert summary(older)["auc/ood/trigger/psmi"] == older.predictions[-4].auc
 

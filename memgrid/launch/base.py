@@ -111,16 +111,16 @@ class JobLauncher(Launcher):  # type: ignore[misc]
             for number, words in enumerate(job_overrides, initial_job_idx)
         ]
         self.check([task.run for task in tasks])
-        missing, elsewhere = left(tasks, self.target, self.waiting(), workspace.failures)
+        board = Board(self.target, Tally(len(tasks)))
+        missing, elsewhere = left(tasks, self.target, self.waiting(), workspace.failures, board.tally)
         if len(missing) < len(tasks):
             print(f"memgrid: {len(tasks) - len(missing)} of {len(tasks)} runs are done or under way", flush=True)
-        board = Board(self.target, Tally(len(tasks), len(tasks) - len(missing)))
         with board.shown():
             while missing or elsewhere:
                 elsewhere += self.work_off(self.bundled(groups(missing, self.target)), workspace.failures, board)
                 if elsewhere:
                     self.wait_for_others(elsewhere)
-                missing, elsewhere = left(elsewhere, self.target, self.waiting(), workspace.failures, joined=True)
+                missing, elsewhere = left(elsewhere, self.target, self.waiting(), workspace.failures, board.tally, joined=True)
         return [JobReturn(task.overrides, status=JobStatus.COMPLETED) for task in tasks]
 
     def bundled(self, works: list[list[Task]]) -> list[list[Task]]:
@@ -138,7 +138,7 @@ class JobLauncher(Launcher):  # type: ignore[misc]
         try:
             while waiting or active:
                 if waiting and not refused and (room := min(self.room(len(active)), len(waiting), fewer)):
-                    batch, others = self.still_missing(waiting[:room], failures)
+                    batch, others = self.still_missing(waiting[:room], failures, board.tally)
                     elsewhere, waiting = elsewhere + others, batch + waiting[room:]
                     try:
                         active |= self.submit(batch) if batch else {}
@@ -153,8 +153,8 @@ class JobLauncher(Launcher):  # type: ignore[misc]
                             print(f"memgrid: {error}; {len(waiting)} jobs wait until others have ended", flush=True)
                 ended = watch.ended({job_id: answer_file(job.paths) for job_id, (job, _) in active.items()})
                 for job_id in ended:
-                    elsewhere += collect(*active.pop(job_id), self.target, failures, board.end)
-                board.look(active)
+                    elsewhere += collect(*active.pop(job_id), self.target, failures, board.tally)
+                board.look(active, at_once=bool(ended))
                 if refused and ended:
                     refused, fewer = False, len(ended)
                 if active:
@@ -164,10 +164,10 @@ class JobLauncher(Launcher):  # type: ignore[misc]
             raise
         return elsewhere
 
-    def still_missing(self, batch: list[list[Task]], failures: list[str]) -> tuple[list[list[Task]], list[Task]]:
+    def still_missing(self, batch: list[list[Task]], failures: list[str], tally: Tally) -> tuple[list[list[Task]], list[Task]]:
         """What of a batch is still to be done, and what others do: while this launcher waited for room, they may have begun."""
         queue = self.waiting()
-        found = [left(group, self.target, queue, failures, joined=True) for group in batch]
+        found = [left(group, self.target, queue, failures, tally, joined=True) for group in batch]
         return [missing for missing, _ in found if missing], [task for _, others in found for task in others]
 
     def wait_for_others(self, tasks: list[Task]) -> None:

@@ -145,6 +145,7 @@ def attempt(work: Callable[[Workspace], None]) -> str | None:
             traceback.print_exc()
         if isinstance(error, BusyError) and not alone:
             workspace.postponed.append(HydraConfig.get().job.num)
+            tally.leave(number)
             print(f"memgrid: {error}: its turn comes last", flush=True)
             return str(error)
         print(f"memgrid: {in_one_line(error)}", file=sys.stderr)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from memgrid.errors import UserError
 from memgrid.io.display import visible
 from memgrid.launch.handover import answer_file, read_answer
+from memgrid.launch.progress.tally import Tally
 from memgrid.results.work import WorkFolder, last_line
 
 
@@ -108,13 +109,14 @@ class SweepTarget(ABC):
 
 
 def left(
-    tasks: list[Task], target: SweepTarget, queue: set[str], failures: list[str], joined: bool = False
+    tasks: list[Task], target: SweepTarget, queue: set[str], failures: list[str], tally: Tally, joined: bool = False
 ) -> tuple[list[Task], list[Task]]:
     """Which runs are still to be done, and which of these others do; not those that are done, nor those whose result cannot be read.
 
     Args:
         queue: ids of jobs.
         failures: a result that cannot be read is told, and added to them.
+        tally: is told which have ended and which others do.
         joined: whether the sweep has begun: then it is told how those ended that are done.
     """
     missing: list[Task] = []
@@ -125,13 +127,16 @@ def left(
             if target.result(task.run) is not None:
                 if joined:
                     print(f"memgrid: {name}: {target.ending(task.run)}", flush=True)
+                tally.end(task.number, failed=False)
                 continue
         except UserError as error:
             failures.append(str(error))
             print(f"memgrid: {name}: FAILED: {error}", flush=True)
+            tally.end(task.number, failed=True)
             continue
         others = task.is_elsewhere(target, queue)
         (elsewhere if others else missing).append(task)
+        tally.leave(task.number, to_others=others)
         if others and not joined:
             job_id = WorkFolder(target.folder(task.run)).queued_as()
             print(
@@ -159,14 +164,12 @@ def groups(tasks: list[Task], target: SweepTarget) -> list[list[Task]]:
     return list(by_work.values())
 
 
-def collect(
-    job: Any, tasks: list[Task], target: SweepTarget, failures: list[str], ended: Callable[[int, bool, float | None], None]
-) -> list[Task]:
+def collect(job: Any, tasks: list[Task], target: SweepTarget, failures: list[str], tally: Tally) -> list[Task]:
     """A line for each run of a job that has ended, from its answer or, where there is none, from the end of its log; and its summary.
 
     Args:
         failures: what went wrong is added to them.
-        ended: is told of each run its number, whether it failed, and how many seconds it took.
+        tally: is told how each run ended, and how many seconds it took.
 
     Returns: the runs that the job has left to others, which are working on them.
     """
@@ -182,13 +185,14 @@ def collect(
     seconds = answer["seconds"] if answer else []
     for task, sentence, took in zip(tasks, sentences, [*seconds, *[None] * (len(tasks) - len(seconds))], strict=True):
         if task in busy:
+            tally.leave(task.number)
             continue
         if answer is None:
             if not task.run.force and target.done(task.run):  # an old result is none of a run that was to be done again
                 sentence = None  # this run was done before its job ended
             else:
                 WorkFolder(target.folder(task.run)).note_failure(str(sentence), log)
-        ended(task.number, sentence is not None, took)
+        tally.end(task.number, sentence is not None, took)
         if sentence is not None:
             failures.append(sentence)
         ending = target.ending(task.run) if sentence is None else f"FAILED: {sentence} (log: {log})"

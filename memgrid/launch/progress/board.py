@@ -43,15 +43,10 @@ class Board:
         with Live(self.text(), console=PlainConsole(), refresh_per_second=2, transient=True) as self.live:
             yield
 
-    def end(self, number: int, failed: bool, seconds: float | None = None) -> None:
-        """A run has ended, after so many seconds if that is known; the next look shows it."""
-        self.tally.end(number, failed, seconds)
-        self.next_look = 0.0
-
-    def look(self, jobs: dict[str, tuple[Any, list[Task]]]) -> None:
-        """See what the runs of active jobs say of themselves, and show it."""
+    def look(self, jobs: dict[str, tuple[Any, list[Task]]], at_once: bool = False) -> None:
+        """See what the runs of active jobs say of themselves, and show it: now and then, or `at_once`, where some have ended."""
         before = time.monotonic()
-        if self.target is None or before < self.next_look:
+        if self.target is None or (before < self.next_look and not at_once):
             return
         self.lines = []
         for _, tasks in jobs.values():

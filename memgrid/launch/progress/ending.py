@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from collections.abc import Iterable, Mapping
@@ -87,5 +88,5 @@ def advice(failed: Mapping[str, Failure], total: int, roots: Iterable[str], comm
 
 
 def typed_again(command: str) -> str:
-    """What was typed, as it can be typed again."""
-    return f"python -m memgrid.{command} {shlex.join(sys.argv[1:])}"
+    """What was typed, as it can be typed again: without `force`, which would do again what is done."""
+    return f"python -m memgrid.{command} {shlex.join(word for word in sys.argv[1:] if not re.match(r'[+]*force=', word))}"

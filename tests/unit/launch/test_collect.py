@@ -28,7 +28,7 @@ def test_an_old_result_is_none_of_a_forced_run_whose_job_died(force, tmp_path, c
     target = SimpleNamespace(done=lambda _: True, folder=lambda _: tmp_path, name=lambda _: "it", ending=lambda _: "done, min-F1 12.3")
     failures: list[str] = []
     tally = Tally(1)
-    collect(SimpleNamespace(job_id="3", paths=paths), [Task(0, [], SimpleNamespace(force=force))], target, failures, tally.end)
+    collect(SimpleNamespace(job_id="3", paths=paths), [Task(0, [], SimpleNamespace(force=force))], target, failures, tally)
     assert (tally.ended, tally.failed) == ({0}, {0} if force else set())
     assert ("done, min-F1" in capsys.readouterr().out) == (not force)
     assert failures == (["job 3 ended without a result: slurmstepd: error: CANCELLED"] if force else [])

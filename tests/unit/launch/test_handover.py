@@ -117,7 +117,7 @@ def collected(folder, tmp_path):
     target = SimpleNamespace(done=lambda _: False, folder=lambda run: tmp_path / run.name, name=lambda _: "it", ending=lambda _: "done")
     tasks = [Task(number, [], SimpleNamespace(force=False, name=f"run{number}")) for number in (0, 1)]
     failures: list[str] = []
-    return collect(SimpleNamespace(job_id="7", paths=paths(folder)), tasks, target, failures, Tally().end), failures
+    return collect(SimpleNamespace(job_id="7", paths=paths(folder)), tasks, target, failures, Tally()), failures
 
 
 def test_nothing_that_a_launcher_reads_is_unpickled(folder, tmp_path, mark):

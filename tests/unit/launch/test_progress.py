@@ -1,6 +1,7 @@
 """What a sweep says while it lasts, and when it has ended."""
 
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -14,7 +15,7 @@ from memgrid.launch.progress import tally as tallies
 from memgrid.launch.progress.board import Board
 from memgrid.launch.progress.ending import settings_of, tell_end
 from memgrid.launch.progress.tally import Tally
-from memgrid.launch.tasks import Task
+from memgrid.launch.tasks import Task, left
 from memgrid.results.doing.notes import telling
 from memgrid.results.work import WorkFolder
 
@@ -45,7 +46,8 @@ def test_nothing_is_estimated_before_one_has_ended_and_then_from_those(clock):
 
 
 def test_what_was_done_before_or_ended_at_once_says_nothing_of_the_others(clock):
-    tally = Tally(4, before=1)
+    tally = Tally(4)
+    tally.end(0, failed=False)
     tally.end(1, failed=False, seconds=0.2)
     assert tally.text() == "2 of 4 runs done, 2 queued, no estimate before one has ended"
     tally.end(2, failed=False, seconds=50)
@@ -54,16 +56,36 @@ def test_what_was_done_before_or_ended_at_once_says_nothing_of_the_others(clock)
     assert tally.text() == "4 of 4 runs done"
 
 
-@given(st.lists(st.tuples(st.sampled_from(["begin", "end", "fail"]), st.integers(0, 7))))
+@given(st.lists(st.tuples(st.sampled_from(["begin", "end", "fail", "leave", "wait"]), st.integers(0, 7))))
 def test_all_runs_are_counted_once(steps):
     tally = Tally(8)
     for what, number in steps:
-        if what == "begin" and number not in tally.ended:
+        if number in tally.ended:
+            continue
+        if what == "begin":
             tally.begin(number)
-        elif what != "begin":
+        elif what in ("leave", "wait"):
+            tally.leave(number, to_others=what == "leave")
+        else:
             tally.end(number, failed=what == "fail")
-        assert len(tally.ended) + len(tally.began) + tally.queued == 8
+        assert len(tally.ended) + len(tally.began) + len(tally.elsewhere) + tally.queued == 8
         assert tally.left() is None or tally.left() >= 0
+
+
+def test_what_others_do_is_neither_done_nor_queued_and_may_come_back():
+    tally, failures = Tally(4), []
+    runs = [SimpleNamespace(name=name, folder=Path(name), state=name) for name in ("done", "damaged", "busy", "missing")]
+    tasks = [Task(number, [], run) for number, run in enumerate(runs)]
+    missing, elsewhere = left(tasks, Target(), set(), failures, tally)
+    assert ([task.run.name for task in missing], [task.run.name for task in elsewhere]) == (["missing"], ["busy"])
+    assert tally.text().startswith("1 of 4 runs done, 1 failed, 1 running elsewhere, 1 queued")
+    runs[2].state = "missing"  # whoever did it has gone
+    assert left(elsewhere, Target(), set(), failures, tally, joined=True) == (elsewhere, [])
+    assert tally.text().startswith("1 of 4 runs done, 1 failed, 2 queued")
+    for number in (2, 3):
+        tally.end(number, failed=False)
+    assert tally.text() == "3 of 4 runs done, 1 failed"
+    assert failures == ["its metrics.json is damaged"]
 
 
 class Target:
@@ -79,6 +101,9 @@ class Target:
         if run.state == "damaged":
             raise UserError("its metrics.json is damaged")
         return run.state == "done"
+
+    def result(self, run):
+        return self.done(run) or None
 
     def busy(self, run):
         return run.state == "busy"
@@ -106,7 +131,16 @@ def planned(tmp_path):
 
 
 def test_the_end_is_a_table_the_report_and_what_to_do_about_failures(planned, tmp_path, monkeypatch, capsys):
-    words = ["memgrid", "-m", "taxonomy=done,failed,damaged,busy", "corpus.path=/data/my text", "root=/r", "--config-dir", "mine"]
+    words = [
+        "memgrid",
+        "-m",
+        "taxonomy=done,failed,damaged,busy",
+        "corpus.path=/data/my text",
+        "root=/r",
+        "force=true",
+        "--config-dir",
+        "mine",
+    ]
     monkeypatch.setattr(sys, "argv", words)
     tell_end(planned, Target(), "run", PlainConsole(200))
     told = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
@@ -142,7 +176,8 @@ def test_runs_are_called_by_what_tells_them_apart():
 def test_a_log_gets_a_line_now_and_then_with_what_runs_where(planned, tmp_path, monkeypatch, capsys):
     busy = next(run for run in planned.values() if run.name == "busy")
     jobs = {"12_3": (None, [Task(3, [], busy)])}
-    board = Board(Target(), Tally(4, before=1))
+    board = Board(Target(), Tally(4))
+    board.tally.end(0, failed=False)
     board.look(jobs)
     assert not capsys.readouterr().out
     with telling(WorkFolder(busy.folder), "12_3"):
@@ -155,7 +190,7 @@ def test_a_log_gets_a_line_now_and_then_with_what_runs_where(planned, tmp_path, 
     assert first == "memgrid: 1 of 4 runs done, 1 running, 2 queued, no estimate before one has ended"
     assert second.startswith("  toy/busy: train, epoch 5 of 15, since ")
     assert "job 12_3 on " in second
-    board.end(3, failed=False, seconds=30)
+    board.tally.end(3, failed=False, seconds=30)
     board.last_line -= boards.LINE_SECONDS + 1
-    board.look({})
+    board.look({}, at_once=True)
     assert capsys.readouterr().out == "memgrid: 2 of 4 runs done, 2 queued, about 60 s left\n"

@@ -6,14 +6,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from omegaconf import DictConfig
 
 from memgrid.errors import UserError
 from memgrid.io.display import visible
 from memgrid.launch.handover import answer_file, read_answer
-from memgrid.launch.progress.tally import Tally
 from memgrid.results.work import WorkFolder, last_line
 
 
@@ -108,8 +107,18 @@ class SweepTarget(ABC):
         """Whether the run cannot be done on a compute node."""
 
 
+class Counts(Protocol):
+    """Who counts the runs of a sweep by their numbers, such as `memgrid.launch.progress.tally.Tally`."""
+
+    def end(self, number: int, failed: bool, seconds: float | None = None) -> None:
+        """A run has ended, after so many seconds if that is known."""
+
+    def leave(self, number: int, to_others: bool = True) -> None:
+        """A run is not at work here: others are working on it, or it waits."""
+
+
 def left(
-    tasks: list[Task], target: SweepTarget, queue: set[str], failures: list[str], tally: Tally, joined: bool = False
+    tasks: list[Task], target: SweepTarget, queue: set[str], failures: list[str], tally: Counts, joined: bool = False
 ) -> tuple[list[Task], list[Task]]:
     """Which runs are still to be done, and which of these others do; not those that are done, nor those whose result cannot be read.
 
@@ -164,7 +173,7 @@ def groups(tasks: list[Task], target: SweepTarget) -> list[list[Task]]:
     return list(by_work.values())
 
 
-def collect(job: Any, tasks: list[Task], target: SweepTarget, failures: list[str], tally: Tally) -> list[Task]:
+def collect(job: Any, tasks: list[Task], target: SweepTarget, failures: list[str], tally: Counts) -> list[Task]:
     """A line for each run of a job that has ended, from its answer or, where there is none, from the end of its log; and its summary.
 
     Args:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
-from dataclasses import asdict, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
+
+import numpy as np
 
 from memgrid.config.names import LABELS, checkpoint_of, homes, owner_of_labels, short_name, step_of, tensors_file
 from memgrid.config.schema import CorpusConfig, LLMConfig, RunConfig, SelectConfig
@@ -16,11 +18,12 @@ from memgrid.corpus.published import FORMATS, load_published
 from memgrid.corpus.text import prepare_text
 from memgrid.errors import DamagedError
 from memgrid.io.digests import read_json, write_json
-from memgrid.label.labels import read_label_file
+from memgrid.label.labels import Labels, read_label_file
 from memgrid.label.selection.draw import Draw, draw
 from memgrid.lm.load import model_folder
 from memgrid.lm.model import ModelIdentity, Tokenizer
 from memgrid.lm.weights import kinship, tensor_digests
+from memgrid.store.store import Store
 
 MOST_KIN = 3  # sentences on what a checkpoint shares with others: what is frozen in training, all of them share
 
@@ -33,6 +36,33 @@ class Inputs:
         self.unsaid = lru_cache(maxsize=2)(without_memorized)
         self.draw = lru_cache(maxsize=4)(draw_from)
         self.label_file = lru_cache(maxsize=8)(read_label_file)
+
+
+@dataclass(eq=False)
+class Renewed:
+    """What `force` has removed in this process: of runs that share it only the first makes it anew, and keeps what it has made.
+
+    Attributes:
+        labels: files. samples: ids, by the folder of their store.
+    """
+
+    labels: set[Path] = field(default_factory=set)
+    samples: dict[Path, set[int]] = field(default_factory=dict)
+
+    def forget(self, labels: Labels, groups: Sequence[str]) -> bool:
+        """Remove some groups of labels, but for those that this process has made anew; returns whether there were any."""
+        stale = [group for group in groups if labels.path(group) not in self.labels]
+        for group in stale:
+            labels.forget(group)
+        self.labels |= {labels.path(group) for group in stale}
+        return bool(stale)
+
+    def stale(self, store: Store, ids: np.ndarray) -> list[int]:
+        """Those of some samples whose attention this process has not extracted anew; from now on it has."""
+        known = self.samples.setdefault(store.folder, set())
+        stale = [sample for sample in ids.tolist() if sample not in known]
+        known.update(stale)
+        return stale
 
 
 def read_corpus(config: str) -> Corpus:

@@ -21,6 +21,7 @@ from memgrid.launch.workspace import Workspace
 from memgrid.lm.load import fetch_model
 from memgrid.pipeline.causes import locate, once, switch_off
 from memgrid.pipeline.context import RunContext, step_number
+from memgrid.pipeline.inputs import Renewed
 from memgrid.pipeline.plan import Ledger, Pace, measure, plan, sample_bytes
 from memgrid.pipeline.transfers import carry_over
 from memgrid.report.figures.run import draw_confusion, draw_maps
@@ -54,9 +55,7 @@ def fetch_stage(context: RunContext) -> None:
 def label_stage(context: RunContext) -> None:
     """Compute the label groups that the taxonomy needs and the disk lacks."""
     context.refuse_early()
-    again = "label" in forced(context.run)
-    for group in context.groups if again else ():
-        context.labels.forget(group)
+    again = "label" in forced(context.run) and context.workspace.shared(Renewed).forget(context.labels, context.groups)
     missing = complete(context, context.groups)
     judged = detect_code(context) if "code" in context.taxonomy.needs else 0
     computed = [f"{judged} judged for code" if group == "code" else group for group in missing]
@@ -162,8 +161,8 @@ def extract_stage(context: RunContext) -> None:
     run = context.run
     every = context.samples["sequence_id"].to_numpy()
     wanted = part_of(every, run.part, run.parts)
-    if "extract" in forced(run):
-        others = context.store.remove(wanted)
+    if "extract" in forced(run) and (stale := context.workspace.shared(Renewed).stale(context.store, wanted)):
+        others = context.store.remove(stale)
         rest = f", and {plural(len(others), 'sample')} of other runs, which they extract again" if len(others) else ""
         context.say(f"extract  removed the attention of these samples{rest}")
     missing, extracted = context.store.missing(wanted), 0

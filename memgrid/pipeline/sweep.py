@@ -83,9 +83,15 @@ class Runs(SweepTarget):
         return owns(run) and RunFolder.of(run).is_locked()
 
     def shared(self, run: RunConfig) -> tuple[Any, ...]:
-        """Equal trainings, or, without training, the same part of one checkpoint of a model and one corpus."""
-        checkpoint = run.llm.name, run.llm.revision, run.llm.path, run.llm.dtype
-        return (run.root, *((training_key(run),) if owns(run) else (*checkpoint, run.corpus.name, run.part, run.parts)))
+        """Equal trainings, or, without training, the same part of one checkpoint of a model and one corpus.
+
+        Where `force` has labels or attention made anew, all that read them: none must lose them to another.
+        """
+        anew = {"label", "extract"} & set(forced(run))
+        if owns(run) and not anew:
+            return run.root, training_key(run)
+        part = () if "label" in anew else (run.part, run.parts)
+        return run.root, run.llm.name, run.llm.revision, run.llm.path, run.llm.dtype, run.corpus.name, *part
 
     def name(self, run: RunConfig) -> str:
         """Its folder, or what it does, such as `extract for toy/rasy, part 3 of 8`."""

@@ -110,7 +110,7 @@ class Report:
     @cached_property
     def best(self) -> NamedRun:
         """A run of the setting that the ranking begins with."""
-        label = ranking(self.benchmark, by=self.by)["label"][0]
+        label = self.ranked()["label"][0]
         return next(row.first for row in self.benchmark if row.label == label)
 
     def drawn(self, name: str, draw: Callable[[Path], Any], title: str, caption: str) -> Picture:

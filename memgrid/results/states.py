@@ -141,7 +141,7 @@ def as_queue_says(table: pl.DataFrame, jobs: Mapping[str, str] | None) -> pl.Dat
         return table
     rows = []
     for row in table.iter_rows(named=True):
-        if row["state"] in ("queued", "stopped", "missing"):
+        if row["state"] in ("queued", "stopped"):
             folder = WorkFolder(Path(row["folder"]))
             job_id = folder.queued_as()
             if job_id is not None and job_id in jobs:

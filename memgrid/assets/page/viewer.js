@@ -184,9 +184,10 @@ const viewer = (() => {
     pen.strokeRect(chosen * step - 1, chosen * step, step + 2, side - chosen * step);
     const where = `${VIEWS[kind]}, layer ${state.layer + 1}: queries from above to below, keys from left to right.`;
     canvas.setAttribute("aria-label", `${where} ${sentences().join(" ")}`);
+    const { delta, difference } = current(), means = (maps) => `mean of ${maps.samples[state.of]} sequences`;
     const name = {
-      delta: `Δ: what decides for ${title(state.of)}`,
-      difference: `Attention of ${title(state.of)} less that of the others`,
+      delta: delta && `Δ: what decides for ${title(state.of)} (${delta.note}, ${means(delta)})`,
+      difference: difference && `Attention of ${title(state.of)} less that of the others (${means(difference)})`,
       mean: "Attention, mean over heads",
       max: "Attention, maximum over heads",
     };
@@ -244,10 +245,10 @@ const viewer = (() => {
     root.querySelector(".v-by").style.backgroundColor = tint(ORANGE, 1);
   }
 
-  /** The few places with the largest values, as `37 “ the” (12 %)`. */
-  function best(kind, places, value, number) {
+  /** The few places with the largest values, as `37 “ the” (12 %)`; `of`: what the first value is a share of. */
+  function best(kind, places, value, number, of = "") {
     const sorted = places.filter((place) => Math.abs(value(place)) > 0).sort((one, other) => Math.abs(value(other)) - Math.abs(value(one)));
-    const words = sorted.slice(0, number).map((place) => `${token(place)} (${told(kind, value(place))})`);
+    const words = sorted.slice(0, number).map((place, rank) => `${token(place)} (${told(kind, value(place))}${rank ? "" : of})`);
     return words.length > 1 ? `${words.slice(0, -1).join(", ")} and ${words.at(-1)}` : (words[0] ?? "");
   }
 
@@ -264,8 +265,8 @@ const viewer = (() => {
       else lines.push(`It attends most${pool} to ${to}${by ? `; of those after it, it is attended to most by ${by}` : ""}.`);
     }
     if (delta) {
-      const counts = best("delta", before, (key) => delta[at(chosen, key)], 2);
-      const where = counts ? `is largest where it attends to ${counts.replace(/\)/, " of the largest Δ)")}` : "is 0 wherever it attends";
+      const counts = best("delta", before, (key) => delta[at(chosen, key)], 2, " of the largest Δ");
+      const where = counts ? `is largest where it attends to ${counts}` : "is 0 wherever it attends";
       lines.push(`For ${title(state.of)}, Δ ${where}.`);
     }
     return lines;

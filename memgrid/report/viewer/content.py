@@ -103,8 +103,10 @@ def sequences(found: Opened, run: NamedRun, store: Store, ids: np.ndarray, room:
     stored = ids[~np.isin(ids, store.missing(ids))]
     one = len(POOLS) * base64_size(identity.layers * len(Triangle(identity.length)))
     some = stored[: max(1, room // one)]
-    if len(some) < len(ids):
-        found.text.append(f"{found.name}: the page has room for the attention of {len(some)} of {plural(len(ids), 'listed sequence')}.")
+    if lost := len(ids) - len(stored):
+        found.text.append(f"{found.name}: the store lacks the attention of {lost} of {plural(len(ids), 'listed sequence')}.")
+    if len(some) < len(stored):
+        found.text.append(f"{found.name}: the page has room for the attention of {len(some)} of {plural(len(stored), 'stored sequence')}.")
     tokenizer = found.attempt(partial(tokenizer_of, run.settings["llm"])) if found.with_text else None
     content = {}
     for sequence_id, maps in zip(some.tolist(), sequence_maps(store, some), strict=True):

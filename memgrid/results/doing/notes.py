@@ -26,6 +26,7 @@ from memgrid.results.work import WorkFolder
 
 EVERY = 2.0  # seconds between two notes of the same
 SPENT, SHARE = 0.05, 0.01  # seconds, and the share of the time so far, that writing may take
+LOOK_SECONDS = 1.0  # whoever asks whether the lock is held, such as `status`, holds it for a moment
 DAY = 24 * 3600
 
 
@@ -143,7 +144,7 @@ class Teller(Watcher):
 @contextmanager
 def telling(folder: WorkFolder, job: str | None = None) -> Iterator[None]:
     """Inside, what is done is told in a folder, unless another process tells the same, or nothing can be written there."""
-    held = lock(folder.doing_lock, 0)
+    held = lock(folder.doing_lock, LOOK_SECONDS)
     try:
         held.acquire()
     except (Timeout, UserError, OSError):

@@ -1,7 +1,9 @@
 """What `force` has done again: the stages that it names, and nothing else."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from conftest import refusal
 from hypothesis import given
@@ -10,7 +12,8 @@ from settings_maker import composed
 
 from memgrid.config.derive import forced
 from memgrid.config.schema import FORCIBLE, OWN_STAGES, STAGES
-from memgrid.pipeline.sweep import result_of
+from memgrid.pipeline.inputs import Renewed
+from memgrid.pipeline.sweep import Runs, result_of
 from memgrid.results.folder import RunFolder
 from memgrid.run import clear
 
@@ -77,3 +80,37 @@ def test_a_stage_that_is_done_again_loses_its_own_files_alone(stage, tmp_path):
         gone = stage in ("train", other)  # what comes after a training was made from it
         assert [path.exists() for path in files] == [not gone] * len(files), other
     assert set(OWN_STAGES) <= set(FORCIBLE)
+
+
+def test_of_runs_that_share_what_is_made_anew_only_the_first_makes_it_so(tmp_path):
+    gone, renewed = [], Renewed()
+    labels = SimpleNamespace(path=lambda group: tmp_path / group, forget=gone.append)
+    assert renewed.forget(labels, ("memorized", "duplicates"))
+    assert renewed.forget(labels, ("memorized", "rouge"))
+    assert not renewed.forget(labels, ("memorized", "rouge"))
+    assert gone == ["memorized", "duplicates", "rouge"]
+    store, other = SimpleNamespace(folder=tmp_path / "a"), SimpleNamespace(folder=tmp_path / "b")
+    assert renewed.stale(store, np.array([1, 2])) == [1, 2]
+    assert renewed.stale(store, np.array([2, 3])) == [3]
+    assert renewed.stale(other, np.array([2, 3])) == [2, 3]
+
+
+@pytest.mark.parametrize(
+    ("force", "first", "second", "together"),
+    [
+        ("true", "seed=1", "seed=2", False),
+        ("[train]", "seed=1", "seed=2", False),
+        ("[label,train]", "seed=1", "seed=2", True),
+        ("[extract,train]", "seed=1", "taxonomy=recite", True),
+        ("[label,train]", "llm=toy", "llm=tiny_random", False),
+    ],
+)
+def test_no_job_takes_from_another_what_both_read(force, first, second, together):
+    one, other = (Runs().shared(composed(f"force={force}", word)) for word in (first, second))
+    assert (one == other) == together
+
+
+def test_parts_are_jobs_of_their_own_unless_labels_are_made_anew():
+    for force, together in (("[extract]", False), ("true", True)):
+        one, other = (Runs().shared(composed("stages=[label,extract]", f"force={force}", "parts=2", f"part={part}")) for part in (0, 1))
+        assert (one == other) == together

@@ -131,7 +131,7 @@ def test_a_budget_decides_how_many_have_maps(tmp_path, monkeypatch):
     sizes += [len(entry[pool]["codes"]) for entry in opened.data["sequences"].values() for pool in ("mean", "max")]
     assert content.MAPS - one_sequence < sum(sizes) <= content.MAPS
     assert list(opened.data["sequences"]) == [str(name) for name in opened.data["ids"][:9]]
-    assert any("room for the attention of 9 of 36 listed sequences" in line for line in opened.text)
+    assert any("room for the attention of 9 of 36 stored sequences" in line for line in opened.text)
 
 
 def test_a_budget_decides_how_many_are_listed(tmp_path, monkeypatch):

@@ -114,6 +114,7 @@ def test_pointing_at_a_token_tells_what_the_store_holds(opened, run):
         delta = run.decision_maps()["Recall"]
         counted = shares(re.search(r"Δ is largest where it attends to (.*)\.", text)[1])
         assert counted == pytest.approx({key: delta[layer, place, key] / delta.max() for key in counted}, abs=ERROR + 0.005)
+        assert len(re.findall(r"\s% of the largest Δ\)", text)) == 1
     assert chip(opened, 45).get_attribute("aria-selected") == "true"
 
 

@@ -115,7 +115,7 @@ def cut(part: Listing) -> int:
         group.rows = group.rows[:left]
         left -= len(group.rows)
     part.groups = [group for group in part.groups if group.rows]
-    part.more = f"The first {part.height} rows: there was no room for more."
+    part.more = f"The first {part.height} of {before} rows: there was no room for more."
     return (before - part.height) * len(part.columns) * 40
 
 

@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from opened_maker import LAYERS, LENGTH, K, make_opened
+from opened_maker import LAYERS, LENGTH, K, make_maps, make_opened
 from pages import check, words
 from painting import left_out
 from runs_maker import Run, finish, make_runs, rewrite
@@ -132,6 +132,18 @@ def test_a_budget_decides_how_many_have_maps(tmp_path, monkeypatch):
     assert content.MAPS - one_sequence < sum(sizes) <= content.MAPS
     assert list(opened.data["sequences"]) == [str(name) for name in opened.data["ids"][:9]]
     assert any("room for the attention of 9 of 36 stored sequences" in line for line in opened.text)
+
+
+def test_what_the_store_lacks_is_not_put_down_to_the_page(tmp_path):
+    folder = RunFolder(make_opened(tmp_path, attention=False))
+    ids = folder.table(folder.predictions)["sequence_id"].to_numpy()
+    llm = folder.result().settings["llm"]["name"]
+    identity, maps = make_maps(ids[:30], llm=llm, fingerprint=llm)
+    Store(tmp_path / "attention" / llm / "toy", identity).write(maps)
+    (opened,) = opened_runs(report_of(tmp_path))
+    assert len(opened.data["sequences"]) == 30
+    assert any("the store lacks the attention of 6 of 36 listed sequences" in line for line in opened.text)
+    assert not any("room" in line for line in opened.text)
 
 
 def test_a_budget_decides_how_many_are_listed(tmp_path, monkeypatch):

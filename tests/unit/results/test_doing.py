@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from runs_maker import Run, begin, leave
 
 from memgrid.io.display import progress_bar, watcher
+from memgrid.io.locks import Lock
 from memgrid.results.doing import notes
 from memgrid.results.doing.notes import Doing, doing, telling
 from memgrid.results.doing.queue import queued_jobs
@@ -54,6 +56,16 @@ def test_what_is_done_is_told_while_it_lasts_and_by_one_process(folder):
         assert doing(folder).job == "12_3"
     assert doing(folder) is None
     assert not folder.doing_file.exists()
+
+
+def test_whoever_looks_just_then_silences_nobody(folder):
+    asking = Lock(folder.doing_lock, thread_local=False)
+    asking.acquire()
+    timer = threading.Timer(0.2, asking.release)
+    timer.start()
+    with telling(folder):
+        assert doing(folder) is not None
+    timer.join()
 
 
 def test_who_was_killed_says_nothing_any_more(folder):

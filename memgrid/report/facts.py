@@ -139,10 +139,13 @@ class Report:
         lacking = pl.when(pl.lit(llm is None) & (pl.col("llms") != every)).then(pl.format("only {}", "llms"))
         corpora = pl.when(several).then(pl.format("corpus {}", "corpus"))
         runs = pl.when(pl.col("runs") == 1).then(pl.lit("one run")).otherwise(pl.format("{} runs", "runs"))
+        networks = pl.Series([sum(len(run.result.members) for run in (row.runs if llm is None else row.of(llm))) for row in rows])
+        many = pl.format("over trainings and samples, ± {} over CNNs", RANGE[2])
+        over = pl.when(networks > 1).then(many).otherwise(pl.lit("over samples, of the only CNN"))
         other = pl.when(pl.col("compat") != "none").then(pl.format("compat={}", "compat"))
         return table.with_columns(
             interval(),
-            pl.format("95 % interval {}–{} over trainings and samples, ± {} over CNNs; {}", *RANGE, runs).alias("said"),
+            pl.format("95 % interval {}–{} {}; {}", *RANGE[:2], over, runs).alias("said"),
             pl.Series("what", [row.first.thresholds_said for row in rows]),
             pl.Series("command", [self.commands.of_row(row) for row in rows]),
             only=lacking,

@@ -17,6 +17,7 @@ from memgrid.report.sections.doubts import best_text, doubt_text, null_text, ver
 from memgrid.report.tables import ALL, RANKED, REFERENCES, ranking
 
 DRAWN = 80  # rows of a chart
+OVER = "over trainings and eval samples (over samples alone where there is one CNN)"
 MATRICES = 6
 FAMILIES = {
     "4A": "duplication, then completion",
@@ -109,7 +110,7 @@ def chart(report: Report, table: pl.DataFrame, name: str, where: str) -> Picture
     shade = " Settings in the grey band are no worse than the best by more than the noise." if band else ""
     caption = (
         f"Each dot is a setting's min-F1, the mean over its CNNs{where}; the thick bar is one standard deviation over the CNNs, the thin "
-        f"line the 95 % interval over trainings and eval samples. Colours and shapes tell the families; small and grey, what the "
+        f"line the 95 % interval {OVER}. Colours and shapes tell the families; small and grey, what the "
         f"controls reach on the same samples.{shade}{first}"
     )
     drawn = table.head(DRAWN).select(pl.col("label").alias("setting"), "family", "doubt", "min_f1", "spread", "low", "high", *CONTROLS)
@@ -145,7 +146,7 @@ def overall(report: Report) -> Section:
     table = report.ranked()
     caption = (
         "Min-F1 in percent, means over runs (seeds and models) of the last epoch: ± is the standard deviation over all CNNs, the interval "
-        "is one over trainings and eval samples. The worst pair are the two classes that are told apart least when asked which of the two "
+        f"is one {OVER}. The worst pair are the two classes that are told apart least when asked which of the two "
         "it is, by the share that is right: a guess has 50 however many classes there are, so that it compares settings of three classes "
         "and of four. Beside it what else reaches which min-F1 on the same samples: the CNN on shuffled labels, what needs "
         "no attention, and a linear probe on attention. Classes after “= also” divide the sequences alike, so they are one row."
@@ -194,7 +195,7 @@ def rho(report: Report) -> Section:
         suffix = f"-{index + 1}" if index else ""
         caption = (
             f"Min-F1 of {setting} over ρ: a memorized sequence counts as Guess when the ROUGE between its prefix and suffix is at least ρ. "
-            "A line for each score that ρ is applied to; the band is the 95 % interval over trainings and eval samples."
+            f"A line for each score that ρ is applied to; the band is the 95 % interval {OVER}."
         )
         parts.append(report.drawn(f"rho{suffix}", partial(charts.draw_rho_curve, swept), "Min-F1 over ρ", caption))
         whole = swept.filter(pl.col("llm") == ALL).with_columns(interval())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,10 +14,11 @@ import numpy as np
 import polars as pl
 
 from memgrid.config.names import called
-from memgrid.config.overrides import command
+from memgrid.config.overrides import overrides
 from memgrid.config.schema import RunConfig
 from memgrid.errors import DamagedError, UserError
 from memgrid.io.digests import KEY, read_table
+from memgrid.io.paths import CONF
 from memgrid.pipeline.face.view import RunData
 from memgrid.report.sections.labelled import label_file, labels_of, origin_of
 from memgrid.results.result import PanelScores, to_json
@@ -98,8 +100,11 @@ def name_of(run: RunData) -> str:
 
 
 def command_of(run: RunData) -> str:
-    """The command that makes the run, wherever it is typed."""
-    return command(replace(run.settings, root=RunConfig().root))
+    """The command that makes the run, wherever it is typed: of folders of this machine it names none that it need not."""
+    settings, name = replace(run.settings, root=RunConfig().root), run.settings.taxonomy.name
+    shipped = (CONF / "taxonomy" / f"{name}.yaml").is_file()
+    own = [] if shipped else [f"--config-dir=<the folder with taxonomy/{name}.yaml>"]
+    return shlex.join(["python", "-m", "memgrid.run", *own, *overrides(settings)])
 
 
 def row_of(run: RunData, name: str, home: Labelled) -> pl.DataFrame:

@@ -165,10 +165,14 @@ def content_of(path: Path, most: int | None = None) -> bytes:
     Raises:
         OSError: it cannot be read, or is no file.
     """
-    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(errno.EINVAL, "It is no regular file", str(path))
-        return file.read(-1 if most is None else most + 1)
+        with open(descriptor, "rb", closefd=False) as file:
+            return file.read(-1 if most is None else most + 1)
+    finally:
+        os.close(descriptor)
 
 
 def copy_file(source: Path, path: Path) -> None:

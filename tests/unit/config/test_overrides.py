@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 
 from memgrid.config.names import run_folder
 from memgrid.config.overrides import COMPOSED, command, command_of, file_called, overrides, read_config, text
+from memgrid.io.paths import CONF
 
 
 def composed(words):

@@ -21,7 +21,7 @@ from memgrid.errors import UserError
 from memgrid.io.digests import read_json
 from memgrid.io.display import Watcher, visible, watched
 from memgrid.io.files import fill, whole
-from memgrid.io.locks import lock
+from memgrid.io.locks import is_held, lock
 from memgrid.results.boundary import adapter
 from memgrid.results.work import WorkFolder
 
@@ -99,10 +99,7 @@ def doing(folder: WorkFolder) -> Doing | None:
     try:
         note: Doing = adapter(Doing).validate_python(asdict(Doing(**read_json(folder.doing_file, MOST))))
         note.text()  # others of the group can write here: what was no time, or no number, is no note
-        with lock(folder.doing_lock, 0):
-            return None  # nobody holds it: whoever wrote this is gone
-    except Timeout:
-        return note
+        return note if is_held(folder.doing_lock) else None  # where nobody holds it, whoever wrote this is gone
     except (OSError, UserError, TypeError, ValueError, OverflowError):
         return None
 

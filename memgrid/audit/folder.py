@@ -12,7 +12,7 @@ from memgrid.audit.result import AuditResult, from_json
 from memgrid.config.names import digest_of
 from memgrid.errors import UserError
 from memgrid.io.digests import read_yaml
-from memgrid.io.files import reason
+from memgrid.io.files import content_of, reason
 from memgrid.results.audit_folder import AttackFolder, AuditFolder
 from memgrid.results.work import WorkFolder
 
@@ -75,7 +75,7 @@ def result_of(run: AuditConfig) -> AuditResult | None:
     if not attack.is_finished() or untrained(run):
         return None
     try:
-        result = from_json(attack.metrics.read_bytes())
+        result = from_json(content_of(attack.metrics))
     except OSError as error:
         raise UserError(f"{attack.metrics} cannot be read ({error.strerror}): set that right and start again") from None
     except UserError as error:

@@ -90,8 +90,7 @@ def shipped(compat: str, llm: str, corpus: str, experiment: str = "") -> RunConf
         values.append(content)
     files = {group: CONF / group / f"{chosen[group]}.yaml" for group in GROUPS}
     for group, name, own in (("llm", llm, "hf"), ("corpus", corpus, "text")):
-        file = CONF / group / f"{name}.yaml"
-        files[group] = file if file.is_file() else file.with_name(f"{own}.yaml")
+        files[group] = file_called(group, name) or CONF / group / f"{own}.yaml"
     merged: Any = OmegaConf.merge(OmegaConf.structured(RunConfig), {group: load(path) for group, path in files.items()}, *values)
     for group, name in (("llm", llm), ("corpus", corpus)):
         merged[group].name = name
@@ -107,6 +106,12 @@ def experiments() -> list[str]:
     return sorted(path.stem for path in (CONF / "experiment").glob("*.yaml") if {*load(path)} <= known)
 
 
+def file_called(group: str, name: str) -> Path | None:
+    """The file of that name in a group of conf/, or None; names in results of others may lead anywhere else."""
+    path = CONF / group / f"{name}.yaml"
+    return path if path.parent == CONF / group and path.is_file() else None
+
+
 def load(path: Path) -> DictConfig:
     """A YAML file that holds a mapping."""
     return cast(DictConfig, OmegaConf.load(path))
@@ -115,7 +120,7 @@ def load(path: Path) -> DictConfig:
 def chosen_file(group: str, wanted: dict[str, Any], usual: str) -> str:
     """The file of a group of conf/ that leaves least to be typed; a taxonomy that is not in conf/ has a file of the user's own."""
     name = wanted.get("name")
-    if group == "taxonomy" or (name and (CONF / group / f"{name}.yaml").is_file()):
+    if group == "taxonomy" or (name and file_called(group, name)):
         return str(name)
     if group in OWN_FILES:
         return wanted["kind"] if group == "corpus" else OWN_FILES[group]

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from memgrid.errors import DamagedError, UserError
-from memgrid.io.files import fill, force_to_disk, reason, replace_damaged, whole, write_text
+from memgrid.io.files import content_of, fill, force_to_disk, reason, replace_damaged, whole, write_text
 
 State = dict[str, Any]
 
@@ -62,7 +62,7 @@ def save(state: State, path: Path) -> None:
 def sound_digest(file: Path, path: Path) -> str | None:
     """The digest of a checkpoint that is there, if it is among those beside `path` or none are there; else None."""
     try:
-        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        digest = hashlib.sha256(content_of(file)).hexdigest()
     except FileNotFoundError:
         return None
     return digest if digest in digests(path).values() or not beside(path).exists() else None
@@ -76,7 +76,7 @@ def load(path: Path) -> State:
     """
     import torch
 
-    content = path.read_bytes()
+    content = content_of(path)
     last = path.with_name(path.name.replace(".previous", ""))
     known = set(digests(last).values())
     if beside(last).exists() and hashlib.sha256(content).hexdigest() not in known:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from memgrid.errors import DamagedError
-from memgrid.io.files import reason, replace_damaged, write_bytes
+from memgrid.io.files import content_of, reason, replace_damaged, write_bytes
 
 if TYPE_CHECKING:
     import polars as pl
@@ -68,13 +68,18 @@ def fault_of(blocks: Iterator[bytes], size: int, end: bytes, old: bool = True) -
     return None if total.hexdigest().encode() == digits else "its content does not match its digest"
 
 
-def read_bytes(path: Path) -> bytes:
+def read_bytes(path: Path, most: int | None = None) -> bytes:
     """The content of a file.
+
+    Args:
+        most: of so many bytes, if it is what was written.
 
     Raises:
         DamagedError: it is not what was written. OSError: it cannot be read.
     """
-    content = path.read_bytes()
+    content = content_of(path, most)
+    if most is not None and len(content) > most:
+        raise DamagedError(path, f"it has more than {most} bytes")
     if (fault := fault_of(iter([content]), len(content), content[-END:])) is not None:
         raise DamagedError(path, fault)
     return content
@@ -114,14 +119,14 @@ def json_object(content: bytes | str) -> dict[str, Any] | None:
     content = content.encode() if isinstance(content, str) else content
     try:
         plain = json.loads(content) if is_sound(content) else None
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return {key: value for key, value in plain.items() if key != KEY} if isinstance(plain, dict) else None
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The object that a file holds; raises as `read_bytes`."""
-    if (plain := json_object(read_bytes(path))) is None:
+def read_json(path: Path, most: int | None = None) -> dict[str, Any]:
+    """The object that a file of at most so many bytes holds; raises as `read_bytes`."""
+    if (plain := json_object(read_bytes(path, most))) is None:
         raise DamagedError(path, "it is no JSON")
     return plain
 

@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 import socket
+import stat
 import time
 import uuid
 import warnings
@@ -153,6 +154,25 @@ def fill(partial: Path, content: bytes | memoryview) -> None:
 def write_text(text: str, path: Path) -> None:
     """Write text in UTF-8, as `whole` does."""
     write_bytes(text.encode(), path)
+
+
+def content_of(path: Path, most: int | None = None) -> bytes:
+    """The bytes of a file; nobody is kept waiting by a pipe that lies under its name, nor fed by a device without an end.
+
+    Args:
+        most: after so many bytes one more is read, which tells whoever asks that there are more.
+
+    Raises:
+        OSError: it cannot be read, or is no file.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "It is no regular file", str(path))
+        with open(descriptor, "rb", closefd=False) as file:
+            return file.read(-1 if most is None else most + 1)
+    finally:
+        os.close(descriptor)
 
 
 def copy_file(source: Path, path: Path) -> None:

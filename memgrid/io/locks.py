@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import pwd
 import re
@@ -43,6 +44,23 @@ def lock(path: Path, timeout: float = -1) -> Lock:
         timeout: so many seconds another process is waited for; for ever, if negative.
     """
     return Lock(path, timeout=timeout)
+
+
+def is_held(path: Path) -> bool:
+    """Whether a process holds the lock of a file, whoever's it is: looking needs the right to read alone, and leaves no file behind."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except OSError:  # there is none, or it is closed to this user
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return False
+    except BlockingIOError:
+        return True
+    except OSError:  # no locks here
+        return False
+    finally:
+        os.close(descriptor)
 
 
 def missing_right(error: BaseException, path: str | Path | None = None) -> str | None:

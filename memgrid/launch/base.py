@@ -191,7 +191,10 @@ class JobLauncher(Launcher):  # type: ignore[misc]
             of_the_executor[f"{self.executor}_max_num_timeout"] = timeouts
         del given["submitit_folder"]
         executor = AutoExecutor(folder=self.folder, cluster=self.executor, **of_the_executor)
-        executor.update_parameters(**given)
+        try:
+            executor.update_parameters(**given)
+        except NameError as error:  # so submitit says it
+            raise UserError(f"hydra.launcher has a key that it does not know ({str(error).split('. ')[0]}): leave it out") from None
         try:
             jobs = executor.map_array(self, batch, [Singleton.get_state()] * len(batch))
         except (FailedJobError, FailedSubmissionError) as error:

@@ -13,7 +13,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from memgrid.errors import UserError
-from memgrid.io.files import write_bytes
+from memgrid.io.files import content_of, write_bytes
 
 FORMAT_VERSION = 1
 USER_BLOCK = 512  # bytes, the least that HDF5 allows
@@ -88,7 +88,7 @@ def read_decision_maps(path: Path, with_members: bool = False) -> DecisionMaps:
     """
     again = "remove it and localize again"
     try:
-        content = path.read_bytes()
+        content = content_of(path)
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}): localize first") from None
     seal = hashlib.sha256(memoryview(content)[USER_BLOCK:]).hexdigest().encode()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from memgrid.localize.randomization import agreement, randomization_test
 from memgrid.report.figures.causes.doses import DRAWINGS
 from memgrid.report.figures.causes.maps import draw_decision_maps, draw_layer_shares, draw_randomization, draw_sequence, draw_teaser
 from memgrid.report.figures.causes.where import draw_heads, draw_where
+from memgrid.report.viewer.words import is_public
 from memgrid.results.findings import mean_curves, stage_sentences
 from memgrid.results.folder import RunFolder
 from memgrid.results.records import (
@@ -72,7 +73,7 @@ def locate(run: RunConfig, corpus: Corpus, store: Store, folder: RunFolder, toke
     maps = read_decision_maps(localize(run, corpus, store, samples, folder, method, run.localize.samples), with_members=True)
     trained = load_panel(run, store, folder)
     draw_maps(maps, folder.figures)
-    draw_sequences(trained, maps, corpus, store, tokenizer, folder.figures)
+    draw_sequences(trained, maps, corpus, store, partial(token_names, run, tokenizer), folder.figures)
     curves: dict[str, RandomizationCurves] = {}
     if run.localize.sanity:
         for label, title in enumerate(maps.classes):
@@ -93,13 +94,27 @@ def draw_maps(maps: DecisionMaps, figures: Path) -> None:
         draw_decision_maps(delta, title, maps.k, figures / f"delta-{maps.method}-{number}-{file_name(title)}")
 
 
-def draw_sequences(trained: TrainedPanel, maps: DecisionMaps, corpus: Corpus, store: Store, tokenizer: Tokenizer, figures: Path) -> None:
-    """One eval sequence of each class, token by token; text of sequences stays in these files."""
+def draw_sequences(
+    trained: TrainedPanel, maps: DecisionMaps, corpus: Corpus, store: Store, names: Callable[[np.ndarray], list[str]], figures: Path
+) -> None:
+    """One eval sequence of each class, token by token.
+
+    Args:
+        names: what tokens are called.
+    """
     for label, (title, ids) in enumerate(zip(maps.classes, maps.ids, strict=True)):
         sample = one_sample(trained, corpus, store, int(ids[0]), label, maps.method)
-        tokens = tokenizer.detokenize(sample.decoded[:, None])
         path = figures / f"sequence-{maps.method}-{label + 1}-{file_name(title)}"
-        draw_sequence(sample.attention, sample.values, tokens, f"{title}: sequence {sample.sequence_id}", maps.k, path)
+        draw_sequence(sample.attention, sample.values, names(sample.decoded), f"{title}: sequence {sample.sequence_id}", maps.k, path)
+
+
+def token_names(run: RunConfig, tokenizer: Tokenizer, decoded: np.ndarray) -> list[str]:
+    """What tokens are called in figures, which travel: text only of the embedded corpus, places in the sequence of any other.
+
+    Args:
+        decoded: int (length,).
+    """
+    return tokenizer.detokenize(decoded[:, None]) if is_public(asdict(run)) else [str(place) for place in range(len(decoded))]
 
 
 def file_name(title: str) -> str:

@@ -15,6 +15,7 @@ import polars as pl
 
 from memgrid.config.overrides import command_of
 from memgrid.errors import UserError
+from memgrid.io.files import content_of
 from memgrid.results.folder import BASELINES, RunFolder, folders_below
 from memgrid.results.result import RunResult, from_json
 
@@ -41,7 +42,7 @@ def read_runs(root: Path) -> tuple[list[FinishedRun], dict[str, str]]:
     for path in folders_below(root):
         folder = RunFolder(path)
         try:
-            result = from_json(folder.metrics.read_bytes())
+            result = from_json(content_of(folder.metrics))
             runs.append(FinishedRun(folder, replace(result, settings=shared(result.settings, known))))
         except FileNotFoundError:
             continue  # not finished yet

@@ -16,7 +16,7 @@ from memgrid.config.names import run_folder, work_folder
 from memgrid.config.schema import RunConfig
 from memgrid.errors import DamagedError, UserError
 from memgrid.io.digests import read_parquet, write_json, write_parquet
-from memgrid.io.files import reason
+from memgrid.io.files import content_of, reason
 from memgrid.io.locks import missing_right
 from memgrid.results import records, result
 from memgrid.results.boundary import encode
@@ -148,7 +148,7 @@ class RunFolder(WorkFolder):
     def read(self, path: Path, decode: Callable[[bytes], Content]) -> Content | None:
         """What a file of the run holds, or None where there is none; UserError, which names it, where it is of no use."""
         try:
-            return decode(path.read_bytes())
+            return decode(content_of(path))
         except FileNotFoundError:
             return None
         except OSError as error:

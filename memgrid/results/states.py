@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from memgrid.config.names import called
 from memgrid.errors import DamagedError, UserError
 from memgrid.io.digests import read_yaml
+from memgrid.io.files import content_of
 from memgrid.results.audit_folder import AuditFolder
 from memgrid.results.boundary import parse
 from memgrid.results.doing.notes import doing
@@ -115,7 +116,7 @@ def result_fault(folder: RunFolder) -> str:
 def json_fault(path: Path) -> str:
     """What is wrong with an audit's result, as far as it can be told without the audit's own packages; empty if nothing is."""
     try:
-        parse(path.read_bytes(), path.name, "start the audit again with force=true")
+        parse(content_of(path), path.name, "start the audit again with force=true")
     except OSError as error:
         return f"{path.name} cannot be read ({error.strerror})"
     except UserError as error:

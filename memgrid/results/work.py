@@ -9,11 +9,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from filelock import Timeout
-
-from memgrid.errors import DamagedError, UserError
+from memgrid.errors import DamagedError
 from memgrid.io.digests import read_json, write_json
-from memgrid.io.locks import Lock, lock
+from memgrid.io.locks import Lock, is_held, lock
 from memgrid.io.paths import CONFIG
 
 # Lines of a log that say nothing of the run.
@@ -88,16 +86,8 @@ class WorkFolder:
         return lock(self.lock_file, timeout)
 
     def is_locked(self) -> bool:
-        """Whether a process works on the folder, now. Looking leaves no file behind."""
-        if not self.lock_file.exists():
-            return False
-        try:
-            with self.lock(0):
-                return False
-        except Timeout:
-            return True
-        except UserError:
-            return False  # another user's folder, which may be read only: what the disk holds decides
+        """Whether a process works on the folder, now, also another user's. Where that cannot be seen, what the disk holds decides."""
+        return is_held(self.lock_file)
 
     def is_empty(self) -> bool:
         """Whether nothing is in it but what says that work was begun."""

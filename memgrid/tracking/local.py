@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from memgrid.io.display import csv_text
-from memgrid.io.files import remove, write_text
+from memgrid.io.files import PRIVATE_FOLDER, remove, write_text
 
 if TYPE_CHECKING:
     from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
@@ -31,6 +31,7 @@ def local_logger(tracker: str, folder: Path, deciding: dict[str, Any]) -> CSVLog
         tracker: csv or tensorboard. deciding: settings that it notes.
     """
     remove(folder / tracker)
+    (folder / tracker).mkdir(PRIVATE_FOLDER, parents=True)  # Lightning's files are open to the world
     logger = csv_logger(folder, tracker) if tracker == "csv" else tensorboard_logger(folder, tracker)
     logger.log_hyperparams(deciding)
     return logger

@@ -20,6 +20,7 @@ import numpy as np
 from memgrid.config.names import called, settings
 from memgrid.config.schema import RunConfig, WandbConfig
 from memgrid.errors import UserError
+from memgrid.io.files import PRIVATE_FOLDER
 from memgrid.metrics.scores import scores
 from memgrid.results.folder import RunFolder
 from memgrid.results.result import MemberEpoch, RunResult
@@ -197,6 +198,8 @@ def start(config: WandbConfig, folder: Path, group: str, deciding: dict[str, Any
 
     quiet = wandb.Settings(x_disable_stats=True, console="off", disable_git=True, x_save_requirements=False)
     quiet.x_transaction_log_flush_interval = FLUSH_SECONDS
+    if config.mode != "disabled":
+        (folder / "wandb").mkdir(PRIVATE_FOLDER, parents=True, exist_ok=True)  # wandb's files are open to the world
     try:
         with own_environment():
             experiment = wandb.init(

@@ -13,6 +13,7 @@ from conftest import memgrid_here
 from runs_maker import Run, composed, finish, leave
 from users import GROUP, OTHER, OWNER, as_user
 
+from memgrid.results.doing.notes import doing, telling
 from memgrid.results.folder import RunFolder
 from memgrid.results.records import InterveneRecord, LocalizeRecord, stage_settings
 
@@ -69,6 +70,19 @@ def root():
     make(folder)
     yield folder
     shutil.rmtree(folder)
+
+
+def test_what_another_user_is_doing_is_told_to_whoever_may_read_it(root):
+    given_to(root, 0o755, 0o644)
+    (failed,) = [RunFolder(path.parent) for path in root.glob("runs/*/*/*/failed.json")]
+    with failed.lock(0), telling(failed):
+        failed.doing_file.chmod(0o644)  # as in a group that shares the root
+        with as_user(OTHER):
+            assert failed.is_locked()
+            assert doing(failed).how_far == "begins"
+    with as_user(OTHER):
+        assert not failed.is_locked()
+        assert doing(failed) is None
 
 
 def test_a_root_that_may_only_be_read(root):

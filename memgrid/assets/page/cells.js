@@ -135,7 +135,7 @@
   viewer.listen(draw);
   function follow() {
     const cell = page.chosen("cell")?.split(".").map(Number);
-    if (cell?.length !== 2 || !cell.every((label) => label < current().classes.length)) return;
+    if (cell?.length !== 2 || !cell.every((label) => label in current().classes)) return;
     Object.assign(chosen, { cell, shown: cell[1], by: null, all: false });
     draw();
   }

@@ -14,7 +14,9 @@
     const found = text.replace("\u2212", "-").replaceAll(",", "").match(/^[<>≤≥]?\s*([+-]?\d+(\.\d+)?(e[+-]?\d+)?)/i);
     return found ? parseFloat(found[1]) : null;
   };
-  const csvField = (text) => `"${(/^\s*[=+\-@]/.test(text) && numberOf(text) === null ? "'" : "") + text.replaceAll('"', '""')}"`;
+  // As memgrid/io/display.py has it: text that a spreadsheet takes for a formula gets an apostrophe before it, a number does not.
+  const FORMULA = /^\s*[=+\-@\uFF1D\uFF0B\uFF0D\uFF20]/, NUMBER = /^[+\-]?[\d.,]+(e[+\-]?\d+)?$/i;
+  const csvField = (text) => `"${(FORMULA.test(text) && !NUMBER.test(text) ? "'" : "") + text.replaceAll('"', '""')}"`;
 
   class Table {
     constructor(box) {

@@ -89,12 +89,15 @@ def decision_maps(run: NamedRun) -> ClassMaps | None:
     """The run's Δ maps by the first method that it has, guided before others; None without such.
 
     Raises:
-        UserError: the file is damaged.
+        UserError: the file is damaged, or of other classes.
     """
     methods = sorted(run.folder.methods(), key=lambda name: (name != "guided", name))
     if not methods:
         return None
-    found = read_decision_maps(run.folder.decision_maps(methods[0]))
+    path = run.folder.decision_maps(methods[0])
+    found = read_decision_maps(path)
+    if set(found.classes) != set(run.result.classes):
+        raise UserError(f"{path} has maps of other classes than the run: run it again with force=true")
     place = [found.classes.index(title) for title in run.result.classes]
     values, length = found.values[place], found.values.shape[-1]
     plain = pack(Triangle(length).pack(values)).plain()

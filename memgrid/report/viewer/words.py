@@ -19,7 +19,7 @@ SPACE = "\u2581"  # how some tokenizers write a space at the beginning of a toke
 
 def is_public(settings: Mapping[str, Any]) -> bool:
     """Whether a run's corpus is the embedded one, whose text everybody has."""
-    return settings["corpus"].get("path") is None and settings["corpus"].get("kind", "tables") == "tables"
+    return settings["corpus"].get("path", "unknown") is None and settings["corpus"].get("kind", "tables") == "tables"
 
 
 def tokenizer_of(llm: Mapping[str, Any]) -> Tokenizer:

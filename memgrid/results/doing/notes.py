@@ -21,13 +21,15 @@ from memgrid.errors import UserError
 from memgrid.io.digests import read_json
 from memgrid.io.display import Watcher, visible, watched
 from memgrid.io.files import fill, whole
-from memgrid.io.locks import lock
+from memgrid.io.locks import is_held, lock
+from memgrid.results.boundary import adapter
 from memgrid.results.work import WorkFolder
 
 EVERY = 2.0  # seconds between two notes of the same
 SPENT, SHARE = 0.05, 0.01  # seconds, and the share of the time so far, that writing may take
 LOOK_SECONDS = 1.0  # whoever asks whether the lock is held, such as `status`, holds it for a moment
 DAY = 24 * 3600
+MOST = 4096  # bytes of a note
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ class Doing:
     def how_far(self) -> str:
         """Such as `train, epoch 3 of 15`."""
         if not self.what:
-            return self.stage or "begins"
+            return visible(self.stage or "begins")
         if not self.total:
             how = self.what
         elif self.ordinal:
@@ -94,14 +96,12 @@ def clock(moment: float) -> str:
 
 
 def doing(folder: WorkFolder) -> Doing | None:
-    """What the process that works on a folder says of it; None if there is none, or it says nothing."""
+    """What the process that works on a folder says of it; None if there is none, or it says nothing that can be told."""
     try:
-        note = Doing(**read_json(folder.doing_file))
-        with lock(folder.doing_lock, 0):
-            return None  # nobody holds it: whoever wrote this is gone
-    except Timeout:
-        return note
-    except (OSError, UserError, TypeError):
+        note: Doing = adapter(Doing).validate_python(asdict(Doing(**read_json(folder.doing_file, MOST))))
+        note.text()  # others of the group can write here: what was no time, or no number, is no note
+        return note if is_held(folder.doing_lock) else None  # where nobody holds it, whoever wrote this is gone
+    except (OSError, UserError, TypeError, ValueError, OverflowError):
         return None
 
 

@@ -10,7 +10,7 @@ PATIENCE = 60.0  # seconds for a queue that is needed
 
 
 def queued_jobs(patience: float = PATIENCE, *options: str) -> dict[str, str] | None:
-    """Number of each job of this user, a job of an array as `12_3` → its state and reason, such as `PD Priority`.
+    """Number of each job of this user, a job of an array as `12_3` → its state and the reason, where it has one, such as `PD Priority`.
 
     Returns: None where there is no SLURM, or it does not answer in time.
     """
@@ -24,4 +24,4 @@ def queued_jobs(patience: float = PATIENCE, *options: str) -> dict[str, str] | N
     if answer.returncode:
         return None
     rows = (line.strip().partition("|") for line in answer.stdout.splitlines())
-    return {number: state for number, _, state in rows if number}
+    return {number: state.removesuffix(" None") for number, _, state in rows if number}

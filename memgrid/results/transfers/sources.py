@@ -12,6 +12,7 @@ from memgrid.config.derive import sources
 from memgrid.config.names import digest_of
 from memgrid.config.schema import RunConfig
 from memgrid.errors import UserError
+from memgrid.io.files import content_of
 from memgrid.results.result import NAME, RunResult, from_json
 
 SHAPE = {"length": "tokens", "k": "tokens in the prefix"}  # settings of a corpus that maps of two runs must have in common
@@ -99,7 +100,7 @@ def find_sources(run: RunConfig, own: Path) -> Sources:
 def read_result(path: Path) -> RunResult:
     """The result of a finished run; UserError, which names its folder, if it cannot be read."""
     try:
-        return from_json((path / NAME).read_bytes())
+        return from_json(content_of(path / NAME))
     except UserError as error:
         raise UserError(f"transfer.from: {path}: {error}") from None
     except OSError as error:
@@ -124,4 +125,4 @@ def unmatched(name: str, run: RunConfig, others: int) -> str:
 
 def inputs_of(folders: list[Path], own: Path) -> str:
     """A digest of the results of a run and of those whose networks are tried, by what is on the disk now."""
-    return digest_of([hashlib.sha256((path / NAME).read_bytes()).hexdigest() for path in (own, *folders)])
+    return digest_of([hashlib.sha256(content_of(path / NAME)).hexdigest() for path in (own, *folders)])

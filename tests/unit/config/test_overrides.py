@@ -10,7 +10,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from memgrid.config.names import run_folder
-from memgrid.config.overrides import COMPOSED, command, command_of, overrides, read_config, text
+from memgrid.config.overrides import COMPOSED, command, command_of, file_called, overrides, read_config, text
+from memgrid.io.paths import CONF
 
 
 def composed(words):
@@ -78,3 +79,9 @@ def test_a_command_on_a_root_can_be_typed_as_it_stands(root, name):
 
 def test_the_default_root_need_not_be_typed():
     assert command_of("status", "memgrid-runs") == "python -m memgrid.status"
+
+
+@pytest.mark.parametrize("name", ["../cnn/panel", "</script>", "/etc/hosts", "", "."])
+def test_a_name_in_a_result_of_others_leads_to_no_other_file(name):
+    assert file_called("llm", name) is None
+    assert file_called("llm", "toy") == CONF / "llm" / "toy.yaml"

@@ -179,7 +179,7 @@ def test_a_damaged_file_is_named_and_set_aside_for_whoever_makes_it_anew(tmp_pat
 
 # Who may read a file in another way: what users bring, what has sums of its own, and logs.
 OTHER_WAYS = re.compile(
-    r"pl\.(read|scan)_parquet|read_parquet_metadata|json\.loads\(.*read_|OmegaConf\.load|\.read_bytes\(\)|\.read_text\(|torch\.load|pickle\.load"
+    r"pl\.(read|scan)_parquet|read_parquet_metadata|json\.loads\(.*read_|OmegaConf\.load|\.read_bytes\(\)|\.read_text\(|content_of\(|torch\.load|pickle\.load"
 )
 ALLOWED = {
     "io/digests.py",

@@ -90,4 +90,5 @@ def test_addresses_are_no_links_where_bare_ones_would_be():
 
 
 def test_no_text_moves_the_cursor():
+    assert visible("\u202eexe.txt\u2066") == "\\u202eexe.txt\\u2066"  # letters that a terminal would show in another order
     assert visible("a\x1b[31mb\r\n\x9b\u2028é") == "a\\x1b[31mb\\r\\n\\x9b\\u2028é"

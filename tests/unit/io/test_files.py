@@ -14,7 +14,7 @@ from writers import OLD, WRITERS, contents, folder_with_old_file
 
 from memgrid.errors import StoreError, UserError
 from memgrid.io.digests import read_json, write_json
-from memgrid.io.files import host, remove, sweep_leftovers, whole
+from memgrid.io.files import content_of, host, remove, sweep_leftovers, whole
 from memgrid.io.paths import PACKAGE
 
 
@@ -126,3 +126,19 @@ def test_a_link_is_removed_and_not_what_it_leads_to(tmp_path):
 def test_there_is_no_other_way_to_write_a_file():
     others = {str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py") if OTHER_WAYS.search(path.read_text())}
     assert others <= ALLOWED
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
+def test_what_is_no_file_is_neither_waited_for_nor_read_without_an_end(kind, tmp_path):
+    path = tmp_path / "result.json"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        path.mkdir()
+    with pytest.raises(OSError, match="It is no regular file"):
+        content_of(path)
+    other = tmp_path / "other"
+    other.write_bytes(b"0123456789")
+    assert (content_of(other), content_of(other, 10), content_of(other, 3)) == (b"0123456789", b"0123456789", b"0123")

@@ -22,6 +22,7 @@ from memgrid.launch.tasks import Task
         ("hydra.launcher.at_once=0", "hydra.launcher.at_once=0 is too small"),
         ("hydra.launcher.runs_per_job=0", "hydra.launcher.runs_per_job=0 is too small"),
         ("hydra.launcher.partition=gpu", "partition"),
+        ("+hydra.launcher.nonsense=1", "hydra.launcher has a key that it does not know (Unknown argument 'nonsense'"),
         ("hydra.launcher.tasks_per_node=2", "hydra.launcher asks for 2 tasks in a job, and a run is one"),
         ("hydra.sweep.dir=${root}/100%/j", "has a % in its name, which SLURM replaces: give another root, or choose another one with"),
         ("hydra.launcher.submitit_folder=.", "close it to others (chmod 700), or choose another one with hydra.launcher.submitit_folder="),

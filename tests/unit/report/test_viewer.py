@@ -244,6 +244,15 @@ def test_the_attention_of_another_model_is_not_shown(tmp_path):
     assert any("holds the attention of another model" in line for line in opened.text)
 
 
+def test_maps_of_other_classes_are_left_out_and_told(tmp_path):
+    folder = make_opened(tmp_path)
+    result = json.loads((folder / "metrics.json").read_text())
+    rewrite(folder, classes=["another", *result["classes"][1:]])
+    (opened,) = opened_runs(report_of(tmp_path))
+    assert opened.data["delta"] is None
+    assert any("has maps of other classes than the run" in line for line in opened.text)
+
+
 def test_damaged_files_are_left_out_and_told(tmp_path, capsys):
     folder = make_opened(tmp_path)
     RunFolder(folder).decision_maps("guided").write_bytes(b"no map")

@@ -1,5 +1,6 @@
 """What a process says of its work while it lasts: it is cheap, and dies with the process."""
 
+import json
 import os
 import signal
 import subprocess
@@ -81,11 +82,49 @@ def test_who_was_killed_says_nothing_any_more(folder):
         assert doing(folder).how_far == "begins"
 
 
-@pytest.mark.parametrize("content", [b"", b"{}", b'["x"]', b'{"began": 1, "other": 2}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{}",
+        b'["x"]',
+        b'{"began": 1, "other": 2}',
+        b'{"began": "noon"}',
+        b'{"began": 1e300}',
+        b'{"began": NaN}',
+        b'{"began": 1, "what": ["x"]}',
+        b'{"began": 1, "what": "epoch", "total": "many"}',
+        b'{"began": 1, "what": "epoch", "done": Infinity, "total": 1, "ordinal": true}',
+        b'{"began": 1, "what": "epoch", "done": 1e-300, "total": 1e300, "at": 1}',
+        b"[" * 4000,
+        b'{"began": 1, "what": "' + b"x" * 2**20 + b'"}',
+    ],
+)
 def test_a_note_that_cannot_be_read_is_none(folder, content):
     with telling(folder):
         folder.doing_file.write_bytes(content)
         assert doing(folder) is None
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder", "link to itself"])
+def test_what_lies_in_place_of_a_note_keeps_nobody_waiting(folder, kind):
+    with telling(folder):
+        folder.doing_file.unlink()
+        if kind == "pipe":
+            os.mkfifo(folder.doing_file)
+        elif kind == "folder":
+            folder.doing_file.mkdir()
+        else:
+            folder.doing_file.symlink_to("/dev/zero" if kind == "device" else folder.doing_file)
+        assert doing(folder) is None
+        watcher().stage("train")
+        assert kind == "folder" or doing(folder).how_far == "train"  # a folder is not replaced, and costs no run
+
+
+def test_no_terminal_obeys_a_note(folder):
+    with telling(folder):
+        folder.doing_file.write_text(json.dumps({"began": 1, "stage": "\x1b[2J\u202e", "host": "a\nb", "job": "[red]"}))
+        assert doing(folder).text().isprintable()
 
 
 def test_a_bar_tells_whether_or_not_it_is_shown(folder, monkeypatch):
@@ -166,7 +205,11 @@ def test_a_queue_that_does_not_answer_is_not_waited_for(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert queued_jobs() is None  # there is none
     script = tmp_path / "squeue"
-    for body, answer in (("echo '3_1|PD Priority'", {"3_1": "PD Priority"}), ("exit 1", None), ("exec /bin/sleep 20", None)):
+    for body, answer in (
+        ("echo '3_1|PD Priority'; echo '3_2|R None'", {"3_1": "PD Priority", "3_2": "R"}),
+        ("exit 1", None),
+        ("exec /bin/sleep 20", None),
+    ):
         script.write_text(f"#!/bin/sh\n{body}\n")
         script.chmod(0o755)
         assert queued_jobs(0.3) == answer

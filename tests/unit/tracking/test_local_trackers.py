@@ -40,6 +40,7 @@ def test_rows_are_those_of_wandb_and_none_is_there_twice(tracker, tmp_path):
     assert noted == settings(run)
     assert final(folder.path, tracker)["min_f1"] == pytest.approx(result.panel.min_f1.mean, rel=1e-6)
     assert [path.name for path in folder.path.iterdir()] == [tracker]
+    assert (folder.path / tracker).stat().st_mode & 0o007 == 0  # as no other file of a run is for the world
 
 
 def final(folder, tracker):

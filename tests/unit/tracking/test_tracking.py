@@ -49,6 +49,7 @@ def test_runs_of_one_process_never_merge(tmp_path):
         assert wandb.run is None
     paths = [path for folder in folders for path in finished_files(folder)]
     assert [epochs(path) for path in paths] == [[0, 10], [1, 10], [2, 10]]
+    assert not any((folder / "wandb").stat().st_mode & 0o007 for folder in folders)  # as no other file of a run is for the world
     assert [started(path).run_id for path in paths] == [folder.name[-10:] for folder in folders]
     assert [started(path).run_group for path in paths] == ["toy/rasy/rho0.5-both", "toy/recite/delta50", "toy/recite/delta50"]
     assert [config(path)["seed"] for path in paths] == [0, 1, 2]

@@ -14,9 +14,9 @@ def main() -> None:
     """The console script `memgrid`; what begins with no command is a run."""
     words = sys.argv[1:]
     first = words[0] if words else ""
-    if first in HELP or first == "--version":
+    if first in {*HELP, "help"} or first == "--version":
         with any_terminal():
-            print(overview() if first in HELP else f"memgrid {VERSION}")
+            print(f"memgrid {VERSION}" if first == "--version" else overview())
         return
     named = re.fullmatch(r"\w[\w.-]*", first) is not None  # neither key=value nor an option
     if named and first not in COMMANDS:

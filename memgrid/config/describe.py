@@ -22,7 +22,7 @@ NOT_SETTINGS = ("defaults", "hydra")
 LAUNCHERS = "hydra/launcher"
 OPTIONS = {
     "-m": "a sweep: keys may have several values, with commas or as glob(*) and range(0,8), and all combinations are done",
-    "--config-dir <folder>": "where files of your own are, such as <folder>/taxonomy/mine.yaml for taxonomy=mine",
+    "--config-dir <folder>": "where files of your own are, such as <folder>/<group>/mine.yaml for <group>=mine",
     "--cfg job": "print the settings that would be used, and do nothing",
     "--hydra-help": "what else Hydra understands",
 }

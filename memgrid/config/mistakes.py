@@ -20,7 +20,13 @@ from memgrid.io.paths import CONF
 EXPERIMENT = re.compile(r"In 'experiment/(\w+)'")  # in front of what Hydra says of a file of this group
 LONGEST_LIST = 190  # characters of choices in a sentence
 # Keys of commands that Hydra does not compose, which somebody may give to another.
-ELSEWHERE = {"state": "status", "forget": "status", "watch": "status", "out": "report", "sort": "report", "flow": "report", "ids": "store"}
+ELSEWHERE = {  # keys of commands that Hydra does not compose → the commands
+    **dict.fromkeys(("state", "forget", "watch"), ("status",)),
+    **dict.fromkeys(("sort", "flow", "style"), ("report",)),
+    **dict.fromkeys(("out", "text"), ("report", "export")),
+    **dict.fromkeys(("license", "public"), ("export",)),
+    "ids": ("store",),
+}
 INTERNAL = ("full_key:", "reference_type=", "object_type=", "To append", "See http")
 
 
@@ -43,7 +49,7 @@ def one_sentence(error: HydraException | OmegaConfBaseException) -> str:
     if isinstance(cause, ValidationError) and (sentence := unfit(str(cause.full_key), cause)):
         return sentence
     lines = [line.strip() for link in (error, cause) if link is not None for line in str(link).splitlines()]
-    if lines and (sentence := elsewhere(lines[0]) or ambiguous(lines[0])):
+    if lines and (sentence := elsewhere(lines[0]) or ambiguous(lines[0]) or no_folder(lines[0])):
         return sentence
     kept = [line for line in lines if line and not line.startswith(INTERNAL)]
     return ": ".join(dict.fromkeys(line.rstrip(".") for line in kept))
@@ -104,7 +110,7 @@ def unknown_key(key: str, parent: DictConfig) -> str:
     beside = [".".join(filter(None, (prefix, str(name)))) for name in parent]
     near = f" (did you mean {listed(same, 'or')}?)" if same else nearest(key, [*beside, *([] if prefix else groups)]) or nearest(key, keys)
     name = schema.removesuffix("Config").lower()
-    owners = [ELSEWHERE[key]] if key in ELSEWHERE else [] if same or prefix else keeping(key)
+    owners = [*ELSEWHERE[key]] if key in ELSEWHERE else [] if same or prefix else keeping(key)
     if owners and name not in owners:
         return f"{key} is no setting of memgrid {name if name in COMMANDS else 'run'}: it belongs to memgrid {listed(owners, 'and')}"
     return f"{key} is no setting of memgrid{near}: `memgrid {name if name in COMMANDS else 'run'} --help` lists them"
@@ -170,4 +176,11 @@ def ambiguous(line: str) -> str | None:
         return None
     word, key, value = match.groups()
     mended = quote(f"{key}={quoted(value)}")
-    return f"{word} has several values, as a sweep has them: add -m, or write {key}=[{value}] for a list, {mended} for a text"
+    point = f"{value.replace(',', '.')} for a fraction, " if re.fullmatch(r"\d+,\d+", value) else ""
+    return f"{word} has several values, as a sweep has them: add -m, or write {point}{key}=[{value}] for a list, {mended} for a text"
+
+
+def no_folder(line: str) -> str | None:
+    """For a folder of files of one's own that is not there."""
+    match = re.match(r"Additional config directory '(.*)' not found", line)
+    return f"--config-dir {match[1]} is no folder: name the one in which <group>/<choice>.yaml is" if match else None

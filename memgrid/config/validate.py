@@ -63,7 +63,9 @@ def as_dataclasses(config: DictConfig, schema: Any, name: str) -> Any:
             return made
     missing = OmegaConf.missing_keys(config)
     if missing:
-        raise UserError(f"{', '.join(sorted(missing))} is not set: give it on the command line, such as {sorted(missing)[0]}=...")
+        are, them = ("are", "them") if len(missing) > 1 else ("is", "it")
+        example = " ".join(f"{key}=..." for key in sorted(missing))
+        raise UserError(f"{', '.join(sorted(missing))} {are} not set: give {them} on the command line, such as {example}")
     refuse_texts(OmegaConf.to_container(config, resolve=True))
     return OmegaConf.to_object(config)
 

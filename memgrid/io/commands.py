@@ -141,7 +141,7 @@ def needed(declaration: Field[Any]) -> bool:
 
 def nearest(word: str, known: Sequence[str] | Mapping[str, Any], ending: str = "") -> str:
     """` (did you mean delta?)`, or nothing if no known word is like it."""
-    near = get_close_matches(word, list(known), 1, 0.7)
+    near = get_close_matches(word.lower(), list(known), 1, 0.7)
     return f" (did you mean {near[0]}{ending}?)" if near else ""
 
 

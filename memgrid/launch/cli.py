@@ -104,8 +104,9 @@ def refuse_unknown_options(words: list[str]) -> None:
     known = [option for action in get_args_parser()._actions for option in action.option_strings]
     for word in words:
         option = word.partition("=")[0]
-        if option.startswith("--") and not any(each.startswith(option) for each in known):
-            raise UserError(f"{word} is no option{nearest(option, known)}: `--help` lists them")
+        if option.startswith("-") and not any(each.startswith(option) for each in known):
+            dashed = f" (did you mean {word.lstrip('-')}?)" if "=" in word else ""
+            raise UserError(f"{word} is no option{nearest(option, known) or dashed}: `--help` lists them")
 
 
 def refuse_no_choice(words: list[str]) -> None:

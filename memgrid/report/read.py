@@ -73,6 +73,8 @@ def some_runs(runs: list[FinishedRun], left_out: dict[str, str], root: Path) -> 
     """The runs; UserError where there is none."""
     if not runs:
         others = f" that this version can read ({len(left_out)} that it cannot)" if left_out else ""
+        if (root.parent / "runs").is_dir() and root.name == "runs":
+            raise UserError(f"root={root} is the folder of runs in a root: write root={root.parent}")
         raise UserError(f"root={root} holds no finished run{others}: start one with `{command_of('run', root)}`")
     return runs
 

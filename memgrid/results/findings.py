@@ -171,7 +171,7 @@ def doubts(result: RunResult) -> list[str]:
     lines, number, epochs = [], len(result.training), result.settings["cnn"]["epochs"]
     if one := result.of_one_answer:
         gives = f"{one} of {plural(number, 'network')} {'gives' if one == 1 else 'give'}"
-        lines.append(f"NOT TRAINED: {gives} the same answer to every sample: what they score is none of the classes.")
+        lines.append(f"NOT TRAINED: {gives} the same answer to every sample, so a score of it says nothing of the classes.")
     if behind := result.behind:
         worst = max(behind, key=lambda member: member.train_loss)
         have = f"{len(behind)} of {plural(number, 'network')} {'has' if len(behind) == 1 else 'have'}"

@@ -126,6 +126,8 @@ def test_a_refusal_is_one_sentence_and_1_and_imports_nothing_heavy(words, script
         (("taxonmy=rasy",), "taxonmy is no setting of memgrid (did you mean taxonomy?): `memgrid run --help` lists them"),
         (("run", "status"), "status is no key=value, but a command of its own: write memgrid status"),
         (("--multirn", "seed=0,1"), "--multirn is no option (did you mean --multirun?): `--help` lists them"),
+        (("-taxonomy=rasy",), "-taxonomy=rasy is no option (did you mean taxonomy=rasy?): `--help` lists them"),
+        (("--config-dir", "/nowhere"), "--config-dir /nowhere is no folder: name the one in which <group>/<choice>.yaml is"),
         (("rouge=bot",), "rouge=bot is unknown: use both or l or 3 (did you mean both?)"),
         (
             ("stages=[lable]",),

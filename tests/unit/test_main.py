@@ -54,6 +54,12 @@ def test_help_names_every_command_with_a_line(word, started, monkeypatch, capsys
     assert started == []
 
 
+def test_help_is_a_command_too(started, monkeypatch, capsys):
+    type_words(monkeypatch, "help")
+    assert capsys.readouterr().out.startswith("memgrid: does a language model guess")
+    assert started == []
+
+
 def test_the_version(started, monkeypatch, capsys):
     type_words(monkeypatch, "--version")
     assert capsys.readouterr().out == f"memgrid {__version__}\n"
@@ -67,7 +73,6 @@ def test_the_version(started, monkeypatch, capsys):
             "statsu is no command: use run, status, report, audit, trace, export, store, tracking or pretrain, or key=value for a run",
         ),
         ("taxonomy", "taxonomy is no command"),
-        ("help", "help is no command"),
         ("train", "train is no command"),
     ],
 )

@@ -61,11 +61,11 @@ def best_text(table: pl.DataFrame, noises: Mapping[str, NoiseFloor]) -> list[str
 
 
 def in_short(row: Mapping[str, Any]) -> str:
-    """What a row is called in a sentence: of many settings in which it differs only the first one is named."""
+    """What a row is called in a sentence: of many keys in which it differs only the first one is named."""
     variant = row["variant"].split(", ")
     if len(variant) < 3:
         return str(row["label"])
-    return f"{row['label'].removesuffix(row['variant'])}{variant[0]} and {len(variant) - 1} other settings"
+    return f"{row['label'].removesuffix(row['variant'])}{variant[0]} (and {len(variant) - 1} keys more)"
 
 
 def verdict_text(report: Report) -> list[str]:

@@ -19,6 +19,7 @@ from memgrid.config.describe import groups
 from memgrid.config.mistakes import ELSEWHERE, broken_file, one_sentence, quoted, unreadable
 from memgrid.config.validate import register
 from memgrid.io.paths import CONF
+from memgrid.pipeline.face.__main__ import COMMAND as EXPORT
 from memgrid.report.__main__ import COMMAND as REPORT
 from memgrid.status import COMMAND as STATUS
 from memgrid.store.__main__ import COMMAND as STORE
@@ -49,7 +50,9 @@ def told(word, name="run"):
         ("hydra/launchr=local", "hydra/launchr is no setting of memgrid (did you mean hydra/launcher?): `memgrid run --help` lists them"),
         ("elephant=3", "elephant is no setting of memgrid: `memgrid run --help` lists them"),
         ("state=failed", "state is no setting of memgrid run: it belongs to memgrid status"),
-        ("out=page", "out is no setting of memgrid run: it belongs to memgrid report"),
+        ("out=page", "out is no setting of memgrid run: it belongs to memgrid report and export"),
+        ("text=true", "text is no setting of memgrid run: it belongs to memgrid report and export"),
+        ("RHO=0.5", "RHO is no setting of memgrid (did you mean rho?): `memgrid run --help` lists them"),
         ("shadows=4", "shadows is no setting of memgrid run: it belongs to memgrid audit"),
         ("windows=4", "windows is no setting of memgrid run: it belongs to memgrid pretrain"),
         ("dataset=digits", "dataset is no group of this command: it belongs to memgrid audit"),
@@ -69,6 +72,15 @@ def test_each_command_has_keys_of_its_own():
 
 def test_a_choice_that_is_unknown_comes_with_the_nearest():
     assert told("taxonomy=rasi").endswith("or a file of your own with --config-dir (did you mean rasy?)")
+
+
+def test_a_folder_of_files_of_ones_own_that_is_not_there():
+    sentence = one_sentence(HydraException("Additional config directory '/nowhere' not found"))
+    assert sentence == "--config-dir /nowhere is no folder: name the one in which <group>/<choice>.yaml is"
+
+
+def test_a_comma_in_a_fraction_is_a_point():
+    assert "add -m, or write 0.5 for a fraction, rho=[0,5] for a list" in told("rho=0,5")
 
 
 def test_several_values_without_a_sweep():
@@ -103,8 +115,8 @@ def test_what_looks_like_a_text_is_mended_as_one(word):
 
 
 def test_keys_of_other_commands_are_theirs():
-    of_commands = {"status": STATUS, "report": REPORT, "store": STORE}
-    for key, command in ELSEWHERE.items():
+    of_commands = {"status": STATUS, "report": REPORT, "export": EXPORT, "store": STORE}
+    for key, command in [(key, command) for key, commands in ELSEWHERE.items() for command in commands]:
         keys = of_commands[command].keys
         assert any(key in {field.name for field in fields(each)} for each in (keys.values() if isinstance(keys, dict) else [keys]))
 

@@ -30,6 +30,7 @@ def test_the_defaults_are_valid():
         ("delta=-1", ["delta=-1", "0 or more"]),
         ("corpus.k=64", ["corpus.k=64", "63"]),
         ("corpus.k=100", ["corpus.k=100", "63"]),
+        ("llm=hf", ["llm.name, llm.path are not set: give them on the command line, such as llm.name=... llm.path=..."]),
         ("rouge=2", ["rouge=2", "both or l or 3"]),
         ("stages=[bake]", ["bake", "label"]),
         ("stages=[]", ["stages"]),

@@ -4,6 +4,7 @@ import ast
 from pathlib import Path
 
 import pytest
+from conftest import refusal
 from runs_maker import Run, finish, grid, result_of
 
 from memgrid.io.paths import PACKAGE
@@ -22,6 +23,11 @@ def test_a_run_is_its_folder_and_its_result(tmp_path):
     assert (run.result.classes, run.settings) == (made.classes, made.settings)
     (with_name,) = named([run])
     assert (with_name.folder, with_name.result) == (run.folder, run.result)
+
+
+def test_the_folder_of_runs_in_place_of_its_root_is_named(tmp_path):
+    finish(Run(tmp_path))
+    assert refusal(finished_runs, tmp_path / "runs") == f"root={tmp_path / 'runs'} is the folder of runs in a root: write root={tmp_path}"
 
 
 def test_a_result_that_cannot_be_opened_is_left_out(tmp_path):

@@ -14,7 +14,7 @@ from runs_maker import PAPERS, Run, finish, result_of, rewrite
 from memgrid.report.facts import noise_floor
 from memgrid.report.read import finished_runs
 from memgrid.report.rows import named, ranking_rows
-from memgrid.report.sections.doubts import doubt_text, null_text
+from memgrid.report.sections.doubts import doubt_text, in_short, null_text
 from memgrid.report.tables import controls, ranking, rho_table
 from memgrid.results.findings import doubts, result_table, verdicts
 from memgrid.results.result import BEHIND, MemberTraining, from_json, to_json
@@ -115,3 +115,10 @@ def test_the_controls_stand_beside_each_row(rows):
     assert table["shuffled_min_f1"].null_count() == 0
     both = table.select(pl.col("label").alias("setting"), "shuffled_min_f1", "confidence_min_f1", "chance").sort("setting")
     assert both.equals(beside.select(both.columns).sort("setting"))
+
+
+def test_a_row_that_differs_in_many_keys_is_named_by_the_first():
+    few = {"variant": "seed=1, rho=0.3", "label": "A, B · seed=1, rho=0.3"}
+    many = {"variant": "a=1, b=2, c=3", "label": "A, B · a=1, b=2, c=3"}
+    assert in_short(few) == few["label"]
+    assert in_short(many) == "A, B · a=1 (and 2 keys more)"

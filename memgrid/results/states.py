@@ -148,10 +148,18 @@ def as_queue_says(table: pl.DataFrame, jobs: Mapping[str, str] | None) -> pl.Dat
             if job_id is not None and job_id in jobs:
                 again = f"; goes on: {row['detail']}" if row["state"] == "stopped" else ""
                 row |= {"state": "queued", "detail": f"as job {job_id} ({jobs[job_id]}){again}"}
-            elif job_id is not None and row["state"] == "queued" and folder.queued_file.stat().st_uid == os.geteuid():
+            elif job_id is not None and row["state"] == "queued" and is_own(folder.queued_file):
                 row |= {"state": "missing", "detail": f"job {job_id} has left the queue without a result"}
         rows.append(row)
     return pl.DataFrame(rows, schema=table.schema)
+
+
+def is_own(path: Path) -> bool:
+    """Whether a file is there and this user's: a job that begins just now takes away the note that it waits."""
+    try:
+        return path.stat().st_uid == os.geteuid()
+    except OSError:
+        return False
 
 
 def trains(folder: RunFolder) -> bool:

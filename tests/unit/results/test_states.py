@@ -11,7 +11,7 @@ from conftest import memgrid, memgrid_here
 from filelock import FileLock
 from runs_maker import Run, begin, finish, leave
 
-from memgrid.results.states import audit_states, states
+from memgrid.results.states import audit_states, is_own, states
 from memgrid.results.work import WorkFolder
 
 HOLD = """
@@ -211,3 +211,9 @@ def test_thousands_are_told_in_seconds(tmp_path):
     start = time.process_time()
     assert states(tmp_path)["state"].value_counts(sort=True).height == 2
     assert time.process_time() - start < 5
+
+
+def test_a_note_that_is_gone_is_nobodys(tmp_path):
+    (tmp_path / "queued.json").write_text("{}")
+    assert is_own(tmp_path / "queued.json")
+    assert not is_own(tmp_path / "begun.json")

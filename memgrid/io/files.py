@@ -167,7 +167,9 @@ def content_of(path: Path, most: int | None = None) -> bytes:
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        if stat.S_ISDIR(kind := os.fstat(descriptor).st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if not stat.S_ISREG(kind):
             raise OSError(errno.EINVAL, "It is no regular file", str(path))
         with open(descriptor, "rb", closefd=False) as file:
             return file.read(-1 if most is None else most + 1)

@@ -385,3 +385,12 @@ def extracted(done, tmp_path) -> Path:
     for name in ("attention", "labels"):
         shutil.copytree(done / name, tmp_path / "extracted" / name)
     return tmp_path / "extracted"
+
+
+@pytest.fixture(scope="module")
+def window(tmp_path_factory):
+    """A real browser for the pages of a file of tests; see tests/browser.py."""
+    from browser import browser
+
+    with browser(tmp_path_factory.mktemp("downloads")) as opened:
+        yield opened

@@ -3,7 +3,7 @@
 import polars as pl
 import pytest
 from audits_maker import metrics_of, results_of, undisturbed_audit
-from browser import NARROW, WIDE, browser
+from browser import NARROW, WIDE
 
 
 @pytest.fixture(scope="module")
@@ -15,12 +15,6 @@ def report(tmp_path_factory):
 @pytest.fixture(scope="module")
 def metrics(tmp_path_factory):
     return metrics_of(undisturbed_audit(tmp_path_factory))
-
-
-@pytest.fixture(scope="module")
-def window(tmp_path_factory):
-    with browser(tmp_path_factory.mktemp("downloads")) as opened:
-        yield opened
 
 
 @pytest.fixture

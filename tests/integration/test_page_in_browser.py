@@ -5,7 +5,7 @@ import io
 import shlex
 
 import pytest
-from browser import KEYS, NARROW, WIDE, browser
+from browser import KEYS, NARROW, WIDE
 from runs_maker import Run, finish, leave, make_labels, make_runs
 
 from memgrid.report.__main__ import PAIR
@@ -27,13 +27,6 @@ def path(tmp_path_factory):
     make_labels(root, "toy")
     write_report(gather(root, root / "report", PAIR))
     return (root / "report" / "index.html").rename(root.parent / "page.html")
-
-
-@pytest.fixture(scope="module")
-def window(tmp_path_factory):
-    """One browser for all."""
-    with browser(tmp_path_factory.mktemp("downloads")) as found:
-        yield found
 
 
 @pytest.fixture

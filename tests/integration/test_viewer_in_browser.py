@@ -5,7 +5,7 @@ import re
 import numpy as np
 import polars as pl
 import pytest
-from browser import KEYS, NARROW, WIDE, browser
+from browser import KEYS, NARROW, WIDE
 from conftest import memgrid_here
 from opened_maker import make_opened
 
@@ -27,13 +27,6 @@ def page(caused, tmp_path_factory):
     out = tmp_path_factory.mktemp("report")
     memgrid_here(f"root={caused}", f"out={out}", "text=true", module="report", seen=False)
     return out / "index.html"
-
-
-@pytest.fixture(scope="module")
-def window(tmp_path_factory):
-    """A browser."""
-    with browser(tmp_path_factory.mktemp("downloads")) as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -110,3 +110,11 @@ def test_a_single_positive_says_nothing_of_others(pool):
     found = pooled_area(asked, answers[asked], values[asked]) if pool else mean_area(models, asked.shape)
     assert found.few == 2
     assert found.interval() is not None
+
+
+@pytest.mark.parametrize("models", [2, 3, 10])
+def test_few_models_are_corrected_for(models):
+    parts = np.zeros((models, 1))
+    parts[:2, 0] = 1, -1
+    parts[2:, 0] = 1e-9  # which have a part in it, and hardly one that counts
+    assert deviation(parts) == pytest.approx(np.sqrt(2 * models / (models - 1)), rel=1e-6)

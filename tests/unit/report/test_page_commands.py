@@ -98,3 +98,13 @@ def test_a_run_without_its_settings_has_no_command_of_its_own(tmp_path):
     assert list(commands_of(tmp_path).values()) == [""]
     run = named(finished_runs(tmp_path))[0]
     assert Commands(tmp_path).fill(run, ["force=true"]) == f"python -m memgrid.run force=true root={tmp_path}"
+
+
+def test_an_interval_of_one_network_is_not_called_one_over_trainings(tmp_path):
+    finish(Run(tmp_path, overrides=("cnn=single",)))
+    finish(Run(tmp_path, taxonomy="recite"))
+    said = dict(gather(tmp_path, tmp_path / "report", PAIR).ranked().select("variant", "said").iter_rows())
+    alone = [told for variant, told in said.items() if "cnn.members" in variant]
+    assert len(alone) == 1 < len(said)
+    assert "over samples, of the only CNN" in alone[0]
+    assert all("over trainings and samples" in told for told in said.values() if told not in alone)

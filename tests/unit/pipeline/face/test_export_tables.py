@@ -1,18 +1,22 @@
 """The tables of an export and its card: what columns mean, how many rows the hub is told, names of labels, and what CSV makes of lists."""
 
 import json
+import shlex
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 from runs_maker import make_labels
+from settings_maker import composed
 
 from memgrid.errors import DamagedError
 from memgrid.pipeline.face.export.card import feature, size
 from memgrid.pipeline.face.export.columns import LABELS, meaning
 from memgrid.pipeline.face.export.files import Tables, flat
-from memgrid.pipeline.face.export.tables import Labelled, Part, group_of, labels_in, with_suffix
+from memgrid.pipeline.face.export.tables import Labelled, Part, command_of, group_of, labels_in, with_suffix
 from memgrid.taxonomy.columns import GROUP_OF, GROUPS, REFERENCE
 
 
@@ -117,3 +121,13 @@ def test_types_are_those_of_the_library():
         "e": {"list": {"list": "string"}},
         "f": {"dtype": "uint32"},
     }
+
+
+def test_a_command_names_a_taxonomy_of_ones_own_but_no_folder_of_this_machine():
+    run = composed("taxonomy=rasy", "root=/somewhere/of/mine", "seed=3")
+    run.taxonomy = replace(run.taxonomy, name="mine")
+    told = command_of(SimpleNamespace(settings=run))
+    assert shlex.split(told)[:4] == ["python", "-m", "memgrid.run", "--config-dir=<the folder with taxonomy/mine.yaml>"]
+    assert "somewhere" not in told
+    run.taxonomy = replace(run.taxonomy, name="rasy")
+    assert command_of(SimpleNamespace(settings=run)) == "python -m memgrid.run seed=3"

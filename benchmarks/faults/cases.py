@@ -131,6 +131,14 @@ def stop(root: Path) -> None:
         path.unlink()
 
 
+def put_into(root: Path, name: str) -> None:
+    """Move all that a root holds into a folder there, so that something may lie beside it."""
+    held = list(root.iterdir())
+    (root / name).mkdir()
+    for path in held:
+        path.rename(root / name / path.name)
+
+
 def of_audit(name: str, stages: str, after: str | None) -> Case:
     """Stages of an audit."""
     return Case(name, "audit", (*SMALL_AUDIT, f"stages=[{stages}]", "root=ROOT"), after)
@@ -168,6 +176,9 @@ CASES = {
         Case("report", "report", ("root=ROOT",), "transfer"),
         Case("tracking sync", "tracking", ("sync", "root=ROOT"), "train, wandb offline"),
         Case("store export", "store", ("export", f"folder={STORE}", "ids=STORED", "out=ROOT/out/some.h5"), "extract", once=True),
+        Case(
+            "export", "__main__", ("export", "ROOT/runs-of-mine", "out=ROOT/out"), "intervene", lambda root: put_into(root, "runs-of-mine")
+        ),
         Case("status forget", "status", ("forget=stopped", "root=ROOT"), "train", stop),
         of_audit("audit prepare", "prepare", None),
         of_audit("audit train", "train", "audit prepare"),
@@ -192,6 +203,7 @@ WRITING = (
     "intervene",
     "transfer",
     "report",
+    "export",
     "store export",
     "audit prepare",
     "audit train",

@@ -7,6 +7,7 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import cache
 from typing import Any
 
 from memgrid.config.names import CAME_LATER, settings
@@ -73,7 +74,7 @@ def differing(given: Sequence[dict[str, Any]], flat: Sequence[dict[str, str]], g
     return found
 
 
-def base_of(compat: str, corpus: str, runs: Sequence[tuple[str, dict[str, str]]]) -> tuple[str, dict[str, dict[str, str]]]:
+def base_of(compat: str, corpus: str, runs: Sequence[tuple[str, dict[str, str]]]) -> tuple[str, dict[str, Mapping[str, str]]]:
     """The experiments of conf/ that come closest to one of some runs, such as `smoke`, and their settings by LLM.
 
     What conf/ ships without an experiment, whose name is empty, goes first where several are as close; of experiments with the same
@@ -85,7 +86,7 @@ def base_of(compat: str, corpus: str, runs: Sequence[tuple[str, dict[str, str]]]
     models = list(dict.fromkeys(llm for llm, _ in runs))
     kinds = list({(llm, tuple(sorted(flat.items()))) for llm, flat in runs})  # thousands of runs have few of them
 
-    def tried(experiment: str) -> tuple[int, dict[str, dict[str, str]]]:
+    def tried(experiment: str) -> tuple[int, dict[str, Mapping[str, str]]]:
         bases = {llm: whole(compat, llm, corpus, experiment) for llm in models}
         return min(sum(away(bases[llm], key, value) for key, value in flat) for llm, flat in kinds), bases
 
@@ -107,8 +108,9 @@ def away(base: Mapping[str, str], key: str, value: str) -> bool:
     return not key.startswith(NAMES_A_MODEL) and value != base.get(key, later(key))
 
 
-def whole(compat: str, llm: str, corpus: str, experiment: str) -> dict[str, str]:
-    """What conf/ ships, flat, with those settings that only some taxonomies read."""
+@cache
+def whole(compat: str, llm: str, corpus: str, experiment: str) -> Mapping[str, str]:
+    """What conf/ ships, flat, with those settings that only some taxonomies read; composed once, since conf/ does not change."""
     run = shipped(compat, llm, corpus, experiment)
     plain = settings(run)
     return flattened({**plain, "label": asdict(run.label), "llm": {**plain["llm"], "reference": run.llm.reference, "steps": run.llm.steps}})

@@ -47,6 +47,7 @@ OF_THE_PROCESS = {
 PURE_CACHES = {
     "report/figures/causes/maps.py font_characters",
     "report/figures/style.py text_width",
+    "report/settings/variants.py whole",
     "results/boundary.py adapter",
 }
 MUTATORS = {"add", "append", "clear", "discard", "extend", "insert", "pop", "popitem", "remove", "reverse", "setdefault", "sort", "update"}

@@ -1,12 +1,13 @@
 """Small models with random weights of many architectures, the slow way to pool their attention, and folders that no model comes from."""
 
+import inspect
 import json
 from pathlib import Path
 
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, LlamaForCausalLM
 
 from memgrid.config.schema import LLMConfig
 from memgrid.io.paths import TOY
@@ -14,6 +15,8 @@ from memgrid.lm.load import load_language_model
 from memgrid.lm.pooling import attention_of
 
 SMALL = {"vocab_size": 2048, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 64}
+# What transformers calls keys and values that are kept: since 5.24, and before.
+CACHE = "cache" if "cache" in inspect.signature(LlamaForCausalLM.forward).parameters else "past_key_values"
 
 
 ARCHITECTURES = {

@@ -39,6 +39,7 @@ class MaskedReader:
         self.batches = torch.from_numpy(np.ascontiguousarray(whole, np.int64)).to(lm.device).split(size)
         names = inspect.signature(lm.model.forward).parameters
         self.few = {"logits_to_keep": self.suffix} if "logits_to_keep" in names else {}
+        self.cache = "cache" if "cache" in names else "past_key_values"  # what transformers calls keys and values since 5.24, and before
         self._prefixes: dict[int, Any] = {}
         self._bytes = 0
         self._answers: dict[bytes, tuple[np.ndarray, np.ndarray]] = {}
@@ -94,7 +95,7 @@ class MaskedReader:
         for start in range(self.k - 1, last, PIECE):
             end = min(start + PIECE, last)
             read = torch.ones_like(batch[right, :end])
-            logits = self.lm.model(input_ids=batch[right, start:end], attention_mask=read, past_key_values=cache, use_cache=True).logits
+            logits = self._read_behind(cache, batch[right, start:end], read)
             same = suffix_scores(logits, batch[right, start + 1 : end + 1], self.lm.suppressed)[0]
             right = right[same]
             if not len(right) or end == last:
@@ -110,13 +111,19 @@ class MaskedReader:
         prefix = self._prefix(number, inputs[:, : self.k - 1]) if self.split else None
         if prefix is None:
             return self.lm.model(input_ids=inputs, attention_mask=ones, use_cache=False, **self.few).logits[:, -self.suffix :]
-        return self.lm.model(input_ids=inputs[:, self.k - 1 :], attention_mask=ones, past_key_values=prefix, use_cache=True).logits
+        return self._read_behind(prefix, inputs[:, self.k - 1 :], ones)
+
+    def _read_behind(self, cache: Any, inputs: Tensor, attention_mask: Tensor) -> Float[Tensor, "batch tokens vocabulary"]:
+        """The logits of tokens behind those whose keys and values are in a cache, to which theirs are added."""
+        logits: Tensor = self.lm.model(input_ids=inputs, attention_mask=attention_mask, use_cache=True, **{self.cache: cache}).logits
+        return logits
 
     def _prefix(self, number: int, inputs: Tensor) -> Any:
         """A copy of a batch's keys and values of the first k - 1 tokens; None if the model forgets some (sliding windows)."""
         cache = self._prefixes.get(number)
         if cache is None:
-            cache = self.lm.model.base_model(input_ids=inputs, attention_mask=torch.ones_like(inputs), use_cache=True).past_key_values
+            read = self.lm.model.base_model(input_ids=inputs, attention_mask=torch.ones_like(inputs), use_cache=True)
+            cache = getattr(read, self.cache)
             kept: list[Any] = [getattr(layer, "keys", None) for layer in cache.layers]
             if any(keys is None or keys.shape[2] != inputs.shape[1] for keys in kept):
                 self.split = False

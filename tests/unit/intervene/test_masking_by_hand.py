@@ -7,7 +7,7 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
-from models_maker import random_model
+from models_maker import CACHE, random_model
 
 from memgrid.errors import UserError
 from memgrid.intervene.attention.masking import PositionMask, masked_attention, prove_masking
@@ -61,7 +61,7 @@ def test_no_token_is_ever_taken_for_padding(lm, way):
     with watched(lm) as seen:
         WAYS[way](lm)
     for given, _ in seen:
-        before = given["past_key_values"].get_seq_length() - given["input_ids"].shape[1] if given.get("past_key_values") else 0
+        before = given[CACHE].get_seq_length() - given["input_ids"].shape[1] if given.get(CACHE) else 0
         assert torch.equal(given["attention_mask"], torch.ones(len(given["input_ids"]), before + given["input_ids"].shape[1]).long())
 
 
@@ -70,7 +70,7 @@ def test_no_keys_and_values_are_kept_where_nothing_reads_on(lm, way):
     with watched(lm) as seen:
         WAYS[way](lm)
     assert seen
-    assert all(made.past_key_values is None for _, made in seen)
+    assert all(getattr(made, CACHE) is None for _, made in seen)
 
 
 @pytest.mark.parametrize("keeps", [True, False])
@@ -95,7 +95,7 @@ def test_a_model_that_heeds_keys_and_values_only_where_it_is_told_to_reads_the_s
     expected = MaskedReader(lm, tokens, K, True).read(mask)
 
     def forget(_, given, named):
-        return given, named if named.get("use_cache") else {**named, "past_key_values": None}
+        return given, named if named.get("use_cache") else {**named, CACHE: None}
 
     hook = lm.model.base_model.register_forward_pre_hook(forget, with_kwargs=True)
     try:

@@ -46,12 +46,15 @@ def test_one_of_each_kind(name, dtype):
     if name == "xlnet" and dtype != "float32":
         assert unread
     else:
-        assert way == way_of(name) or (unread and name == "inkling2_text")  # by some versions
+        assert way == way_of(name, dtype) or (unread and name == "inkling2_text")  # by some versions
 
 
-def way_of(name):
-    """As the table says; what a later version of transformers has rewritten for the interface is pooled there."""
-    return "interface" if name in REWRITTEN and knows_the_interface(name) else OF_EACH_KIND[name]
+def way_of(name, dtype="float32"):
+    """As the table says; what a later version of transformers has rewritten for the interface is pooled there.
+
+    But not in bfloat16: these models compute scores in float32, and what the interface has of rounded ones is not theirs.
+    """
+    return "interface" if name in REWRITTEN and knows_the_interface(name) and dtype != "bfloat16" else OF_EACH_KIND[name]
 
 
 @pytest.mark.parametrize("name", ["gpt_neo", "gptj", "stablelm", "gpt_oss"])

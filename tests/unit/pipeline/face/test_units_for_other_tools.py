@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import refusal
-from models_maker import random_model
+from models_maker import CACHE, random_model
 from plain_hooks import hooked, read_hooked
 
 from memgrid.intervene.attention.masking import PositionMask, masking
@@ -71,8 +71,8 @@ def test_token_by_token_and_of_fewer_tokens(lm):
     whole = read(lm, tokens, mask)
     torch.testing.assert_close(read_hooked(lm.model, tokens[:, :11], switches(mask)), whole[:, :11], atol=1e-4, rtol=0)
     with torch.inference_mode(), hooked(lm.model, switches(mask)):
-        cache = lm.model(input_ids=tokens[:, :11], use_cache=True).past_key_values
-        step = lm.model(input_ids=tokens[:, 11:12], attention_mask=torch.ones(3, 12), past_key_values=cache, use_cache=True).logits
+        kept = {CACHE: getattr(lm.model(input_ids=tokens[:, :11], use_cache=True), CACHE)}
+        step = lm.model(input_ids=tokens[:, 11:12], attention_mask=torch.ones(3, 12), use_cache=True, **kept).logits
     torch.testing.assert_close(step[:, 0], whole[:, 11], atol=1e-4, rtol=0)
 
 

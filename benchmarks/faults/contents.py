@@ -31,11 +31,17 @@ def contents(root: Path) -> dict[str, str]:
         parts = path.relative_to(root).parts
         if not path.is_file() or any(OF_NO_ACCOUNT.fullmatch(part) or LEFTOVER.fullmatch(part) for part in parts):
             continue
-        if path.suffix == ".h5" and "attention" in parts:
-            stores.setdefault("/".join(parts[:-1]), {}).update(readable(samples, path, dict[int, str]()))
+        if (name := name_of(path, root)).endswith("*.h5"):
+            stores.setdefault(name, {}).update(readable(samples, path, dict[int, str]()))
         else:
-            found["/".join(parts)] = readable(said_by, path, "cannot be read")
-    return found | {f"{store}/*.h5": digest(json.dumps(sorted(ids.items())).encode()) for store, ids in stores.items()}
+            found[name] = readable(said_by, path, "cannot be read")
+    return found | {name: digest(json.dumps(sorted(ids.items())).encode()) for name, ids in stores.items()}
+
+
+def name_of(path: Path, root: Path) -> str:
+    """What a file is called here: its path below `root`; the shards of a store share one name."""
+    own = path.relative_to(root)
+    return str(own.with_name("*.h5") if path.suffix == ".h5" and "attention" in own.parts else own)
 
 
 def readable(read: Callable[[Path], Content], path: Path, otherwise: Content) -> Content:

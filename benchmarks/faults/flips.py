@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.faults.cases import CASES, Case
-from benchmarks.faults.contents import contents, differences
+from benchmarks.faults.contents import contents, differences, name_of
 from benchmarks.faults.ground import Ground, last
 from benchmarks.faults.table import Job, Tried
 
@@ -54,7 +54,11 @@ def attempts(pattern: str, case: Case, tries: int, ground: Ground) -> Iterator[C
 
 
 def attempt(ground: Ground, case: Case, pattern: str, number: int) -> Tried:
-    """Flip a bit, start what reads the file, and compare what it says and writes with what it would have said and written."""
+    """Flip a bit, start what reads the file, and compare what it says and writes with what it would have said and written.
+
+    A bit that changes nothing but its own file is harmless: it lies where this command does not look, such as in the pool of attention
+    that the training does not read, and who does read it is told.
+    """
     expected = ground.outcome(case.name)
     ground.restore(case)
     flipped = flip(ground.root, pattern, number)
@@ -65,7 +69,7 @@ def attempt(ground: Ground, case: Case, pattern: str, number: int) -> Tried:
         return None, "refused"
     other = differences(contents(ground.root), expected.contents)
     named = flipped.name in ended.said and "damaged" in ended.said
-    if named or (ended.said == expected.said and set(other) <= {str(flipped.relative_to(ground.root))}):
+    if named or (ended.said == expected.said and set(other) <= {name_of(flipped, ground.root)}):
         return None, "made anew" if named else "harmless"
     return f"{flipped.name}: {', '.join(other[:2]) or 'what is printed'} differs, and nothing is said", SILENT
 

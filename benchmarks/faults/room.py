@@ -57,14 +57,14 @@ def with_limit(ground: Ground, case: Case, more: int, factor: float) -> Tried | 
 
 
 def failing_call(case: Case, tries: int, ground: Ground) -> Iterator[Callable[[], Tried]]:
-    """The system refuses one call."""
+    """The system refuses a call, and all of its kind after it."""
     draw = random.Random(case.name)
     for name, number in CALLS[:tries]:
         yield partial(drawn, partial(with_failure, ground, case, name, draw.randrange(4), number))
 
 
 def with_failure(ground: Ground, case: Case, name: str, good: int, number: int, factor: float) -> Tried | None:
-    """A call that fails after some good ones, of which there are fewer with every draw."""
+    """Calls that fail after some good ones, of which there are fewer with every draw."""
     return attempt(ground, case, failing=(name, int(good * factor), number))
 
 

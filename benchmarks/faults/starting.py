@@ -115,17 +115,17 @@ def run(module: str, words: Sequence[str], log: str, conditions: Conditions) -> 
 
 
 def fail(name: str, good: int, number: int) -> None:
-    """Let one call of a function of `os` fail, in this process."""
+    """Let a function of `os` fail in this process after some good calls, and for good: of one call it may be a note that costs no run."""
     usual, calls = getattr(os, name), itertools.count()
 
-    def once(*arguments: object, **options: object) -> object:
+    def until(*arguments: object, **options: object) -> object:
         """The function, or the error."""
-        if next(calls) == good:
+        if next(calls) >= good:
             names = [str(given) for given in arguments if isinstance(given, str | Path)]  # a descriptor has none
             raise OSError(number, os.strerror(number), *names[:1])
         return usual(*arguments, **options)
 
-    setattr(os, name, once)
+    setattr(os, name, until)
 
 
 class Starter:

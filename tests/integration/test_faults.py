@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from benchmarks.faults.cases import CASES, WRITING, make_given
+from benchmarks.faults.contents import name_of
 from benchmarks.faults.ground import Ground, full, mounted
 from benchmarks.faults.room import refused, written
 from benchmarks.faults.starting import UNDISTURBED, Conditions, Ended, fail
@@ -61,6 +62,13 @@ def test_a_disk_that_takes_no_more(name, ground):
             ended = ground.run(case, conditions)
         assert refused(ground, ended) is None, ended.said
     assert ground.wrong_after(case) is None
+
+
+def test_shards_of_a_store_have_one_name(tmp_path):
+    """What is in a store counts, and not in which shard it lies; nor is a flip there called a change of another file."""
+    assert name_of(tmp_path / "attention/toy/toy/0-9-ab.h5", tmp_path) == name_of(tmp_path / "attention/toy/toy/5-7-cd.h5", tmp_path)
+    names = [name_of(tmp_path / name, tmp_path) for name in ("attention/toy/toy/0.h5", "runs/toy/attention.h5", "audits/a/attack.h5")]
+    assert names == ["attention/toy/toy/*.h5", "runs/toy/attention.h5", "audits/a/attack.h5"]
 
 
 def test_the_table_is_put_into_its_page(tmp_path):

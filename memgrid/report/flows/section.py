@@ -26,7 +26,7 @@ def section(report: Report) -> Section:
     for flow in [flow for flow in report.flows if flow.counts.any()][:FLOWS]:
         heads = [head_of(side) for side in flow.sides]
         caption = (
-            f"All {flow.counts.sum():,} memorized sequences of {flow.corpus} for {flow.llm}: on the left as {heads[0]} divides them, on "
+            f"All {flow.counts.sum():,} sequences of corpus {flow.corpus} memorized by {flow.llm}: on the left as {heads[0]} divides them, on "
             f"the right as {heads[1]} does; a ribbon is as thick as the number of sequences that are in both classes."
         )
         parts.append(report.drawn(f"flow-{flow.llm}-{flow.corpus}", flow_drawing(flow.counts, flow.sides), title, caption))

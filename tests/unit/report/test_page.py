@@ -182,7 +182,7 @@ def test_labels_that_do_not_belong_together_are_no_flow(tmp_path):
 def test_code_that_nobody_judged_is_no_flow(tmp_path):
     finish(Run(tmp_path))
     folder = make_labels(tmp_path, groups=("memorized", "duplicates", "templates", "rouge", "code"))
-    assert "memorized sequences of toy for toy: on the left as code divides them" in flow_text(tmp_path, ("code", "rasy"))
+    assert "sequences of corpus toy memorized by toy: on the left as code divides them" in flow_text(tmp_path, ("code", "rasy"))
     table = pl.read_parquet(folder / "code.parquet", memory_map=False)
     origin = {"memgrid": pl.read_parquet_metadata(folder / "code.parquet")["memgrid"]}
     table.with_columns(is_code=pl.lit(None, pl.Boolean)).write_parquet(folder / "code.parquet", metadata=origin)

@@ -26,8 +26,8 @@ def section(report: Report) -> Section:
     for flow in [flow for flow in report.flows if flow.counts.any()][:FLOWS]:
         heads = [head_of(side) for side in flow.sides]
         caption = (
-            f"All {flow.counts.sum():,} sequences of corpus {flow.corpus} memorized by {flow.llm}: on the left as {heads[0]} divides them, on "
-            f"the right as {heads[1]} does; a ribbon is as thick as the number of sequences that are in both classes."
+            f"All {flow.counts.sum():,} sequences of corpus {flow.corpus} memorized by {flow.llm}: on the left as {heads[0]} divides them, "
+            f"on the right as {heads[1]} does; a ribbon is as thick as the number of sequences that are in both classes."
         )
         parts.append(report.drawn(f"flow-{flow.llm}-{flow.corpus}", flow_drawing(flow.counts, flow.sides), title, caption))
     table = report.tables["flow"]

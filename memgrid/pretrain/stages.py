@@ -115,9 +115,14 @@ def make_documents(config: PretrainConfig, folder: ModelFolder) -> None:
     except FileNotFoundError as error:
         raise UserError(str(error)) from None
     tokenizer = train_tokenizer((text for documents in texts.values() for text in documents), config.model.vocab_size)
-    write_text(tokenizer.to_str(pretty=True), folder.tokenizer)
+    write_text(as_in_transformers(tokenizer).backend_tokenizer.to_str(pretty=True), folder.tokenizer)
     documents = build_documents(texts, tokenizer, config.mix, config.length, config.seed)
     write_parquet(documents, folder.documents, **SMALLEST)
+
+
+def as_in_transformers(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
+    """As transformers has it: so its file says the same whether the documents were made last or the model."""
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=END_OF_TEXT, eos_token=END_OF_TEXT)
 
 
 def make_model(config: PretrainConfig, documents: pl.DataFrame, tokenizer: Tokenizer, folder: ModelFolder) -> None:
@@ -143,7 +148,7 @@ def save_model(model: GPTNeoXForCausalLM, tokenizer: Tokenizer, folder: Path) ->
     for left in folder.glob(f"{UNFINISHED}*"):  # by a process that was killed
         shutil.rmtree(left, ignore_errors=True)
     with TemporaryDirectory(dir=folder, prefix=UNFINISHED) as unfinished:
-        PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=END_OF_TEXT, eos_token=END_OF_TEXT).save_pretrained(unfinished)
+        as_in_transformers(tokenizer).save_pretrained(unfinished)
         deepcopy(model).cpu().half().save_pretrained(unfinished)
         for file in sorted(Path(unfinished).iterdir(), key=lambda file: file.name == WEIGHTS):
             copy_file(file, folder / file.name)

@@ -117,6 +117,13 @@ def test_a_short_run_from_text_to_sequences(sources, tmp_path):
     assert (kinds["often_repeat"], kinds["often_increment"]) == (4, 5)
     again = memgrid_here(*SMALL, *sources, f"folder={tmp_path}", "windows=480", module="pretrain").stdout
     assert "step" not in again  # everything is there already
+    tokenizer, documents = (tmp_path / name for name in ("tokenizer.json", "documents.parquet"))
+    before, table = tokenizer.read_bytes(), pl.read_parquet(documents)
+    for path in (tokenizer, documents):  # as when a folder vanishes while the model is being saved
+        path.unlink()
+    memgrid(*SMALL, *sources, f"folder={tmp_path}", "windows=480", module="pretrain")  # where code is judged as in the first
+    assert tokenizer.read_bytes() == before
+    assert pl.read_parquet(documents).equals(table)
 
 
 def test_a_cut_training_goes_on_bit_for_bit_and_keeps_the_same_steps(tmp_path):

@@ -16,8 +16,10 @@ import yaml
 
 Content = TypeVar("Content")
 
-# Locks, notes of the process that works (or was killed when all was done), what a training goes on from, and what other programs keep beside it.
-OF_NO_ACCOUNT = re.compile(r".*\.lock|\.claims|wandb|multirun|checkpoints|control|checkpoint\.pt.*|.*\.ckpt|(job|doing|failed)\.json|damaged")
+# Locks, notes of the process that works or was killed, what a training goes on from, and what other programs keep beside it.
+OF_NO_ACCOUNT = re.compile(
+    r".*\.lock|\.claims|wandb|multirun|checkpoints|control|checkpoint\.pt.*|.*\.ckpt|(job|doing|failed)\.json|damaged"
+)
 LEFTOVER = re.compile(r"\.partial-.*|\.model-.*|\.writable|\.degrees|\.near")
 WHEN = re.compile(rb"Written on [^<]* by memgrid")
 TIMES = {"time", "digest"}

@@ -19,8 +19,8 @@ from memgrid.io.paths import CONF
 
 EXPERIMENT = re.compile(r"In 'experiment/(\w+)'")  # in front of what Hydra says of a file of this group
 LONGEST_LIST = 190  # characters of choices in a sentence
-# Keys of commands that Hydra does not compose, which somebody may give to another.
-ELSEWHERE = {  # keys of commands that Hydra does not compose → the commands
+# Keys of commands that Hydra does not compose, which somebody may give to another → these commands.
+ELSEWHERE = {
     **dict.fromkeys(("state", "forget", "watch"), ("status",)),
     **dict.fromkeys(("sort", "flow", "style"), ("report",)),
     **dict.fromkeys(("out", "text"), ("report", "export")),

@@ -108,6 +108,8 @@ def offered(name: str) -> Callable[[Attend], Callable[..., tuple[Tensor, None]]]
     """
 
     def decorate(attend: Attend) -> Callable[..., tuple[Tensor, None]]:
+        """Register what is decorated, and return what transformers calls."""
+
         def attention(
             module: nn.Module,
             query: Tensor,
@@ -119,6 +121,7 @@ def offered(name: str) -> Callable[[Attend], Callable[..., tuple[Tensor, None]]]
             s_aux: Tensor | None = None,
             **others: Any,
         ) -> tuple[Tensor, None]:
+            """What transformers calls in every layer, with its own names; the weights are not handed back."""
             refuse_unknown(module, others)
             scores, value = attention_scores(query, key, value, attention_mask, scaling, softcap)
             return attend(module, scores, value, s_aux), None

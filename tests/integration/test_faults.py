@@ -64,6 +64,15 @@ def test_a_disk_that_takes_no_more(name, ground):
     assert ground.wrong_after(case) is None
 
 
+def test_a_disk_that_fails_goes_on_failing(tmp_path):
+    with mock.patch.multiple(os, fsync=os.fsync), (tmp_path / "file").open("w") as file:
+        fail("fsync", 1, errno.EIO)
+        os.fsync(file.fileno())
+        for _ in range(3):
+            with pytest.raises(OSError, match="Input/output error"):
+                os.fsync(file.fileno())
+
+
 def test_shards_of_a_store_have_one_name(tmp_path):
     """What is in a store counts, and not in which shard it lies; nor is a flip there called a change of another file."""
     assert name_of(tmp_path / "attention/toy/toy/0-9-ab.h5", tmp_path) == name_of(tmp_path / "attention/toy/toy/5-7-cd.h5", tmp_path)

@@ -39,7 +39,7 @@ class MaskedReader:
         self.batches = torch.from_numpy(np.ascontiguousarray(whole, np.int64)).to(lm.device).split(size)
         names = inspect.signature(lm.model.forward).parameters
         self.few = {"logits_to_keep": self.suffix} if "logits_to_keep" in names else {}
-        self.cache = "cache" if "cache" in names else "past_key_values"  # what transformers calls keys and values since 5.24, and before
+        self.cache_name = "cache" if "cache" in names else "past_key_values"  # since transformers 5.24, and before
         self._prefixes: dict[int, Any] = {}
         self._bytes = 0
         self._answers: dict[bytes, tuple[np.ndarray, np.ndarray]] = {}
@@ -115,7 +115,7 @@ class MaskedReader:
 
     def _read_behind(self, cache: Any, inputs: Tensor, attention_mask: Tensor) -> Float[Tensor, "batch tokens vocabulary"]:
         """The logits of tokens behind those whose keys and values are in a cache, to which theirs are added."""
-        logits: Tensor = self.lm.model(input_ids=inputs, attention_mask=attention_mask, use_cache=True, **{self.cache: cache}).logits
+        logits: Tensor = self.lm.model(input_ids=inputs, attention_mask=attention_mask, use_cache=True, **{self.cache_name: cache}).logits
         return logits
 
     def _prefix(self, number: int, inputs: Tensor) -> Any:
@@ -123,7 +123,7 @@ class MaskedReader:
         cache = self._prefixes.get(number)
         if cache is None:
             read = self.lm.model.base_model(input_ids=inputs, attention_mask=torch.ones_like(inputs), use_cache=True)
-            cache = getattr(read, self.cache)
+            cache = getattr(read, self.cache_name)
             kept: list[Any] = [getattr(layer, "keys", None) for layer in cache.layers]
             if any(keys is None or keys.shape[2] != inputs.shape[1] for keys in kept):
                 self.split = False

@@ -106,6 +106,27 @@ def test_a_model_that_heeds_keys_and_values_only_where_it_is_told_to_reads_the_s
         hook.remove()
 
 
+def test_keys_and_values_are_asked_for_by_the_name_that_the_model_has(monkeypatch):
+    """As another version of transformers calls them than the one that is installed."""
+    lm, tokens, mask = random_model("llama"), some_tokens(), some_mask()
+    expected, forward = MaskedReader(lm, tokens, K, True).read(mask), lm.model.forward
+
+    def in_later_words(input_ids, attention_mask, use_cache, cache=None, **others):
+        return forward(input_ids=input_ids, attention_mask=attention_mask, use_cache=use_cache, **{CACHE: cache}, **others)
+
+    def in_earlier_words(input_ids, attention_mask, use_cache, past_key_values=None, **others):
+        return forward(input_ids=input_ids, attention_mask=attention_mask, use_cache=use_cache, **{CACHE: past_key_values}, **others)
+
+    name, renamed = ("past_key_values", in_earlier_words) if CACHE == "cache" else ("cache", in_later_words)
+    monkeypatch.setattr(lm.model, "forward", renamed)
+    hook = lm.model.base_model.register_forward_hook(lambda _, __, made: setattr(made, name, getattr(made, CACHE)))
+    try:
+        for made, own in zip(MaskedReader(lm, tokens, K, True).read(mask), expected, strict=True):
+            np.testing.assert_array_equal(made, own)
+    finally:
+        hook.remove()
+
+
 def test_a_sequence_is_read_only_until_it_differs(lm):
     tokens, nothing = some_tokens(), PositionMask(np.zeros((3, LENGTH, LENGTH), bool))
     tokens[1, K:] = lm.continue_greedily(tokens[1:2, :K], LENGTH - K)

@@ -20,6 +20,7 @@ Content = TypeVar("Content")
 OF_NO_ACCOUNT = re.compile(
     r".*\.lock|\.claims|wandb|multirun|checkpoints|control|checkpoint\.pt.*|.*\.ckpt|(job|doing|failed)\.json|damaged"
 )
+CHECKPOINT = re.compile(r"checkpoint\.pt.*|.*\.ckpt")  # of which it counts alone that they are there: they name a time
 LEFTOVER = re.compile(r"\.partial-.*|\.model-.*|\.writable|\.degrees|\.near")
 WHEN = re.compile(rb"Written on [^<]* by memgrid")
 TIMES = {"time", "digest"}
@@ -31,6 +32,8 @@ def contents(root: Path) -> dict[str, str]:
     stores: dict[str, dict[int, str]] = {}
     for path in sorted(root.rglob("*")):
         parts = path.relative_to(root).parts
+        if CHECKPOINT.fullmatch(path.name) and "damaged" not in parts:
+            found[str(path.relative_to(root))] = "there"
         if not path.is_file() or any(OF_NO_ACCOUNT.fullmatch(part) or LEFTOVER.fullmatch(part) for part in parts):
             continue
         if (name := name_of(path, root)).endswith("*.h5"):

@@ -16,12 +16,13 @@ from typing import Any
 from benchmarks.faults.cases import CASES, WRITING, Case
 from benchmarks.faults.contents import contents, differences
 from benchmarks.faults.ground import Ground, last
-from benchmarks.faults.starting import LONGEST, Conditions
+from benchmarks.faults.starting import KILL, LONGEST, Conditions
 from benchmarks.faults.table import Job, Tried, drawn
 
 TOLD = ("label", "extract", "train", "train, wandb offline", "localize", "intervene", "audit train", "pretrain")
 STATUS = {signal.SIGKILL: -signal.SIGKILL, signal.SIGTERM: 128 + signal.SIGTERM, signal.SIGINT: 128 + signal.SIGINT}
 END_SECONDS = 20.0  # within which a process that is told to has to have ended
+REMOVALS = 24  # few commands remove so many files
 LAST_SECONDS = 1.0  # for which one that has done all may need to end with 0; who goes on for longer has not heard
 
 End = Callable[[Ground, Case, signal.Signals, float], Tried | None]
@@ -32,6 +33,8 @@ def jobs(tries: int) -> Iterator[Job]:
     for name in (*WRITING, "status forget"):  # which writes nothing, and removes
         yield row(name, signal.SIGKILL, tries, end)
     yield row("tracking sync", signal.SIGKILL, tries, end_sync)
+    for name in WRITING:
+        yield at_removals(name, -(-tries // 3))
     for name in TOLD:
         yield row(name, signal.SIGTERM, -(-tries // 2), end)
     yield row("train", signal.SIGINT, -(-tries // 2), end)
@@ -48,6 +51,19 @@ def row(name: str, number: signal.Signals, tries: int, work: End) -> Job:
     return Job(number.name, name, lambda ground: [partial(drawn, partial(once, ground))] * tries)
 
 
+def at_removals(name: str, tries: int) -> Job:
+    """The row of one command that is killed just before it removes a file: what is done leaves nothing behind, now or at the next start."""
+    draw = random.Random(name)
+
+    def once(ground: Ground, factor: float) -> Tried | None:
+        """Killed after a number of removals, of which there are fewer with every draw; None if it removed no more than those."""
+        ground.restore(case := CASES[name])
+        ended = ground.run(case, Conditions(failing=("unlink", int(factor * draw.randrange(REMOVALS)), KILL)))
+        return None if ended.status == 0 or finished(ground, case) else (ground.wrong_after(case), "")
+
+    return Job("SIGKILL at a removal", name, lambda ground: [partial(drawn, partial(once, ground))] * tries)
+
+
 def end(ground: Ground, case: Case, number: signal.Signals, share: float) -> Tried | None:
     """End a command after a share of the time that it takes, and start it again; None if it was over before."""
     moment = share * ground.outcome(case.name).seconds
@@ -57,12 +73,17 @@ def end(ground: Ground, case: Case, number: signal.Signals, share: float) -> Tri
     ended = started.end(END_SECONDS if hit else LONGEST)
     if not hit or (ended.status == 0 and time.monotonic() - told < LAST_SECONDS):  # it was over, or nothing was left to do
         return None
-    if case.once and ground.wrong_now(case) is None:  # all was done, and it is not done twice
+    if finished(ground, case):
         return None
     early = ended.status == -number  # before it was ready to end in its own way
     if ended.status != STATUS[number] and not early:
         return f"the status is {ended.status} after {moment:.1f} s: {last(ended.said)}", ""
     return ground.wrong_after(case), ""
+
+
+def finished(ground: Ground, case: Case) -> bool:
+    """Whether all is done of a command that is refused a second time."""
+    return case.once and ground.wrong_now(case) is None
 
 
 def end_sync(ground: Ground, case: Case, number: signal.Signals, share: float) -> Tried | None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import itertools
 import multiprocessing
 import os
 import resource
 import runpy
+import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -48,6 +50,8 @@ PRELOADED = (
     "wandb",
     "wandb.apis.public",
 )
+LOOK_SECONDS = 0.5  # for a command that takes too long to say where it stands
+KILL = -1  # in place of an error's number
 LONGEST = 120.0  # seconds that a command may take
 # How figures are drawn: to cut fonts of the usual kind takes longer than all else that commands of this size do.
 SKETCHED = {"pdf.fonttype": 3, "savefig.dpi": 30}
@@ -72,7 +76,8 @@ class Conditions:
     """Under which a command runs: the longest file that it may write, the user that it runs as, its umask, more of its environment.
 
     Attributes:
-        failing: a function of `os`, such as fsync, how many calls of it succeed, and the number of the error of the next one.
+        failing: a function of `os`, such as fsync, how many calls of it succeed, and the number of the error of the next one; with KILL
+            the next one is where the process is killed.
     """
 
     longest_file: int | None = None
@@ -98,6 +103,7 @@ def run(module: str, words: Sequence[str], log: str, conditions: Conditions) -> 
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
     for stream in (1, 2):
         os.dup2(descriptor, stream)
+    faulthandler.register(signal.SIGUSR2)
     if conditions.longest_file is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (conditions.longest_file, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
     if conditions.failing is not None:
@@ -115,12 +121,14 @@ def run(module: str, words: Sequence[str], log: str, conditions: Conditions) -> 
 
 
 def fail(name: str, good: int, number: int) -> None:
-    """Let a function of `os` fail in this process after some good calls, and for good: of one call it may be a note that costs no run."""
+    """As `Conditions.failing` has it; a function fails for good: of one call it may be a note that costs no run."""
     usual, calls = getattr(os, name), itertools.count()
 
     def until(*arguments: object, **options: object) -> object:
         """The function, or the error."""
         if next(calls) >= good:
+            if number == KILL:
+                os.kill(os.getpid(), signal.SIGKILL)
             names = [str(given) for given in arguments if isinstance(given, str | Path)]  # a descriptor has none
             raise OSError(number, os.strerror(number), *names[:1])
         return usual(*arguments, **options)
@@ -183,10 +191,12 @@ class Started:
         return True
 
     def end(self, within: float = LONGEST) -> Ended:
-        """Wait for the end; a command that takes too long is killed, and its status is None."""
+        """Wait for the end; a command that takes too long is killed, its status is None, and the last that it says is where it stood."""
         self.process.join(within)
         status = self.process.exitcode
         if status is None:
+            os.kill(self.process.pid or 0, signal.SIGUSR2)
+            self.process.join(LOOK_SECONDS)
             self.process.kill()
             self.process.join()
         return Ended(status, self.log.read_text(errors="replace"))

@@ -88,6 +88,7 @@ def train_one(audit: Audit, number: int, tell: Callable[[float], None] | None = 
     """
     folder = audit.folder.shadow(number)
     if not audit.run.force and audit.is_there(number):
+        folder.clear_checkpoints()  # who wrote it may have been killed before it did so
         return None
     folder.path.mkdir(parents=True, exist_ok=True)
     try:

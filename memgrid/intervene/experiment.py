@@ -105,6 +105,7 @@ def intervene(
     experiment = Experiment(lm, corpus, maps, classes, config)
     key = experiment.key(texts)
     if (finished := finished_table(files.table, key)) is not None and finished_table(files.units, key) is not None:
+        files.journal.unlink(missing_ok=True)  # who wrote the tables may have been killed before it did so
         return finished
     prove_masking(lm)
     refuse_unreachable_units(lm, config)

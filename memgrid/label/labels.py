@@ -228,19 +228,26 @@ class Labels:
         return {column.name: column for column in pl.concat(tables)}
 
     def blocks(self, group: str) -> Path:
-        """Where blocks of a group lie until all are there."""
-        return self.folder / f".{self.stem(group)}"
+        """Where blocks of a group lie until all are there; the groups of one pass share them."""
+        return self.folder / f".{self.stem('degrees' if group == 'memorized' else group)}"
 
     def forget(self, group: str) -> None:
         """Remove a group and its blocks, for all runs: it is computed anew. What a corpus brings is only taken over again."""
         with self.turn(group):
             self.path(group).unlink(missing_ok=True)
-            for of_one_pass in {group, "degrees"} if group == "memorized" else {group}:
-                shutil.rmtree(self.blocks(of_one_pass), ignore_errors=True)
+            self.forget_blocks(group)
 
     def forget_blocks(self, group: str) -> None:
-        """Remove the blocks: what they held is in place."""
-        shutil.rmtree(self.blocks(group))
+        """Remove the blocks, if there are any: what they held is in place."""
+        shutil.rmtree(self.blocks(group), ignore_errors=True)
+
+    def sweep(self, group: str) -> None:
+        """Remove the blocks of a group that is there: who made it was killed before it did so."""
+        last = "degrees" if group == "memorized" else group  # what may be missing while what shares the blocks is there
+        if self.blocks(group).exists() and self.has(last):
+            with self.turn(last) as still:
+                if not still:
+                    self.forget_blocks(group)
 
     def detect_code(self, rows: np.ndarray, tokenizer: Detokenizer) -> None:
         """Detect code in some rows of the corpus, beside those that were looked at before: milliseconds a row, and a run needs few."""

@@ -79,6 +79,8 @@ def complete(context: RunContext, groups: tuple[str, ...]) -> list[str]:
             if still:
                 make_labels(context, group)
                 computed.append(group)
+    for group in groups:
+        context.labels.sweep(group)
     return [group for group in missing if group in computed]
 
 

@@ -82,6 +82,8 @@ def pretrain(config: PretrainConfig) -> None:
     folder = ModelFolder(Path(config.folder))
     folder.path.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(config.threads)
+    for left in (*folder.path.glob(f"{UNFINISHED}*"), *folder.path.glob(f"step*/{UNFINISHED}*")):  # by a process that was killed
+        shutil.rmtree(left)
     if not is_usable(folder.documents) or not folder.tokenizer.exists():  # both or none, as when a folder vanished meanwhile
         make_documents(config, folder)
     tokenizer = read_tokenizer(folder)
@@ -145,8 +147,6 @@ def make_model(config: PretrainConfig, documents: pl.DataFrame, tokenizer: Token
 def save_model(model: GPTNeoXForCausalLM, tokenizer: Tokenizer, folder: Path) -> None:
     """A copy of the model in float16 with its tokenizer; the weights come last: they say that the others are there."""
     folder.mkdir(exist_ok=True)
-    for left in folder.glob(f"{UNFINISHED}*"):  # by a process that was killed
-        shutil.rmtree(left, ignore_errors=True)
     with TemporaryDirectory(dir=folder, prefix=UNFINISHED) as unfinished:
         as_in_transformers(tokenizer).save_pretrained(unfinished)
         deepcopy(model).cpu().half().save_pretrained(unfinished)

@@ -215,6 +215,10 @@ def test_a_killed_training_goes_on_from_its_checkpoint_to_the_same_end(more, tmp
     assert "4 shadow models: 3 trained" in audit(tmp_path / "killed", *given).stdout
     audit(tmp_path / "whole", *given)
     assert_same_audit(tmp_path / "killed", tmp_path / "whole")
+    left = folder / "shadows" / "shadow-0002" / "last.ckpt"
+    left.touch()  # by who was killed after the model's file was in place
+    audit(tmp_path / "killed", *given)
+    assert not left.exists()
 
 
 @pytest.mark.slow

@@ -115,8 +115,11 @@ def test_a_short_run_from_text_to_sequences(sources, tmp_path):
     assert (kinds["chunk"], kinds["near_duplicate"], kinds["held_out"], kinds["stream"]) == (16, 3, 11, 10)
     assert {kinds[f"{part}{kind}"] for part in ("", "renamed_", "unseen_") for kind in templates.FAMILIES} == {5}
     assert (kinds["often_repeat"], kinds["often_increment"]) == (4, 5)
+    for folder in (tmp_path, tmp_path / "step9"):  # left by who was killed when the model was in place
+        (folder / ".model-left").mkdir(parents=True)
     again = memgrid_here(*SMALL, *sources, f"folder={tmp_path}", "windows=480", module="pretrain").stdout
     assert "step" not in again  # everything is there already
+    assert not [*tmp_path.rglob(".model-*")]
     tokenizer, documents = (tmp_path / name for name in ("tokenizer.json", "documents.parquet"))
     before, table = tokenizer.read_bytes(), pl.read_parquet(documents)
     for path in (tokenizer, documents):  # as when a folder vanishes while the model is being saved

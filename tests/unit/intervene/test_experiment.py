@@ -253,6 +253,11 @@ def test_a_killed_experiment_goes_on(lm, corpus, delta, table, tmp_path):
     with mock.patch.object(Journal, "add", autospec=True, side_effect=lambda *given_: (measured.append(given_[1]), add(*given_))):
         assert done(lm, corpus, delta, tmp_path).equals(table)
     assert len(measured) == table.height - 11
+    journal = RunFolder(tmp_path).intervention_journal
+    assert not journal.exists()
+    journal.touch()  # left by who was killed between the tables and its removal
+    assert done(lm, corpus, delta, tmp_path).equals(table)
+    assert not journal.exists()
 
 
 def until(stop):

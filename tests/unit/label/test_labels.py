@@ -84,6 +84,29 @@ def test_blocks_of_another_model_are_read_anew(corpus, toy_lm, tmp_path):
     assert kept.read(["memorized"])["memorized"].any()
 
 
+@pytest.mark.parametrize("group", ["memorized", "degrees", "near"])
+def test_blocks_of_a_group_that_is_there_are_swept(group, tmp_path, monkeypatch):
+    """Who made it was killed before it removed them; while what shares them is missing, somebody may be making it from them."""
+    lm = outspoken()
+    corpus = Corpus("made", np.arange(20), half_its_own_words(lm, 20)[0], 32, None)
+    made = Labels(tmp_path, lm.identity, corpus)
+    with monkeypatch.context() as killed:
+        killed.setattr(Labels, "forget_blocks", lambda *_: None)
+        made.compute("memorized", lm)
+        if group == "near":
+            made.compute("near", lm)
+    assert list(made.blocks(group).iterdir())
+    there = made.path("degrees" if group == "memorized" else group)
+    there.rename(tmp_path / "elsewhere")
+    made.sweep(group)
+    assert made.blocks(group).exists()
+    (tmp_path / "elsewhere").rename(there)
+    made.sweep(group)
+    assert not made.blocks(group).exists()
+    made.sweep(group)
+    assert made.has(group)
+
+
 def test_one_process_at_a_time_computes_a_group(corpus, toy_lm, tmp_path):
     first, second = (Labels(tmp_path, toy_lm.identity, corpus) for _ in range(2))
     order = []

@@ -143,7 +143,11 @@ class Starter:
         self.folder, self.number = folder, 0
         self.context: ForkServerContext = multiprocessing.get_context("forkserver")
         self.context.set_forkserver_preload(list(PRELOADED))
-        self.parent = 0  # the process from which commands are forked
+        first = self.context.Process(target=time.sleep, args=(LONGEST,))  # no command is charged with the imports
+        first.start()
+        self.parent = parent_of(first.pid)  # the process from which commands are forked
+        first.kill()
+        first.join()
 
     def begin(self, module: str, words: Sequence[str], conditions: Conditions = UNDISTURBED) -> Started:
         """Start a command and go on."""
@@ -152,12 +156,11 @@ class Starter:
         log.touch()  # who is ended at once has said nothing
         process = self.context.Process(target=run, args=(module, list(words), str(log), conditions))
         process.start()
-        self.parent = self.parent or parent_of(process.pid)
         return Started(process, log)
 
     def busy(self) -> float:
         """Seconds of CPU that all commands together have taken, those of other starters too, and the imports before them."""
-        return 0.0 if not self.parent else sum(map(int, stat(self.parent)[11:15])) / os.sysconf("SC_CLK_TCK")
+        return sum(map(int, stat(self.parent)[11:15])) / os.sysconf("SC_CLK_TCK")
 
     def __call__(self, module: str, words: Sequence[str], conditions: Conditions = UNDISTURBED) -> Ended:
         """Start a command and wait for its end."""

@@ -94,6 +94,13 @@ class Bar(Progress):
         super().__init__(*columns, **options)
         self.told = watcher()
 
+    def add_task(  # type: ignore[override]
+        self, description: str, total: float | None = None, completed: int = 0
+    ) -> TaskID:
+        """Something to be done, of which some may be done already."""
+        self.told.step(description, completed, total)
+        return super().add_task(description, total=total, completed=completed)
+
     def advance(self, task_id: TaskID, advance: float = 1) -> None:
         """So much more is done."""
         super().advance(task_id, advance)
@@ -104,8 +111,7 @@ class Bar(Progress):
         self, sequence: Iterable[Item], description: str, total: float | None = None
     ) -> Iterator[Item]:
         """The elements of a sequence, each of which is done when the next is asked for."""
-        task = self.add_task(description, total=total or length_hint(sequence) or None)
-        self.told.step(description, 0, self._tasks[task].total)
+        task = self.add_task(description, total or length_hint(sequence) or None)
         for element in sequence:
             yield element
             self.advance(task)

@@ -35,9 +35,14 @@ class Detokenizer(Protocol):
 def label_memorized(corpus: Corpus, lm: LanguageModel, rows: slice = slice(None)) -> list[Scores]:
     """How well the model knows the sequences in some rows, by one pass of teacher forcing; see `lm.scores.scores.Scores`."""
     tokens, size = corpus.tokens[rows], lm.batch_size(corpus.tokens.shape[1])
-    batches = [tokens[start : start + size] for start in range(0, len(tokens), size)]
+    scores = []
     with progress_bar() as bar:
-        return [lm.score(batch, corpus.k) for batch in bar.track(batches, description="reading sequences")]
+        task = bar.add_task("reading sequences", total=len(corpus.tokens), completed=rows.start or 0)
+        for start in range(0, len(tokens), size):
+            batch = tokens[start : start + size]
+            scores.append(lm.score(batch, corpus.k))
+            bar.advance(task, len(batch))
+    return scores
 
 
 def columns_of_pass(scores: list[Scores], tokens: np.ndarray, tokenizer: Detokenizer) -> Columns:
@@ -70,11 +75,14 @@ def label_near(corpus: Corpus, lm: LanguageModel, memorized: np.ndarray, rows: s
     near, right = np.zeros(len(suffix), np.int16), np.ones(len(suffix), np.float32)
     foreign, size = np.flatnonzero(~memorized[rows]), lm.batch_size(corpus.tokens.shape[1])
     with progress_bar() as bar:
-        for start in bar.track(range(0, len(foreign), size), description="continuing sequences"):
+        task, done = bar.add_task("continuing sequences", total=len(memorized), completed=rows.start or 0), 0
+        for start in range(0, len(foreign), size):
             part = foreign[start : start + size]
             own = lm.continue_greedily(corpus.prefix[rows][part], suffix.shape[1])
             near[part] = [Levenshtein.distance(one, other) for one, other in zip(own.tolist(), suffix[part].tolist(), strict=True)]
             right[part] = (own == suffix[part]).mean(1)
+            bar.advance(task, int(part[-1]) + 1 - done)  # with what lies between and is known
+            done = int(part[-1]) + 1
     return {"near": near, "right_share": right}
 
 

@@ -159,7 +159,8 @@ def score_and_extract(store: Store, lm: LanguageModel, corpus: Corpus, config: E
     scores = []
     size = lm.batch_size(tokens.shape[1])
     with progress_bar() as progress, ShardWriter(store, config.shard_samples) as writer:
-        for start in progress.track(range(0, len(tokens), size), description="reading sequences, keeping attention"):
+        task = progress.add_task("reading sequences, keeping attention", total=len(corpus.tokens), completed=rows.start or 0)
+        for start in range(0, len(tokens), size):
             batch = slice(start, start + size)
             count = len(tokens[batch])
             whole, pools = lm.score_and_pool(filled(tokens[batch], size), corpus.k)
@@ -170,4 +171,5 @@ def score_and_extract(store: Store, lm: LanguageModel, corpus: Corpus, config: E
                 mine, decoded = score.of(kept), tokens[batch][kept].astype(np.int32)
                 maps = {pool: maps[:count][kept] for pool, maps in pools.items()}
                 writer.add(Maps(ids[batch][kept], decoded, mine.confidence, maps, **measured(lm, decoded, mine)))
+            progress.advance(task, count)
     return scores

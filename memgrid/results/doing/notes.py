@@ -19,13 +19,14 @@ from filelock import Timeout
 
 from memgrid.errors import UserError
 from memgrid.io.digests import read_json
-from memgrid.io.display import Watcher, visible, watched
+from memgrid.io.display import Watcher, on_terminal, visible, watched
 from memgrid.io.files import fill, whole
 from memgrid.io.locks import is_held, lock
 from memgrid.results.boundary import adapter
 from memgrid.results.work import WorkFolder
 
 EVERY = 2.0  # seconds between two notes of the same
+LINE_SECONDS = 60.0  # between two lines of a log
 SPENT, SHARE = 0.05, 0.01  # seconds, and the share of the time so far, that writing may take
 LOOK_SECONDS = 1.0  # whoever asks whether the lock is held, such as `status`, holds it for a moment
 DAY = 24 * 3600
@@ -83,10 +84,14 @@ class Doing:
         """Such as `job 12_3 on node7`."""
         return visible((f"job {self.job}" if self.job else f"process {self.pid}") + f" on {self.host}")
 
+    @property
+    def ends(self) -> str:
+        """Such as `; this ends at about 14:08`; empty where nobody can tell."""
+        return "" if self.left is None else f"; this ends at about {clock(self.at + self.left)}"
+
     def text(self) -> str:
         """All of it, such as `train, epoch 3 of 15, since 14:01, job 12_3 on node7; this ends at about 14:08`."""
-        ends = "" if self.left is None else f"; this ends at about {clock(self.at + self.left)}"
-        return f"{self.how_far}, since {clock(self.began)}, {self.where}{ends}"
+        return f"{self.how_far}, since {clock(self.began)}, {self.where}{self.ends}"
 
 
 def clock(moment: float) -> str:
@@ -106,11 +111,11 @@ def doing(folder: WorkFolder) -> Doing | None:
 
 
 class Teller(Watcher):
-    """Writes what a process says of its work on a folder."""
+    """Writes what a process says of its work on a folder; what takes long is a line in a log now and then, as it is a bar on a terminal."""
 
     def __init__(self, folder: WorkFolder, job: str | None) -> None:
         self.path, self.spent, self.written = folder.doing_file, 0.0, 0.0
-        self.started = time.monotonic()
+        self.started = self.line = time.monotonic()
         self.note = Doing(began=time.time(), host=socket.gethostname(), pid=os.getpid(), job=job)
         self.write()
 
@@ -130,6 +135,9 @@ class Teller(Watcher):
         self.note = replace(self.note, done=done, total=total, ordinal=ordinal)
         if self.spent <= SPENT + SHARE * (now - self.started):
             self.write()
+        if not ordinal and now - self.line > LINE_SECONDS and not on_terminal():  # epochs have lines of their own
+            self.line = now
+            print(f"memgrid: {self.note.how_far}{self.note.ends}", flush=True)
 
     def write(self) -> None:
         """Write the note, and remember how long that took."""

@@ -16,6 +16,7 @@ from memgrid.config.schema import CorpusConfig, LabelConfig
 from memgrid.corpus.corpus import Corpus, Texts, load_corpus
 from memgrid.errors import DamageWarning
 from memgrid.io.digests import write_parquet
+from memgrid.io.display import Watcher, watched
 from memgrid.label import features
 from memgrid.label import labels as label
 from memgrid.label.features import AT_ONCE, label_memorized
@@ -299,6 +300,27 @@ def test_each_row_is_read_once_in_blocks_of_batches(tmp_path, monkeypatch):
     assert table["suffix_logprob"].to_list() == [row - 3 for row in range(10)]
     assert not (made.folder / ".degrees").exists()
     assert made.missing(["memorized", "rouge"]) == ["rouge"]
+
+
+def test_blocks_are_one_account_of_how_far_it_is(tmp_path, monkeypatch):
+    class Heard(Watcher):
+        def step(self, what, done, total, ordinal=False):
+            told.append((what, done, total))
+
+    monkeypatch.setattr(label, "BLOCK_ROWS", 40)
+    told, lm = [], outspoken()
+    corpus = Corpus("made", np.arange(130), half_its_own_words(lm, 130)[0], 32, None)
+    made = Labels(tmp_path, lm.identity, corpus)
+    with watched(Heard()):
+        made.compute("memorized", lm)
+        made.compute("near", lm)
+    for what in ("reading sequences", "continuing sequences"):
+        counts = [done for name, done, total in told if name == what and total == 130]
+        assert counts == sorted(counts)
+        assert {0, 40, 80, 120} <= set(counts)
+        assert len(set(counts)) > 4
+    assert len({name for name, *_ in told}) == 2
+    assert ("reading sequences", 130, 130) in told
 
 
 def test_text_is_looked_at_in_blocks(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -139,6 +140,28 @@ def test_a_bar_tells_whether_or_not_it_is_shown(folder, monkeypatch):
             task = bar.add_task("extracting attention", total=1980)
             bar.advance(task, 1500)
             assert doing(folder).how_far == "label, extracting attention, 1,500 of 1,980"
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_what_takes_long_is_a_line_in_a_log_now_and_then(folder, monkeypatch, capsys, terminal):
+    monkeypatch.setattr(notes, "EVERY", 0.0)
+    monkeypatch.setattr(notes, "LINE_SECONDS", 0.3)
+    monkeypatch.setattr(notes, "on_terminal", lambda: terminal)
+    with telling(folder):
+        watcher().stage("label")
+        for block in range(2):  # a bar of its own for each, and one account of all
+            with progress_bar() as bar:
+                task = bar.add_task("reading sequences", total=8000, completed=4000 * block)
+                for _ in range(20):
+                    time.sleep(0.02)
+                    bar.advance(task, 200)
+        watcher().step("epoch", 1, 2, ordinal=True)
+        time.sleep(0.4)
+        watcher().step("epoch", 1.5, 2, ordinal=True)  # whoever trains tells of epochs
+    lines = capsys.readouterr().out.splitlines()
+    assert (len(lines) == 0) if terminal else (1 <= len(lines) <= 3)
+    for line in lines:
+        assert re.fullmatch(r"memgrid: label, reading sequences, \d,\d00 of 8,000; this ends at about \d\d:\d\d", line)
 
 
 def test_telling_takes_a_hundredth_of_the_time(folder, monkeypatch):

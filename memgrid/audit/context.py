@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
-from filelock import Timeout
 from rich.console import Console
 
 from memgrid.audit.attack.baselines import BASELINES, baselines
@@ -28,7 +26,8 @@ from memgrid.audit.shadow.predictors import PREDICTORS
 from memgrid.audit.shadow.training import MOMENTS
 from memgrid.config.names import digest_of
 from memgrid.errors import UserError
-from memgrid.results.audit_folder import AttackFolder, AuditFolder
+from memgrid.io.locks import exclusive
+from memgrid.results.audit_folder import AuditFolder
 
 LOCK_SECONDS = 3600  # for another process that evaluates the same audit: minutes at the size of CIFAR-10
 Arrays = dict[str, np.ndarray]
@@ -176,24 +175,17 @@ class Audit:
             average=self.run.attack.average,
         )
 
+    def exclusively(self) -> AbstractContextManager[None]:
+        """Inside, nobody else evaluates the audit: processes that train its last models end at about the same time.
+
+        Raises:
+            UserError: somebody does, for too long.
+        """
+        return exclusive(self.attack_folder.lock_file, LOCK_SECONDS)
+
     @cached_property
     def baselines(self) -> Arrays:
         """What pixels alone say of the samples that are asked about, float32 (N,) each; with canaries out of domain, of all."""
         population = self.population
         asked = np.ones(len(population.labels), bool) if population.out_of_domain.any() else population.audited
         return baselines(population.images, population.labels, asked)
-
-
-@contextmanager
-def alone(folder: AttackFolder) -> Iterator[None]:
-    """Nobody else evaluates the audit meanwhile: processes that train its last models end at about the same time.
-
-    Raises:
-        UserError: somebody does, for too long.
-    """
-    folder.path.mkdir(parents=True, exist_ok=True)
-    try:
-        with folder.lock(LOCK_SECONDS):
-            yield
-    except Timeout:
-        raise UserError(f"another process is working on {folder.path}: wait for it, or stop it") from None

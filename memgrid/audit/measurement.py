@@ -9,7 +9,7 @@ from memgrid.audit.attack.calibration import null_of
 from memgrid.audit.attack.evaluation import Evidence, attack_scores, below_zero, predictions
 from memgrid.audit.attack.lira import Density, lira, membership_scores
 from memgrid.audit.config import settings
-from memgrid.audit.context import Audit, TrainedModel, alone
+from memgrid.audit.context import Audit, TrainedModel
 from memgrid.audit.folder import models_on_disk, untrained
 from memgrid.audit.report.findings import summary
 from memgrid.audit.result import AuditResult, DataOrigin, comparison_moment, to_json
@@ -32,7 +32,7 @@ def attack(audit: Audit) -> None:
     else:
         told = "nothing: it is finished"
         if not audit.attack_is_finished:
-            with alone(audit.attack_folder):
+            with audit.exclusively():
                 if not audit.attack_is_finished:  # by no other process meanwhile
                     measure(audit)
                     told = f"Λ of {int(audit.population.audited.sum())} samples under {run.shadows} models"

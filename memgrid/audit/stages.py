@@ -12,7 +12,7 @@ from rich.console import Console
 
 from memgrid.audit.attack.lira import Density, lira
 from memgrid.audit.config import STAGES, AuditConfig, models_to_train
-from memgrid.audit.context import Audit, alone
+from memgrid.audit.context import Audit
 from memgrid.audit.folder import result_of
 from memgrid.audit.measurement import attack
 from memgrid.audit.report.findings import print_result
@@ -122,7 +122,7 @@ def report(audit: Audit) -> None:
         audit.say("report   nothing: the attack on these models has not been made")
         return
     if audit.page_is_wanted:
-        with alone(audit.attack_folder):
+        with audit.exclusively():
             if audit.page_is_wanted:  # no other process has written it meanwhile
                 if audit.evidence is None:
                     if (attacked := audit.attacked()) is None:

@@ -7,6 +7,8 @@ import fcntl
 import os
 import pwd
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,25 @@ def lock(path: Path, timeout: float = -1) -> Lock:
         timeout: so many seconds another process is waited for; for ever, if negative.
     """
     return Lock(path, timeout=timeout)
+
+
+@contextmanager
+def exclusive(path: Path, timeout: float) -> Iterator[None]:
+    """Inside, nobody else works on the folder in which the lock lies; it is made if need be.
+
+    Raises:
+        UserError: somebody does, for so many seconds.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    held = lock(path, timeout)
+    try:
+        held.acquire()
+    except Timeout:
+        raise UserError(f"another process is working on {path.parent}: wait for it, or stop it") from None
+    try:
+        yield
+    finally:
+        held.release()
 
 
 def is_held(path: Path) -> bool:

@@ -21,6 +21,7 @@ from memgrid.config.schema import LLMConfig
 from memgrid.errors import DamagedError, UserError
 from memgrid.io.digests import is_usable, read_parquet, write_parquet
 from memgrid.io.files import copy_file, reason, write_text
+from memgrid.io.locks import exclusive
 from memgrid.io.paths import TOY
 from memgrid.lm.load import load_language_model
 from memgrid.pretrain.config import PretrainConfig
@@ -30,6 +31,7 @@ from memgrid.pretrain.sources import read_sources
 from memgrid.pretrain.train import in_batches, train_model
 
 UNFINISHED = ".model-"
+WAIT_SECONDS = 1.0  # for a process that ends
 WEIGHTS = "model.safetensors"
 LIKELY = -1.0  # nats: a suffix whose log-probability in bfloat16 is below that is not continued word for word
 # These tables are shipped: in large pages zstd finds the same text again.
@@ -41,6 +43,11 @@ class ModelFolder:
     """Where the embedded model is made, with the files that each step leaves."""
 
     path: Path
+
+    @property
+    def lock_file(self) -> Path:
+        """Held by the process that makes the model."""
+        return self.path / ".lock"
 
     @property
     def tokenizer(self) -> Path:
@@ -77,10 +84,15 @@ def pretrain(config: PretrainConfig) -> None:
     """Make whatever of documents, model and sequences is not in the folder yet.
 
     Raises:
-        UserError: a text source is missing.
+        UserError: a text source is missing, or another process makes the same model.
     """
     folder = ModelFolder(Path(config.folder))
-    folder.path.mkdir(parents=True, exist_ok=True)
+    with exclusive(folder.lock_file, WAIT_SECONDS):
+        make_what_lacks(config, folder)
+
+
+def make_what_lacks(config: PretrainConfig, folder: ModelFolder) -> None:
+    """The same, where nobody else does it."""
     torch.set_num_threads(config.threads)
     for left in (*folder.path.glob(f"{UNFINISHED}*"), *folder.path.glob(f"step*/{UNFINISHED}*")):  # by a process that was killed
         shutil.rmtree(left)

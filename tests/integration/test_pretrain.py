@@ -10,11 +10,12 @@ from copy import deepcopy
 import numpy as np
 import polars as pl
 import pytest
-from conftest import memgrid, memgrid_here
+from conftest import memgrid, memgrid_here, refusal
 from tokenizers import Tokenizer
 
 from memgrid.corpus.ngrams import count_occurrences, window_hashes
 from memgrid.errors import UserError
+from memgrid.io.locks import lock
 from memgrid.io.paths import TOY
 from memgrid.label.rouge import rouge_scores
 from memgrid.label.selection.groups import split_groups
@@ -127,6 +128,13 @@ def test_a_short_run_from_text_to_sequences(sources, tmp_path):
     memgrid(*SMALL, *sources, f"folder={tmp_path}", "windows=480", module="pretrain")  # where code is judged as in the first
     assert tokenizer.read_bytes() == before
     assert pl.read_parquet(documents).equals(table)
+
+
+def test_one_process_at_a_time_makes_a_model(tmp_path):
+    with lock(tmp_path / ".lock"):
+        said = refusal(pretrain, PretrainConfig(folder=str(tmp_path), threads=1))
+    assert said == f"another process is working on {tmp_path}: wait for it, or stop it"
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
 
 
 def test_a_cut_training_goes_on_bit_for_bit_and_keeps_the_same_steps(tmp_path):

@@ -47,7 +47,7 @@ class ModelFolder:
     @property
     def lock_file(self) -> Path:
         """Held by the process that makes the model."""
-        return self.path / ".lock"
+        return self.path / ".model.lock"
 
     @property
     def tokenizer(self) -> Path:

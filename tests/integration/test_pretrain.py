@@ -131,10 +131,10 @@ def test_a_short_run_from_text_to_sequences(sources, tmp_path):
 
 
 def test_one_process_at_a_time_makes_a_model(tmp_path):
-    with lock(tmp_path / ".lock"):
+    with lock(tmp_path / ".model.lock"):
         said = refusal(pretrain, PretrainConfig(folder=str(tmp_path), threads=1))
     assert said == f"another process is working on {tmp_path}: wait for it, or stop it"
-    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+    assert [path.name for path in tmp_path.iterdir()] == [".model.lock"]
 
 
 def test_a_cut_training_goes_on_bit_for_bit_and_keeps_the_same_steps(tmp_path):

@@ -20,7 +20,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,7 @@ from memgrid.lm.scores.scores import Scores
 from memgrid.taxonomy.columns import GROUPS, KNOWN
 
 BLOCK_ROWS = 4096  # that are read between two writes
+OF_ONE_PASS = ("memorized", "degrees")
 OF_NO_MODEL = ("duplicates", "rouge")
 
 
@@ -179,7 +180,7 @@ class Labels:
             self.detect_code(np.arange(len(self.corpus.tokens)), model)
         elif (given := self.given(group)) is not None:
             self.write(group, given)
-        elif group in ("memorized", "degrees"):
+        elif group in OF_ONE_PASS:
             assert isinstance(model, LanguageModel)
             self.score_in_blocks(model, lambda rows: label_memorized(self.corpus, model, rows))
         elif group == "near":
@@ -243,10 +244,10 @@ class Labels:
 
     def sweep(self, group: str) -> None:
         """Remove the blocks of a group that is there: who made it was killed before it did so."""
-        last = "degrees" if group == "memorized" else group  # what may be missing while what shares the blocks is there
-        if self.blocks(group).exists() and self.has(last):
-            with self.turn(last) as still:
-                if not still:
+        sharing = OF_ONE_PASS if group in OF_ONE_PASS else (group,)
+        if self.blocks(group).exists() and not self.missing(sharing):
+            with ExitStack() as turns:  # of all: whoever makes one of them again works on the same blocks
+                if not any(turns.enter_context(self.turn(one)) for one in sharing):
                     self.forget_blocks(group)
 
     def detect_code(self, rows: np.ndarray, tokenizer: Detokenizer) -> None:

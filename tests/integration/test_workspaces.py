@@ -70,6 +70,15 @@ def test_a_label_file_that_is_written_again_is_read_again(contexts, tmp_path):
     assert read_label_file(str(path), 0)[0].height == len(ids)
 
 
+def test_labelling_sweeps_what_a_killed_process_left(contexts, done, tmp_path):
+    shutil.copytree(done / "labels", tmp_path / "labels")
+    context = contexts(quiet(), f"root={tmp_path}", "stages=[label]")
+    left = context.labels.blocks("memorized")
+    left.mkdir()
+    stages.label_stage(context)
+    assert not left.exists()
+
+
 def test_costs_add_up_in_a_workspace_and_begin_anew_in_another(contexts, monkeypatch):
     """The pace is measured once for all runs of one model and panel."""
     measured = []

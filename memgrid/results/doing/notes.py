@@ -136,7 +136,7 @@ class Teller(Watcher):
         if self.spent <= SPENT + SHARE * (now - self.started):
             self.write()
         if not ordinal and now - self.line > LINE_SECONDS and not on_terminal():  # epochs have lines of their own
-            self.line = now
+            self.line, self.note = now, replace(self.note, at=time.time())
             print(f"memgrid: {self.note.how_far}{self.note.ends}", flush=True)
 
     def write(self) -> None:

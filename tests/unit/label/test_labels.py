@@ -20,7 +20,7 @@ from memgrid.io.display import Watcher, watched
 from memgrid.label import features
 from memgrid.label import labels as label
 from memgrid.label.features import AT_ONCE, label_memorized
-from memgrid.label.labels import OF_NO_MODEL, Labels, read_label_file
+from memgrid.label.labels import OF_NO_MODEL, OF_ONE_PASS, Labels, read_label_file
 from memgrid.taxonomy.columns import DEGREES, KNOWN
 
 ALL = ("memorized", *AT_ONCE, "code")
@@ -85,8 +85,8 @@ def test_blocks_of_another_model_are_read_anew(corpus, toy_lm, tmp_path):
     assert kept.read(["memorized"])["memorized"].any()
 
 
-@pytest.mark.parametrize("group", ["memorized", "degrees", "near"])
-def test_blocks_of_a_group_that_is_there_are_swept(group, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("group", "missing"), [*((group, one) for group in OF_ONE_PASS for one in OF_ONE_PASS), ("near", "near")])
+def test_blocks_of_a_group_that_is_there_are_swept(group, missing, tmp_path, monkeypatch):
     """Who made it was killed before it removed them; while what shares them is missing, somebody may be making it from them."""
     lm = outspoken()
     corpus = Corpus("made", np.arange(20), half_its_own_words(lm, 20)[0], 32, None)
@@ -97,7 +97,7 @@ def test_blocks_of_a_group_that_is_there_are_swept(group, tmp_path, monkeypatch)
         if group == "near":
             made.compute("near", lm)
     assert list(made.blocks(group).iterdir())
-    there = made.path("degrees" if group == "memorized" else group)
+    there = made.path(missing)
     there.rename(tmp_path / "elsewhere")
     made.sweep(group)
     assert made.blocks(group).exists()
@@ -106,6 +106,14 @@ def test_blocks_of_a_group_that_is_there_are_swept(group, tmp_path, monkeypatch)
     assert not made.blocks(group).exists()
     made.sweep(group)
     assert made.has(group)
+    made.blocks(group).mkdir()
+    with ThreadPoolExecutor(1) as pool:
+        with made.turn(missing):  # somebody makes it again
+            sweeping = pool.submit(made.sweep, group)
+            time.sleep(0.3)
+            assert made.blocks(group).exists()
+        sweeping.result()
+    assert not made.blocks(group).exists()
 
 
 def test_one_process_at_a_time_computes_a_group(corpus, toy_lm, tmp_path):

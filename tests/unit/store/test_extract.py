@@ -1,5 +1,6 @@
 import zlib
 from dataclasses import replace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from memgrid.config.names import MODEL
 from memgrid.config.schema import ExtractConfig
 from memgrid.corpus.corpus import Corpus
 from memgrid.errors import StoreError
+from memgrid.io.display import watched
 from memgrid.lm.scores.scores import joined, zlib_bytes
 from memgrid.store.extract import arranged, decode, extract, extract_batch, filled, open_store, score_and_extract
 from memgrid.store.shard import MEASURED, Maps
@@ -199,7 +201,13 @@ def test_only_the_last_batches_are_not_full(corpus, truth):
 
 def test_labelling_can_keep_the_attention_in_the_same_pass(corpus, lm, truth, tmp_path):
     fused, apart = (open_store(tmp_path / name, corpus, lm.identity) for name in ("fused", "apart"))
-    scores = joined(score_and_extract(fused, lm, corpus, ExtractConfig(shard_samples=50)))
+    told, half = [], len(corpus.tokens) // 2
+    heard = Mock(step=lambda what, done, total, **_: told.append((done, total)))
+    with watched(heard):
+        parts = [score_and_extract(fused, lm, corpus, ExtractConfig(shard_samples=50), rows) for rows in (slice(half), slice(half, None))]
+    assert {(0, len(corpus.tokens)), (half, len(corpus.tokens)), (len(corpus.tokens),) * 2} <= set(told)
+    assert told == sorted(told)
+    scores = joined([*parts[0], *parts[1]])
     np.testing.assert_array_equal(scores.memorized, truth[0])
     np.testing.assert_allclose(scores.confidence, truth[1], rtol=1e-4)
     known = np.sort(corpus.sequence_id[truth[0]])
